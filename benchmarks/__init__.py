@@ -1,0 +1,1 @@
+"""Runs explanations head-to-head: plan, cells, store, tables, figures, report."""

@@ -1,0 +1,218 @@
+"""Put LAP into a convolutional network, and give back the untouched original.
+
+    lap = interp_core.attach(model)        # same logits as before
+    lap(images)                            # (N, K) logits
+    lap.explain(images, targets).map       # (N, 1, H, W), from one forward pass
+    model = interp_core.detach(lap)        # the original module
+
+Gates below the head are forward hooks on the backbone's own modules, so that no module is replaced, no state-dict key moves and
+`detach` has only to remove them. The head's pooling becomes LAP by gating its input: average pooling of |W| A X is sum A X.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from interp_core.backbone import BackboneInfo, Site, inspect_backbone
+from interp_core.errors import BackboneError, ContractError
+from interp_core.explanation import (
+    Explanation,
+    evidence_map,
+    first_order_contributions,
+    head_contributions,
+    level_maps,
+)
+from interp_core.pooling import GateBlock, HeadBlock, Recording, recording
+
+
+class _GateOutput:
+    """Forward hook; an object, not a closure, so that a deep copy of the model copies the block it holds."""
+
+    def __init__(self, block: GateBlock) -> None:
+        self.block = block
+
+    def __call__(self, _module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+        return self.block(output)
+
+
+class _GateInput(_GateOutput):
+    def __call__(self, _module: nn.Module, inputs: tuple) -> tuple:  # type: ignore[override]
+        return self.block(inputs[0]), *inputs[1:]
+
+
+class LapModel(nn.Module):
+    """A backbone with LAP attached; made by `attach`, not by hand.
+
+    Attributes:
+        backbone: the network given, unchanged but for hooks.
+        gates: blocks below the head, finest first.
+        head: block at the global pooling.
+        info: what the probe found in the backbone.
+        options: arguments of `attach` that shaped the blocks, for saving.
+        recipe: name and arguments of the timm backbone, if it was made by `create`.
+    """
+
+    def __init__(self, backbone: nn.Module, info: BackboneInfo, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.backbone, self.info, self.options = backbone, info, options
+        self.recipe: dict[str, Any] | None = None
+        self.sites = tuple(site for site in info.sites if options["gates"])
+        self.gates = nn.ModuleList(
+            GateBlock(site.module, site.channels, site.window, hidden=options["gate_hidden"]) for site in self.sites
+        )
+        self.head = HeadBlock(
+            info.channels,
+            info.classes,
+            evidence=info.linear_head,
+            hidden=options["hidden"],
+            candidates=options["candidates"],
+        )
+        self._handles = [
+            _hook(backbone, site, block) for site, block in zip(self.sites, self.gates, strict=True)  # type: ignore[arg-type]
+        ]
+        self.attached = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W)."""
+        self._check_attached()
+        features = self.backbone.forward_features(images)  # type: ignore[operator]
+        return self.backbone.forward_head(self.head(features, self._evidence_weight()))  # type: ignore[operator]
+
+    def explain(self, images: Tensor, targets: Tensor | int | None = None) -> Explanation:
+        """Explain the logits of `targets`, all from one forward pass.
+
+        Args:
+            images: (N, C, H, W), normalised as for `forward`.
+            targets: (N,) class indices, one class for all, or None for the predicted classes.
+
+        Raises:
+            ContractError: images or targets the model cannot take.
+        """
+        if images.ndim != 4 or images.shape[1] != self.info.in_channels:
+            raise ContractError(
+                f"explain takes images (N, {self.info.in_channels}, H, W), got {tuple(images.shape)}"
+            )
+        with torch.no_grad(), recording() as record:
+            logits = self(images)
+            chosen = self._check_targets(targets, logits)
+            concept, head = self._head_maps(record, chosen)
+            levels = level_maps(record, self.sites, concept, head)
+            bias = logits.gather(1, chosen[:, None])[:, 0] - head.sum((1, 2, 3))
+        return Explanation(evidence_map(levels, *images.shape[-2:]), chosen, logits, bias, levels)
+
+    def _head_maps(self, record: Recording, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The targets' concept map and contributions on the head's grid, both (N, 1, h, w)."""
+        assert record.features is not None
+        assert record.head_gate is not None
+        weight = self._evidence_weight()
+        gated = record.features * record.head_gate
+        concept = self.head.concepts(record.features, weight, targets[:, None])
+        if weight is not None:
+            return concept, head_contributions(gated, weight[targets])
+        return concept, first_order_contributions(gated, targets, self.backbone.forward_head)  # type: ignore[arg-type]
+
+    def _evidence_weight(self) -> Tensor | None:
+        return self.backbone.get_classifier().weight if self.info.linear_head else None  # type: ignore[operator]
+
+    def _check_targets(self, targets: Tensor | int | None, logits: Tensor) -> Tensor:
+        if targets is None:
+            return logits.argmax(1)
+        chosen = torch.as_tensor(targets, device=logits.device)
+        if chosen.is_floating_point() or chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != len(logits)):
+            raise ContractError(f"targets must be {len(logits)} class indices or one for all, got {tuple(chosen.shape)}")
+        if bool(((chosen < 0) | (chosen >= self.info.classes)).any()):
+            raise ContractError(f"targets must lie in 0..{self.info.classes - 1}, got {chosen.tolist()}")
+        return chosen.expand(len(logits)).long()
+
+    def _check_attached(self) -> None:
+        if not self.attached:
+            raise BackboneError("this LAP model was detached: attach its backbone again")
+
+    def __enter__(self) -> LapModel:
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _value: BaseException | None, _tb: TracebackType | None) -> Literal[False]:
+        if self.attached:
+            detach(self)
+        return False
+
+
+def _hook(backbone: nn.Module, site: Site, block: GateBlock) -> torch.utils.hooks.RemovableHandle:
+    module = backbone.get_submodule(site.module)
+    if site.before:
+        return module.register_forward_pre_hook(_GateInput(block))
+    return module.register_forward_hook(_GateOutput(block))
+
+
+def attach(
+    model: nn.Module, *, gates: bool = True, hidden: int = 32, gate_hidden: int = 8, candidates: int = 8
+) -> LapModel:
+    """Attach LAP to a convolutional network; logits stay as they are until training moves `a` away from 0.
+
+    Args:
+        model: a network that keeps timm's protocol, trained or not, on any device.
+        gates: also gate the levels below the head; False leaves the global pooling alone.
+        hidden: width of the head's scorer.
+        gate_hidden: width of the scorers below the head.
+        candidates: most classes that share the head's attention.
+
+    Raises:
+        BackboneError: not convolutional, the protocol is missing, or LAP is attached already.
+    """
+    if isinstance(model, LapModel) or any(isinstance(m, GateBlock | HeadBlock) for m in model.modules()) or _is_gated(model):
+        raise BackboneError("LAP is attached to this model already: use it, or detach it first")
+    info = inspect_backbone(model)
+    options = {"gates": gates, "hidden": hidden, "gate_hidden": gate_hidden, "candidates": candidates}
+    lap = LapModel(model, info, options)
+    parameter = next(model.parameters())
+    lap.gates.to(parameter.device, parameter.dtype)
+    lap.head.to(parameter.device, parameter.dtype)
+    return lap.train(model.training)
+
+
+def detach(lap: LapModel) -> nn.Module:
+    """The original network, as it was before `attach` but for what training changed in its weights.
+
+    Raises:
+        BackboneError: it was detached before.
+    """
+    lap._check_attached()
+    for handle in lap._handles:
+        handle.remove()
+    lap.attached = False
+    return lap.backbone
+
+
+def create(name: str, **kwargs: Any) -> LapModel:
+    """`attach(timm.create_model(name, **kwargs))`, remembering both so that a saved model can rebuild itself.
+
+    Raises:
+        UnknownNameError: timm has no such model.
+    """
+    lap = attach(create_backbone(name, **kwargs))
+    lap.recipe = {"name": name, "kwargs": kwargs}
+    return lap
+
+
+def create_backbone(name: str, **kwargs: Any) -> nn.Module:
+    """`timm.create_model` with an error that lists close names."""
+    import timm
+
+    from interp_core.errors import UnknownNameError
+
+    if not timm.is_model(name):
+        raise UnknownNameError("backbone", name, timm.list_models())
+    return timm.create_model(name, **kwargs)
+
+
+def _is_gated(model: nn.Module) -> bool:
+    hooks = (
+        hook
+        for module in model.modules()
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    )
+    return any(isinstance(hook, _GateOutput) for hook in hooks)

@@ -1,0 +1,84 @@
+"""Save and load LAP models: weights as safetensors, how to build them as a small JSON beside. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from interp_core.attach import LapModel, attach, create_backbone
+from interp_core.errors import StoreError
+
+FORMAT = 1
+
+
+def save(lap: LapModel, path: str | Path, *, classes: list[str] | None = None, extra: dict[str, Any] | None = None) -> Path:
+    """Write `path`.safetensors and `path`.json.
+
+    Args:
+        lap: the model; made by `create`, or its backbone must be given to `load`.
+        path: without a suffix; folders are made.
+        classes: names of the classes, kept in the JSON.
+        extra: anything else that can be written as JSON, such as the accuracy.
+
+    Returns:
+        The path of the weights.
+    """
+    weights, description = _paths(path)
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "format": FORMAT,
+        "recipe": lap.recipe,
+        "options": lap.options,
+        "classes": classes,
+        "extra": extra or {},
+    }
+    description.write_text(json.dumps(content, indent=2) + "\n")
+    save_model(lap, str(weights))
+    return weights
+
+
+def load(path: str | Path, *, backbone: nn.Module | None = None) -> LapModel:
+    """Build the model saved at `path` again, in evaluation mode on the CPU.
+
+    Args:
+        path: as given to `save`.
+        backbone: the network to load into, where `save` could not know how it was made.
+
+    Raises:
+        StoreError: a file is missing, damaged or of another format, or the backbone does not fit.
+    """
+    weights, description = _paths(path)
+    content = _description(description)
+    recipe = content["recipe"]
+    if backbone is None:
+        if recipe is None:
+            raise StoreError(f"{description} does not say how its backbone is made: give load(..., backbone=...)")
+        backbone = create_backbone(recipe["name"], **recipe["kwargs"])
+    lap = attach(backbone, **content["options"])
+    lap.recipe = recipe
+    try:
+        load_model(lap, str(weights))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"cannot load {weights}: {reason}; give the backbone it was saved with") from error
+    return lap.eval()
+
+
+def _paths(path: str | Path) -> tuple[Path, Path]:
+    path = Path(path)
+    return path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
+
+
+def _description(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise StoreError(f"{path} is not a LAP model of format {FORMAT}")
+    return content

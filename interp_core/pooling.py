@@ -1,0 +1,278 @@
+"""Local attention pooling: the window weights as pure functions, and the blocks that learn the scores behind them.
+
+Features X (N, C, H, W) get concept maps I_j = sigmoid(f_j(X)) in [0, 1], their aggregate S = max_j I_j, and inside every window W
+
+    r(p) = exp(-a^2 (max_{q in W} S(q) - S(p))^2),    A(p) = r(p) / sum_{q in W} r(q),    Y_W = sum_{p in W} A(p) X(:, p).
+
+a = 0 is average pooling, a -> inf picks the position with the highest score. The blocks hand on the gated features |W| A X, whose
+average over a window is Y_W; so one form serves a pooling that follows and any other operation that loses resolution, and at a = 0
+the gate is exactly 1.
+
+After LAP, arXiv 2201.11808, as far as its abstracts and figures tell; the window weighting is the most likely reading of them.
+Limit: only differences of scores matter inside a window, so a flat window says nothing; the concept maps carry that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _window_max(x: Tensor, window: int | None) -> Tensor:
+    if window is None:
+        return x.amax((2, 3), keepdim=True)
+    return _spread(F.max_pool2d(x, window, ceil_mode=True), window, x)
+
+
+def _window_mean(x: Tensor, window: int | None) -> Tensor:
+    if window is None:
+        return x.mean((2, 3), keepdim=True)
+    return _spread(F.avg_pool2d(x, window, ceil_mode=True), window, x)
+
+
+def _spread(pooled: Tensor, window: int, like: Tensor) -> Tensor:
+    """One value per window (N, 1, h, w) to all positions of its window, cut to the size of `like`."""
+    return F.interpolate(pooled, scale_factor=float(window), mode="nearest")[..., : like.shape[-2], : like.shape[-1]]
+
+
+def attention_gate(scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
+    """|W| A: attention weights times the number of positions in the window, so that their mean is 1.
+
+    Args:
+        scores: (N, 1, H, W) aggregated scores S in [0, 1].
+        a: sharpness, any real number; only its square counts.
+        window: side of the square windows, tiled without overlap and cut at the lower and right border; None for one
+            window over the whole map.
+
+    Returns:
+        (N, 1, H, W), >= 0, mean 1 in every window; exactly 1 where a = 0.
+    """
+    r = torch.exp(-(a * (_window_max(scores, window) - scores)).square())
+    return r / _window_mean(r, window)
+
+
+def window_counts(height: int, width: int, window: int | None) -> Tensor:
+    """Number of positions in the window of each position, (1, 1, H, W)."""
+    if window is None:
+        return torch.full((1, 1, height, width), float(height * width))
+    rows, columns = (
+        torch.tensor([min(window, size - i // window * window) for i in range(size)], dtype=torch.float32)
+        for size in (height, width)
+    )
+    return (rows[:, None] * columns[None, :])[None, None]
+
+
+def attention(scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
+    """Attention weights A (N, 1, H, W), >= 0, sum 1 in every window; arguments as in `attention_gate`."""
+    return attention_gate(scores, a, window) / window_counts(*scores.shape[-2:], window).to(scores)
+
+
+def lap_pool2d(features: Tensor, scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
+    """Y_W = sum_{p in W} A(p) X(:, p): (N, C, ceil(H / window), ceil(W / window)), or (N, C, 1, 1) for one window."""
+    gated = features * attention_gate(scores, a, window)
+    return gated.mean((2, 3), keepdim=True) if window is None else F.avg_pool2d(gated, window, ceil_mode=True)
+
+
+@dataclass
+class Recording:
+    """What the blocks of one forward pass saw, kept only while somebody asks for it.
+
+    Attributes:
+        all_concepts: whether the head block shall compute the maps of every class (training does).
+        gates: per level name, the aggregated scores S and the gate |W| A, both (N, 1, h, w).
+        features: last features before the head gate, (N, C, h, w).
+        head_gate: gate of the head, (N, 1, h, w).
+        concepts: concept maps of every class, (N, K, h, w); None unless `all_concepts`.
+    """
+
+    all_concepts: bool = False
+    gates: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    features: Tensor | None = None
+    head_gate: Tensor | None = None
+    concepts: Tensor | None = None
+
+
+# Per thread and per task, so that two explanations at once never mix and the module keeps no state.
+_recording: ContextVar[Recording | None] = ContextVar("lap_recording", default=None)
+
+
+@contextmanager
+def recording(*, all_concepts: bool = False) -> Iterator[Recording]:
+    """Collect what the blocks compute during the forward passes made inside."""
+    record = Recording(all_concepts=all_concepts)
+    token = _recording.set(record)
+    try:
+        yield record
+    finally:
+        _recording.reset(token)
+
+
+class Scorer(nn.Module):
+    """f: 1x1 convolution to a few channels, ReLU, 1x1 convolution to one value per concept; no norm, any input size.
+
+    Args:
+        channels: input channels C.
+        concepts: outputs J.
+        hidden: width h of the hidden layer.
+        bias: initial value of every output.
+        silent: start with output weights at zero, so that all outputs are `bias`.
+    """
+
+    def __init__(self, channels: int, concepts: int, hidden: int, *, bias: float, silent: bool = False) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, hidden, 1)
+        self.expand = nn.Conv2d(hidden, concepts, 1)
+        self._bias, self._silent = bias, silent
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start values; also what randomisation tests call."""
+        self.reduce.reset_parameters()
+        self.expand.reset_parameters()
+        with torch.no_grad():
+            self.expand.bias.fill_(self._bias)  # type: ignore[union-attr]
+            if self._silent:
+                self.expand.weight.zero_()
+
+    def hidden(self, features: Tensor) -> Tensor:
+        """Hidden layer (N, h, H, W) of features (N, C, H, W)."""
+        return F.relu(self.reduce(features))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """One real-valued score per concept and position, (N, J, H, W)."""
+        return self.expand(self.hidden(features))
+
+
+class GateBlock(nn.Module):
+    """LAP at a level inside the network: gates features (N, C, H, W) before an operation that loses resolution.
+
+    Args:
+        name: name of the level, key of its entry in a `Recording`.
+        channels: C.
+        window: side of the windows, the stride of the operation that follows.
+        concepts: J, one class-agnostic concept by default.
+        hidden: width of the scorer.
+    """
+
+    def __init__(self, name: str, channels: int, window: int, *, concepts: int = 1, hidden: int = 8) -> None:
+        super().__init__()
+        self.name, self.window = name, window
+        self.scorer = Scorer(channels, concepts, hidden, bias=0.0)
+        self.a = nn.Parameter(torch.zeros(()))
+
+    def reset_parameters(self) -> None:
+        """Attention off; the scorer resets itself."""
+        nn.init.zeros_(self.a)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features times |W| A, same shape; the input itself in value where a = 0."""
+        scores = torch.sigmoid(self.scorer(features).amax(1, keepdim=True))
+        gate = attention_gate(scores, self.a, self.window)
+        record = _recording.get()
+        if record is not None:
+            record.gates[self.name] = (scores, gate)
+        return features * gate
+
+
+class HeadBlock(nn.Module):
+    """LAP at the global pooling: one attention map over the whole map, from the concept maps of the classes.
+
+    Where the head is linear the concept score starts from what the classifier knows already,
+
+        I_k = sigmoid(g z_k + c_k + delta_k(X)),    z_k = W_k . X(:, p) standardised over the map,    delta_k = 0 at the start;
+
+    elsewhere I_k = sigmoid(c_k + delta_k(X)). S is the maximum over the classes in question: all of them where they are few, else
+    the `candidates` with the highest logits after average pooling. Evidence of 1,000 classes would cost a fifth of a
+    MobileNetV2, and a maximum over 1,000 standardised maps is flat.
+
+    Args:
+        channels: C of the last features.
+        classes: K.
+        hidden: width of the scorer.
+        evidence: whether the head is linear, so that `weight` will be given.
+        candidates: most classes that S looks at.
+        gain: initial g.
+        bias: initial c_k.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        evidence: bool,
+        hidden: int = 32,
+        candidates: int = 8,
+        gain: float = 1.5,
+        bias: float = -2.0,
+    ) -> None:
+        super().__init__()
+        self.classes, self.evidence, self.candidates, self._gain = classes, evidence, candidates, gain
+        self.scorer = Scorer(channels, classes, hidden, bias=bias, silent=evidence)
+        self.gain = nn.Parameter(torch.tensor(gain)) if evidence else None
+        self.a = nn.Parameter(torch.zeros(()))
+
+    def reset_parameters(self) -> None:
+        """Attention off and the evidence at its first gain; the scorer resets itself."""
+        nn.init.zeros_(self.a)
+        if self.gain is not None:
+            nn.init.constant_(self.gain, self._gain)
+
+    def concepts(self, features: Tensor, weight: Tensor | None, chosen: Tensor | None = None) -> Tensor:
+        """Concept maps in [0, 1].
+
+        Args:
+            features: (N, C, H, W).
+            weight: (K, C) classifier weights where the head is linear, else None.
+            chosen: (N, m) class indices per image; None for all classes.
+
+        Returns:
+            (N, m, H, W), or (N, K, H, W).
+        """
+        hidden = self.scorer.hidden(features)
+        expand = self.scorer.expand
+        score = _select(expand.weight.flatten(1), hidden, chosen)
+        bias = expand.bias if chosen is None else expand.bias[chosen]  # type: ignore[index]
+        score = score + bias[..., None, None]  # type: ignore[index]
+        if self.gain is not None and weight is not None:
+            score = score + self.gain * _standardised(_select(weight, features, chosen))
+        return torch.sigmoid(score)
+
+    def forward(self, features: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Features times |W| A over the whole map, same shape; the input itself in value where a = 0."""
+        record = _recording.get()
+        chosen = self._candidates(features, weight)
+        if record is not None and record.all_concepts:
+            maps = record.concepts = self.concepts(features, weight)
+            if chosen is not None:
+                maps = maps.gather(1, chosen[..., None, None].expand(-1, -1, *maps.shape[-2:]))
+        else:
+            maps = self.concepts(features, weight, chosen)
+        gate = attention_gate(maps.amax(1, keepdim=True), self.a, None)
+        if record is not None:
+            record.features, record.head_gate = features, gate
+        return features * gate
+
+    def _candidates(self, features: Tensor, weight: Tensor | None) -> Tensor | None:
+        if weight is None or self.classes <= self.candidates:
+            return None
+        return (features.mean((2, 3)) @ weight.t()).topk(self.candidates, dim=1).indices
+
+
+def _select(weight: Tensor, features: Tensor, chosen: Tensor | None) -> Tensor:
+    """weight[k] . X(:, p) for all classes (N, K, H, W), or for the chosen (N, m) ones (N, m, H, W)."""
+    if chosen is None:
+        return F.conv2d(features, weight[..., None, None])
+    return torch.bmm(weight[chosen], features.flatten(2)).unflatten(2, features.shape[-2:])
+
+
+def _standardised(maps: Tensor) -> Tensor:
+    """Each map (N, J, H, W) with mean 0 and standard deviation 1 over its positions; zero where it is flat."""
+    centred = maps - maps.mean((2, 3), keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean((2, 3), keepdim=True) + 1e-6)

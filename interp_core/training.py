@@ -1,0 +1,188 @@
+"""`fit`: train a network, and with it the meaning of its maps.
+
+One recipe serves plain networks and LAP models, so that twins differ in nothing else. For a LAP model the knowledge terms are added
+to the cross-entropy; they read maps that lie in the forward graph, so no step needs a second derivative.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from interp_core.attach import LapModel
+from interp_core.errors import ContractError
+from interp_core.knowledge import Absence, Area, Presence, Term
+from interp_core.pooling import recording
+
+DEFAULT_TERMS: tuple[Term, ...] = (Presence(weight=0.3), Absence(weight=0.3), Area(weight=1.0))
+
+
+class Recipe(BaseModel):
+    """How to train; AdamW under a one-cycle schedule.
+
+    Fields:
+        epochs: passes over the training images.
+        batch_size: images per step.
+        learning_rate: peak of the schedule.
+        weight_decay: decoupled, on weights of two or more dimensions.
+        shift: largest random shift in pixels, edges repeated; 0 for none.
+        start_a: value given to every `a` that is 0 when training starts; the gradient vanishes at 0.
+        channels_last: memory format of images and weights; quicker on most CPUs and GPUs.
+        seed: of the order of images and of the shifts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: float = Field(4e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    shift: int = Field(4, ge=0)
+    start_a: float = Field(2.0, gt=0)
+    channels_last: bool = True
+    seed: int = 0
+
+
+@dataclass
+class Epoch:
+    """What one epoch left: mean losses per image, accuracy on the validation images, seconds since the start."""
+
+    epoch: int
+    loss: float
+    terms: dict[str, float] = field(default_factory=dict)
+    val_accuracy: float | None = None
+    seconds: float = 0.0
+
+
+def fit(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    recipe: Recipe | None = None,
+    terms: Sequence[Term] = DEFAULT_TERMS,
+    validation: tuple[Tensor, Tensor] | None = None,
+    progress: Callable[[Epoch], None] | None = None,
+) -> list[Epoch]:
+    """Train `model` in place on the device it is on, and leave it in evaluation mode.
+
+    Args:
+        model: a LAP model, or a plain network, for which `terms` are not used.
+        images: (N, C, H, W) float, normalised; moved to the device batch by batch.
+        targets: (N,) class indices.
+        recipe: how to train.
+        terms: knowledge, see `interp_core.knowledge`.
+        validation: images and targets to report accuracy on after each epoch.
+        progress: called after each epoch.
+
+    Raises:
+        ContractError: images and targets do not fit each other.
+    """
+    recipe = recipe or Recipe()
+    _check(images, targets, recipe)
+    device = next(model.parameters()).device
+    if isinstance(model, LapModel):
+        start_attention(model, recipe.start_a)
+    _to_format(model, recipe)
+    steps = len(images) // recipe.batch_size
+    optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    history: list[Epoch] = []
+    begin = time.perf_counter()
+    for number in range(1, recipe.epochs + 1):
+        model.train()
+        sums: dict[str, Tensor] = {}
+        order = torch.randperm(len(images), generator=generator)
+        for chosen in order[: steps * recipe.batch_size].split(recipe.batch_size):
+            batch = shifted(images[chosen], recipe.shift, generator).to(device, non_blocking=True)
+            losses = step_losses(model, batch, targets[chosen].to(device), terms)
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(losses.values())).sum().backward()
+            optimizer.step()
+            schedule.step()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
+        means = {name: float(value) / steps for name, value in sums.items()}
+        accuracy = None if validation is None else evaluate(model, *validation)
+        history.append(Epoch(number, sum(means.values()), means, accuracy, time.perf_counter() - begin))
+        if progress is not None:
+            progress(history[-1])
+    model.eval()
+    return history
+
+
+def step_losses(model: nn.Module, images: Tensor, targets: Tensor, terms: Sequence[Term]) -> dict[str, Tensor]:
+    """Weighted losses of one batch by name; they are to be added up."""
+    if not isinstance(model, LapModel) or not terms:
+        return {"cross_entropy": F.cross_entropy(model(images), targets)}
+    with recording(all_concepts=True) as record:
+        logits = model(images)
+    assert record.concepts is not None
+    labels = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
+    losses = {"cross_entropy": F.cross_entropy(logits, targets)}
+    return losses | {term.name: term.weight * term.loss(record.concepts, labels) for term in terms}
+
+
+def start_attention(lap: LapModel, value: float) -> None:
+    """Give every `a` that is still 0 a start value, since its gradient vanishes there."""
+    with torch.no_grad():
+        for block in (*lap.gates, lap.head):
+            if block.a == 0:
+                block.a.fill_(value)  # type: ignore[union-attr, operator]
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
+    """Logits (N, K) on the CPU, in evaluation mode; the training flag is put back."""
+    device, training = next(model.parameters()).device, model.training
+    model.eval()
+    logits = torch.cat([model(batch.to(device)).cpu() for batch in images.split(batch_size)])
+    model.train(training)
+    return logits
+
+
+def evaluate(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int = 256) -> float:
+    """Share of images (N, C, H, W) whose highest logit is the target's."""
+    return (predict(model, images, batch_size).argmax(1) == targets).float().mean().item()
+
+
+def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Each image moved by up to `most` pixels along both axes, edges repeated: (N, C, H, W), one gather."""
+    if most == 0:
+        return images
+    n, _, h, w = images.shape
+    offsets = torch.randint(-most, most + 1, (2, n, 1), generator=generator)
+    rows = (torch.arange(h) + offsets[0]).clamp(0, h - 1)
+    columns = (torch.arange(w) + offsets[1]).clamp(0, w - 1)
+    index = torch.arange(n)[:, None, None]
+    moved = images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def _to_format(model: nn.Module, recipe: Recipe) -> None:
+    if recipe.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _check(images: Tensor, targets: Tensor, recipe: Recipe) -> None:
+    if images.ndim != 4 or targets.shape != (len(images),):
+        raise ContractError(
+            f"fit takes images (N, C, H, W) and targets (N,), got {tuple(images.shape)}, {tuple(targets.shape)}"
+        )
+    if len(images) < recipe.batch_size:
+        raise ContractError(f"{len(images)} training images are fewer than one batch of {recipe.batch_size}")
