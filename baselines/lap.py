@@ -14,6 +14,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from baselines.base import Explainer, Kind, explainers
+from interp_core import LapModel
 
 
 @explainers.register("lap")
@@ -27,8 +28,6 @@ class Lap(Explainer):
 
     def unsupported(self, model: nn.Module) -> str | None:
         """A reason unless LAP is attached to `model`."""
-        from interp_core import LapModel
-
         if isinstance(model, LapModel):
             return None
         return f"{type(model).__name__} has no LAP; use interp_core.attach(model)"

@@ -6,12 +6,12 @@ Paper: Lundberg and Lee, NIPS 2017. Library: shap `PartitionExplainer` with the 
 blur with a kernel of 128 px at 224 px, scaled with the side.
 Why this one: it asks the model for outputs only, so it means the same on every backbone and spends a fixed number of
 passes on one output. `DeepExplainer` does not run on residual networks with in-place additions and misses most of the
-sum on gates and GELU. `GradientExplainer` is close kin to Integrated Gradients, needs background images, and costs about
-the same at its default of 200 samples (0.57 s against 0.65 s per image at 64 px, test_resnet with output stride 8, one
-CPU thread). What PartitionExplainer itself adds to its model passes is a seventh there.
+sum on gates and GELU. `GradientExplainer` is close kin to Integrated Gradients, needs background images, and costs
+about the same at its default of 200 samples (0.57 s against 0.65 s per image at 64 px, test_resnet with output stride
+8, one CPU thread). What PartitionExplainer itself adds to its model passes is a seventh there.
 Budget: 500 evaluations, shap's default.
-Known limits: boxes, not shapes, as fine as the budget allows; what is the same after blurring cannot be hidden. shap compiles its tree functions once in a process
-(5 to 9 s), before the clock starts.
+Known limits: boxes, not shapes, as fine as the budget allows; what blurring leaves as it was cannot be hidden. shap
+compiles its tree functions once in a process (5 to 9 s), before the clock starts.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from baselines.base import Explainer, explainers
 from baselines.guard import Cost, seeded
 
 
-def logits_of(model: nn.Module, device: torch.device) -> Callable[[np.ndarray], np.ndarray]:
-    """Function from images (N, H, W, C) to logits (N, K) that shap can ask."""
+def logits_of(model: nn.Module, like: Tensor) -> Callable[[np.ndarray], np.ndarray]:
+    """Function from images (N, H, W, C) to logits (N, K) that shap can ask, on the device and in the type of `like`."""
 
     def ask(images: np.ndarray) -> np.ndarray:
-        batch = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(device)
+        batch = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(like)
         with torch.no_grad():
             return model(batch).float().cpu().numpy()
 
@@ -100,7 +100,7 @@ class Shap(Explainer):
         """Values (N, C, H, W), one per channel."""
         height, width = images.shape[-2:]
         values = partition_values(
-            logits_of(model, images.device),
+            logits_of(model, images),
             images.float().permute(0, 2, 3, 1).cpu().numpy(),
             targets.tolist(),
             evaluations=self.evaluations,

@@ -1,9 +1,9 @@
 """From per-image scores to means with intervals, ranks, and paired differences.
 
-Images are the unit: scores of several seeds are averaged per image first, then images are resampled (percentile bootstrap,
-Efron and Tibshirani 1993; scipy.stats.bootstrap). All rows share one seed, so that explainers judged on the same images are
-resampled alike. Known limits: the intervals cover the choice of images, not the training of the network; the paired
-intervals are not corrected for the number of comparisons.
+Images are the unit: scores of several seeds are averaged per image first, then images are resampled (percentile
+bootstrap, Efron and Tibshirani 1993; scipy.stats.bootstrap). All rows share one seed, so that explainers judged on the
+same images are resampled alike. Known limits: the intervals cover the choice of images, not the training of the
+network; the paired intervals are not corrected for the number of comparisons.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ COLUMNS = ("model", "explainer", "metric", "direction", "mean", "ci_low", "ci_hi
 RANK_COLUMNS = ("model", "explainer", "mean_rank", "best_rank", "worst_rank", "metrics", "contestants")
 PAIRED_COLUMNS = ("model", "explainer", "metric", "difference", "ci_low", "ci_high", "n", "verdict")
 COST: dict[str, dict[str, Any]] = {
-    "seconds": {"name": "seconds", "title": "Seconds per image", "family": "cost", "direction": "lower", "ranked": False},
+    "seconds": {
+        "name": "seconds",
+        "title": "Seconds per image",
+        "family": "cost",
+        "direction": "lower",
+        "ranked": False,
+    },
     "forwards": {
         "name": "forwards",
         "title": "Forward passes per image",
@@ -37,9 +43,7 @@ _MEMORY = 4_000_000
 _RNG = "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"
 
 
-def bootstrap_ci(
-    values: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_ci(values: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean.
 
     Args:
@@ -90,7 +94,7 @@ def summarise(
     seed: int = 0,
     references: Collection[str] = REFERENCES,
 ) -> pd.DataFrame:
-    """One row per model, explainer and metric: mean over images, interval, rank within model and metric, images counted.
+    """One row per model, explainer and metric: mean over images, interval, rank in model and metric, images counted.
 
     Args:
         scores: long table with columns model, explainer, metric, seed, image_id, value.
@@ -107,7 +111,8 @@ def summarise(
         return pd.DataFrame(columns=list(COLUMNS))
     known = described(metrics)
     rows = []
-    for names, values in per_image(scores).groupby(_KEYS, sort=True, observed=True)["value"]:
+    groups: Any = per_image(scores).groupby(_KEYS, sort=True, observed=True)["value"]
+    for names, values in groups:
         low, high = bootstrap_ci(values.to_numpy(), level, resamples, seed)
         direction = known.get(names[2], {}).get("direction", "none")
         rows.append((*names, direction, values.mean(), low, high, float("nan"), int(values.count())))
@@ -170,7 +175,8 @@ def paired_differences(
     known = described(metrics)
     rows = []
     values = per_image(scores) if not scores.empty else pd.DataFrame(columns=[*_KEYS, "image_id", "value"])
-    for (model, metric), group in values.groupby(["model", "metric"], sort=True, observed=True):
+    groups: Any = values.groupby(["model", "metric"], sort=True, observed=True)
+    for (model, metric), group in groups:
         wide = group.pivot_table(index="image_id", columns="explainer", values="value", observed=True)
         if reference not in wide or not is_ranked(known.get(metric, {})):
             continue

@@ -95,8 +95,8 @@ def predictions(batch: Batch) -> np.ndarray:
         assert model is not None
         parts = [model(part.to(batch.device)).cpu() for part in _tensor(batch.images).split(BATCH_SIZE)]
     values = torch.cat(parts)
-    if targets.shape != values.shape[:1] or int(targets.min()) < 0 or int(targets.max()) >= values.shape[1]:
-        raise ContractError(f"targets must be {len(values)} classes in 0..{values.shape[1] - 1}")
+    if int(targets.max()) >= values.shape[1]:
+        raise ContractError(f"targets must be classes in 0..{values.shape[1] - 1}, got {int(targets.max())}")
     return values.gather(1, targets[:, None]).squeeze(1).double().numpy()
 
 
@@ -137,6 +137,8 @@ def _shell(batch: Batch, probabilities: bool, with_model: bool) -> Iterator[Shel
         return
     if batch.model.training:
         raise ContractError("metrics need the network in evaluation mode: call model.eval() first")
+    if batch.targets.shape != (len(batch.images),) or batch.targets.min() < 0:
+        raise ContractError(f"targets must be {len(batch.images)} classes, 0 or higher, got {batch.targets.shape}")
     shell = Shell(batch.model, probabilities)
     try:
         yield shell

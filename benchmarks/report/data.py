@@ -1,7 +1,7 @@
 """What the report reads: a run's description, its scores and a few maps. Nothing here knows torch or the registries.
 
-A run may be unfinished: any key of the description may be missing or null, scores may be empty, the gallery absent. Every
-look-up here has an answer for that, so that tables, figures and page need no special cases.
+A run may be unfinished: any key of the description may be missing or null, scores may be empty, the gallery absent.
+Every look-up here has an answer for that, so that tables, figures and page need no special cases.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class RunData:
         table = self.scores.reindex(columns=list(SCORE_COLUMNS))
         table["value"] = table["value"].astype(np.float64)
         table["degenerate"] = table["degenerate"].eq(True)
-        return table.astype({name: str for name in ("model", "explainer", "metric", "image_id")})
+        return table.astype(dict.fromkeys(("model", "explainer", "metric", "image_id"), str))
 
     @cached_property
     def models(self) -> dict[str, ModelInfo]:
@@ -153,6 +153,11 @@ class Findings:
         """The summary of one cell of the comparison, None if it was not measured."""
         return self._rows.get((model, explainer, metric))
 
+    @property
+    def keys(self) -> set[tuple[str, str, str]]:
+        """(model, explainer, metric) of all that was measured."""
+        return set(self._rows)
+
     @cached_property
     def _rows(self) -> dict[tuple[str, str, str], pd.Series]:
         return {(row["model"], row["explainer"], row["metric"]): row for _, row in self.summary.iterrows()}
@@ -200,7 +205,9 @@ def own_explainer(data: RunData) -> str | None:
 def count_degenerate(data: RunData) -> pd.DataFrame:
     """Maps that say nothing (constant, NaN or infinite) and all maps, per model and explainer."""
     keys = ["model", "explainer"]
-    maps = data.table.groupby([*keys, "seed", "image_id"], observed=True, dropna=False)["degenerate"].any().reset_index()
+    maps = (
+        data.table.groupby([*keys, "seed", "image_id"], observed=True, dropna=False)["degenerate"].any().reset_index()
+    )
     counts = maps.groupby(keys, observed=True)["degenerate"].agg(["sum", "count"]).reset_index()
     counts.columns = pd.Index([*keys, "degenerate", "total"])
     return _ordered(counts.astype({"degenerate": int, "total": int}), data)

@@ -1,25 +1,26 @@
 """`digits-in-scenes`: one real handwritten digit, coloured, in a crop of a real photograph, among scrambled digits.
 
-The evidence for the class is known to the pixel. Digits and photographs of the splits are disjoint; distractors share the strokes,
-sizes and colours of digits but not their class. `confounded=True` adds a coloured tag in a corner that agrees with the class in train
-and val and is random in test. Both forms keep that corner free, so their images are the same byte for byte apart from the tag, and an
-image depends on `seed`, its split and its number alone, not on how many are made.
-Known limits: a distractor for which no free place is found is left out; shade is set against the mean of the background beneath, so a
-stroke may cross a patch of its own brightness.
+The evidence for the class is known to the pixel. Digits and photographs of the splits are disjoint; distractors share
+the strokes, sizes and colours of digits but not their class. `confounded=True` adds a coloured tag in a corner that
+agrees with the class in train and val and is random in test. Both forms keep that corner free, so their images are the
+same byte for byte apart from the tag; and an image does not depend on how many are made.
+Known limits: a distractor for which no free place is found is left out; brightness is set against the mean of the
+background beneath, so a stroke may cross a patch of its own brightness.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from interp_core.datasets.base import SPLITS, DatasetConfig, Split, SplitName, datasets
-from interp_core.datasets.glyphs import Glyphs, draw, glyphs
+from interp_core.datasets.glyphs import Glyphs, draw, glyphs, inside
 from interp_core.datasets.pictures import crops, pyramids
+from interp_core.datasets.scenes import Scenes, brightness, paint, place
+from interp_core.errors import UnknownNameError
 
 CLASSES = 10
 BLOCK = 250
@@ -27,7 +28,6 @@ TRIES = 48
 MAX_DISTRACTORS = 4
 TAG_SHARE = 8
 CHUNK_PIXELS = 2**20
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 TAG_COLOURS = np.array(
     [
         (230, 25, 35),
@@ -48,37 +48,6 @@ Share = Annotated[float, Field(ge=0.2, le=0.75)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-@dataclass(frozen=True)
-class Scenes:
-    """What n images show, before any pixel is drawn. The first object of each is the digit, the others are distractors.
-
-    Attributes:
-        targets: (n,) class of the digit.
-        crop: (n, 5) uniform numbers that choose the background.
-        gain: (n, 3) brightness of the background per channel.
-        glyph: (n, m) row of each object in its bank.
-        box: (n, m, 3) top, left and side of each object's square in pixels.
-        shown: (n, m) bool, whether the object is drawn.
-        paint: (n, m, 4) uniform numbers: hue, saturation, side of the contrast, amount of contrast.
-        corner: (n, 2) top and left of the corner kept free, in pixels.
-        tag: (n,) index of a tag colour drawn at random.
-    """
-
-    targets: np.ndarray
-    crop: np.ndarray
-    gain: np.ndarray
-    glyph: np.ndarray
-    box: np.ndarray
-    shown: np.ndarray
-    paint: np.ndarray
-    corner: np.ndarray
-    tag: np.ndarray
-
-    def take(self, part: slice) -> Scenes:
-        """Some of the images."""
-        return Scenes(*(getattr(self, f.name)[part] for f in fields(self)))
-
-
 @datasets.register("digits-in-scenes")
 class DigitsInScenes(DatasetConfig):
     """Digits in photographs, made from what scikit-learn and scikit-image carry; see the head of this file.
@@ -86,9 +55,9 @@ class DigitsInScenes(DatasetConfig):
     Attributes:
         image_size: side of the images in pixels.
         train: number of training images; likewise `val` and `test`.
-        digit_scale: least and largest side of an object's square, as a share of `image_size`; a digit fills 94 % of its height.
+        digit_scale: least and largest side of an object's square, as a share of `image_size`; a digit fills 94 % of it.
         distractors: scrambled digits per image, where they find room.
-        contrast: difference in brightness (0 to 1) between an object and the background beneath; at least this where there is room.
+        contrast: least difference in brightness between an object and the background beneath, where there is room.
         background: strength of the photograph's own contrast; 0 leaves its mean colour.
         confounded: whether a corner tag gives the class away in train and val.
         seed: of everything but the split of digits and photographs, which is fixed.
@@ -122,23 +91,27 @@ class DigitsInScenes(DatasetConfig):
         """The images of one split, made anew at each call and the caller's own.
 
         Raises:
+            UnknownNameError: no such split.
             InterpError: a background picture is missing from the installed wheels.
         """
+        if split not in SPLITS:
+            raise UnknownNameError("split", split, SPLITS)
         count = {"train": self.train, "val": self.val, "test": self.test}[split]
         size = self.image_size
         images = np.empty((count, 3, size, size), np.uint8)
         masks, tags = np.empty((2, count, 1, size, size), bool)
-        targets = np.empty(count, np.int64)
+        targets, grey_levels = np.empty(count, np.int64), np.zeros((3, 256), np.int64)
         for where, scenes in scene_chunks(self, split, count):
             images[where], masks[where], tags[where] = render(scenes, self, split)
             targets[where] = scenes.targets
+            grey_levels += _grey_levels(images[where])
         if split == "train":
-            _statistics[self] = _mean_and_deviation(images)
+            _statistics[self] = _mean_and_deviation(grey_levels)
         ids = [f"{self.name}/{split}/{i:05d}" for i in range(count)]
         return Split(images, targets, masks, ids, {"tag": tags} if self.confounded else {})
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel of the training images, in [0, 1] units; kept from the last `load("train")`."""
+        """Mean and standard deviation per channel of the training images, in [0, 1]; kept from `load("train")`."""
         if self not in _statistics:
             self.load("train")
         return _statistics[self]
@@ -148,11 +121,15 @@ class DigitsInScenes(DatasetConfig):
 _statistics: dict[DigitsInScenes, tuple[tuple[float, ...], tuple[float, ...]]] = {}
 
 
-def _mean_and_deviation(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Exact mean and standard deviation per channel of (N, 3, H, W) uint8 images, in [0, 1] units."""
-    values = np.arange(256) / 255
-    shares = np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(3)]) / images[:, 0].size
-    mean = shares @ values
+def _grey_levels(images: np.ndarray) -> np.ndarray:
+    """How often each value occurs in each channel of (N, 3, H, W) uint8 images: (3, 256)."""
+    return np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(3)])
+
+
+def _mean_and_deviation(counts: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, in [0, 1] units, from counts (3, 256) of grey levels."""
+    values, shares = np.arange(256) / 255, counts / counts.sum(1, keepdims=True)
+    mean = (shares * values).sum(1)
     deviation = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(1))
     return tuple(mean.tolist()), tuple(deviation.tolist())
 
@@ -182,8 +159,8 @@ def draw_scenes(config: DigitsInScenes, split: SplitName, block: int) -> Scenes:
     bank, n, m = glyphs(split), BLOCK, 1 + MAX_DISTRACTORS
     targets = rng.permuted(np.tile(np.arange(CLASSES), (n // CLASSES, 1)), axis=1).ravel()
     crop, gain = rng.random((n, 5)), 0.8 + 0.4 * rng.random((n, 3), np.float32)
-    paint = rng.random((n, m, 4), np.float32)
-    glyph = (rng.random((n, m)) * len(bank.classes)).astype(np.int64)
+    colour = rng.random((n, m, 4), np.float32)
+    glyph = (rng.random((n, m)) * len(bank.scrambles)).astype(np.int64)
     glyph[:, 0] = _digit_of_class(bank, targets, rng.random(n))
     tag = rng.integers(0, CLASSES, n)
     corner = rng.integers(0, 2, (n, 2)) * (config.image_size - tag_side(config))
@@ -191,7 +168,7 @@ def draw_scenes(config: DigitsInScenes, split: SplitName, block: int) -> Scenes:
     sides = np.round((low + (high - low) * rng.random((n, m))) * config.image_size).astype(np.int64)
     box, shown = place(sides, corner, tag_side(config), config.image_size, rng.random((m, n, TRIES, 2)))
     shown[:, 1 + config.distractors :] = False
-    return Scenes(targets, crop, gain, glyph, box, shown, paint, corner, tag)
+    return Scenes(targets, crop, gain, glyph, box, shown, colour, corner, tag)
 
 
 def tag_side(config: DigitsInScenes) -> int:
@@ -205,44 +182,6 @@ def _digit_of_class(bank: Glyphs, targets: np.ndarray, unit: np.ndarray) -> np.n
     counts = np.bincount(bank.classes, minlength=CLASSES)
     first = np.cumsum(counts) - counts
     return order[first[targets] + (unit * counts[targets]).astype(np.int64)]
-
-
-def place(
-    sides: np.ndarray, corner: np.ndarray, tag: int, size: int, unit: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Places for squares that overlap neither each other nor a corner, by rejection in the order given.
-
-    Args:
-        sides: (n, m) sides in pixels, the digit's first; at most 0.75 of `size`.
-        corner: (n, 2) top and left of the corner kept free.
-        tag: side of that corner.
-        size: side of the image.
-        unit: (m, n, tries, 2) uniform numbers: the places tried.
-
-    Returns:
-        (n, m, 3) top, left and side, and (n, m) whether a place was found; it always is for the first.
-    """
-    n, m = sides.shape
-    box, found = np.zeros((n, m, 3), np.int64), np.zeros((n, m), bool)
-    taken = [np.concatenate([corner, np.full((n, 1), tag)], 1)]
-    for k in range(m):
-        side = sides[:, k, None]
-        tried = (unit[k] * (size - side + 1)[..., None]).astype(np.int64)
-        free = np.all([_apart(tried, side, other) for other in taken], axis=0)
-        found[:, k] = free.any(1)
-        box[:, k] = np.concatenate([tried[np.arange(n), free.argmax(1)], side], 1)
-        if k == 0:
-            # The corner across from the tag is free at every size allowed.
-            box[:, 0, :2] = np.where(found[:, :1], box[:, 0, :2], np.where(corner == 0, size - side, 0))
-            found[:, 0] = True
-        taken.append(np.where(found[:, k, None], box[:, k], 0))
-    return box, found
-
-
-def _apart(tried: np.ndarray, side: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether squares at places tried (n, t, 2), of side (n, 1), miss another square (n, 3) per image: (n, t) bool."""
-    start, end = other[:, None, :2], other[:, None, :2] + other[:, None, 2:]
-    return ((tried >= end) | (tried + side[..., None] <= start)).any(-1)
 
 
 def render(scenes: Scenes, config: DigitsInScenes, split: SplitName) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -271,7 +210,7 @@ def _backgrounds(scenes: Scenes, config: DigitsInScenes, split: SplitName) -> np
     cut = crops(pyramids(split, config.image_size), scenes.crop, config.image_size)
     canvas = cut.astype(np.float32) / 255
     if config.background < 1:
-        mean = canvas.mean((2, 3), keepdims=True)
+        mean = (cut.mean((2, 3), keepdims=True) / 255).astype(np.float32)
         canvas = mean + np.float32(config.background) * (canvas - mean)
     return np.minimum(canvas * scenes.gain[:, :, None, None], 1)
 
@@ -280,41 +219,28 @@ def _paste(
     canvas: np.ndarray, mask: np.ndarray | None, scenes: Scenes, k: int, config: DigitsInScenes, bank: Glyphs
 ) -> None:
     """Draws the k-th object of each scene into `canvas`, and its shape into `mask` if there is one."""
-    side = scenes.box[:, k, 2]
+    box, side = scenes.box[:, k, :2], scenes.box[:, k, 2]
     window = round(config.digit_scale[1] * config.image_size)
-    corner = np.minimum(scenes.box[:, k, :2], config.image_size - window)
+    corner = np.minimum(box, config.image_size - window)
     shapes = bank.digits if k == 0 else bank.scrambles
-    opacity = draw(shapes, scenes.glyph[:, k], scenes.box[:, k, :2] - corner, side, window)
-    opacity *= scenes.shown[:, k, None, None]
-    pixels = corner[:, :, None] + np.arange(window)
-    image = np.arange(len(canvas))[:, None, None]
+    opacity = draw(shapes, scenes.glyph[:, k], box - corner, side, window) * scenes.shown[:, k, None, None]
+    pixels, image = corner[:, :, None] + np.arange(window), np.arange(len(canvas))[:, None, None]
     at = (image, slice(None), pixels[:, 0, :, None], pixels[:, 1, None, :])
     beneath = canvas[at]
-    colour = paint(scenes.paint[:, k], beneath.mean((1, 2)) @ LUMA, config.contrast)
+    # Over the box alone, where nothing else was drawn, so that no object's colour tells of another.
+    colour = paint(scenes.colour[:, k], _level(beneath, inside(box - corner, side, window)), config.contrast)
     canvas[at] = beneath + opacity[..., None] * (colour[:, None, None] - beneath)
     if mask is not None:
         mask[image, 0, at[2], at[3]] = opacity > 0.5
 
 
-def paint(unit: np.ndarray, beneath: np.ndarray, contrast: float) -> np.ndarray:
-    """Colours of random hue whose brightness differs from the background's.
+def _level(pixels: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Mean brightness (n,) float32 of pixels (n, h, w, 3) where a mask (n, h, w) is true.
 
-    Args:
-        unit: (n, 4) uniform numbers: hue, saturation, lighter or darker, amount of contrast.
-        beneath: (n,) brightness of the background, in [0, 1].
-        contrast: least difference in brightness; where neither side has room for it, the roomier side's end is taken.
-
-    Returns:
-        (n, 3) float32 in [0, 1].
+    In whole grey levels: a last bit that hangs on the order of summation must not reach the colours.
     """
-    amount = contrast + 0.15 * unit[:, 3]
-    lighter = np.where(np.maximum(beneath, 1 - beneath) < amount, beneath < 0.5, unit[:, 2] < 0.5)
-    lighter = np.where(beneath + amount > 1, beneath < 0.5, np.where(beneath < amount, True, lighter))
-    aim = np.clip(np.where(lighter, beneath + amount, beneath - amount), 0, 1)[:, None]
-    hue = np.clip(np.abs((unit[:, :1] * 6 + np.array([0, 4, 2], np.float32)) % 6 - 3) - 1, 0, 1)
-    colour = 1 - (0.5 + 0.5 * unit[:, 1:2]) * (1 - hue)
-    own = (colour @ LUMA)[:, None]
-    return np.where(aim > own, 1 - (1 - colour) * (1 - aim) / (1 - own), colour * aim / own).astype(np.float32)
+    mean = (brightness(pixels) * where).sum((1, 2), np.float64) / where.sum((1, 2))
+    return (np.round(mean * 255) / 255).astype(np.float32)
 
 
 def _add_tags(images: np.ndarray, tags: np.ndarray, scenes: Scenes, colour: np.ndarray, side: int) -> None:

@@ -1,9 +1,10 @@
 """The shapes pasted into scenes: scikit-learn's real handwritten digits, and scrambles of them that are no digit.
 
-A glyph is a smooth height field in [0, 255]; its strokes are where the height is over `EDGE`, cut when it is drawn, so that edges are
-sharp at any size. A scramble turns and moves the four quarters of a digit: the strokes stay, the class goes. Of several tries the one
-farthest from every real digit of the split is kept, so that none is readable by accident.
-Known limit: the data do not say who wrote a digit, so one writer may appear in several splits; no digit does.
+A glyph is a smooth height field in [0, 255]; its strokes are where the height is over `EDGE`, cut when it is drawn, so
+that edges are sharp at any size. A scramble turns and moves the four quarters of a digit: the strokes stay, the class
+goes. Of many tries those are kept that are least like any real digit and come in few pieces, as digits do.
+Known limits: the data do not say who wrote a digit, so one writer may appear in several splits; no digit does. Likeness
+is measured on 8 x 8 cells; now and then a person may still see a digit in a scramble.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import label
 from sklearn.datasets import load_digits
 
 from interp_core.datasets.base import SPLITS, SplitName
@@ -22,7 +24,12 @@ PAD = 1
 ZOOM = 6
 BOX_CELLS = 8.5
 EDGE = 0.45
-TRIES = 24
+INK = 7
+TRIES = 32
+PIECE_PENALTY = 0.06
+SOURCES = 360
+# Digits leave their outer columns empty and scrambles fill them, so these columns make a digit as wide as a scramble.
+WIDER = (1, 2, 2, 3, 4, 5, 5, 6)
 _SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 # Its own constant, so that no digit changes split when a data set's seed does.
 _SPLIT_SEED = 20_220_111
@@ -35,14 +42,16 @@ class Glyphs:
     Attributes:
         digits: (m, h, h) uint8 heights of real digits.
         classes: (m,) int64, their classes.
-        scrambles: (m, h, h) uint8 heights; the i-th is made of the i-th digit.
         source: (m,) int64 row of each digit in scikit-learn's table.
+        scrambles: (s, h, h) uint8 heights of scrambled digits.
+        made_of: (s,) int64, the digit of this split that each scramble was made of.
     """
 
     digits: np.ndarray
     classes: np.ndarray
-    scrambles: np.ndarray
     source: np.ndarray
+    scrambles: np.ndarray
+    made_of: np.ndarray
 
 
 def split_rows(classes: np.ndarray) -> dict[SplitName, np.ndarray]:
@@ -54,8 +63,8 @@ def split_rows(classes: np.ndarray) -> dict[SplitName, np.ndarray]:
     rng = np.random.default_rng(_SPLIT_SEED)
     parts: dict[SplitName, list[np.ndarray]] = {name: [] for name in SPLITS}
     bounds = np.cumsum([_SHARES[name] for name in SPLITS])[:-1]
-    for label in np.unique(classes):
-        rows = rng.permutation(np.flatnonzero(classes == label))
+    for k in np.unique(classes):
+        rows = rng.permutation(np.flatnonzero(classes == k))
         for name, part in zip(SPLITS, np.split(rows, np.round(bounds * len(rows)).astype(int)), strict=True):
             parts[name].append(part)
     return {name: np.sort(np.concatenate(part)) for name, part in parts.items()}
@@ -84,24 +93,60 @@ def _turn(quarters: np.ndarray, order: np.ndarray, rng: np.random.Generator) -> 
     return np.choose(turns[..., None, None], [np.rot90(taken, k, (2, 3)) for k in range(4)])
 
 
-def unlike(digits: np.ndarray, rng: np.random.Generator, tries: int = TRIES) -> np.ndarray:
-    """For each digit, the scramble out of `tries` that is farthest from its nearest real digit.
+def pieces(shapes: np.ndarray) -> np.ndarray:
+    """How many unconnected pieces each of (m, 8, 8) shapes has: (m,) int; pieces that touch at a side are one."""
+    within = np.zeros((3, 3, 3), bool)
+    within[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+    labels, _ = label(shapes > INK, within)
+    # Labels count up through the stack, so the highest so far grows by a shape's own pieces.
+    return np.diff(np.maximum.accumulate(labels.reshape(len(shapes), -1).max(1)), prepend=0)
+
+
+def likeness(shapes: np.ndarray, digits: np.ndarray) -> np.ndarray:
+    """How like the nearest digit each shape is, at its best shift: (m,) in [0, 1], 1 for a digit itself.
+
+    2 <a, b> / (<a, a> + <b, b>) over grey levels, shifts of up to two cells. Sums of whole numbers this small are exact
+    in 32-bit floats, so that choices made by likeness fall alike on every machine.
 
     Args:
-        digits: (m, 8, 8) whole numbers, so that distances are exact and ties fall alike on every machine.
+        shapes: (m, 8, 8) whole numbers in 0..16.
+        digits: (k, 8, 8) likewise.
+    """
+    real = digits.reshape(len(digits), -1).astype(np.float32)
+    energy = (real**2).sum(1)
+    best = np.zeros(len(shapes), np.float32)
+    for moved in _shifted(shapes):
+        flat = moved.reshape(len(moved), -1).astype(np.float32)
+        best = np.maximum(best, (2 * (flat @ real.T) / ((flat**2).sum(1)[:, None] + energy)).max(1))
+    return best
+
+
+def _shifted(shapes: np.ndarray) -> list[np.ndarray]:
+    """The shapes moved by up to two cells each way; what leaves the square is lost."""
+    padded = np.pad(shapes, ((0, 0), (2, 2), (2, 2)))
+    return [padded[:, y : y + CELLS, x : x + CELLS] for y in range(5) for x in range(5)]
+
+
+def unlike(digits: np.ndarray, rng: np.random.Generator, tries: int = TRIES) -> tuple[np.ndarray, np.ndarray]:
+    """Scrambles in few pieces that look like no digit, wide or lying: the better half of the best one of each digit.
+
+    Args:
+        digits: (m, 8, 8) whole numbers in 0..16.
         rng: source of the scrambles.
         tries: scrambles made of each digit.
+
+    Returns:
+        (m // 2, 8, 8) scrambles and (m // 2,) the digits they were made of.
     """
-    real = digits.reshape(len(digits), -1).astype(np.float64)
-    best, best_distance = np.zeros_like(digits), np.full(len(digits), -1.0)
+    known = np.concatenate([digits, digits[:, :, WIDER], np.rot90(digits, 1, (1, 2))])
+    best, best_score = np.zeros_like(digits), np.full(len(digits), np.inf)
     for _ in range(tries):
         candidate = scramble(digits, rng)
-        flat = candidate.reshape(real.shape).astype(np.float64)
-        squares = (flat**2).sum(1)[:, None] + (real**2).sum(1) - 2 * flat @ real.T
-        distance = squares.min(1)
-        better = distance > best_distance
-        best[better], best_distance[better] = candidate[better], distance[better]
-    return best
+        score = likeness(candidate, known) + PIECE_PENALTY * (pieces(candidate) - 1)
+        better = score < best_score
+        best[better], best_score[better] = candidate[better], score[better]
+    kept = np.sort(np.argsort(best_score, kind="stable")[: len(digits) // 2])
+    return best[kept], kept
 
 
 def heights(digits: np.ndarray) -> np.ndarray:
@@ -118,8 +163,9 @@ def glyphs(split: SplitName) -> Glyphs:
     table = load_digits()
     rows = split_rows(table.target)[split]
     digits = table.images[rows].astype(np.int64)
-    odd = unlike(digits, np.random.default_rng([_SPLIT_SEED, SPLITS.index(split)]))
-    return Glyphs(heights(digits), table.target[rows].astype(np.int64), heights(odd), rows)
+    step = -(-len(digits) // SOURCES)
+    scrambles, made_of = unlike(digits[::step], np.random.default_rng([_SPLIT_SEED, SPLITS.index(split)]))
+    return Glyphs(heights(digits), table.target[rows].astype(np.int64), rows, heights(scrambles), made_of * step)
 
 
 def draw(bank: np.ndarray, index: np.ndarray, offset: np.ndarray, box: np.ndarray, window: int) -> np.ndarray:
@@ -137,11 +183,17 @@ def draw(bank: np.ndarray, index: np.ndarray, offset: np.ndarray, box: np.ndarra
     """
     rows = _resample(bank[index].astype(np.float32), _places(offset[:, 0], box, window), axis=1)
     height = _resample(rows, _places(offset[:, 1], box, window), axis=2) / 255
-    pixel = (BOX_CELLS / box).astype(np.float32)[:, None, None]
-    opacity = np.clip((height - EDGE) / np.clip(pixel, 0.1, 0.5) + 0.5, 0, 1)
+    # The height falls from 1 to 0 within little more than a cell, so this ramp is about a pixel wide.
+    ramp = np.clip(0.7 * BOX_CELLS / box, 0.05, 0.5).astype(np.float32)[:, None, None]
+    opacity = np.clip((height - EDGE) / ramp + 0.5, 0, 1)
+    return opacity * inside(offset, box, window)
+
+
+def inside(offset: np.ndarray, box: np.ndarray, window: int) -> np.ndarray:
+    """Which pixels of a window lie in a box: (n, window, window) bool, for offsets (n, 2) and sides (n,) in pixels."""
     pixels = np.arange(window)
-    inside = (pixels >= offset[..., None]) & (pixels < (offset + box[:, None])[..., None])
-    return opacity * (inside[:, 0, :, None] & inside[:, 1, None, :])
+    axes = (pixels >= offset[..., None]) & (pixels < (offset + box[:, None])[..., None])
+    return axes[:, 0, :, None] & axes[:, 1, None, :]
 
 
 def _places(offset: np.ndarray, box: np.ndarray, window: int) -> np.ndarray:

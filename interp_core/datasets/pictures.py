@@ -1,8 +1,8 @@
 """Backgrounds: random crops of the photographs and textures that scikit-image and scikit-learn carry in their wheels.
 
-Pictures with text or digits in them (page, text, clock, coins) are left out. The splits share no picture; the two motorcycle
-pictures are two views of one scene and stay together. Nothing is downloaded and nothing is written.
-Known limit: JPEG decoders may differ by one grey level between builds of Pillow, so bytes are the same for one installation.
+Pictures with text or digits in them (page, text, clock, coins) are left out. The splits share no picture; the two
+motorcycle pictures are two views of one scene and stay together. Nothing is downloaded and nothing is written.
+Known limit: JPEG decoders may differ by a grey level between builds of Pillow; bytes are the same for one installation.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def picture_path(name: str) -> Path:
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    raise InterpError(f"background picture {name!r} is in neither {folders[0]} nor {folders[1]}: reinstall both packages")
+    raise InterpError(
+        f"background picture {name!r} is in neither {folders[0]} nor {folders[1]}: reinstall both packages"
+    )
 
 
 def level_sides(shorter: int, size: int) -> list[int]:
@@ -73,8 +75,8 @@ def level_sides(shorter: int, size: int) -> list[int]:
 def pyramid(image: Image.Image, size: int) -> Pyramid:
     """One picture at several scales, (3, h, w) uint8 each, all at least `size` / 0.8 on the shorter side.
 
-    Levels below the picture's own resolution are area averages, so that wide crops are not aliased; a picture smaller than the
-    coarsest level is enlarged to it.
+    Levels below the picture's own resolution are area averages, so that wide crops are not aliased; a picture smaller
+    than the coarsest level is enlarged to it.
     """
     shorter = min(image.size)
     levels = []

@@ -12,13 +12,13 @@ from benchmarks.report.data import Gallery, RunData
 MODELS = ("plain", "lap")
 EXPLAINERS = (
     ("lap", "LAP (own)", "intrinsic", True),
-    ("gradcam", "Grad-CAM", "external", False),
-    ("ig", "Integrated Gradients", "external", True),
+    ("grad_cam", "Grad-CAM", "external", False),
+    ("integrated_gradients", "Integrated Gradients", "external", True),
     ("lime", "LIME", "external", True),
     ("shap", "SHAP", "external", True),
     ("random", "Random", "control", False),
-    ("smooth", "Smoothed random", "control", False),
-    ("centre", "Centre Gaussian", "control", False),
+    ("smoothed_random", "Smoothed random", "control", False),
+    ("centre_gaussian", "Centre Gaussian", "control", False),
     ("edges", "Edges", "control", False),
     ("mask", "Evidence mask", "control", False),
 )
@@ -39,11 +39,11 @@ METRICS = (
     ("forwards", "Forward passes per image", "cost", "lower", 0, None, False, 0),
 )
 QUALITY = {
-    "lap": 0.72, "gradcam": 0.66, "ig": 0.6, "lime": 0.5, "shap": 0.58,
-    "random": 0.1, "smooth": 0.13, "centre": 0.42, "edges": 0.3, "mask": 0.97,
+    "lap": 0.72, "grad_cam": 0.66, "integrated_gradients": 0.6, "lime": 0.5, "shap": 0.58,
+    "random": 0.1, "smoothed_random": 0.13, "centre_gaussian": 0.42, "edges": 0.3, "mask": 0.97,
 }  # fmt: skip
-FORWARDS = {"lap": 1, "gradcam": 1, "ig": 50, "lime": 1000, "shap": 500}
-SECONDS = {"lap": 0.0012, "gradcam": 0.0031, "ig": 0.09, "lime": 0.8, "shap": 0.45, "mask": 1e-5}
+FORWARDS = {"lap": 1, "grad_cam": 1, "integrated_gradients": 50, "lime": 1000, "shap": 500}
+SECONDS = {"lap": 0.0012, "grad_cam": 0.0031, "integrated_gradients": 0.09, "lime": 0.8, "shap": 0.45, "mask": 1e-5}
 
 
 def _values(name: str, explainer: str, spread: float, rng: np.random.Generator, images: int) -> np.ndarray:
@@ -65,12 +65,12 @@ def scores(images: int = 48, seed: int = 0, seeds: tuple[int, ...] = (0,)) -> pd
     parts = []
     for model in MODELS:
         for explainer, *_ in EXPLAINERS if model == "lap" else EXPLAINERS[1:]:
-            bad = np.isin(np.arange(images), [3, 7]) & (explainer == "gradcam")
+            bad = np.isin(np.arange(images), [3, 7]) & (explainer == "grad_cam")
             for run_seed in seeds:
                 for name, _, family, *_, spread in METRICS:
                     values = _values(name, explainer, spread, rng, images)
                     if family == "localisation":
-                        values[5] = np.nan
+                        values[5:6] = np.nan
                     columns = {"model": model, "explainer": explainer, "metric": name, "seed": run_seed}
                     parts.append(pd.DataFrame({**columns, "image_id": ids, "value": values, "degenerate": bad}))
     return pd.concat(parts, ignore_index=True)
@@ -79,7 +79,8 @@ def scores(images: int = 48, seed: int = 0, seeds: tuple[int, ...] = (0,)) -> pd
 def meta() -> dict[str, Any]:
     """Description of the made-up run, in the form of run.json."""
     return {
-        "schema": 1, "name": "synthetic", "started": "2025-01-01T10:00:00+00:00", "finished": "2025-01-01T10:07:00+00:00",
+        "schema": 1, "name": "synthetic",
+        "started": "2025-01-01T10:00:00+00:00", "finished": "2025-01-01T10:07:00+00:00",
         "config": {"name": "synthetic", "images": 48, "training": {"epochs": 6}}, "config_hash": "0123456789abcdef",
         "versions": {"torch": "2.9.0", "captum": "0.8.0", "quantus": "0.6.0"}, "python": "3.11.9", "platform": "Linux",
         "device": "cpu", "threads": 2, "git": {"commit": "abcdef0123456789", "dirty": False}, "seeds": [0],
@@ -122,8 +123,8 @@ def gallery(images: int = 6, size: int = 64, seed: int = 0) -> Gallery:
         for explainer, *_ in EXPLAINERS if model == "lap" else EXPLAINERS[1:]:
             noise = rng.standard_normal((images, size, size))
             maps[model, explainer] = (np.exp(-distance / 0.2) + (1 - QUALITY[explainer]) * noise).astype(np.float32)
-    maps["plain", "gradcam"][1] = 0.5
-    maps["lap", "lime"][2, 0, 0] = np.nan
+    maps["plain", "grad_cam"][1:2] = 0.5
+    maps["lap", "lime"][2:3, 0, 0] = np.nan
     ids = [f"test-{i:04d}" for i in range(images)]
     return Gallery((255 * pictures).astype(np.uint8), masks, ids, [str(i % 10) for i in range(images)], maps)
 

@@ -1,0 +1,26 @@
+"""Tables, figures and the report page of a run, from its stored scores and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.report.album import make_album, write_album
+from benchmarks.report.data import Findings, Gallery, RunData, find
+from benchmarks.report.files import write_whole
+from benchmarks.report.page import render_page
+from benchmarks.report.tables import write_tables
+
+__all__ = ["Findings", "Gallery", "RunData", "find", "write_report"]
+
+
+def write_report(data: RunData, folder: Path) -> list[Path]:
+    """Write tables/, figures/ and report.html of a run into `folder`; the same data give the same bytes.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    findings = find(data)
+    tables = write_tables(findings, folder / "tables")
+    plates = make_album(findings)
+    figures = write_album(plates, folder / "figures")
+    return [*tables, *figures, write_whole(folder / "report.html", render_page(findings, plates))]

@@ -1,0 +1,84 @@
+"""Labels beside points that cover neither each other nor the points.
+
+Greedy: points from the left, each takes the nearest free place of a fixed list. Known limit: with far more points than
+space some overlap is left, the smallest found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+
+# where a label may go, in points from its point; the first free one is taken
+_ANGLES = (0, 180, 35, -35, 145, -145, 90, -90)
+_RADII = (6.0, 12.0, 20.0, 30.0)
+_HALF_POINT = 3.5
+
+
+def place_labels(axes: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str]) -> list[Annotation]:
+    """Write `texts` beside the points (x, y) in data units; call when limits and layout are final."""
+    figure = axes.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72
+    points = axes.transData.transform(np.column_stack([x, y])) if len(texts) else np.empty((0, 2))
+    taken = [Bbox.from_extents(*(p - _HALF_POINT * scale), *(p + _HALF_POINT * scale)) for p in points]
+    labels: list[Annotation] = []
+    for index in np.lexsort((points[:, 1], points[:, 0])) if len(points) else []:
+        label = _place(axes, (x[index], y[index]), texts[index], taken)
+        taken.append(_box(label))
+        labels.append(label)
+    return labels
+
+
+def _place(axes: Axes, at: tuple[float, float], text: str, taken: list[Bbox]) -> Annotation:
+    label = axes.annotate(text, at, (0, 0), textcoords="offset points", fontsize=7, annotation_clip=False)
+    label.set_in_layout(False)
+    frame = axes.get_window_extent()
+    best: tuple[float, tuple[float, float]] = (np.inf, (0.0, 0.0))
+    for radius in _RADII:
+        for angle in _ANGLES:
+            offset = _move(label, radius, angle)
+            cost = _crowding(_box(label), taken, frame)
+            if cost < best[0]:
+                best = (cost, (radius, angle))
+            if cost == 0:
+                return _led(axes, label, at, offset, radius)
+    return _led(axes, label, at, _move(label, *best[1]), best[1][0])
+
+
+def _move(label: Annotation, radius: float, angle: float) -> tuple[float, float]:
+    dx, dy = radius * np.cos(np.deg2rad(angle)), radius * np.sin(np.deg2rad(angle))
+    label.set_position((dx, dy))
+    label.set_horizontalalignment("center" if abs(dx) < 1e-6 else "left" if dx > 0 else "right")
+    label.set_verticalalignment("center" if abs(dy) < 1e-6 else "bottom" if dy > 0 else "top")
+    return float(dx), float(dy)
+
+
+def _crowding(box: Bbox, taken: list[Bbox], frame: Bbox) -> float:
+    outside = max(0.0, frame.x0 - box.x0) + max(0.0, box.x1 - frame.x1)
+    outside += max(0.0, frame.y0 - box.y0) + max(0.0, box.y1 - frame.y1)
+    shared = (Bbox.intersection(box, other) for other in taken)
+    return sum(area.width * area.height for area in shared if area is not None) + 50 * outside
+
+
+def _box(label: Annotation) -> Bbox:
+    # of the text alone: an annotation's own extent would count its arrow
+    return label.get_window_extent().padded(1.0)
+
+
+def _led(
+    axes: Axes, label: Annotation, at: tuple[float, float], offset: tuple[float, float], radius: float
+) -> Annotation:
+    if radius > _RADII[0]:
+        line = {"arrowstyle": "-", "color": "#AAAAAA", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+        leader = axes.annotate("", at, offset, textcoords="offset points", arrowprops=line, annotation_clip=False)
+        leader.set_in_layout(False)
+    return label

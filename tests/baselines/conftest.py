@@ -1,0 +1,77 @@
+"""Small networks that every explainer can be tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+import interp_core
+
+
+def tiny_backbone(in_chans: int = 3) -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("test_resnet", num_classes=4, in_chans=in_chans, zero_init_last=False).eval()
+
+
+@pytest.fixture
+def plain() -> nn.Module:
+    return tiny_backbone()
+
+
+@pytest.fixture
+def lap() -> nn.Module:
+    return interp_core.attach(tiny_backbone()).eval()
+
+
+@pytest.fixture
+def grey_model_for() -> Callable[[type], nn.Module]:
+    """A network for one-channel images that the explainer class supports."""
+
+    def choose(cls: type) -> nn.Module:
+        model = tiny_backbone(in_chans=1)
+        return interp_core.attach(model).eval() if cls().unsupported(model) else model
+
+    return choose
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+class RegionNet(nn.Module):
+    """Logit 1 is how much the box looks like a checkerboard; the other logits are 0. Looks at nothing else."""
+
+    def __init__(self, box: tuple[slice, slice], gain: float = 4.0) -> None:
+        super().__init__()
+        self.box = box
+        self.gain = gain
+
+    def forward(self, images: Tensor) -> Tensor:
+        part = images[..., self.box[0], self.box[1]]
+        logit = self.gain * (part * checkerboard(*part.shape[-2:])).mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(logit), logit, torch.zeros_like(logit)], dim=1)
+
+
+def checkerboard(height: int, width: int) -> Tensor:
+    return ((torch.arange(height)[:, None] + torch.arange(width)) % 2 * 2 - 1).float()
+
+
+@pytest.fixture
+def box() -> tuple[slice, slice]:
+    return slice(8, 16), slice(16, 24)
+
+
+@pytest.fixture
+def region_net(box: tuple[slice, slice]) -> RegionNet:
+    return RegionNet(box).eval()
+
+
+@pytest.fixture
+def board() -> Tensor:
+    """One image (1, 3, 32, 32) that is a checkerboard all over."""
+    return checkerboard(32, 32).expand(1, 3, 32, 32).clone()

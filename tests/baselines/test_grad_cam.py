@@ -1,0 +1,82 @@
+"""Grad-CAM against class activation maps and against its own formula written out."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines import explainers
+from baselines.grad_cam import GradCam
+from interp_core.errors import ContractError
+
+
+class GapNet(nn.Module):
+    """Two convolutions, global average pooling and one linear layer, with timm's protocol."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 2, stride=2), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(6, 5, 2, stride=2), nn.ReLU())
+        self.head = nn.Linear(5, 3)
+        self.feature_info = [
+            {"module": "stem", "num_chs": 6, "reduction": 2},
+            {"module": "body", "num_chs": 5, "reduction": 4},
+        ]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.body(self.stem(x))
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        return self.head(x.mean((2, 3)))
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+def test_equals_the_class_activation_map_by_hand(images: Tensor) -> None:
+    net, targets = GapNet().eval(), torch.tensor([2, 0])
+    features = net.forward_features(images)
+    cam = torch.einsum("nc,nchw->nhw", net.head.weight[targets], features).relu().unsqueeze(1) / 64
+    expected = F.interpolate(cam, (32, 32), mode="bilinear", align_corners=False)
+    assert expected.max() > 0
+    torch.testing.assert_close(GradCam()(net, images, targets), expected.detach())
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "densenet121"])
+def test_equals_its_formula_on_timm_families(name: str, images: Tensor) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=4).eval()
+    images = F.interpolate(images, (64, 64))
+    features = model.forward_features(images).detach().clone().requires_grad_()  # type: ignore[operator]
+    # Behind a clone: some heads change their input in place.
+    logits = model.forward_head(features.clone())[torch.arange(2), torch.tensor([1, 3])]  # type: ignore[operator]
+    weights = torch.autograd.grad(logits.sum(), features)[0].mean((2, 3), keepdim=True)
+    expected = F.interpolate((weights * features).sum(1, keepdim=True).relu(), (64, 64), mode="bilinear")
+    actual = GradCam()(model, images, torch.tensor([1, 3]))
+    torch.testing.assert_close(actual, expected.detach(), rtol=1e-3, atol=1e-6)
+
+
+def test_is_refused_where_there_is_no_last_feature_map(images: Tensor) -> None:
+    with pytest.raises(ContractError, match=r"grad_cam cannot explain this model: .*not convolutional"):
+        GradCam()(timm.create_model("test_vit", num_classes=4), images, torch.tensor([0, 0]))
+
+
+def test_the_search_for_the_layer_is_no_part_of_the_cost(plain: nn.Module, images: Tensor) -> None:
+    targets = torch.tensor([0, 0])
+    assert GradCam().unsupported(plain) is None
+    assert [GradCam().measure(plain, images, targets)[1].forwards for _ in range(2)] == [2, 2]
+
+
+def test_explain_finds_the_layer_by_itself(plain: nn.Module, images: Tensor) -> None:
+    targets = torch.tensor([0, 1])
+    maps = GradCam().explain(plain, images.clone(), targets)
+    assert maps.shape[:2] == (2, 1)
+    expected = F.interpolate(maps, (32, 32), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(explainers["grad_cam"]()(plain, images, targets), expected.detach())

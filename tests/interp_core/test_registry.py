@@ -1,0 +1,106 @@
+"""The registry of names and the errors a user can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from interp_core import registry as registry_module
+from interp_core.errors import BackboneError, ContractError, InterpError, StoreError, UnknownNameError
+from interp_core.registry import Registry
+
+
+def filled() -> Registry[str]:
+    registry: Registry[str] = Registry("fruit")
+    for name in ("pear", "apple", "quince"):
+        registry.register(name)(name.upper())
+    return registry
+
+
+def test_register_returns_the_thing_and_look_up_finds_it() -> None:
+    registry: Registry[Callable[[], int]] = Registry("number")
+
+    @registry.register("one")
+    def one() -> int:
+        return 1
+
+    assert registry["one"] is one
+    assert one() == 1
+
+
+def test_it_is_a_mapping_in_order_of_names() -> None:
+    registry = filled()
+    assert list(registry) == ["apple", "pear", "quince"]
+    assert len(registry) == 3
+    assert "pear" in registry
+    assert "plum" not in registry
+    assert dict(registry.items()) == {"apple": "APPLE", "pear": "PEAR", "quince": "QUINCE"}
+
+
+def test_unknown_name_lists_close_matches_only() -> None:
+    with pytest.raises(UnknownNameError) as error:
+        filled()["quinze"]
+    assert str(error.value) == "unknown fruit 'quinze': did you mean quince?"
+
+
+def test_unknown_name_far_from_all_lists_everything() -> None:
+    with pytest.raises(UnknownNameError, match="unknown fruit 'zzz': known: apple, pear, quince"):
+        filled()["zzz"]
+
+
+def test_two_things_may_not_share_a_name() -> None:
+    registry = filled()
+    with pytest.raises(ContractError, match="two fruits want the name 'pear'"):
+        registry.register("pear")("OTHER")
+    assert registry["pear"] == "PEAR"
+
+
+def test_the_same_thing_may_be_registered_again() -> None:
+    registry: Registry[type] = Registry("class")
+
+    def define() -> type:
+        class Thing:
+            pass
+
+        return Thing
+
+    first, again = define(), define()
+    registry.register("thing")(first)
+    registry.register("thing")(again)
+    assert registry["thing"] is again
+
+
+def test_get_with_a_default_does_not_swallow_unknown_names() -> None:
+    # UnknownNameError is no KeyError, so that a misspelt name is never taken for an absent option.
+    with pytest.raises(UnknownNameError):
+        filled().get("plum")
+
+
+def test_entry_points_are_loaded_once_and_only_when_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry: Registry[str] = Registry("fruit", "some.group")
+    asked: list[str] = []
+
+    class Point:
+        def load(self) -> None:
+            registry.register("medlar")("MEDLAR")
+
+    def entry_points(group: str) -> list[Point]:
+        asked.append(group)
+        return [Point()]
+
+    monkeypatch.setattr(registry_module, "entry_points", entry_points)
+    registry.register("pear")("PEAR")
+    assert asked == []
+    assert registry["medlar"] == "MEDLAR"
+    assert list(registry) == ["medlar", "pear"]
+    assert asked == ["some.group"]
+
+
+@pytest.mark.parametrize("kind", [UnknownNameError, BackboneError, ContractError, StoreError])
+def test_all_errors_are_the_users_to_mend(kind: type[Exception]) -> None:
+    assert issubclass(kind, InterpError)
+
+
+def test_messages_are_one_line() -> None:
+    assert "\n" not in str(UnknownNameError("model", "restnet18", ["resnet18", "resnet34", "vgg11"]))
