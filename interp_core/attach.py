@@ -60,7 +60,7 @@ class LapModel(nn.Module):
         super().__init__()
         self.backbone, self.info, self.options = backbone, info, options
         self.recipe: dict[str, Any] | None = None
-        self.sites = tuple(site for site in info.sites if options["gates"])
+        self.sites = tuple(site for site in info.sites if site.reduction >= options["finest"])
         self.gates = nn.ModuleList(
             GateBlock(site.module, site.channels, site.window, hidden=options["gate_hidden"]) for site in self.sites
         )
@@ -108,11 +108,10 @@ class LapModel(nn.Module):
         """The targets' concept map and contributions on the head's grid, both (N, 1, h, w)."""
         assert record.features is not None
         assert record.head_gate is not None
-        weight = self._evidence_weight()
+        concept, evidence = self.head.target_maps(record, self._evidence_weight(), targets)
+        if evidence is not None:
+            return concept, head_contributions(evidence, record.head_gate)
         gated = record.features * record.head_gate
-        concept = self.head.concepts(record.features, weight, targets[:, None])
-        if weight is not None:
-            return concept, head_contributions(gated, weight[targets])
         return concept, first_order_contributions(gated, targets, self.backbone.forward_head)  # type: ignore[arg-type]
 
     def _evidence_weight(self) -> Tensor | None:
@@ -149,13 +148,14 @@ def _hook(backbone: nn.Module, site: Site, block: GateBlock) -> torch.utils.hook
 
 
 def attach(
-    model: nn.Module, *, gates: bool = True, hidden: int = 32, gate_hidden: int = 8, candidates: int = 8
+    model: nn.Module, *, finest: int = 4, hidden: int = 32, gate_hidden: int = 8, candidates: int = 10
 ) -> LapModel:
     """Attach LAP to a convolutional network; logits stay as they are until training moves `a` away from 0.
 
     Args:
         model: a network that keeps timm's protocol, trained or not, on any device.
-        gates: also gate the levels below the head; False leaves the global pooling alone.
+        finest: gate levels of at least this many input pixels per position, besides the global pooling. A gate at half
+            the input resolution costs as much as all others together and sees little more than edges.
         hidden: width of the head's scorer.
         gate_hidden: width of the scorers below the head.
         candidates: most classes that share the head's attention.
@@ -166,7 +166,7 @@ def attach(
     if isinstance(model, LapModel) or any(isinstance(m, GateBlock | HeadBlock) for m in model.modules()) or _is_gated(model):
         raise BackboneError("LAP is attached to this model already: use it, or detach it first")
     info = inspect_backbone(model)
-    options = {"gates": gates, "hidden": hidden, "gate_hidden": gate_hidden, "candidates": candidates}
+    options = {"finest": finest, "hidden": hidden, "gate_hidden": gate_hidden, "candidates": candidates}
     lap = LapModel(model, info, options)
     parameter = next(model.parameters())
     lap.gates.to(parameter.device, parameter.dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -196,7 +197,7 @@ def _sites(trace: _Trace, model: nn.Module, size: int, last: int) -> Iterator[Si
         if name in trace.shapes and len(trace.shapes[name][1]) == 4:
             ends[trace.shapes[name][1][-1]] = name
     sides = sorted((side for side in ends if side > last), reverse=True)
-    for side, after in zip(sides, [*sides[1:], last], strict=True):
+    for side, after in pairwise([*sides, last]):
         name, before = ends[side], False
         shrinkers = trace.shrinkers(side, after)
         if len(shrinkers) == 1 and _is_plain_average(trace.modules[shrinkers[0]]):

@@ -69,10 +69,9 @@ class Explanation:
         return self.levels[-1].scores
 
 
-def head_contributions(gated: Tensor, weight: Tensor) -> Tensor:
-    """C(p) = A(p) (w . X(:, p)) for gated features |W| A X (N, C, h, w) and the targets' weights (N, C): (N, 1, h, w)."""
-    positions = gated.shape[-2] * gated.shape[-1]
-    return torch.einsum("nchw,nc->nhw", gated, weight)[:, None] / positions
+def head_contributions(evidence: Tensor, gate: Tensor) -> Tensor:
+    """C(p) = A(p) (W_k . X(:, p)) of evidence W_k . X and gate |W| A, all (N, 1, h, w)."""
+    return evidence * gate / (gate.shape[-2] * gate.shape[-1])
 
 
 def first_order_contributions(gated: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
@@ -133,7 +132,7 @@ def level_maps(record: Recording, sites: tuple[Site, ...], concept: Tensor, head
     relevance = head
     for site in reversed(sites):
         scores, gate = record.gates[site.module]
-        weights = gate / window_counts(*gate.shape[-2:], site.window).to(gate)
+        weights = gate / window_counts(gate.shape[-2], gate.shape[-1], site.window).to(gate)
         relevance = propagate(relevance, weights, site.window)
         levels.append(LevelMaps(site.module, scores, weights, relevance))
     return tuple(reversed(levels))

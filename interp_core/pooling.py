@@ -70,7 +70,7 @@ def window_counts(height: int, width: int, window: int | None) -> Tensor:
 
 def attention(scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
     """Attention weights A (N, 1, H, W), >= 0, sum 1 in every window; arguments as in `attention_gate`."""
-    return attention_gate(scores, a, window) / window_counts(*scores.shape[-2:], window).to(scores)
+    return attention_gate(scores, a, window) / window_counts(scores.shape[-2], scores.shape[-1], window).to(scores)
 
 
 def lap_pool2d(features: Tensor, scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
@@ -87,6 +87,7 @@ class Recording:
         all_concepts: whether the head block shall compute the maps of every class (training does).
         gates: per level name, the aggregated scores S and the gate |W| A, both (N, 1, h, w).
         features: last features before the head gate, (N, C, h, w).
+        hidden: the head scorer's hidden layer, (N, hidden, h, w).
         head_gate: gate of the head, (N, 1, h, w).
         concepts: concept maps of every class, (N, K, h, w); None unless `all_concepts`.
     """
@@ -94,6 +95,7 @@ class Recording:
     all_concepts: bool = False
     gates: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     features: Tensor | None = None
+    hidden: Tensor | None = None
     head_gate: Tensor | None = None
     concepts: Tensor | None = None
 
@@ -208,7 +210,7 @@ class HeadBlock(nn.Module):
         *,
         evidence: bool,
         hidden: int = 32,
-        candidates: int = 8,
+        candidates: int = 10,
         gain: float = 1.5,
         bias: float = -2.0,
     ) -> None:
@@ -235,28 +237,44 @@ class HeadBlock(nn.Module):
         Returns:
             (N, m, H, W), or (N, K, H, W).
         """
-        hidden = self.scorer.hidden(features)
+        evidence = None if weight is None else select(weight, features, chosen)
+        return self._concepts(self.scorer.hidden(features), evidence, chosen)
+
+    def target_maps(self, record: Recording, weight: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Concept map of each image's target and the evidence W_k . X behind it, both (N, 1, h, w); None without `weight`.
+
+        Reuses what the recorded forward pass computed, so that explaining costs next to nothing.
+        """
+        assert record.features is not None
+        assert record.hidden is not None
+        chosen = targets[:, None]
+        evidence = None if weight is None else select(weight, record.features, chosen)
+        return self._concepts(record.hidden, evidence, chosen), evidence
+
+    def _concepts(self, hidden: Tensor, evidence: Tensor | None, chosen: Tensor | None) -> Tensor:
         expand = self.scorer.expand
-        score = _select(expand.weight.flatten(1), hidden, chosen)
-        bias = expand.bias if chosen is None else expand.bias[chosen]  # type: ignore[index]
-        score = score + bias[..., None, None]  # type: ignore[index]
-        if self.gain is not None and weight is not None:
-            score = score + self.gain * _standardised(_select(weight, features, chosen))
+        assert expand.bias is not None
+        if chosen is None:
+            score = expand(hidden)
+        else:
+            score = select(expand.weight.flatten(1), hidden, chosen) + expand.bias[chosen][..., None, None]
+        if self.gain is not None and evidence is not None:
+            score = score + self.gain * _standardised(evidence)
         return torch.sigmoid(score)
 
     def forward(self, features: Tensor, weight: Tensor | None = None) -> Tensor:
         """Features times |W| A over the whole map, same shape; the input itself in value where a = 0."""
         record = _recording.get()
         chosen = self._candidates(features, weight)
-        if record is not None and record.all_concepts:
-            maps = record.concepts = self.concepts(features, weight)
-            if chosen is not None:
-                maps = maps.gather(1, chosen[..., None, None].expand(-1, -1, *maps.shape[-2:]))
-        else:
-            maps = self.concepts(features, weight, chosen)
-        gate = attention_gate(maps.amax(1, keepdim=True), self.a, None)
+        every = record is not None and record.all_concepts
+        shown = None if every else chosen
+        hidden = self.scorer.hidden(features)
+        maps = self._concepts(hidden, None if weight is None else select(weight, features, shown), shown)
+        scores = maps if chosen is None or not every else _pick(maps, chosen)
+        gate = attention_gate(scores.amax(1, keepdim=True), self.a, None)
         if record is not None:
-            record.features, record.head_gate = features, gate
+            record.features, record.hidden, record.head_gate = features, hidden, gate
+            record.concepts = maps if every else None
         return features * gate
 
     def _candidates(self, features: Tensor, weight: Tensor | None) -> Tensor | None:
@@ -265,7 +283,12 @@ class HeadBlock(nn.Module):
         return (features.mean((2, 3)) @ weight.t()).topk(self.candidates, dim=1).indices
 
 
-def _select(weight: Tensor, features: Tensor, chosen: Tensor | None) -> Tensor:
+def _pick(maps: Tensor, chosen: Tensor) -> Tensor:
+    """Maps (N, K, H, W) of the chosen (N, m) classes: (N, m, H, W)."""
+    return maps.gather(1, chosen[..., None, None].expand(-1, -1, *maps.shape[-2:]))
+
+
+def select(weight: Tensor, features: Tensor, chosen: Tensor | None) -> Tensor:
     """weight[k] . X(:, p) for all classes (N, K, H, W), or for the chosen (N, m) ones (N, m, H, W)."""
     if chosen is None:
         return F.conv2d(features, weight[..., None, None])
