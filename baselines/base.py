@@ -1,7 +1,8 @@
 """The explainer contract: callers use `explainer(model, images, targets)`, authors write one short method.
 
-An explainer is a pydantic model: its fields are its parameters, checked and named in the run's provenance. The base class
-does everything else once: target and shape checks, evaluation mode, seeding, one channel, input resolution, cost.
+An explainer is a pydantic model: its fields are its parameters, checked and named in the run's provenance. The base
+class does everything else once: target and shape checks, evaluation mode, seeding, one channel, input resolution,
+cost.
 
     @explainers.register("saliency")
     class Saliency(Explainer):

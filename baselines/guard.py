@@ -39,10 +39,12 @@ class Cost:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed python's, numpy's and torch's generators inside, and put them back as they were after."""
-    python, numpy, devices = random.getstate(), np.random.get_state(), range(torch.cuda.device_count())
+    python, devices = random.getstate(), range(torch.cuda.device_count())
+    # lime, shap and quantus draw from the global generator
+    numpy = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=devices):
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 - lime, shap and quantus draw from the global generator
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed)
         try:
             yield

@@ -1,7 +1,7 @@
 """What a run is made of, read from one YAML file and checked before anything is computed.
 
-Names of explainers and metrics may carry parameters: `lime` or `{name: lime, samples_at_224: 500}`. Sizes, counts and paths live here
-and nowhere in the code.
+Names of explainers and metrics may carry parameters: `lime` or `{name: lime, samples_at_224: 500}`. Sizes, counts and
+paths live here and nowhere in the code.
 """
 
 from __future__ import annotations
@@ -209,9 +209,8 @@ def _plain(value: object) -> Any:
     return str(value)
 
 
-
 def resolve_device(name: str) -> str:
-    """ "auto" to the best device at hand; others are checked.
+    """The best device at hand for "auto"; others are checked.
 
     Raises:
         ConfigError: torch has no such device here.

@@ -5,8 +5,9 @@
     lap.explain(images, targets).map       # (N, 1, H, W), from one forward pass
     model = interp_core.detach(lap)        # the original module
 
-Gates below the head are forward hooks on the backbone's own modules, so that no module is replaced, no state-dict key moves and
-`detach` has only to remove them. The head's pooling becomes LAP by gating its input: average pooling of |W| A X is sum A X.
+Gates below the head are forward hooks on the backbone's own modules, so that no module is replaced, no state-dict key
+moves and `detach` has only to remove them. The head's pooling becomes LAP by gating its input: average pooling of |W|
+A X is sum A X.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class LapModel(nn.Module):
             candidates=options["candidates"],
         )
         self._handles = [
-            _hook(backbone, site, block) for site, block in zip(self.sites, self.gates, strict=True)  # type: ignore[arg-type]
+            _hook(backbone, site, block)  # type: ignore[arg-type]
+            for site, block in zip(self.sites, self.gates, strict=True)
         ]
         self.attached = True
 
@@ -93,9 +95,7 @@ class LapModel(nn.Module):
             ContractError: images or targets the model cannot take.
         """
         if images.ndim != 4 or images.shape[1] != self.info.in_channels:
-            raise ContractError(
-                f"explain takes images (N, {self.info.in_channels}, H, W), got {tuple(images.shape)}"
-            )
+            raise ContractError(f"explain takes images (N, {self.info.in_channels}, H, W), got {tuple(images.shape)}")
         with torch.no_grad(), recording() as record:
             logits = self(images)
             chosen = self._check_targets(targets, logits)
@@ -122,7 +122,9 @@ class LapModel(nn.Module):
             return logits.argmax(1)
         chosen = torch.as_tensor(targets, device=logits.device)
         if chosen.is_floating_point() or chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != len(logits)):
-            raise ContractError(f"targets must be {len(logits)} class indices or one for all, got {tuple(chosen.shape)}")
+            raise ContractError(
+                f"targets must be {len(logits)} class indices or one for all, got {tuple(chosen.shape)}"
+            )
         if bool(((chosen < 0) | (chosen >= self.info.classes)).any()):
             raise ContractError(f"targets must lie in 0..{self.info.classes - 1}, got {chosen.tolist()}")
         return chosen.expand(len(logits)).long()
@@ -134,7 +136,9 @@ class LapModel(nn.Module):
     def __enter__(self) -> LapModel:
         return self
 
-    def __exit__(self, _type: type[BaseException] | None, _value: BaseException | None, _tb: TracebackType | None) -> Literal[False]:
+    def __exit__(
+        self, _type: type[BaseException] | None, _value: BaseException | None, _tb: TracebackType | None
+    ) -> Literal[False]:
         if self.attached:
             detach(self)
         return False
@@ -163,7 +167,11 @@ def attach(
     Raises:
         BackboneError: not convolutional, the protocol is missing, or LAP is attached already.
     """
-    if isinstance(model, LapModel) or any(isinstance(m, GateBlock | HeadBlock) for m in model.modules()) or _is_gated(model):
+    if (
+        isinstance(model, LapModel)
+        or any(isinstance(m, GateBlock | HeadBlock) for m in model.modules())
+        or _is_gated(model)
+    ):
         raise BackboneError("LAP is attached to this model already: use it, or detach it first")
     info = inspect_backbone(model)
     options = {"finest": finest, "hidden": hidden, "gate_hidden": gate_hidden, "candidates": candidates}

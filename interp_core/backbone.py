@@ -1,7 +1,8 @@
 """What LAP asks of a backbone, read through timm's protocol and one probing forward pass; no layer is ever named here.
 
-The protocol: `forward_features` gives the last feature map (N, C, h, w), `forward_head` turns it into logits, `get_classifier` is the
-last layer, `feature_info` lists the modules that end a resolution. A network of your own joins by giving these four.
+The protocol: `forward_features` gives the last feature map (N, C, h, w), `forward_head` turns it into logits,
+`get_classifier` is the last layer, `feature_info` lists the modules that end a resolution. A network of your own
+joins by giving these four.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def inspect_backbone(model: nn.Module) -> BackboneInfo:
             features = model.forward_features(images)  # type: ignore[operator]
         _check_features(model, features)
         logits = model.forward_head(features)  # type: ignore[operator]
-        linear = _is_linear_head(model, features, logits)
+        linear = _is_linear_head(model, features)
     size, last = images.shape[-1], features.shape[-1]
     return BackboneInfo(
         in_channels=images.shape[1],
@@ -130,7 +131,9 @@ def _probe_images(model: nn.Module) -> Tensor:
     """One image of the size the network was made for. Noise, since equal images could hide a non-linear head."""
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None:
-        raise BackboneError(f"{type(model).__name__} has no convolution; choose a convolutional backbone such as resnet18")
+        raise BackboneError(
+            f"{type(model).__name__} has no convolution; choose a convolutional backbone such as resnet18"
+        )
     config = getattr(model, "pretrained_cfg", None) or {}
     height, width = tuple(config.get("input_size", (3, 224, 224)))[1:]
     generator = torch.Generator().manual_seed(0)
@@ -213,7 +216,7 @@ def _is_plain_average(module: nn.Module) -> bool:
     return module.kernel_size == module.stride and module.padding in (0, (0, 0))
 
 
-def _is_linear_head(model: nn.Module, features: Tensor, logits: Tensor) -> bool:
+def _is_linear_head(model: nn.Module, features: Tensor) -> bool:
     classifier = model.get_classifier()  # type: ignore[operator]
     if not isinstance(classifier, nn.Linear) or classifier.in_features != features.shape[1]:
         return False

@@ -1,4 +1,4 @@
-"""Save and load LAP models: weights as safetensors, how to build them as a small JSON beside. Nothing is ever unpickled."""
+"""Save and load LAP models: weights as safetensors, how to build them as a small JSON beside; no pickle anywhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from interp_core.errors import StoreError
 FORMAT = 1
 
 
-def save(lap: LapModel, path: str | Path, *, classes: list[str] | None = None, extra: dict[str, Any] | None = None) -> Path:
+def save(
+    lap: LapModel, path: str | Path, *, classes: list[str] | None = None, extra: dict[str, Any] | None = None
+) -> Path:
     """Write `path`.safetensors and `path`.json.
 
     Args:

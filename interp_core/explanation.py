@@ -5,9 +5,11 @@ Top-down, without gradients for linear heads:
     R_L(p) = A(p) (W_k . X(:, p))                                     sums to logit_k - b_k
     R_l(p) = sum over the windows containing p of A_l(p | window) R_{l+1}(window)
 
-so every level conserves the sum. Heads with hidden layers use the first-order term of the head alone; what that misses is in `bias`.
+so every level conserves the sum. Heads with hidden layers use the first-order term of the head alone; what that
+misses is in `bias`.
 
-Limit: R says through which regions the logit came, given the features found there; features themselves look further than their cell.
+Limit: R says through which regions the logit came, given the features found there; features themselves look further
+than their cell.
 """
 
 from __future__ import annotations
@@ -139,7 +141,7 @@ def level_maps(record: Recording, sites: tuple[Site, ...], concept: Tensor, head
 
 
 def evidence_map(levels: tuple[LevelMaps, ...], height: int, width: int) -> Tensor:
-    """The default map: the target's concept map times its positive contribution, resized bilinearly to (N, 1, height, width)."""
+    """The default map, (N, 1, height, width): the target's concept map times its positive contribution, bilinear."""
     head = levels[-1]
     product = head.scores * head.contributions.clamp(min=0)
     return F.interpolate(product.float(), (height, width), mode="bilinear", align_corners=False)

@@ -1,7 +1,8 @@
 """Knowledge terms: what the designer says a concept may or must be, as losses on concept maps in the forward graph.
 
-Every term needs image-level labels only. Maps I (N, K, h, w) are absolute scores in [0, 1]; labels Y (N, K) are 1 where a class is
-present, so single- and multi-label targets are one case. Values are per-image means in nats (Presence, Absence) or squared shares (Area).
+Every term needs image-level labels only. Maps I (N, K, h, w) are absolute scores in [0, 1]; labels Y (N, K) are 1
+where a class is present, so single- and multi-label targets are one case. Values are per-image means in nats
+(Presence, Absence) or squared shares (Area).
 
 The form of the terms is ours; DESIGN names the idea, LAP (arXiv 2201.11808) its origin.
 """

@@ -1,15 +1,17 @@
 """Local attention pooling: the window weights as pure functions, and the blocks that learn the scores behind them.
 
-Features X (N, C, H, W) get concept maps I_j = sigmoid(f_j(X)) in [0, 1], their aggregate S = max_j I_j, and inside every window W
+Features X (N, C, H, W) get concept maps I_j = sigmoid(f_j(X)) in [0, 1], their aggregate S = max_j I_j, and inside
+every window W
 
-    r(p) = exp(-a^2 (max_{q in W} S(q) - S(p))^2),    A(p) = r(p) / sum_{q in W} r(q),    Y_W = sum_{p in W} A(p) X(:, p).
+    r(p) = exp(-a^2 (max_{q in W} S(q) - S(p))^2),  A(p) = r(p) / sum_{q in W} r(q),  Y_W = sum_{p in W} A(p) X(:, p).
 
-a = 0 is average pooling, a -> inf picks the position with the highest score. The blocks hand on the gated features |W| A X, whose
-average over a window is Y_W; so one form serves a pooling that follows and any other operation that loses resolution, and at a = 0
-the gate is exactly 1.
+a = 0 is average pooling, a -> inf picks the position with the highest score. The blocks hand on the gated features
+|W| A X, whose average over a window is Y_W; so one form serves a pooling that follows and any other operation that
+loses resolution, and at a = 0 the gate is exactly 1.
 
-After LAP, arXiv 2201.11808, as far as its abstracts and figures tell; the window weighting is the most likely reading of them.
-Limit: only differences of scores matter inside a window, so a flat window says nothing; the concept maps carry that.
+After LAP, arXiv 2201.11808, as far as its abstracts and figures tell; the window weighting is the most likely reading
+of them. Limit: only differences of scores matter inside a window, so a flat window says nothing; the concept maps
+carry that.
 """
 
 from __future__ import annotations
@@ -187,11 +189,11 @@ class HeadBlock(nn.Module):
 
     Where the head is linear the concept score starts from what the classifier knows already,
 
-        I_k = sigmoid(g z_k + c_k + delta_k(X)),    z_k = W_k . X(:, p) standardised over the map,    delta_k = 0 at the start;
+        I_k = sigmoid(g z_k + c_k + delta_k(X)),  z_k = W_k . X(:, p) standardised over the map,  delta_k = 0 at first;
 
-    elsewhere I_k = sigmoid(c_k + delta_k(X)). S is the maximum over the classes in question: all of them where they are few, else
-    the `candidates` with the highest logits after average pooling. Evidence of 1,000 classes would cost a fifth of a
-    MobileNetV2, and a maximum over 1,000 standardised maps is flat.
+    elsewhere I_k = sigmoid(c_k + delta_k(X)). S is the maximum over the classes in question: all of them where they
+    are few, else the `candidates` with the highest logits after average pooling. Evidence of 1,000 classes would cost a
+    fifth of a MobileNetV2, and a maximum over 1,000 standardised maps is flat.
 
     Args:
         channels: C of the last features.
@@ -241,7 +243,7 @@ class HeadBlock(nn.Module):
         return self._concepts(self.scorer.hidden(features), evidence, chosen)
 
     def target_maps(self, record: Recording, weight: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Concept map of each image's target and the evidence W_k . X behind it, both (N, 1, h, w); None without `weight`.
+        """Concept map of each image's target and the evidence W_k . X behind it (None without `weight`), (N, 1, h, w).
 
         Reuses what the recorded forward pass computed, so that explaining costs next to nothing.
         """

@@ -1,7 +1,8 @@
 """`fit`: train a network, and with it the meaning of its maps.
 
-One recipe serves plain networks and LAP models, so that twins differ in nothing else. For a LAP model the knowledge terms are added
-to the cross-entropy; they read maps that lie in the forward graph, so no step needs a second derivative.
+One recipe serves plain networks and LAP models, so that twins differ in nothing else. For a LAP model the knowledge
+terms are added to the cross-entropy; they read maps that lie in the forward graph, so no step needs a second
+derivative.
 """
 
 from __future__ import annotations
