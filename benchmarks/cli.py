@@ -60,11 +60,14 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Folder that holds the runs.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... instead of the best at hand.")] = None,
     images: Annotated[int | None, typer.Option(help="How many test images are explained.")] = None,
+    plugin: Annotated[
+        list[str] | None, typer.Option(help="Python file or module with explainers or metrics of your own; repeatable.")
+    ] = None,
 ) -> None:
     """Train, explain, score and report. Stop it whenever you like: started again it computes what is missing."""
     from benchmarks.config import load_config, preset_path
 
-    given = {"name": name, "output": output, "device": device, "images": images}
+    given = {"name": name, "output": output, "device": device, "images": images, "plugins": plugin}
     changes = {key: value for key, value in given.items() if value is not None}
     path = preset_path(preset) if config is None else config
     settings = load_config(path, changes)

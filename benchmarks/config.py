@@ -10,6 +10,7 @@ import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import yaml
@@ -17,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from baselines import Explainer, explainers
 from benchmarks.metrics import Metric, metrics
+from benchmarks.plugins import load_plugin, registered_by
 from interp_core.datasets import DatasetConfig, datasets
 from interp_core.errors import InterpError, UnknownNameError
 from interp_core.knowledge import Term, terms
@@ -68,7 +70,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^\w[\w.-]*$")
     backbone: str
     kwargs: dict[str, Any] = {}
     lap: bool = False
@@ -93,11 +95,13 @@ class RunConfig(BaseModel):
         device: "auto", "cpu", "cuda" or any torch device.
         threads: CPU threads of torch; 0 leaves torch's choice.
         output: folder that holds the runs.
+        plugins: Python files or installed modules that register explainers or metrics of their own; what they register
+            joins the run without being named.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field("first-light", pattern=r"^[\w.-]+$")
+    name: str = Field("first-light", pattern=r"^\w[\w.-]*$")
     dataset: Choice
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)]
     recipe: Recipe = Recipe()
@@ -111,6 +115,7 @@ class RunConfig(BaseModel):
     device: str = "auto"
     threads: int = Field(0, ge=0)
     output: Path = Path("results")
+    plugins: tuple[str, ...] = ()
 
     @field_validator("models", "explainers", "metrics", "seeds")
     @classmethod
@@ -131,14 +136,23 @@ class Parts:
     """The objects a configuration names, built once: data set, terms, explainers, metrics by name."""
 
     def __init__(self, config: RunConfig) -> None:
+        modules = [load_plugin(name) for name in config.plugins]
         self.dataset: DatasetConfig = config.dataset.build(datasets)
         self.terms: tuple[Term, ...] | None = (
             None if config.terms is None else tuple(choice.build(terms) for choice in config.terms)
         )
-        self.explainers: dict[str, Explainer] = {c.name: c.build(explainers) for c in config.explainers}
-        self.metrics: dict[str, Metric] = {c.name: c.build(metrics) for c in config.metrics}
+        self.explainers: dict[str, Explainer] = _build(config.explainers, explainers, modules)
+        self.metrics: dict[str, Metric] = _build(config.metrics, metrics, modules)
         for model in config.models:
             _check_backbone(model)
+
+
+def _build(choices: tuple[Named, ...], registry: Registry[Any], modules: list[ModuleType]) -> dict[str, Any]:
+    """What is chosen by name, then what plugins bring."""
+    brought = [Named(name=name) for module in modules for name in registered_by(module, registry)]
+    named = {choice.name: choice for choice in (*brought, *choices)}
+    order = [choice.name for choice in (*choices, *brought)]
+    return {name: named[name].build(registry) for name in dict.fromkeys(order)}
 
 
 def _check_backbone(model: ModelConfig) -> None:

@@ -103,7 +103,6 @@ class Engine:
         self.store = Store(config.folder)
         self.clock, self.data = Clock(), Data(self.parts.dataset)
         self.problems: list[dict[str, str]] = []
-        self.cells: list[str] = []
         self.computed = self.reused = 0
         self.meta = self._first_meta()
 
@@ -112,13 +111,13 @@ class Engine:
         begin = time.perf_counter()
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
-        self.store.write_meta(self.meta)
         trained = self._trained()
         self.data.forget("train")
         self.data.forget("val")
         split, images = self._chosen(trained)
-        self._write_meta(trained, len(split))
         tasks = list(self._tasks(trained, split))
+        self.meta["cells"] = [key for _, cell, scores in tasks for key in (cell.key, *(s.key for s in scores))]
+        self._write_meta(trained, len(split))
         self.progress.begin("Explaining and scoring", sum(1 + len(scores) for _, _, scores in tasks))
         for item, cell, scores in tasks:
             self._explain_and_score(item, cell, scores, split, images)
@@ -168,7 +167,6 @@ class Engine:
     def _explain_and_score(
         self, item: Trained, cell: ExplainCell, scores: list[ScoreCell], split: Split, images: Tensor
     ) -> None:
-        self.cells += [cell.key, *(score.key for score in scores)]
         missing = [score for score in scores if not self.store.has_cell(score.key)]
         maps = self.store.read_maps(cell.key) if self.store.has_cell(cell.key) else None
         self.reused += len(scores) - len(missing) + (maps is not None)
@@ -335,7 +333,7 @@ class Engine:
         times = {"total": total, **spent, "harness": total - library}
         self.meta["times"] = {name: round(value, 2) for name, value in times.items()}
         self.problems += [{"where": "store", "what": what} for what in self.store.set_aside]
-        self.meta |= {"finished": _now(), "cells": self.cells, "problems": self.problems}
+        self.meta |= {"finished": _now(), "problems": self.problems}
         self.meta["computed"], self.meta["reused"] = self.computed, self.reused
         self.store.write_meta(self.meta)
 

@@ -15,8 +15,9 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from benchmarks.config import ConfigError, ModelConfig, Parts, RunConfig
+from benchmarks.files import whole_file, write_whole
 from benchmarks.plan import TrainCell
-from benchmarks.store import Store, whole_file
+from benchmarks.store import Store
 from interp_core.attach import attach, create_backbone
 from interp_core.datasets import DatasetConfig, Split, SplitName
 from interp_core.training import DEFAULT_TERMS, Epoch, evaluate, fit
@@ -123,8 +124,8 @@ def _save(network: nn.Module, facts: dict[str, Any], cell: TrainCell, store: Sto
     with whole_file(weights) as path:
         save_model(network, str(path))
     # Last, so that a description always has its weights.
-    with whole_file(weights.with_suffix(".json")) as path:
-        path.write_text(json.dumps({"model": cell.model.model_dump(mode="json"), "facts": facts}, indent=1) + "\n")
+    description = {"model": cell.model.model_dump(mode="json"), "facts": facts}
+    write_whole(weights.with_suffix(".json"), json.dumps(description, indent=1) + "\n")
 
 
 def _load(network: nn.Module, cell: TrainCell, store: Store) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """From a configuration to the cells it asks for. A key is the content of all that a cell's numbers depend on.
 
 A changed setting so changes exactly the keys of the cells it touches: a metric's parameter those of that metric, a
-recipe all.
+recipe all. Changed code does likewise: the file of an explainer or metric its own cells, `interp_core` all.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.config import ModelConfig, Parts, RunConfig, digest
-from benchmarks.version import VERSION
+from benchmarks.version import VERSION, code_digest
 from interp_core.training import DEFAULT_TERMS
 
 
@@ -56,11 +56,12 @@ class ScoreCell:
 def train_cells(config: RunConfig, parts: Parts) -> list[TrainCell]:
     """One cell per model and seed."""
     terms = DEFAULT_TERMS if parts.terms is None else parts.terms
+    code = code_digest("interp_core"), code_digest("interp_core.datasets")
     return [
         TrainCell(
             model,
             seed,
-            _key(f"{model.name}-{seed}", parts.dataset, model, config.recipe, terms if model.lap else (), seed),
+            _key(f"{model.name}-{seed}", code, parts.dataset, model, config.recipe, terms if model.lap else (), seed),
         )
         for seed in config.seeds
         for model in config.models
@@ -75,16 +76,21 @@ def explain_cells(
         for name, explainer in parts.explainers.items():
             for start in range(0, len(images), config.shard):
                 ids = images[start : start + config.shard]
-                key = _key(f"{train.model.name}-{train.seed}-{name}-{start:05d}", train.key, explainer, ids)
+                label = f"{train.model.name}-{train.seed}-{name}-{start:05d}"
+                key = _key(label, train.key, explainer, _code(explainer), ids)
                 yield ExplainCell(train, name, start, start + len(ids), key)
 
 
 def score_cells(parts: Parts, explain: ExplainCell) -> list[ScoreCell]:
     """One cell per metric."""
     return [
-        ScoreCell(explain, name, _key(f"{explain.key}-{name}", explain.key, metric))
+        ScoreCell(explain, name, _key(f"{explain.key}-{name}", explain.key, metric, _code(metric)))
         for name, metric in parts.metrics.items()
     ]
+
+
+def _code(part: object) -> str:
+    return code_digest(type(part).__module__)
 
 
 def _key(label: str, *content: object) -> str:

@@ -12,10 +12,8 @@ A cell that cannot be read is set aside, not trusted and not deleted; it is then
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +22,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.files import whole_file, write_whole
 from benchmarks.report.data import SCORE_COLUMNS, Gallery, RunData
 from interp_core.errors import StoreError
 
 PROVENANCE = b"interp-bench"
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes otherwise."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Store:
@@ -71,8 +54,7 @@ class Store:
 
     def write_meta(self, meta: dict[str, Any]) -> None:
         """Write run.json."""
-        with whole_file(self.folder / "run.json") as path:
-            path.write_text(json.dumps(meta, indent=2, default=str) + "\n")
+        write_whole(self.folder / "run.json", json.dumps(meta, indent=2, default=str) + "\n")
 
     def cell_path(self, key: str) -> Path:
         """Where the scores of a cell lie."""
@@ -167,6 +149,8 @@ def read_run(folder: Path) -> RunData:
         ) from error
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {path}: {error}") from error
+    if not isinstance(meta, dict):
+        raise StoreError(f"{path} is not the description of a run; run again to write it anew")
     tables, problems = [], list(meta.get("problems") or [])
     wanted = set(meta.get("cells") or [])
     for cell in sorted((folder / "cells").glob("*.parquet")):
@@ -176,6 +160,9 @@ def read_run(folder: Path) -> RunData:
             tables.append(read_cell(cell))
         except StoreError as error:
             problems.append({"where": f"cells/{cell.name}", "what": f"{error}; run again to compute it anew"})
+    if wanted and not meta.get("finished"):
+        what = f"not finished: {len(tables)} of {len(wanted)} cells are there; run it again to compute the rest"
+        problems.append({"where": "run", "what": what})
     scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(SCORE_COLUMNS))
     return RunData({**meta, "problems": problems}, scores, _read_gallery(folder / "gallery.npz", problems))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,20 @@ def _version(name: str) -> str:
 
 
 VERSION = _version("interp-bench")
+
+
+@cache
+def code_digest(name: str) -> str:
+    """Content hash of a package's Python files (not those of its sub-packages), or of one module's file.
+
+    Cells carry it in their keys, so that edited code is never answered with numbers of the code before.
+    """
+    origin = Path(str(getattr(importlib.import_module(name), "__file__", None)))
+    paths = sorted(origin.parent.glob("*.py")) if origin.name == "__init__.py" else [origin]
+    content = hashlib.sha256()
+    for path in paths:
+        content.update(path.read_bytes() if path.is_file() else name.encode())
+    return content.hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.files import write_whole
 from benchmarks.report.album import make_album, write_album
 from benchmarks.report.data import Findings, Gallery, RunData, find
-from benchmarks.report.files import write_whole
 from benchmarks.report.page import render_page
 from benchmarks.report.tables import write_tables
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks.files import write_whole
 from benchmarks.report.data import Findings
 from benchmarks.report.figures import cost_figure, ranks_figure, scores_figure
-from benchmarks.report.files import write_whole
 from benchmarks.report.gallery import gallery_figure
 from benchmarks.report.style import DPI, render
 

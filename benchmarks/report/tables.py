@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.files import write_whole
 from benchmarks.report import words
 from benchmarks.report.data import Findings
-from benchmarks.report.files import write_whole
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

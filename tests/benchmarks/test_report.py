@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
+from benchmarks.files import write_whole
 from benchmarks.report import RunData, find, style, tables, words, write_report
 from benchmarks.report.album import make_album
 from benchmarks.report.answer import answers, caveats, twins
 from benchmarks.report.data import Findings
 from benchmarks.report.figures import cost_figure, ranks_figure, scores_figure
-from benchmarks.report.files import write_whole
 from benchmarks.report.gallery import gallery_figure, overlay, scaled
 from benchmarks.report.page import render_page
 from benchmarks.statistics import COLUMNS

@@ -1,0 +1,47 @@
+"""Files appear whole or not at all: written beside their place, then renamed. A run may be killed anywhere."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from interp_core.errors import StoreError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes otherwise.
+
+    Raises:
+        StoreError: the folder cannot be made or the file not written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp gives 0600
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StoreError(f"cannot write {path}: {reason}; free it or choose another folder") from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write text (UTF-8) or bytes to `path`, making its folder.
+
+    Raises:
+        StoreError: the folder cannot be made or the file not written.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path

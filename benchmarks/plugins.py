@@ -1,0 +1,56 @@
+"""Explainers and metrics of the user's own: a Python file or an installed module that registers them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from interp_core.errors import InterpError
+from interp_core.registry import Registry
+
+
+class PluginError(InterpError):
+    """A plugin that cannot be imported."""
+
+
+def load_plugin(name: str) -> ModuleType:
+    """Import a plugin once.
+
+    Args:
+        name: path of a Python file, or dotted name of an installed module.
+
+    Raises:
+        PluginError: there is no such file or module, or importing it fails.
+    """
+    try:
+        return _load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+    except Exception as error:  # whatever the plugin's own code raises
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise PluginError(f"plugin {name} cannot be imported: {what}") from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    module_name = f"interp_bench_plugin_{path.stem}"
+    known = sys.modules.get(module_name)
+    if known is not None and known.__file__ == str(path.resolve()):
+        return known
+    spec = importlib.util.spec_from_file_location(module_name, path.resolve())
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def registered_by(module: ModuleType, registry: Registry[Any]) -> list[str]:
+    """Names that the module's own classes have in a registry."""
+    return [name for name, thing in registry.items() if thing.__module__ == module.__name__]

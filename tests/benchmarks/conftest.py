@@ -1,0 +1,55 @@
+"""A run so small that it takes two seconds, as a configuration file that tests may change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.config import RunConfig, load_config
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "dataset": {
+        "name": "digits-in-scenes",
+        "image_size": 32,
+        "train": 64,
+        "val": 20,
+        "test": 120,
+        "digit_scale": [0.6, 0.7],
+        "distractors": 0,
+    },
+    "models": [
+        {"name": "plain", "backbone": "test_resnet", "kwargs": {"output_stride": 8}},
+        {"name": "lap", "backbone": "test_resnet", "kwargs": {"output_stride": 8}, "lap": True},
+    ],
+    "recipe": {"epochs": 1, "batch_size": 16},
+    "explainers": ["lap", "grad_cam", "random"],
+    "metrics": ["auc", {"name": "pixel_flipping", "steps": 4}],
+    "images": 3,
+    "shard": 2,
+    "gallery": 2,
+    "threads": 1,
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the configuration with the given fields changed; None takes a field out."""
+
+    def write(**changes: Any) -> Path:
+        content = {"output": str(tmp_path / "runs"), **TINY, **changes}
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny(tiny_file: Callable[..., Path]) -> Callable[..., RunConfig]:
+    return lambda **changes: load_config(tiny_file(**changes))

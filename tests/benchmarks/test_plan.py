@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.config import Parts, RunConfig
+from benchmarks.plan import explain_cells, score_cells, train_cells
+
+IDS = [f"image-{i}" for i in range(5)]
+Keys = dict[tuple, str]
+
+
+def keys(config: RunConfig, ids: list[str] = IDS) -> Keys:
+    parts = Parts(config)
+    trained = train_cells(config, parts)
+    found: Keys = {("train", cell.model.name, cell.seed): cell.key for cell in trained}
+    for cell in explain_cells(config, parts, trained, ids):
+        place = (cell.train.model.name, cell.train.seed, cell.explainer, cell.start)
+        found[("explain", *place)] = cell.key
+        found |= {("score", *place, score.metric): score.key for score in score_cells(parts, cell)}
+    return found
+
+
+def changed(before: Keys, after: Keys) -> set[tuple]:
+    assert before.keys() == after.keys()
+    return {place for place in before if before[place] != after[place]}
+
+
+def test_shards_cover_every_image_once(tiny: Callable[..., RunConfig]) -> None:
+    config = tiny()
+    parts = Parts(config)
+    (plain, _) = train_cells(config, parts)
+    spans = [(c.start, c.stop) for c in explain_cells(config, parts, [plain], IDS) if c.explainer == "random"]
+    assert spans == [(0, 2), (2, 4), (4, 5)]
+
+
+def test_keys_are_distinct_and_the_same_every_time(tiny: Callable[..., RunConfig]) -> None:
+    once, again = keys(tiny(seeds=[0, 1])), keys(tiny(seeds=[0, 1]))
+    assert once == again
+    assert len(set(once.values())) == len(once) == 4 + 4 * 3 * 3 * (1 + 2)
+
+
+def test_a_metric_parameter_touches_that_metric_alone(tiny: Callable[..., RunConfig]) -> None:
+    other = keys(tiny(metrics=["auc", {"name": "pixel_flipping", "steps": 5}]))
+    assert {place[-1] for place in changed(keys(tiny()), other)} == {"pixel_flipping"}
+
+
+def test_an_explainer_parameter_touches_that_explainer_alone(tiny: Callable[..., RunConfig]) -> None:
+    def with_steps(steps: int) -> Keys:
+        return keys(tiny(explainers=["grad_cam", {"name": "integrated_gradients", "steps": steps}]))
+
+    assert {place[3] for place in changed(with_steps(3), with_steps(4))} == {"integrated_gradients"}
+
+
+def test_the_recipe_touches_everything_and_knowledge_the_lap_model_alone(tiny: Callable[..., RunConfig]) -> None:
+    before = keys(tiny())
+    assert changed(before, keys(tiny(recipe={"epochs": 2, "batch_size": 16}))) == set(before)
+    assert {place[1] for place in changed(before, keys(tiny(terms=["area"])))} == {"lap"}
+
+
+def test_more_images_keep_full_shards(tiny: Callable[..., RunConfig]) -> None:
+    before, after = keys(tiny()), keys(tiny(), [*IDS, "image-5"])
+    assert {place[4] for place in changed(before, after)} == {4}
+
+
+def test_what_does_not_change_numbers_changes_no_key(tiny: Callable[..., RunConfig]) -> None:
+    assert keys(tiny()) == keys(tiny(name="other", gallery=1, threads=2))
+
+
+def test_edited_code_is_computed_again(tiny: Callable[..., RunConfig], monkeypatch: Any) -> None:
+    from benchmarks import plan
+
+    before, original = keys(tiny()), plan.code_digest
+    monkeypatch.setattr(plan, "code_digest", lambda name: "new" if name == "baselines.grad_cam" else original(name))
+    assert {place[3] for place in changed(before, keys(tiny()))} == {"grad_cam"}
+
+
+def test_shards_draw_different_random_numbers(tiny: Callable[..., RunConfig]) -> None:
+    config = tiny(seeds=[0, 1])
+    parts = Parts(config)
+    cells = explain_cells(config, parts, train_cells(config, parts), IDS)
+    seeds = {(cell.train.seed, cell.start): cell.seed for cell in cells}
+    assert len(set(seeds.values())) == len(seeds) == 6
