@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
+from rich.table import Column, Table
 
 from interp_core.errors import InterpError
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
+STOPPED = 130
 
 
 class Things(StrEnum):
@@ -75,18 +77,18 @@ def run(
         from benchmarks.engine import Engine
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console) as bar:
+    with Bar(*columns, console=console, expand=True) as bar:
         outcome = Engine(settings, Watch(bar)).run()
     console.print(f"{outcome.computed} cells computed, {outcome.reused} found in the store")
     for problem in outcome.problems:
-        errors.print(f"[yellow]problem[/] {problem['where']}: {problem['what']}")
+        errors.print("[yellow]problem[/] " + escape(f"{problem['where']}: {problem['what']}"), highlight=False)
     _report(outcome.folder)
 
 
@@ -122,7 +124,7 @@ def _report(folder: Path) -> None:
     ranks = find(data, resamples=2).ranks
     for model in dict.fromkeys(ranks["model"]):
         _print_ranks(str(model), ranks[ranks["model"] == model], {i.name: i.title for i in data.explainers.values()})
-    console.print(f"[bold]{written[-1]}[/]  the page to read; tables/ and figures/ lie beside it")
+    console.print(f"[bold]{written[-1]}[/]  the page to read; tables/ and figures/ lie beside it", soft_wrap=True)
 
 
 def _print_ranks(model: str, ranks: Any, titles: dict[str, str]) -> None:
@@ -164,20 +166,25 @@ def _listing(things: Things, pattern: str) -> tuple[tuple[str, ...], list[tuple[
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits with 2 on an error the user can mend, 130 when stopped by hand."""
     try:
-        app(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        code = app(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except InterpError as error:
-        errors.print(f"[red]error:[/] {error}", highlight=False)
-        raise SystemExit(2) from error
-    except (typer.Exit, SystemExit):
-        raise
-    except (KeyboardInterrupt, typer.Abort) as stop:
-        errors.print("stopped; the same command goes on where this one was")
-        raise SystemExit(130) from stop
+        raise SystemExit(_told(str(error))) from error
+    except (KeyboardInterrupt, typer.Abort):
+        code = STOPPED
     except Exception as error:
-        if not hasattr(error, "format_message"):
+        if not hasattr(error, "format_message"):  # what typer raises for words it does not know
             raise
-        errors.print(f"[red]error:[/] {error.format_message()}; see interp-bench --help", highlight=False)
-        raise SystemExit(2) from error
+        raise SystemExit(_told(f"{error.format_message()}; see interp-bench --help")) from error
+    if code == STOPPED:
+        errors.print("stopped; the same command goes on where this one was")
+    if code:
+        raise SystemExit(code)
+
+
+def _told(message: str) -> int:
+    """Print an error the user can mend; the exit code."""
+    errors.print("[red]error:[/] " + escape(" ".join(message.split())), highlight=False)
+    return 2
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def code_digest(name: str) -> str:
     paths = sorted(origin.parent.glob("*.py")) if origin.name == "__init__.py" else [origin]
     content = hashlib.sha256()
     for path in paths:
-        content.update(path.read_bytes() if path.is_file() else name.encode())
+        content.update(path.name.encode() + path.read_bytes() if path.is_file() else name.encode())
     return content.hexdigest()[:16]
 
 

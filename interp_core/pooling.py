@@ -40,7 +40,9 @@ def _window_mean(x: Tensor, window: int | None) -> Tensor:
 
 def _spread(pooled: Tensor, window: int, like: Tensor) -> Tensor:
     """One value per window (N, 1, h, w) to all positions of its window, cut to the size of `like`."""
-    return F.interpolate(pooled, scale_factor=float(window), mode="nearest")[..., : like.shape[-2], : like.shape[-1]]
+    size = (pooled.shape[-2] * window, pooled.shape[-1] * window)
+    # "nearest" rounds 41 * (1 / 41) to below 1; "nearest-exact" looks half a position further.
+    return F.interpolate(pooled, size, mode="nearest-exact")[..., : like.shape[-2], : like.shape[-1]]
 
 
 def attention_gate(scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:

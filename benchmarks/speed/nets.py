@@ -24,7 +24,8 @@ QUICK_SIZE = 64
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
-@dataclass(frozen=True)
+# Compared by identity, since a ModelConfig cannot be hashed.
+@dataclass(frozen=True, eq=False)
 class Net:
     """A network and what it is fed.
 
@@ -72,8 +73,8 @@ def _default() -> Net:
     config = load_config(preset_path(PRESET))
     dataset: Any = config.dataset.build(datasets)
     model = next(model for model in config.models if model.lap)
-    size = int(dataset.image_size)
-    return Net(f"{model.backbone} ({PRESET})", model, len(dataset.classes), size, config.recipe.batch_size, few=2)
+    name, size = f"{model.backbone} ({PRESET})", int(dataset.image_size)
+    return Net(name, model, len(dataset.classes), size, batch=64, few=2)
 
 
 def counts(memory_format: str) -> bool:
@@ -94,10 +95,10 @@ def _networks(net: Net) -> tuple[nn.Module, LapModel]:
 
 def twins(net: Net, memory_format: str, device: str, *, images: int, size: int) -> Twins:
     """Fresh copies in evaluation mode, and `images` random images of `size` pixels with random targets."""
-    plain, lap = (copy.deepcopy(model).to(device) for model in _networks(net))
+    plain, lap = copy.deepcopy(_networks(net))
     layout = MEMORY_FORMATS[memory_format]
     for model in (plain, lap):
-        model.to(memory_format=layout)  # type: ignore[call-overload]
+        model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
     generator = torch.Generator().manual_seed(SEED)
     batch = torch.randn(images, lap.info.in_channels, size, size, generator=generator)
     targets = torch.randint(net.classes, (images,), generator=generator)

@@ -1,8 +1,7 @@
 """How two times are compared on a machine that does other things as well.
 
 Idea: the two sides are timed in turn, A B A B ..., so that whatever slows the machine slows both; each pair gives one
-ratio, and the median of the ratios with its quartiles is the result. pytest-benchmark times B; A runs and is timed in
-the `setup` it calls before every round, so each B is paired with the A directly before it.
+ratio, and the median of the ratios with its quartiles is the result.
 
 Known limit: load that comes and goes faster than a pair lasts is not cancelled; the quartiles show it.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import median
 
 import numpy as np
@@ -19,31 +18,22 @@ import numpy as np
 Work = Callable[[], object]
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median and quartiles."""
-
-    median: float
-    q1: float
-    q3: float
+def nothing() -> None:
+    """Does nothing."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One comparison.
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is compared with what.
 
     Attributes:
         net: network.
         image_size: side of the images in pixels.
         images: images in the batch.
         memory_format: "channels_last" or "contiguous", of weights and images.
-        what: what was timed.
-        reference: what it was compared with.
-        ratio: median over the pairs of time / time of the reference.
-        q1: lower quartile of the ratios.
-        q3: upper quartile of the ratios.
+        what: what is timed.
+        reference: what it is compared with.
         asked: highest ratio asked for; None where none is.
-        reference_seconds: median time of the reference.
         pairs: number of pairs.
     """
 
@@ -53,12 +43,25 @@ class Row:
     memory_format: str
     what: str
     reference: str
+    asked: float | None
+    pairs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Case):
+    """A case and what came out.
+
+    Attributes:
+        ratio: median over the pairs of time / time of the reference.
+        q1: lower quartile of the ratios.
+        q3: upper quartile of the ratios.
+        reference_seconds: median time of the reference.
+    """
+
     ratio: float
     q1: float
     q3: float
-    asked: float | None
     reference_seconds: float
-    pairs: int
 
 
 @dataclass
@@ -67,18 +70,21 @@ class Reference:
 
     Attributes:
         work: what is timed.
-        repeats: calls each time, of which the median counts; more than one where a single short call is set against a
-            very long one.
+        prepare: run before, not timed.
+        repeats: calls each time, of which the median counts; more than one where a short call is set against a very
+            long one.
         clock: seconds.
         seconds: what was measured, in order, warm-up included.
     """
 
     work: Work
+    prepare: Work = nothing
     repeats: int = 1
     clock: Callable[[], float] = time.perf_counter
     seconds: list[float] = field(default_factory=list)
 
     def __call__(self) -> None:
+        self.prepare()
         self.seconds.append(median(self._once() for _ in range(self.repeats)))
 
     def _once(self) -> float:
@@ -98,7 +104,17 @@ def paired_ratios(reference: Sequence[float], measured: Sequence[float]) -> list
     return [b / a for a, b in zip(reference, measured, strict=True)]
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles of at least one value, linear between values."""
-    q1, middle, q3 = np.quantile(np.asarray(values, dtype=float), [0.25, 0.5, 0.75]).tolist()
-    return Spread(middle, q1, q3)
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile of at least one value, linear between values."""
+    low, middle, high = np.quantile(np.asarray(values, dtype=float), [0.25, 0.5, 0.75]).tolist()
+    return low, middle, high
+
+
+def summarise(case: Case, reference: Sequence[float], measured: Sequence[float]) -> Row:
+    """The row of a case, from the seconds of both sides, pair by pair.
+
+    Raises:
+        ValueError: see `paired_ratios`.
+    """
+    q1, ratio, q3 = quartiles(paired_ratios(reference, measured))
+    return Row(**asdict(case), ratio=ratio, q1=q1, q3=q3, reference_seconds=median(reference))

@@ -6,14 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.conftest import Compare
-from benchmarks.speed.nets import MEMORY_FORMATS, NETS, Net, Twins, twins
-from benchmarks.speed.ratios import Work
+from benchmarks.speed.compare import Compare
+from benchmarks.speed.nets import MEMORY_FORMATS, NETS, Net, Twins, counts, twins
+from benchmarks.speed.ratios import Case, Work
 from interp_core.training import DEFAULT_TERMS, Recipe, step_losses
 
-FORWARD_ASKED, EXPLAIN_ASKED, TRAIN_ASKED = 1.05, 1.10, 1.15
-PAIRS = 25
-TRAIN_PAIRS = 15
+ASKED = {"forward": 1.05, "explain": 1.10, "training step": 1.15}
+PAIRS = {"forward": 20, "explain": 20, "training step": 15}
 
 pytestmark = [
     pytest.mark.parametrize("memory_format", MEMORY_FORMATS),
@@ -27,31 +26,41 @@ def pair(net: Net, memory_format: str, device: str, quick: bool) -> Twins:
 
 
 def test_forward(compare: Compare, net: Net, memory_format: str, pair: Twins) -> None:
-    sides = (lambda: pair.plain(pair.images), lambda: pair.lap(pair.images))
     with torch.no_grad():
         compare(
-            net, memory_format, ("forward", "plain forward"), net.batch, sides, pairs=PAIRS, asked=FORWARD_ASKED
+            _case(net, memory_format, pair, "forward", "plain forward"),
+            lambda: pair.plain(pair.images),
+            lambda: pair.lap(pair.images),
         )
 
 
 def test_explain(compare: Compare, net: Net, memory_format: str, pair: Twins) -> None:
-    sides = (lambda: pair.plain(pair.images), lambda: pair.lap.explain(pair.images, pair.targets))
     with torch.no_grad():
         compare(
-            net, memory_format, ("explain", "plain forward"), net.batch, sides, pairs=PAIRS, asked=EXPLAIN_ASKED
+            _case(net, memory_format, pair, "explain", "plain forward"),
+            lambda: pair.plain(pair.images),
+            lambda: pair.lap.explain(pair.images, pair.targets),
         )
 
 
 def test_train(compare: Compare, net: Net, memory_format: str, pair: Twins) -> None:
-    sides = (_step(pair.plain, pair.images, pair.targets), _step(pair.lap, pair.images, pair.targets))
     compare(
-        net,
-        memory_format,
-        ("training step", "plain training step"),
-        net.batch,
-        sides,
-        pairs=TRAIN_PAIRS,
-        asked=TRAIN_ASKED,
+        _case(net, memory_format, pair, "training step", "plain training step"),
+        _step(pair.plain, pair.images, pair.targets),
+        _step(pair.lap, pair.images, pair.targets),
+    )
+
+
+def _case(net: Net, memory_format: str, pair: Twins, what: str, reference: str) -> Case:
+    return Case(
+        net=net.name,
+        image_size=pair.images.shape[-1],
+        images=len(pair.images),
+        memory_format=memory_format,
+        what=what,
+        reference=reference,
+        asked=ASKED[what] if counts(memory_format) else None,
+        pairs=PAIRS[what],
     )
 
 

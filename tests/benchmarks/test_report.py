@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
-from benchmarks.files import write_whole
 from benchmarks.report import RunData, find, style, tables, words, write_report
 from benchmarks.report.album import make_album
 from benchmarks.report.answer import answers, caveats, twins
@@ -487,21 +486,12 @@ def test_unequal_numbers_of_images_are_told(findings: Findings) -> None:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def test_files_are_replaced_whole(tmp_path: Path) -> None:
-    path = write_whole(tmp_path / "deep" / "file.txt", "one")
-    assert write_whole(path, b"two").read_bytes() == b"two"
-    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
-
-
 def test_an_unwritable_folder_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match=r"cannot write .*summary\.csv") as caught:
         write_report(NOTHING, tmp_path / "file")
     assert "\n" not in str(caught.value)
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(StoreError):
-        write_whole(tmp_path / "taken", "text")
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "taken"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 def test_png_is_a_picture(findings: Findings) -> None:

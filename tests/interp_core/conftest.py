@@ -24,7 +24,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "test_efficientnet": {},
     "convnext_atto": {"ls_init_value": 1.0, **SMALL},
     "densenet121": SMALL,
-    "vgg11_bn": {"num_features": 32, **SMALL},
+    "vgg11_bn": {"mlp_ratio": 1 / 64, **SMALL},
 }
 
 
@@ -39,7 +39,7 @@ def _trained_like(name: str, classes: int, in_chans: int) -> nn.Module:
         norm.momentum = 1.0
     with torch.no_grad():
         model.train()(torch.randn(4, in_chans, 97, 97))
-        model.get_classifier().bias.normal_()
+        model.get_classifier().bias.normal_()  # type: ignore[operator]
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return model.eval()

@@ -15,19 +15,29 @@ import interp_core
 from interp_core.backbone import PROTOCOL, feature_layer, inspect_backbone
 from interp_core.errors import BackboneError
 
+CHANNELS = {
+    "test_resnet": 96,
+    "mobilenetv2_050": 1280,
+    "mobilenetv3_small_050": 288,
+    "test_efficientnet": 256,
+    "convnext_atto": 320,
+    "densenet121": 1024,
+    "vgg11_bn": 512,
+}
 LINEAR = {"test_resnet", "mobilenetv2_050", "test_efficientnet", "densenet121"}
 
 
 def test_the_probe_finds_the_same_in_every_family(family: str, make_backbone: Callable[..., nn.Module]) -> None:
     model = make_backbone(family)
     info = inspect_backbone(model)
-    assert (info.in_channels, info.classes, info.channels) == (3, 4, model.num_features if family in LINEAR else info.channels)
+    assert (info.in_channels, info.classes, info.channels) == (3, 4, CHANNELS[family])
     assert info.linear_head == (family in LINEAR)
     assert info.reduction == 32
     reductions = [site.reduction for site in info.sites]
-    assert reductions in ([2, 4, 8, 16], [4, 8, 16])
+    assert reductions[-3:] == [4, 8, 16]
+    assert reductions == sorted(set(reductions))
     assert {site.window for site in info.sites} == {2}
-    assert {site.before for site in info.sites[1:]} == {family == "densenet121"}
+    assert {site.before for site in info.sites[-3:]} == {family == "densenet121"}
 
 
 def test_sites_name_modules_and_their_channels(
@@ -115,7 +125,7 @@ def test_average_pooling_is_replaced_and_everything_else_gated(
 def test_a_network_that_keeps_its_resolution_has_no_sites(protocol_net: type[Any]) -> None:
     info = inspect_backbone(protocol_net())
     assert info.sites == ()
-    assert (info.linear_head, info.reduction, info.feature_module) == (True, 4, "inner")
+    assert (info.linear_head, info.reduction, info.feature_module) == (True, 4, "stem")
 
 
 def test_modules_named_but_unused_are_no_sites(protocol_net: type[Any]) -> None:
@@ -138,7 +148,7 @@ def test_images_have_the_channels_of_the_first_convolution(make_backbone: Callab
 
 
 def test_the_protocol_is_named_where_it_is_missing() -> None:
-    with pytest.raises(BackboneError, match="timm.create_model") as caught:
+    with pytest.raises(BackboneError, match=r"timm\.create_model") as caught:
         inspect_backbone(nn.Sequential(nn.Conv2d(3, 4, 3)))
     assert all(name in str(caught.value) for name in PROTOCOL)
     assert "\n" not in str(caught.value)
@@ -174,5 +184,5 @@ def test_a_network_without_a_convolution_is_refused(protocol_net: type[Any]) -> 
 
 def test_something_else_called_info_is_not_taken_for_the_probe(make_backbone: Callable[..., nn.Module]) -> None:
     model = make_backbone()
-    model.info = SimpleNamespace(feature_module="nowhere")
+    model.info = SimpleNamespace(feature_module="nowhere")  # type: ignore[assignment]
     assert feature_layer(model) is model.layer4

@@ -94,9 +94,7 @@ def test_it_agrees_with_a_slow_loop(height: int, width: int, window: int | None,
 def test_at_zero_it_is_average_pooling_to_the_bit(height: int, width: int, window: int | None) -> None:
     features, scores = random_maps(3, height, width, seed=1).float(), random_maps(1, height, width).float()
     assert torch.equal(attention_gate(scores, 0.0, window), torch.ones_like(scores))
-    expected = (
-        features.mean((2, 3), keepdim=True) if window is None else F.avg_pool2d(features, window, ceil_mode=True)
-    )
+    expected = features.mean((2, 3), keepdim=True) if window is None else F.avg_pool2d(features, window, ceil_mode=True)
     assert torch.equal(lap_pool2d(features, scores, torch.zeros(()), window), expected)
 
 
@@ -149,21 +147,12 @@ def test_window_counts_agree_with_a_slow_loop(height: int, width: int, window: i
     assert window_counts(height, width, window)[0, 0].tolist() == slow
 
 
-@pytest.mark.parametrize("window", [*range(1, 17), 32])
-def test_windows_of_every_usual_side_are_tiled_right(window: int) -> None:
-    scores = random_maps(1, 2 * window + 1, 1)
+# 41, 47, 55 and 61 are sides whose reciprocal rounds the wrong way in single precision.
+@pytest.mark.parametrize("window", [*range(1, 17), 32, 41, 47, 55, 61])
+def test_windows_of_every_side_are_tiled_right(window: int) -> None:
+    scores = random_maps(1, 2 * window + 1, 1).float()
     _, weights = slow_pool(scores, scores, 2.0, window)
-    torch.testing.assert_close(attention(scores, 2.0, window), weights, rtol=0, atol=1e-12)
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="_spread lets F.interpolate round 41 * (1 / 41) in float32 to below 1: a position lands in the window before",
-)
-def test_windows_of_an_unusual_side_are_tiled_right() -> None:
-    scores = random_maps(1, 83, 1)
-    _, weights = slow_pool(scores, scores, 2.0, 41)
-    torch.testing.assert_close(attention(scores, 2.0, 41), weights, rtol=0, atol=1e-12)
+    torch.testing.assert_close(attention(scores, 2.0, window), weights, rtol=0, atol=1e-6)
 
 
 def test_select_picks_the_rows_of_the_full_product() -> None:
@@ -214,7 +203,7 @@ def test_reset_parameters_goes_back_to_the_start() -> None:
             parameter.fill_(7.0)
     for module in (*gate.modules(), *head.modules()):
         if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+            module.reset_parameters()  # type: ignore[operator]
     assert (gate.a.item(), head.a.item(), head.gain.item()) == (0.0, 0.0, 1.25)
     HeadBlock(3, 4, evidence=False).reset_parameters()
 
@@ -335,8 +324,11 @@ def test_two_threads_explain_at_once_on_one_model(
     def explain(index: int) -> None:
         found[index] = lap.explain(batches[index], index)
 
+    def meet(*_: object) -> None:
+        both_inside.wait()
+
     # Neither thread leaves the backbone before the other has entered it.
-    handle = lap.backbone.layer4.register_forward_hook(lambda *_: both_inside.wait() and None)  # type: ignore[union-attr, operator]
+    handle = lap.backbone.get_submodule("layer4").register_forward_hook(meet)
     threads = [threading.Thread(target=explain, args=(index,)) for index in range(2)]
     for thread in threads:
         thread.start()

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.version import LIBRARIES, VERSION, code_digest, git_state, system, versions
+
+
+def test_versions_name_the_project_and_every_library_behind_the_numbers() -> None:
+    found = versions()
+    assert found["interp-bench"] == VERSION
+    assert set(LIBRARIES) < set(found)
+    assert "not installed" not in found.values()
+
+
+def test_nothing_names_the_machine() -> None:
+    import platform
+
+    assert platform.node() not in system().values()
+
+
+def test_no_git_state_outside_a_checkout(tmp_path: Path) -> None:
+    assert git_state(tmp_path) is None
+
+
+def test_git_state_sees_changes(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        subprocess.run(["git", *who, "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-m", "first")
+    clean = git_state(tmp_path)
+    assert clean is not None
+    assert len(clean["commit"]) == 40
+    assert not clean["dirty"]
+    (tmp_path / "file").write_text("2")
+    changed = git_state(tmp_path)
+    assert changed is not None
+    assert changed["dirty"]
+
+
+def test_code_digest_follows_the_content_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "some_package_of_mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("y = 0")
+    (package / "part.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    whole, part = code_digest(package.name), code_digest(f"{package.name}.part")
+    assert whole != part
+    (package / "part.py").write_text("x = 2")
+    code_digest.cache_clear()
+    assert code_digest(package.name) != whole
+    assert code_digest(f"{package.name}.part") != part

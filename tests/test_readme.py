@@ -1,0 +1,82 @@
+"""The README is a promise: its commands, code and pictures are what the project has."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import interp_core
+from benchmarks.cli import app
+from benchmarks.config import Parts, load_config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CI = (ROOT / ".ci" / "run").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def explainer_code() -> str:
+    (code,) = [block for block in blocks("python") if "explainers.register" in block]
+    return code
+
+
+def test_ci_calls_the_test_command() -> None:
+    (command,) = [line for block in blocks("sh") for line in block.splitlines() if line.endswith("/tox")]
+    assert command in CI.splitlines()
+
+
+def test_the_explainer_is_ten_lines_or_less_and_joins_a_run(tmp_path: Path) -> None:
+    code = explainer_code()
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) <= 10
+    path = tmp_path / "my_explainer.py"
+    path.write_text(code)
+    config = load_config(ROOT / "benchmarks" / "configs" / "smoke.yaml", {"plugins": [str(path)]})
+    explainer = Parts(config).explainers["saliency"]
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    maps = explainer(model, torch.randn(2, 3, 16, 16), torch.tensor([0, 1]))
+    assert maps.shape == (2, 1, 16, 16)
+    assert maps.min() >= 0
+    assert maps.max() > 0
+
+
+def test_the_first_code_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = [block for block in blocks("python") if "attach" in block]
+    import timm
+
+    real: Callable[..., torch.nn.Module] = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: real("test_resnet", num_classes=2))
+    monkeypatch.chdir(tmp_path)
+    images, targets = torch.randn(64, 3, 32, 32), torch.arange(64) % 2
+    names: dict[str, object] = {"images": images, "targets": targets}
+    exec(compile(ast.parse(code), "README", "exec"), names)
+    explanation = names["explanation"]
+    assert isinstance(explanation, interp_core.Explanation)
+    assert explanation.map.shape == (64, 1, 32, 32)
+    assert (tmp_path / "my_network.safetensors").exists()
+
+
+def test_the_command_has_every_option_that_is_named() -> None:
+    commands = {command.name or command.callback.__name__: command for command in app.registered_commands}  # type: ignore[union-attr]
+    lines = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if "interp-bench" in line]
+    for line in lines:
+        words = shlex.split(line)
+        verb, *rest = words[next(i for i, word in enumerate(words) if word.endswith("interp-bench")) + 1 :]
+        parameters = commands[verb].callback.__annotations__  # type: ignore[union-attr]
+        for option in (word for word in rest if word.startswith("--")):
+            assert option[2:].replace("-", "_") in parameters, line
+
+
+def test_everything_linked_is_there() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
