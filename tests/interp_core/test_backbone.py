@@ -122,6 +122,23 @@ def test_average_pooling_is_replaced_and_everything_else_gated(
     assert (site.module, site.before, site.window, site.channels, site.reduction) == (module, before, window, 2, 4)
 
 
+class TwoWays(nn.Module):
+    """An average pooling beside a strided convolution, as in the shortcuts of a ResNet-D."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.average = nn.AvgPool2d(2)
+        self.strided = nn.Conv2d(2, 2, 3, 2, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.average(features) + self.strided(features)
+
+
+def test_an_average_pooling_that_is_one_of_two_ways_is_gated_with_the_other(protocol_net: type[Any]) -> None:
+    (site,) = inspect_backbone(protocol_net(TwoWays())).sites
+    assert (site.module, site.before) == ("stem", False)
+
+
 def test_a_network_that_keeps_its_resolution_has_no_sites(protocol_net: type[Any]) -> None:
     info = inspect_backbone(protocol_net())
     assert info.sites == ()
