@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from interp_core.backbone import BackboneInfo, Site, inspect_backbone
+from interp_core.backbone import BackboneInfo, Site, evaluating, inspect_backbone
 from interp_core.errors import BackboneError, ContractError
 from interp_core.explanation import (
     Explanation,
@@ -82,21 +82,24 @@ class LapModel(nn.Module):
         """Logits (N, K) of images (N, C, H, W)."""
         self._check_attached()
         features = self.backbone.forward_features(images)  # type: ignore[operator]
-        return self.backbone.forward_head(self.head(features, self._evidence_weight()))  # type: ignore[operator]
+        classifier = self._classifier()
+        if classifier is None:
+            return self.backbone.forward_head(self.head(features))  # type: ignore[operator]
+        gated = self.head(features, classifier.weight, classifier.bias)
+        return self.backbone.forward_head(gated)  # type: ignore[operator]
 
     def explain(self, images: Tensor, targets: Tensor | int | None = None) -> Explanation:
-        """Explain the logits of `targets`, all from one forward pass.
+        """Explain the logits of `targets` from one forward pass, made in evaluation mode.
 
         Args:
-            images: (N, C, H, W), normalised as for `forward`.
+            images: (N, C, H, W) floating point, N >= 1, normalised as for `forward`.
             targets: (N,) class indices, one class for all, or None for the predicted classes.
 
         Raises:
             ContractError: images or targets the model cannot take.
         """
-        if images.ndim != 4 or images.shape[1] != self.info.in_channels:
-            raise ContractError(f"explain takes images (N, {self.info.in_channels}, H, W), got {tuple(images.shape)}")
-        with torch.no_grad(), recording() as record:
+        self._check_images(images)
+        with evaluating(self), torch.no_grad(), recording() as record:
             logits = self(images)
             chosen = self._check_targets(targets, logits)
             concept, head = self._head_maps(record, chosen)
@@ -108,20 +111,40 @@ class LapModel(nn.Module):
         """The targets' concept map and contributions on the head's grid, both (N, 1, h, w)."""
         assert record.features is not None
         assert record.head_gate is not None
-        concept, evidence = self.head.target_maps(record, self._evidence_weight(), targets)
+        classifier = self._classifier()
+        weight = None if classifier is None else classifier.weight
+        concept, evidence = self.head.target_maps(record, weight, targets)
         if evidence is not None:
             return concept, head_contributions(evidence, record.head_gate)
         gated = record.features * record.head_gate
         return concept, first_order_contributions(gated, targets, self.backbone.forward_head)  # type: ignore[arg-type]
 
-    def _evidence_weight(self) -> Tensor | None:
-        return self.backbone.get_classifier().weight if self.info.linear_head else None  # type: ignore[operator]
+    def _classifier(self) -> nn.Linear | None:
+        """The last layer where the head is linear."""
+        return self.backbone.get_classifier() if self.info.linear_head else None  # type: ignore[operator]
+
+    def _check_images(self, images: Tensor) -> None:
+        wanted = f"explain takes floating point images (N, {self.info.in_channels}, H, W)"
+        if not isinstance(images, Tensor):
+            raise ContractError(f"{wanted}, got {type(images).__name__}")
+        if images.ndim != 4 or images.shape[1] != self.info.in_channels or 0 in images.shape:
+            raise ContractError(f"{wanted}, got {tuple(images.shape)}")
+        if not images.is_floating_point():
+            raise ContractError(f"{wanted}, got {images.dtype}: normalise the images first")
 
     def _check_targets(self, targets: Tensor | int | None, logits: Tensor) -> Tensor:
         if targets is None:
             return logits.argmax(1)
-        chosen = torch.as_tensor(targets, device=logits.device)
-        if chosen.is_floating_point() or chosen.ndim > 1 or (chosen.ndim == 1 and len(chosen) != len(logits)):
+        try:
+            chosen = torch.as_tensor(targets, device=logits.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ContractError(f"targets must be class indices, got {targets!r}") from error
+        if (
+            chosen.is_floating_point()
+            or chosen.is_complex()
+            or chosen.ndim > 1
+            or (chosen.ndim == 1 and len(chosen) != len(logits))
+        ):
             raise ContractError(
                 f"targets must be {len(logits)} class indices or one for all, got {tuple(chosen.shape)}"
             )
@@ -167,11 +190,7 @@ def attach(
     Raises:
         BackboneError: not convolutional, the protocol is missing, or LAP is attached already.
     """
-    if (
-        isinstance(model, LapModel)
-        or any(isinstance(m, GateBlock | HeadBlock) for m in model.modules())
-        or _is_gated(model)
-    ):
+    if isinstance(model, nn.Module) and _is_gated(model):
         raise BackboneError("LAP is attached to this model already: use it, or detach it first")
     info = inspect_backbone(model)
     options = {"finest": finest, "hidden": hidden, "gate_hidden": gate_hidden, "candidates": candidates}
@@ -179,7 +198,10 @@ def attach(
     parameter = next(model.parameters())
     lap.gates.to(parameter.device, parameter.dtype)
     lap.head.to(parameter.device, parameter.dtype)
-    return lap.train(model.training)
+    lap.training = model.training
+    lap.gates.train(model.training)
+    lap.head.train(model.training)
+    return lap
 
 
 def detach(lap: LapModel) -> nn.Module:
@@ -218,6 +240,8 @@ def create_backbone(name: str, **kwargs: Any) -> nn.Module:
 
 
 def _is_gated(model: nn.Module) -> bool:
+    if any(isinstance(module, GateBlock | HeadBlock) for module in model.modules()):
+        return True
     hooks = (
         hook
         for module in model.modules()

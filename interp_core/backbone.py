@@ -70,7 +70,7 @@ def inspect_backbone(model: nn.Module) -> BackboneInfo:
     """
     _check_protocol(model)
     images = _probe_images(model)
-    with _evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad():
         trace = _Trace(model)
         with trace.watching():
             features = model.forward_features(images)  # type: ignore[operator]
@@ -141,9 +141,11 @@ def _probe_images(model: nn.Module) -> Tensor:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every module has the flag it had."""
+    flags = [(module, True) for module in model.modules() if module.training]
+    if flags:
+        model.eval()
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from interp_core.attach import LapModel, attach, create_backbone
+from interp_core.attach import LapModel, attach, create_backbone, detach
 from interp_core.errors import StoreError
 
 FORMAT = 1
@@ -29,6 +29,9 @@ def save(
 
     Returns:
         The path of the weights.
+
+    Raises:
+        StoreError: `extra` or an argument of `create` cannot be written as JSON.
     """
     weights, description = _paths(path)
     weights.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +42,11 @@ def save(
         "classes": classes,
         "extra": extra or {},
     }
-    description.write_text(json.dumps(content, indent=2) + "\n")
+    try:
+        text = json.dumps(content, indent=2)
+    except TypeError as error:
+        raise StoreError(f"{description} cannot hold how the model was made: {error}; use plain values") from error
+    description.write_text(text + "\n")
     save_model(lap, str(weights))
     return weights
 
@@ -56,19 +63,30 @@ def load(path: str | Path, *, backbone: nn.Module | None = None) -> LapModel:
     """
     weights, description = _paths(path)
     content = _description(description)
-    recipe = content["recipe"]
-    if backbone is None:
-        if recipe is None:
-            raise StoreError(f"{description} does not say how its backbone is made: give load(..., backbone=...)")
-        backbone = create_backbone(recipe["name"], **recipe["kwargs"])
-    lap = attach(backbone, **content["options"])
-    lap.recipe = recipe
+    lap = _build(content, description, backbone)
     try:
         load_model(lap, str(weights))
     except (SafetensorError, RuntimeError, OSError) as error:
+        detach(lap)
         reason = str(error).splitlines()[0]
         raise StoreError(f"cannot load {weights}: {reason}; give the backbone it was saved with") from error
     return lap.eval()
+
+
+def _build(content: dict[str, Any], description: Path, backbone: nn.Module | None) -> LapModel:
+    """The model a description tells of, with random weights."""
+    recipe: Any = content.get("recipe")
+    if backbone is None and recipe is None:
+        raise StoreError(f"{description} does not say how its backbone is made: give load(..., backbone=...)")
+    try:
+        if backbone is None:
+            # The weights come from the file; what was downloaded once is not wanted again.
+            backbone = create_backbone(recipe["name"], **recipe["kwargs"] | {"pretrained": False})
+        lap = attach(backbone, **content["options"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{description} does not describe a LAP model: {error}; save it again") from error
+    lap.recipe = recipe
+    return lap
 
 
 def _paths(path: str | Path) -> tuple[Path, Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_LISTED = 20
+
 
 class InterpError(Exception):
     """Base of all errors that are the caller's to mend; the command line prints them in one line and exits with 2."""
@@ -16,7 +18,8 @@ class UnknownNameError(InterpError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         close = get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+        some = ", ".join(known[:MOST_LISTED]) + (f", ... ({len(known)} in all)" if len(known) > MOST_LISTED else "")
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {some}"
         super().__init__(f"unknown {kind} {name!r}: {hint}")
 
 

@@ -78,9 +78,10 @@ def head_contributions(evidence: Tensor, gate: Tensor) -> Tensor:
 
 def first_order_contributions(gated: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
     """C(p) = sum_c X_c(p) d logit / d X_c(p), the head alone being differentiated: (N, 1, h, w)."""
-    with torch.enable_grad():
-        leaf = gated.detach().requires_grad_()
-        chosen = head(leaf).gather(1, targets[:, None]).sum()
+    with torch.inference_mode(False), torch.enable_grad():
+        # Clones, since tensors made in inference mode take no part in a derivative.
+        leaf = gated.detach().clone().requires_grad_()
+        chosen = head(leaf).gather(1, targets.clone()[:, None]).sum()
         (gradient,) = torch.autograd.grad(chosen, leaf)
     return (gradient * gated).sum(1, keepdim=True)
 

@@ -28,6 +28,11 @@ def top_mean(maps: Tensor, share: float) -> Tensor:
     return flat.topk(count, dim=-1).values.mean(-1)
 
 
+def _surprise(share: Tensor) -> Tensor:
+    """-log of values in [0, 1], >= 0, and finite at 0."""
+    return -torch.log(TINY + (1 - TINY) * share)
+
+
 def _mean_over(values: Tensor, which: Tensor) -> Tensor:
     """Mean of values (N, K) where `which` (N, K) is 1, per image, then over images; 0 where it is nowhere 1."""
     return ((values * which).sum(1) / which.sum(1).clamp(min=1)).mean()
@@ -66,7 +71,7 @@ class Presence(Term):
 
     def loss(self, maps: Tensor, labels: Tensor) -> Tensor:
         """Scalar; see the class."""
-        return _mean_over(-torch.log(top_mean(maps, self.share) + TINY), labels)
+        return _mean_over(_surprise(top_mean(maps, self.share)), labels)
 
 
 @terms.register("absence")
@@ -82,7 +87,7 @@ class Absence(Term):
 
     def loss(self, maps: Tensor, labels: Tensor) -> Tensor:
         """Scalar; see the class."""
-        return _mean_over(-torch.log1p(TINY - top_mean(maps, self.share)), 1 - labels)
+        return _mean_over(_surprise(1 - top_mean(maps, self.share)), 1 - labels)
 
 
 @terms.register("area")

@@ -266,10 +266,16 @@ class HeadBlock(nn.Module):
             score = score + self.gain * _standardised(evidence)
         return torch.sigmoid(score)
 
-    def forward(self, features: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Features times |W| A over the whole map, same shape; the input itself in value where a = 0."""
+    def forward(self, features: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """Features times |W| A over the whole map, same shape; the input itself in value where a = 0.
+
+        Args:
+            features: (N, C, H, W).
+            weight: (K, C) classifier weights where the head is linear, else None.
+            bias: (K,) classifier biases, if it has any.
+        """
         record = _recording.get()
-        chosen = self._candidates(features, weight)
+        chosen = self._candidates(features, weight, bias)
         every = record is not None and record.all_concepts
         shown = None if every else chosen
         hidden = self.scorer.hidden(features)
@@ -281,10 +287,10 @@ class HeadBlock(nn.Module):
             record.concepts = maps if every else None
         return features * gate
 
-    def _candidates(self, features: Tensor, weight: Tensor | None) -> Tensor | None:
+    def _candidates(self, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
         if weight is None or self.classes <= self.candidates:
             return None
-        return (features.mean((2, 3)) @ weight.t()).topk(self.candidates, dim=1).indices
+        return F.linear(features.mean((2, 3)), weight, bias).topk(self.candidates, dim=1).indices
 
 
 def _pick(maps: Tensor, chosen: Tensor) -> Tensor:

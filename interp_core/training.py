@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from interp_core.attach import LapModel
+from interp_core.backbone import evaluating
 from interp_core.errors import ContractError
 from interp_core.knowledge import Absence, Area, Presence, Term
 from interp_core.pooling import recording
@@ -120,7 +121,7 @@ def fit(
 
 
 def step_losses(model: nn.Module, images: Tensor, targets: Tensor, terms: Sequence[Term]) -> dict[str, Tensor]:
-    """Weighted losses of one batch by name; they are to be added up."""
+    """Weighted losses of one batch by name, terms of one name added; they are to be added up."""
     if not isinstance(model, LapModel) or not terms:
         return {"cross_entropy": F.cross_entropy(model(images), targets)}
     with recording(all_concepts=True) as record:
@@ -128,7 +129,10 @@ def step_losses(model: nn.Module, images: Tensor, targets: Tensor, terms: Sequen
     assert record.concepts is not None
     labels = F.one_hot(targets, logits.shape[1]).to(logits.dtype)
     losses = {"cross_entropy": F.cross_entropy(logits, targets)}
-    return losses | {term.name: term.weight * term.loss(record.concepts, labels) for term in terms}
+    for term in terms:
+        value = term.weight * term.loss(record.concepts, labels)
+        losses[term.name] = losses[term.name] + value if term.name in losses else value
+    return losses
 
 
 def start_attention(lap: LapModel, value: float) -> None:
@@ -142,11 +146,9 @@ def start_attention(lap: LapModel, value: float) -> None:
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     """Logits (N, K) on the CPU, in evaluation mode; the training flag is put back."""
-    device, training = next(model.parameters()).device, model.training
-    model.eval()
-    logits = torch.cat([model(batch.to(device)).cpu() for batch in images.split(batch_size)])
-    model.train(training)
-    return logits
+    device = next(model.parameters()).device
+    with evaluating(model):
+        return torch.cat([model(batch.to(device)).cpu() for batch in images.split(batch_size)])
 
 
 def evaluate(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int = 256) -> float:
@@ -181,9 +183,10 @@ def _to_format(model: nn.Module, recipe: Recipe) -> None:
 
 
 def _check(images: Tensor, targets: Tensor, recipe: Recipe) -> None:
-    if images.ndim != 4 or targets.shape != (len(images),):
+    if images.ndim != 4 or targets.shape != (len(images),) or targets.is_floating_point():
         raise ContractError(
-            f"fit takes images (N, C, H, W) and targets (N,), got {tuple(images.shape)}, {tuple(targets.shape)}"
+            f"fit takes images (N, C, H, W) and integer targets (N,), got {tuple(images.shape)} and "
+            f"{targets.dtype} {tuple(targets.shape)}"
         )
     if len(images) < recipe.batch_size:
         raise ContractError(f"{len(images)} training images are fewer than one batch of {recipe.batch_size}")

@@ -171,11 +171,6 @@ def test_a_linear_head_is_explained_in_inference_mode(make_lap: MakeLap, images:
     torch.testing.assert_close(inside, lap.explain(images, 1).map)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="first_order_contributions differentiates under torch.inference_mode(), where enable_grad does nothing",
-)
 def test_a_head_with_hidden_layers_is_explained_in_inference_mode(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap("mobilenetv3_small_050")
     with torch.inference_mode():
@@ -256,9 +251,6 @@ def test_blocks_take_the_precision_and_mode_of_the_backbone(make_backbone: Make)
     assert not any(module.training for module in interp_core.attach(make_backbone()).modules())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="attach calls lap.train(model.training), which overwrites the flags of single submodules"
-)
 def test_frozen_submodules_stay_in_evaluation_mode(make_backbone: Make) -> None:
     model = make_backbone().train()
     model.get_submodule("bn1").eval()
@@ -347,9 +339,6 @@ def test_what_lap_cannot_be_attached_to_is_left_as_it_was(model: nn.Module, says
     assert snapshot(model) == before
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AttributeError, reason="attach asks for model.modules() before it checks that it has a module"
-)
 @pytest.mark.parametrize("thing", [3, None, "resnet18"])
 def test_a_thing_that_is_no_module_is_refused(thing: Any) -> None:
     with pytest.raises(BackboneError, match=r"must be a torch\.nn\.Module"):
@@ -370,3 +359,26 @@ def test_create_names_what_is_close_to_an_unknown_name() -> None:
 def test_create_refuses_a_transformer() -> None:
     with pytest.raises(BackboneError, match="not convolutional"):
         interp_core.create("test_vit")
+
+
+@pytest.mark.parametrize(
+    "thing", [[[1.0]], "picture", torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(0, 3, 32, 32)]
+)
+def test_what_is_no_batch_of_normalised_images_is_refused(thing: Any, make_lap: MakeLap) -> None:
+    with pytest.raises(ContractError, match="explain takes floating point images"):
+        make_lap().explain(thing)
+
+
+@pytest.mark.parametrize("targets", ["cat", torch.tensor([1j, 1j]), [[1], [2, 3]]])
+def test_what_is_no_class_index_is_refused(targets: Any, make_lap: MakeLap, images: Tensor) -> None:
+    with pytest.raises(ContractError, match="class indices"):
+        make_lap().explain(images, targets)
+
+
+def test_a_model_in_training_is_explained_as_it_will_be_used(make_lap: MakeLap, images: Tensor) -> None:
+    lap = make_lap()
+    expected, state = lap.explain(images), {name: value.clone() for name, value in lap.state_dict().items()}
+    found = lap.train().explain(images)
+    assert torch.equal(found.map, expected.map)
+    assert all(module.training for module in lap.modules())
+    assert all(torch.equal(value, state[name]) for name, value in lap.state_dict().items())

@@ -104,3 +104,10 @@ def test_all_errors_are_the_users_to_mend(kind: type[Exception]) -> None:
 
 def test_messages_are_one_line() -> None:
     assert "\n" not in str(UnknownNameError("model", "restnet18", ["resnet18", "resnet34", "vgg11"]))
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    names = [f"net{i:03d}" for i in range(500)]
+    message = str(UnknownNameError("model", "qqqq", names))
+    assert "500 in all" in message
+    assert len(message) < 300
