@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -144,5 +145,12 @@ def level_maps(record: Recording, sites: tuple[Site, ...], concept: Tensor, head
 def evidence_map(levels: tuple[LevelMaps, ...], height: int, width: int) -> Tensor:
     """The default map, (N, 1, height, width): the target's concept map times its positive contribution, bilinear."""
     head = levels[-1]
-    product = head.scores * head.contributions.clamp(min=0)
-    return F.interpolate(product.float(), (height, width), mode="bilinear", align_corners=False)
+    product = (head.scores * head.contributions.clamp(min=0)).float()
+    rows, columns = (_linear(*sizes).to(product) for sizes in zip(product.shape[-2:], (height, width), strict=True))
+    return rows @ product @ columns.t()
+
+
+@cache
+def _linear(source: int, target: int) -> Tensor:
+    """(target, source) matrix of linear interpolation; two small products take a tenth of bilinear interpolate's time."""
+    return F.interpolate(torch.eye(source)[None], target, mode="linear", align_corners=False)[0].t().contiguous()
