@@ -16,21 +16,29 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from interp_core.backbone import feature_layer
+from interp_core.backbone import FeatureLayer, feature_layer
 from interp_core.errors import BackboneError
+from interp_core.geometry import resize
 
 # Finding the layer may take a forward pass, which is no part of the method: `unsupported` runs before the clock starts
 # and leaves what it found here for the call that follows.
-_found: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
+_found: WeakKeyDictionary[nn.Module, FeatureLayer] = WeakKeyDictionary()
 
 
 @explainers.register("grad_cam")
 class GradCam(Explainer):
-    """Last feature map weighted by mean gradients, positive part."""
+    """Last feature map weighted by mean gradients, positive part.
+
+    Fields:
+        aligned: resize with cells on the centres of their receptive fields, as LAP does, so that neither has an
+            advantage; otherwise as if cells tiled the image, as usual.
+    """
 
     title: ClassVar[str] = "Grad-CAM"
     signed: ClassVar[bool] = False
     source: ClassVar[str] = "Selvaraju et al. 2017; captum LayerGradCam"
+
+    aligned: bool = True
 
     def unsupported(self, model: nn.Module) -> str | None:
         """A reason if no single module of `model` puts out the last feature map."""
@@ -41,8 +49,10 @@ class GradCam(Explainer):
         return None
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, h, w) at the resolution of the last feature map, >= 0."""
+        """Maps (N, 1, h, w) >= 0, aligned ones at the resolution of the images, else at that of the last features."""
         from captum.attr import LayerGradCam
 
         layer = _found.pop(model, None) or feature_layer(model)
-        return LayerGradCam(model, layer).attribute(images, target=targets, relu_attributions=True)
+        maps = LayerGradCam(model, layer.module).attribute(images, target=targets, relu_attributions=True)
+        height, width = images.shape[-2:]
+        return resize(maps, height, width, layer.first, layer.pitch) if self.aligned else maps

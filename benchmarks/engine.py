@@ -313,7 +313,8 @@ class Engine:
             features = backbone.forward_features(torch.zeros(1, *size[1:], device=self.device))  # type: ignore[operator]
         title = f"{model.backbone}, {'with LAP' if model.lap else 'plain'}"
         known = {key: facts[key] for key in ("train_seconds", "val_accuracy", "test_accuracy", "parameters")}
-        shape = {"grid": list(features.shape[-2:]), "layer": _layer_name(backbone)}
+        layer = feature_layer(backbone)
+        shape = {"grid": list(features.shape[-2:]), "layer": layer.name, "first": layer.first, "pitch": layer.pitch}
         return {
             "name": model.name,
             "title": title,
@@ -336,11 +337,6 @@ class Engine:
         self.meta |= {"finished": _now(), "problems": self.problems}
         self.meta["computed"], self.meta["reused"] = self.computed, self.reused
         self.store.write_meta(self.meta)
-
-
-def _layer_name(backbone: torch.nn.Module) -> str:
-    layer = feature_layer(backbone)
-    return next(name for name, module in backbone.named_modules() if module is layer)
 
 
 def _line(error: Exception) -> str:

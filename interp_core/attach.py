@@ -27,6 +27,7 @@ from interp_core.explanation import (
     head_contributions,
     level_maps,
 )
+from interp_core.geometry import resize
 from interp_core.pooling import GateBlock, HeadBlock, Recording, recording
 
 
@@ -105,7 +106,9 @@ class LapModel(nn.Module):
             concept, head = self._head_maps(record, chosen)
             levels = level_maps(record, self.sites, concept, head)
             bias = logits.gather(1, chosen[:, None])[:, 0] - head.sum((1, 2, 3))
-        return Explanation(evidence_map(levels, *images.shape[-2:]), chosen, logits, bias, levels)
+        height, width = images.shape[-2:]
+        shown = resize(evidence_map(levels[-1]), height, width, self.info.first, self.info.reduction)
+        return Explanation(shown, chosen, logits, bias, levels)
 
     def _head_maps(self, record: Recording, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The targets' concept map and contributions on the head's grid, both (N, 1, h, w)."""

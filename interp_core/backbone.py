@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from interp_core.errors import BackboneError
+from interp_core.geometry import first_centre
 
 PROTOCOL = ("forward_features", "forward_head", "get_classifier", "feature_info")
 
@@ -50,6 +51,7 @@ class BackboneInfo:
         reduction: input pixels per position of the last feature map.
         linear_head: whether logits = W mean(X) + b, so that contributions need no gradient.
         feature_module: outermost module whose output is the last feature map; "" if none is.
+        first: pixel on which the first cell of the last feature map is centred, see `interp_core.geometry`.
         sites: where gates go, finest first; the global pooling is not among them.
     """
 
@@ -59,6 +61,7 @@ class BackboneInfo:
     reduction: int
     linear_head: bool
     feature_module: str
+    first: float
     sites: tuple[Site, ...]
 
 
@@ -85,12 +88,30 @@ def inspect_backbone(model: nn.Module) -> BackboneInfo:
         reduction=round(size / last),
         linear_head=linear,
         feature_module=trace.source_of(features),
+        first=first_centre(size, last, trace.shrinkers),
         sites=tuple(_sites(trace, model, size, last)),
     )
 
 
-def feature_layer(model: nn.Module) -> nn.Module:
-    """The outermost module that puts out the last feature map, for explainers such as Grad-CAM that hook a layer.
+@dataclass(frozen=True)
+class FeatureLayer:
+    """The module that puts out the last feature map, for explainers such as Grad-CAM that hook a layer.
+
+    Attributes:
+        module: the outermost such module.
+        name: its dotted name in the backbone.
+        first: pixel on which its first cell is centred.
+        pitch: pixels from cell to cell.
+    """
+
+    module: nn.Module
+    name: str
+    first: float
+    pitch: int
+
+
+def feature_layer(model: nn.Module) -> FeatureLayer:
+    """Where the last feature map of `model` comes from.
 
     Args:
         model: a backbone, or a LAP model, whose backbone is then taken.
@@ -101,9 +122,10 @@ def feature_layer(model: nn.Module) -> nn.Module:
     backbone = getattr(model, "backbone", model)
     info = getattr(model, "info", None)
     info = info if isinstance(info, BackboneInfo) else inspect_backbone(backbone)
-    if not info.feature_module:
+    name = info.feature_module
+    if not name:
         raise BackboneError(f"{type(backbone).__name__}: no module puts out the last feature map, so no layer to hook")
-    return backbone.get_submodule(info.feature_module)
+    return FeatureLayer(backbone.get_submodule(name), name, info.first, info.reduction)
 
 
 def _check_protocol(model: nn.Module) -> None:
@@ -183,13 +205,17 @@ class _Trace:
         names = [name for name, output in self._outputs.items() if output is tensor]
         return min(names, key=lambda name: name.count("."), default="")
 
-    def shrinkers(self, size: int, after: int) -> list[str]:
-        """Leaf modules that take a map of side `size` to one of side `after`."""
+    def name_of(self, module: nn.Module) -> str:
+        """Dotted name of a module."""
+        return next(name for name, other in self.modules.items() if other is module)
+
+    def shrinkers(self, size: int) -> list[tuple[nn.Module, int]]:
+        """Leaf modules that take a map of side `size` to a smaller one, with its side."""
         return [
-            name
+            (self.modules[name], behind[-1])
             for name, (before, behind) in self.shapes.items()
             if len(before) == len(behind) == 4
-            and (before[-1], behind[-1]) == (size, after)
+            and before[-1] == size > behind[-1]
             and not list(self.modules[name].children())
         ]
 
@@ -204,9 +230,9 @@ def _sites(trace: _Trace, model: nn.Module, size: int, last: int) -> Iterator[Si
     sides = sorted((side for side in ends if side > last), reverse=True)
     for side, after in pairwise([*sides, last]):
         name, before = ends[side], False
-        shrinkers = trace.shrinkers(side, after)
-        if len(shrinkers) == 1 and _is_plain_average(trace.modules[shrinkers[0]]):
-            name, before = shrinkers[0], True
+        shrinkers = [module for module, smaller in trace.shrinkers(side) if smaller == after]
+        if len(shrinkers) == 1 and _is_plain_average(shrinkers[0]):
+            name, before = trace.name_of(shrinkers[0]), True
         channels = trace.shapes[name][0 if before else 1][1]
         yield Site(name, before, channels, round(side / after), round(size / side))
 

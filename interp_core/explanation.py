@@ -16,10 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from interp_core.backbone import Site
@@ -48,7 +46,8 @@ class Explanation:
     """What a LAP model says of its own decision.
 
     Attributes:
-        map: (N, 1, H, W) float32 at input resolution, >= 0: concept score times positive contribution.
+        map: (N, 1, H, W) float32 at input resolution, >= 0: concept score times positive contribution, placed on
+            the centres of the cells' receptive fields.
         targets: (N,) explained classes.
         logits: (N, K) of the same forward pass.
         bias: (N,) part of the target logit that no position carries.
@@ -142,15 +141,6 @@ def level_maps(record: Recording, sites: tuple[Site, ...], concept: Tensor, head
     return tuple(reversed(levels))
 
 
-def evidence_map(levels: tuple[LevelMaps, ...], height: int, width: int) -> Tensor:
-    """The default map, (N, 1, height, width): the target's concept map times its positive contribution, bilinear."""
-    head = levels[-1]
-    product = (head.scores * head.contributions.clamp(min=0)).float()
-    rows, columns = (_linear(*sizes).to(product) for sizes in zip(product.shape[-2:], (height, width), strict=True))
-    return rows @ product @ columns.t()
-
-
-@cache
-def _linear(source: int, target: int) -> Tensor:
-    """(target, source) matrix of linear interpolation; two small products take a tenth of bilinear interpolate's time."""
-    return F.interpolate(torch.eye(source)[None], target, mode="linear", align_corners=False)[0].t().contiguous()
+def evidence_map(head: LevelMaps) -> Tensor:
+    """What becomes the default map: the target's concept map times its positive contribution, (N, 1, h, w) float32."""
+    return (head.scores * head.contributions.clamp(min=0)).float()

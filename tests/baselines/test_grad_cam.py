@@ -59,7 +59,7 @@ def test_equals_its_formula_on_timm_families(name: str, images: Tensor) -> None:
     logits = model.forward_head(features.clone())[torch.arange(2), torch.tensor([1, 3])]  # type: ignore[operator]
     weights = torch.autograd.grad(logits.sum(), features)[0].mean((2, 3), keepdim=True)
     expected = F.interpolate((weights * features).sum(1, keepdim=True).relu(), (64, 64), mode="bilinear")
-    actual = GradCam()(model, images, torch.tensor([1, 3]))
+    actual = GradCam(aligned=False)(model, images, torch.tensor([1, 3]))
     torch.testing.assert_close(actual, expected.detach(), rtol=1e-3, atol=1e-6)
 
 
@@ -76,7 +76,17 @@ def test_the_search_for_the_layer_is_no_part_of_the_cost(plain: nn.Module, image
 
 def test_explain_finds_the_layer_by_itself(plain: nn.Module, images: Tensor) -> None:
     targets = torch.tensor([0, 1])
-    maps = GradCam().explain(plain, images.clone(), targets)
-    assert maps.shape[:2] == (2, 1)
-    expected = F.interpolate(maps, (32, 32), mode="bilinear", align_corners=False)
+    maps = GradCam(aligned=False).explain(plain, images.clone(), targets)
+    assert maps.shape == (2, 1, 1, 1)
+    expected = maps.expand(-1, -1, 32, 32)
     torch.testing.assert_close(explainers["grad_cam"]()(plain, images, targets), expected.detach())
+
+
+def test_aligned_cells_lie_on_the_centres_of_their_receptive_fields(images: Tensor) -> None:
+    net = timm.create_model("test_resnet", num_classes=4, avg_down=False, zero_init_last=False).eval()
+    images, targets = F.interpolate(images, (65, 65)), torch.tensor([1, 3])
+    cells = GradCam(aligned=False).explain(net, images, targets)
+    assert cells.shape[-2:] == (3, 3)
+    # Strided 3x3 convolutions put three cells on pixels 0, 32 and 64: corners on corners.
+    expected = F.interpolate(cells, (65, 65), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(GradCam()(net, images, targets), expected.detach())

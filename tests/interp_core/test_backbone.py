@@ -78,7 +78,7 @@ def test_the_feature_layer_puts_out_the_last_features(
     model = make_backbone(family)
     seen: list[Tensor] = []
     layer = feature_layer(interp_core.attach(model) if attached else model)
-    layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    layer.module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     with torch.no_grad():
         features = model.forward_features(images)  # type: ignore[operator]
     assert any(output is features for output in seen)
@@ -86,7 +86,7 @@ def test_the_feature_layer_puts_out_the_last_features(
 
 def test_the_feature_layer_is_the_outermost_one(protocol_net: type[Any]) -> None:
     model = protocol_net(nn.Sequential(nn.ReLU(), nn.Tanh()))
-    assert feature_layer(model) is model.inner
+    assert feature_layer(model).module is model.inner
 
 
 def test_it_has_no_feature_layer_where_a_function_comes_last(protocol_net: type[Any]) -> None:
@@ -202,4 +202,4 @@ def test_a_network_without_a_convolution_is_refused(protocol_net: type[Any]) -> 
 def test_something_else_called_info_is_not_taken_for_the_probe(make_backbone: Callable[..., nn.Module]) -> None:
     model = make_backbone()
     model.info = SimpleNamespace(feature_module="nowhere")  # type: ignore[assignment]
-    assert feature_layer(model) is model.layer4
+    assert feature_layer(model).module is model.layer4

@@ -128,9 +128,9 @@ def test_both_ways_agree_on_a_real_network(make_lap: Callable[..., LapModel], im
 
 def test_the_map_is_concept_times_positive_contribution() -> None:
     scores, contributions = torch.tensor([[[[0.5, 0.25]]]]), torch.tensor([[[[4.0, -8.0]]]])
-    levels = (LevelMaps("head", scores.double(), scores, contributions.double()),)
-    assert evidence_map(levels, 1, 2).tolist() == [[[[2.0, 0.0]]]]
-    assert evidence_map(levels, 4, 8).dtype == torch.float32
+    found = evidence_map(LevelMaps("head", scores.double(), scores, contributions.double()))
+    assert found.tolist() == [[[[2.0, 0.0]]]]
+    assert found.dtype == torch.float32
 
 
 CELLS = [(0, 0), (3, 5), (7, 7)]
