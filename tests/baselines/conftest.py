@@ -14,7 +14,8 @@ import interp_core
 
 def tiny_backbone(in_chans: int = 3) -> nn.Module:
     torch.manual_seed(0)
-    return timm.create_model("test_resnet", num_classes=4, in_chans=in_chans, zero_init_last=False).eval()
+    options = {"output_stride": 8, "avg_down": False, "zero_init_last": False}
+    return timm.create_model("test_resnet", num_classes=4, in_chans=in_chans, **options).eval()
 
 
 @pytest.fixture
