@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -74,6 +76,23 @@ def test_the_command_has_every_option_that_is_named() -> None:
         parameters = commands[verb].callback.__annotations__  # type: ignore[union-attr]
         for option in (word for word in rest if word.startswith("--")):
             assert option[2:].replace("-", "_") in parameters, line
+
+
+def test_the_numbers_are_those_of_the_reference_run() -> None:
+    folder = ROOT / "results" / "digits"
+    ranks = pd.read_csv(folder / "tables" / "ranks.csv").query("model == 'lap'").set_index("explainer")
+    summary = pd.read_csv(folder / "tables" / "summary.csv").query("model == 'lap' and metric == 'forwards'")
+    passes = summary.set_index("explainer")["mean"]
+    titles = {info["name"]: info["title"] for info in json.loads((folder / "run.json").read_text())["explainers"]}
+    for name in ("shap", "integrated_gradients", "lap", "lime", "grad_cam", "centre_gaussian"):
+        row = ranks.loc[name]
+        title = "best control (centre blob)" if name == "centre_gaussian" else titles[name]
+        numbers = [f"{row[column]:.2f}" for column in ("mean_rank", "localisation", "faithfulness")]
+        assert f"| {title} | {' | '.join(numbers)} | {passes[name]:.0f} |" in README
+    assert list(ranks["mean_rank"]) == sorted(ranks["mean_rank"])
+    assert list(ranks.index[:6]) == ["shap", "integrated_gradients", "lap", "lime", "grad_cam", "centre_gaussian"]
+    models = {info["name"]: info for info in json.loads((folder / "run.json").read_text())["models"]}
+    assert f"{models['lap']['test_accuracy']:.1%} and {models['plain']['test_accuracy']:.1%}".replace("%", " %") in README
 
 
 def test_everything_linked_is_there() -> None:
