@@ -12,6 +12,7 @@ A X is sum A X.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Literal
 
@@ -100,7 +101,8 @@ class LapModel(nn.Module):
             ContractError: images or targets the model cannot take.
         """
         self._check_images(images)
-        with evaluating(self), torch.no_grad(), recording() as record:
+        mode = evaluating(self) if self.training else nullcontext()  # going through all modules takes time
+        with mode, torch.no_grad(), recording() as record:
             logits = self(images)
             chosen = self._check_targets(targets, logits)
             concept, head = self._head_maps(record, chosen)

@@ -92,7 +92,9 @@ def test_the_numbers_are_those_of_the_reference_run() -> None:
     assert list(ranks["mean_rank"]) == sorted(ranks["mean_rank"])
     assert list(ranks.index[:6]) == ["shap", "integrated_gradients", "lap", "lime", "grad_cam", "centre_gaussian"]
     models = {info["name"]: info for info in json.loads((folder / "run.json").read_text())["models"]}
-    assert f"{models['lap']['test_accuracy']:.1%} and {models['plain']['test_accuracy']:.1%}".replace("%", " %") in README
+    assert (
+        f"{models['lap']['test_accuracy']:.1%} and {models['plain']['test_accuracy']:.1%}".replace("%", " %") in README
+    )
 
 
 def test_everything_linked_is_there() -> None:
