@@ -294,7 +294,7 @@ class Engine:
             **system(),
             "device": torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device,
             "threads": self.config.threads or torch.get_num_threads(),
-            "git": git_state(Path(__file__).parent),
+            "git": git_state(Path(__file__)),
             "seeds": list(self.config.seeds),
             **describe(self.parts),
         }

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = ("torch", "torchvision", "timm", "captum", "lime", "shap", "quantus", "numpy", "scipy", "scikit-learn")
+# From the top of the checkout, so that results written into it do not count as changes.
+CODE = (":/interp_core", ":/baselines", ":/benchmarks")
 
 
 def _version(name: str) -> str:
@@ -43,11 +45,16 @@ def versions() -> dict[str, str]:
     return {name: _version(name) for name in ("interp-bench", *LIBRARIES)}
 
 
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit of the checkout the code runs from and whether it has changes; None outside a checkout."""
+def git_state(file: Path, code: tuple[str, ...] = CODE) -> dict[str, Any] | None:
+    """Commit of the checkout that `file` runs from and whether its `code` folders have changes.
+
+    None if git does not track the file: installed packages may lie inside a checkout of something else.
+    """
+    folder = file.parent
     try:
+        _git(folder, "ls-files", "--error-unmatch", file.name)
         commit = _git(folder, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+        return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", *code))}
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -37,7 +37,7 @@ def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     output_json["interp_bench"] = {
         "versions": versions(),
-        "git": git_state(Path(__file__).parent),
+        "git": git_state(Path(__file__)),
         "nets": {net.name: net.describe() for net in NETS},
         "seed": SEED,
         "quick": config.getoption("--quick"),

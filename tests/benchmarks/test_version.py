@@ -22,7 +22,8 @@ def test_nothing_names_the_machine() -> None:
 
 
 def test_no_git_state_outside_a_checkout(tmp_path: Path) -> None:
-    assert git_state(tmp_path) is None
+    (tmp_path / "file").write_text("1")
+    assert git_state(tmp_path / "file") is None
 
 
 def test_git_state_sees_changes(tmp_path: Path) -> None:
@@ -34,12 +35,17 @@ def test_git_state_sees_changes(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("1")
     git("add", "file")
     git("commit", "-m", "first")
-    clean = git_state(tmp_path)
+    (tmp_path / "other").write_text("not tracked")
+    assert git_state(tmp_path / "other") is None
+    clean = git_state(tmp_path / "file", (":/file",))
     assert clean is not None
     assert len(clean["commit"]) == 40
     assert not clean["dirty"]
     (tmp_path / "file").write_text("2")
-    changed = git_state(tmp_path)
+    elsewhere = git_state(tmp_path / "file", (":/code",))
+    assert elsewhere is not None
+    assert not elsewhere["dirty"]
+    changed = git_state(tmp_path / "file", (":/file",))
     assert changed is not None
     assert changed["dirty"]
 
