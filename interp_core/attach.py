@@ -6,12 +6,14 @@
     model = interp_core.detach(lap)        # the original module
 
 Gates below the head are forward hooks on the backbone's own modules, so that no module is replaced, no state-dict key
-moves and `detach` has only to remove them. The head's pooling becomes LAP by gating its input: average pooling of |W|
-A X is sum A X.
+moves and `detach` has only to remove them; outside a pass of the LAP model they do nothing. The head's pooling becomes
+LAP by gating its input: average pooling of |W| A X is sum A X.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Literal
@@ -19,39 +21,51 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from interp_core.backbone import BackboneInfo, Site, evaluating, inspect_backbone
+from interp_core.backbone import BackboneInfo, Site, classifier_weights, inspect_backbone
+from interp_core.checks import check_images, check_logits, check_targets
 from interp_core.errors import BackboneError, ContractError
-from interp_core.explanation import (
-    Explanation,
-    evidence_map,
-    first_order_contributions,
-    head_contributions,
-    level_maps,
-)
+from interp_core.explanation import Explanation, Level, evidence_map, first_order, head_contributions, head_maps
 from interp_core.geometry import resize
-from interp_core.pooling import GateBlock, HeadBlock, Recording, recording
+from interp_core.pooling import AGGREGATES, GateBlock, HeadBlock, Recording, recording, wanted_recording
+from interp_core.trace import evaluating
+
+Concepts = Sequence[str] | Mapping[str, Sequence[str]]
+
+# Which LAP model's pass this thread is making. Gates are looked up here and not held by the hooks, so that replicas of
+# a model use their own and the backbone alone stays what it was.
+_pass = threading.local()
 
 
-class _GateOutput:
-    """Forward hook; an object, not a closure, so that a deep copy of the model copies the block it holds."""
+class _Hook:
+    """Forward hook of one site; does nothing but in a pass of the LAP model."""
 
-    def __init__(self, block: GateBlock) -> None:
-        self.block = block
+    def __init__(self, index: int) -> None:
+        self.index = index
 
-    def __call__(self, _module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        return self.block(output)
+    def gated(self, features: Tensor) -> Tensor | None:
+        lap: LapModel | None = getattr(_pass, "lap", None)
+        if lap is None:
+            return None
+        _pass.gated += 1
+        return lap.sites[self.index].layout.apply(lap.gates[self.index], features)
 
 
-class _GateInput(_GateOutput):
-    def __call__(self, _module: nn.Module, inputs: tuple) -> tuple:  # type: ignore[override]
-        return self.block(inputs[0]), *inputs[1:]
+class _GateOutput(_Hook):
+    def __call__(self, _module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor | None:
+        return self.gated(output)
+
+
+class _GateInput(_Hook):
+    def __call__(self, _module: nn.Module, inputs: tuple) -> tuple | None:
+        gated = self.gated(inputs[0])
+        return None if gated is None else (gated, *inputs[1:])
 
 
 class LapModel(nn.Module):
     """A backbone with LAP attached; made by `attach`, not by hand.
 
     Attributes:
-        backbone: the network given, unchanged but for hooks.
+        backbone: the network given, unchanged; called itself, it is the plain network still.
         gates: blocks below the head, finest first.
         head: block at the global pooling.
         info: what the probe found in the backbone.
@@ -65,30 +79,48 @@ class LapModel(nn.Module):
         self.recipe: dict[str, Any] | None = None
         self.sites = tuple(site for site in info.sites if site.reduction >= options["finest"])
         self.gates = nn.ModuleList(
-            GateBlock(site.module, site.channels, site.window, hidden=options["gate_hidden"]) for site in self.sites
+            GateBlock(
+                site.module,
+                site.channels,
+                site.window,
+                concepts=names,
+                hidden=options["gate_hidden"],
+                aggregate=options["aggregate"],
+            )
+            for site, names in zip(self.sites, _names(options["concepts"], self.sites), strict=True)
         )
-        self.head = HeadBlock(
-            info.channels,
-            info.classes,
-            evidence=info.linear_head,
-            hidden=options["hidden"],
-            candidates=options["candidates"],
-        )
-        self._handles = [
-            _hook(backbone, site, block)  # type: ignore[arg-type]
-            for site, block in zip(self.sites, self.gates, strict=True)
-        ]
+        self.head = _head_block(info, options)
+        self._handles = [_register(backbone, site, index) for index, site in enumerate(self.sites)]
         self.attached = True
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W)."""
-        self._check_attached()
-        features = self.backbone.forward_features(images)  # type: ignore[operator]
-        classifier = self._classifier()
-        if classifier is None:
-            return self.backbone.forward_head(self.head(features))  # type: ignore[operator]
-        gated = self.head(features, classifier.weight, classifier.bias)
-        return self.backbone.forward_head(gated)  # type: ignore[operator]
+        features, numbers = self._features(images)
+        gated = self._gated_head(features, images.shape[-2] / images.shape[-1])
+
+        def head(maps: Tensor) -> Tensor:
+            return split.head(self.backbone, split.layout.from_map(maps, features), numbers)
+
+        split, record = self.info.split, wanted_recording()
+        if record is None or record.choose is None:
+            return head(gated)
+        if not self.info.linear_head:
+            logits, record.targets, record.contributions = first_order(gated, head, record.choose)
+            return logits
+        logits = head(gated)
+        record.targets = record.choose(logits)
+        return logits
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """The last features, as the backbone lays them out, gated below the head; timm's protocol."""
+        return self._features(images)[0]
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits of what `forward_features` gave, or what the last layer would be given; timm's protocol."""
+        gated = self.info.split.layout.from_map(self._gated_head(features), features)
+        if pre_logits:
+            return self.backbone.forward_head(gated, pre_logits=True)  # type: ignore[operator]
+        return self.info.split.head(self.backbone, gated, ())
 
     def explain(self, images: Tensor, targets: Tensor | int | None = None) -> Explanation:
         """Explain the logits of `targets` from one forward pass, made in evaluation mode.
@@ -100,66 +132,94 @@ class LapModel(nn.Module):
         Raises:
             ContractError: images or targets the model cannot take.
         """
-        self._check_images(images)
+        self._check_attached()
+        check_images(images, self.info.in_channels, self.info.reduction, self.head.a.device)
+
+        def choose(logits: Tensor) -> Tensor:
+            check_logits(logits, images)
+            return check_targets(targets, logits)
+
         mode = evaluating(self) if self.training else nullcontext()  # going through all modules takes time
-        with mode, torch.no_grad(), recording() as record:
-            logits = self(images)
-            chosen = self._check_targets(targets, logits)
-            concept, head = self._head_maps(record, chosen)
-            levels = level_maps(record, self.sites, concept, head)
-            bias = logits.gather(1, chosen[:, None])[:, 0] - head.sum((1, 2, 3))
-        height, width = images.shape[-2:]
-        shown = resize(evidence_map(levels[-1]), height, width, self.info.first, self.info.reduction)
-        return Explanation(shown, chosen, logits, bias, levels)
+        with mode, torch.no_grad():
+            with recording(choose=choose) as record:
+                logits = self(images)
+            return self._explanation(images, logits, record)
 
-    def _head_maps(self, record: Recording, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The targets' concept map and contributions on the head's grid, both (N, 1, h, w)."""
-        assert record.features is not None
+    def _explanation(self, images: Tensor, logits: Tensor, record: Recording) -> Explanation:
+        assert record.targets is not None
         assert record.head_gate is not None
-        classifier = self._classifier()
-        weight = None if classifier is None else classifier.weight
-        concept, evidence = self.head.target_maps(record, weight, targets)
+        weight, constant = self._classifier()
+        concept, evidence = self.head.target_maps(record, weight, record.targets)
         if evidence is not None:
-            return concept, head_contributions(evidence, record.head_gate)
-        gated = record.features * record.head_gate
-        return concept, first_order_contributions(gated, targets, self.backbone.forward_head)  # type: ignore[arg-type]
+            contributions = head_contributions(evidence, record.head_gate)
+            bias = logits.new_zeros(len(logits)) if constant is None else constant[record.targets].to(logits.dtype)
+        else:
+            assert record.contributions is not None
+            contributions = record.contributions
+            bias = logits.gather(1, record.targets[:, None])[:, 0] - contributions.sum((1, 2, 3))
+        top = head_maps(concept, record.head_gate, contributions)
+        native = evidence_map(top)
+        shown = resize(native, *images.shape[-2:], self.info.first, self.info.reduction)
+        below = tuple(
+            Level(site, block.concepts, record.gates[site.module])  # type: ignore[arg-type]
+            for site, block in zip(self.sites, self.gates, strict=True)
+        )
+        return Explanation(shown, native, record.targets, logits, bias, top, below, images)
 
-    def _classifier(self) -> nn.Linear | None:
-        """The last layer where the head is linear."""
-        return self.backbone.get_classifier() if self.info.linear_head else None  # type: ignore[operator]
-
-    def _check_images(self, images: Tensor) -> None:
-        wanted = f"explain takes floating point images (N, {self.info.in_channels}, H, W)"
-        if not isinstance(images, Tensor):
-            raise ContractError(f"{wanted}, got {type(images).__name__}")
-        if images.ndim != 4 or images.shape[1] != self.info.in_channels or 0 in images.shape:
-            raise ContractError(f"{wanted}, got {tuple(images.shape)}")
-        if not images.is_floating_point():
-            raise ContractError(f"{wanted}, got {images.dtype}: normalise the images first")
-
-    def _check_targets(self, targets: Tensor | int | None, logits: Tensor) -> Tensor:
-        if targets is None:
-            return logits.argmax(1)
+    def _features(self, images: Tensor) -> tuple[Tensor, tuple]:
+        """The backbone's last features with the gates at work, and the numbers its head needs."""
+        self._check_attached()
+        outer = getattr(_pass, "lap", None), getattr(_pass, "gated", 0)
+        _pass.lap, _pass.gated = self, 0
         try:
-            chosen = torch.as_tensor(targets, device=logits.device)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ContractError(f"targets must be class indices, got {targets!r}") from error
-        if (
-            chosen.is_floating_point()
-            or chosen.is_complex()
-            or chosen.ndim > 1
-            or (chosen.ndim == 1 and len(chosen) != len(logits))
-        ):
-            raise ContractError(
-                f"targets must be {len(logits)} class indices or one for all, got {tuple(chosen.shape)}"
-            )
-        if bool(((chosen < 0) | (chosen >= self.info.classes)).any()):
-            raise ContractError(f"targets must lie in 0..{self.info.classes - 1}, got {chosen.tolist()}")
-        return chosen.expand(len(logits)).long()
+            found = self.info.split.features(self.backbone, images)
+            if _pass.gated != len(self.sites):
+                raise BackboneError(
+                    f"{type(self.backbone).__name__} called {_pass.gated} of the {len(self.sites)} modules LAP gates: "
+                    "it goes another way than when LAP was attached; turn gradient checkpointing off"
+                )
+        finally:
+            _pass.lap, _pass.gated = outer
+        return found
+
+    def _gated_head(self, features: Tensor, aspect: float = 1.0) -> Tensor:
+        """The head's gate on the map of the last features."""
+        return self.head(self.info.split.layout.to_map(features, aspect), *self._classifier())
+
+    def _classifier(self) -> tuple[Tensor | None, Tensor | None]:
+        """Weights and biases of the last layer where the head is linear."""
+        found = classifier_weights(self.backbone, self.info.split) if self.info.linear_head else None
+        return found or (None, None)
 
     def _check_attached(self) -> None:
         if not self.attached:
             raise BackboneError("this LAP model was detached: attach its backbone again")
+
+    # What timm's own tools read from a model.
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.info.classes
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """How timm says images must be prepared."""
+        return getattr(self.backbone, "pretrained_cfg", None) or {}
+
+    default_cfg = pretrained_cfg
+
+    def get_classifier(self) -> nn.Module:
+        """The backbone's last layer."""
+        return self.backbone.get_classifier()  # type: ignore[operator]
+
+    def reset_classifier(self, num_classes: int, **kwargs: Any) -> None:
+        """A new last layer for other classes, and a new block at the head, its attention off."""
+        self._check_attached()
+        self.backbone.reset_classifier(num_classes, **kwargs)  # type: ignore[operator]
+        parameter, training = self.head.a, self.head.training
+        self.info = inspect_backbone(self.backbone, self.options["image_size"])
+        self.head = _head_block(self.info, self.options).to(parameter.device, parameter.dtype).train(training)
 
     def __enter__(self) -> LapModel:
         return self
@@ -172,35 +232,89 @@ class LapModel(nn.Module):
         return False
 
 
-def _hook(backbone: nn.Module, site: Site, block: GateBlock) -> torch.utils.hooks.RemovableHandle:
+def _head_block(info: BackboneInfo, options: dict[str, Any]) -> HeadBlock:
+    return HeadBlock(
+        info.channels,
+        info.classes,
+        evidence=info.linear_head,
+        hidden=options["hidden"],
+        candidates=options["candidates"],
+    )
+
+
+def _names(concepts: Concepts | None, sites: Sequence[Site]) -> list[tuple[str, ...]]:
+    """Names of the concepts of each site."""
+    if concepts is None:
+        return [("any",)] * len(sites)
+    if isinstance(concepts, Mapping):
+        return [tuple(concepts.get(site.module, ("any",))) for site in sites]
+    return [tuple(concepts)] * len(sites)
+
+
+def _check_concepts(concepts: Concepts | None, aggregate: str, sites: Sequence[Site]) -> None:
+    if aggregate not in AGGREGATES:
+        raise ContractError(f"aggregate must be one of {', '.join(AGGREGATES)}, got {aggregate!r}")
+    given = concepts if isinstance(concepts, Mapping) else {}
+    unknown = sorted(set(given) - {site.module for site in sites})
+    if unknown:
+        known = ", ".join(site.module for site in sites)
+        raise ContractError(f"concepts for {', '.join(unknown)}, where no gate is; gates are at {known}")
+    for names in _names(concepts, sites):
+        if isinstance(concepts, str) or not names or len(set(names)) < len(names):
+            raise ContractError(f"concepts of a level must be different names, at least one, got {names}")
+
+
+def _register(backbone: nn.Module, site: Site, index: int) -> torch.utils.hooks.RemovableHandle:
     module = backbone.get_submodule(site.module)
     if site.before:
-        return module.register_forward_pre_hook(_GateInput(block))
-    return module.register_forward_hook(_GateOutput(block))
+        return module.register_forward_pre_hook(_GateInput(index))
+    return module.register_forward_hook(_GateOutput(index))
 
 
 def attach(
-    model: nn.Module, *, finest: int = 4, hidden: int = 32, gate_hidden: int = 8, candidates: int = 10
+    model: nn.Module,
+    *,
+    finest: int = 4,
+    hidden: int = 32,
+    gate_hidden: int = 8,
+    candidates: int = 10,
+    concepts: Concepts | None = None,
+    aggregate: str = "max",
+    image_size: int | None = None,
 ) -> LapModel:
     """Attach LAP to a convolutional network; logits stay as they are until training moves `a` away from 0.
 
     Args:
-        model: a network that keeps timm's protocol, trained or not, on any device.
+        model: a convolutional network, trained or not, on any device: timm's, torchvision's or your own.
         finest: gate levels of at least this many input pixels per position, besides the global pooling. A gate at half
             the input resolution costs as much as all others together and sees little more than edges.
         hidden: width of the head's scorer.
         gate_hidden: width of the scorers below the head.
         candidates: most classes that share the head's attention.
+        concepts: names of the concepts scored below the head: the same at every level, or by name of the level (the
+            backbone's module); one nameless concept by default.
+        aggregate: how a level's S comes from its concepts, "max", "mean" or "learned".
+        image_size: side in pixels of the image the network is tried with; by default what timm says of it, else 224.
 
     Raises:
-        BackboneError: not convolutional, the protocol is missing, or LAP is attached already.
+        BackboneError: not convolutional, its head cannot be understood, or LAP is attached already.
+        ContractError: concepts or aggregate that make no sense.
     """
     if isinstance(model, nn.Module) and _is_gated(model):
         raise BackboneError("LAP is attached to this model already: use it, or detach it first")
-    info = inspect_backbone(model)
-    options = {"finest": finest, "hidden": hidden, "gate_hidden": gate_hidden, "candidates": candidates}
+    info = inspect_backbone(model, image_size)
+    _check_concepts(concepts, aggregate, [site for site in info.sites if site.reduction >= finest])
+    options = {
+        "finest": finest,
+        "hidden": hidden,
+        "gate_hidden": gate_hidden,
+        "candidates": candidates,
+        "concepts": concepts if concepts is None or isinstance(concepts, Mapping) else list(concepts),
+        "aggregate": aggregate,
+        "image_size": image_size,
+    }
     lap = LapModel(model, info, options)
-    parameter = next(model.parameters())
+    parameter = next(p for p in model.parameters() if p.is_floating_point())
     lap.gates.to(parameter.device, parameter.dtype)
     lap.head.to(parameter.device, parameter.dtype)
     lap.training = model.training
@@ -252,4 +366,4 @@ def _is_gated(model: nn.Module) -> bool:
         for module in model.modules()
         for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     )
-    return any(isinstance(hook, _GateOutput) for hook in hooks)
+    return any(isinstance(hook, _Hook) for hook in hooks)

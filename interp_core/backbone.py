@@ -1,14 +1,13 @@
-"""What LAP asks of a backbone, read through timm's protocol and one probing forward pass; no layer is ever named here.
+"""What LAP asks of a backbone, found by one probing forward pass; no layer is ever named here.
 
-The protocol: `forward_features` gives the last feature map (N, C, h, w), `forward_head` turns it into logits,
-`get_classifier` is the last layer, `feature_info` lists the modules that end a resolution. A network of your own
-joins by giving these four.
+A network that keeps timm's protocol says itself where its last map ends (`forward_features`, `forward_head`), which
+layer is the last (`get_classifier`) and which modules end a resolution (`feature_info`). In any other network these are
+looked for, see `interp_core.split`; a network in which they are not found joins by giving the first three.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,8 +16,13 @@ from torch import Tensor, nn
 
 from interp_core.errors import BackboneError
 from interp_core.geometry import first_centre
+from interp_core.layout import Layout, layout_of
+from interp_core.split import PROTOCOL, Split, follows_protocol, graph_split, protocol_split
+from interp_core.trace import Trace, evaluating, noise_image
 
-PROTOCOL = ("forward_features", "forward_head", "get_classifier", "feature_info")
+DEFAULT_SIDE = 224
+MAP = Layout()
+POOLINGS = nn.MaxPool2d | nn.AvgPool2d
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Site:
         channels: of the gated features.
         window: stride of the operation that follows.
         reduction: input pixels per position of the gated features.
+        layout: of the gated features.
     """
 
     module: str
@@ -38,6 +43,7 @@ class Site:
     channels: int
     window: int
     reduction: int
+    layout: Layout = MAP
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,9 @@ class BackboneInfo:
         feature_module: outermost module whose output is the last feature map; "" if none is.
         first: pixel on which the first cell of the last feature map is centred, see `interp_core.geometry`.
         sites: where gates go, finest first; the global pooling is not among them.
+        split: the network as features and head.
+        grid: rows and columns of the last feature map, for an image of `size`.
+        size: rows and columns of the probe.
     """
 
     in_channels: int
@@ -63,33 +72,47 @@ class BackboneInfo:
     feature_module: str
     first: float
     sites: tuple[Site, ...]
+    split: Split
+    grid: tuple[int, int]
+    size: tuple[int, int]
 
 
-def inspect_backbone(model: nn.Module) -> BackboneInfo:
-    """Probe `model` once, in evaluation mode and without gradients, and leave it as it was.
+def inspect_backbone(model: nn.Module, image_size: int | None = None) -> BackboneInfo:
+    """Probe `model`, in evaluation mode and without gradients, and leave it as it was.
+
+    Args:
+        model: any convolutional network, or one with attention on convolutional features.
+        image_size: side of the probe in pixels; by default what timm says of the model, else 224.
 
     Raises:
-        BackboneError: the protocol is missing or the network is not convolutional.
+        BackboneError: not convolutional, cannot take the probe, or its head cannot be understood.
     """
-    _check_protocol(model)
-    images = _probe_images(model)
+    _check_convolutional(model)
     with evaluating(model), torch.no_grad():
-        trace = _Trace(model)
-        with trace.watching():
-            features = model.forward_features(images)  # type: ignore[operator]
-        _check_features(model, features)
-        logits = model.forward_head(features)  # type: ignore[operator]
-        linear = _is_linear_head(model, features)
-    size, last = images.shape[-1], features.shape[-1]
+        images, logits = _run(model, image_size)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise BackboneError(
+                f"{type(model).__name__} gives {_shape(logits)} where LAP needs logits (N, K) of a classifier"
+            )
+        trace = Trace(model)
+        split = _split(model, images, trace)
+        features, numbers = trace.found
+        maps = split.layout.to_map(features)
+        _check_head(model, split, features, numbers, logits)
+        linear = _is_linear_head(model, split, features, numbers)
+    size, last = images.shape[-1], maps.shape[-1]
     return BackboneInfo(
         in_channels=images.shape[1],
         classes=logits.shape[1],
-        channels=features.shape[1],
+        channels=maps.shape[1],
         reduction=round(size / last),
         linear_head=linear,
         feature_module=trace.source_of(features),
         first=first_centre(size, last, trace.shrinkers),
         sites=tuple(_sites(trace, model, size, last)),
+        split=split,
+        grid=(maps.shape[-2], last),
+        size=(images.shape[-2], size),
     )
 
 
@@ -117,124 +140,160 @@ def feature_layer(model: nn.Module) -> FeatureLayer:
         model: a backbone, or a LAP model, whose backbone is then taken.
 
     Raises:
-        BackboneError: not a convolutional network, or no module puts out its last features.
+        BackboneError: not a convolutional network, or no module puts out its last features as (N, C, h, w).
     """
     backbone = getattr(model, "backbone", model)
     info = getattr(model, "info", None)
     info = info if isinstance(info, BackboneInfo) else inspect_backbone(backbone)
     name = info.feature_module
-    if not name:
-        raise BackboneError(f"{type(backbone).__name__}: no module puts out the last feature map, so no layer to hook")
+    if not name or info.split.layout.order != "NCHW":
+        raise BackboneError(
+            f"{type(backbone).__name__}: no module puts out the last feature map as (N, C, h, w), so no layer to hook"
+        )
     return FeatureLayer(backbone.get_submodule(name), name, info.first, info.reduction)
 
 
-def _check_protocol(model: nn.Module) -> None:
+def classifier_weights(model: nn.Module, split: Split) -> tuple[Tensor, Tensor | None] | None:
+    """Weights (K, C) and biases (K,) of the last layer, a linear one or a 1x1 convolution; None where it is neither."""
+    layer = model.get_submodule(split.classifier) if split.classifier is not None else _own_classifier(model)
+    if isinstance(layer, nn.Linear):
+        return layer.weight, layer.bias
+    if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1:
+        return layer.weight.flatten(1), layer.bias
+    return None
+
+
+def _own_classifier(model: nn.Module) -> object:
+    give = getattr(model, "get_classifier", None)
+    return give() if callable(give) else None
+
+
+def _check_convolutional(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise BackboneError(f"a backbone must be a torch.nn.Module, got {type(model).__name__}")
-    missing = [name for name in PROTOCOL if not hasattr(model, name)]
-    if missing:
+    hint = "choose a convolutional backbone such as resnet18"
+    kernels = [
+        (_pair(m.kernel_size), _pair(m.stride))
+        for m in model.modules()
+        if isinstance(m, nn.Conv2d | POOLINGS) and _pair(m.kernel_size) != (1, 1)
+    ]
+    if not any(isinstance(m, nn.Conv2d) for m in model.modules()):
+        raise BackboneError(f"{type(model).__name__} has no convolution; {hint}")
+    if len(kernels) <= 2 and all(kernel == stride for kernel, stride in kernels) and _mixes_tokens(model):
         raise BackboneError(
-            f"{type(model).__name__} has no {', '.join(missing)}: LAP reaches a network through timm's protocol; "
-            "use timm.create_model(...) or add these to your network"
+            f"{type(model).__name__} is not convolutional: it cuts the image into patches once, attention or MLPs do "
+            f"the rest, so there is no local pooling whose place LAP could take; {hint}"
         )
 
 
-def _check_features(model: nn.Module, features: object) -> None:
-    if isinstance(features, Tensor) and features.ndim == 4:
-        return
-    shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+def _mixes_tokens(model: nn.Module) -> bool:
+    return any(isinstance(m, nn.LayerNorm | nn.MultiheadAttention) for m in model.modules())
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _run(model: nn.Module, image_size: int | None) -> tuple[Tensor, object]:
+    """The probe, and what came of it."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    named = tuple(config.get("input_size", (3, DEFAULT_SIDE, DEFAULT_SIDE)))
+    side = named[1:] if image_size is None else (image_size, image_size)
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    reasons = []
+    # A network may rearrange its images before the first convolution, which then has more channels than they.
+    for channels in dict.fromkeys((first.in_channels, named[0])):
+        images = noise_image(model, channels, side)
+        try:
+            return images, model(images)
+        except Exception as error:  # whatever the network's own code raises
+            reasons.append(" ".join(str(error).split())[:200])
     raise BackboneError(
-        f"{type(model).__name__} is not convolutional: forward_features gives {shape}, LAP needs a feature map "
-        "(N, C, H, W); choose a convolutional backbone such as resnet18"
+        f"{type(model).__name__} cannot take images (N, {first.in_channels}, {side[0]}, {side[1]}): {reasons[0]}; "
+        "say attach(model, image_size=...)"
     )
 
 
-def _probe_images(model: nn.Module) -> Tensor:
-    """One image of the size the network was made for. Noise, since equal images could hide a non-linear head."""
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is None:
+def _split(model: nn.Module, images: Tensor, trace: Trace) -> Split:
+    """Where the network parts into features and head; `trace` watches the features."""
+    if follows_protocol(model):
+        with trace.watching():
+            features = model.forward_features(images)  # type: ignore[operator]
+        split = protocol_split(model, features, images, _last_reduction(model))
+        if split is not None:
+            trace.found = features, ()
+            return split
+        trace.clear()
+    split = graph_split(model, images)
+    if split is None:
         raise BackboneError(
-            f"{type(model).__name__} has no convolution; choose a convolutional backbone such as resnet18"
+            f"{type(model).__name__}: no place found where one feature map (N, C, h, w) is all that the logits depend "
+            f"on; give the network {', '.join(PROTOCOL)} as timm's networks have them"
         )
-    config = getattr(model, "pretrained_cfg", None) or {}
-    height, width = tuple(config.get("input_size", (3, 224, 224)))[1:]
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, first.in_channels, height, width, generator=generator).to(first.weight)
+    with trace.watching():
+        trace.found = split.features(model, images)
+    return split
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every module has the flag it had."""
-    flags = [(module, True) for module in model.modules() if module.training]
-    if flags:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in flags:
-            module.training = flag
+def _last_reduction(model: nn.Module) -> int:
+    info = list(getattr(model, "feature_info", None) or [])
+    return int(info[-1].get("reduction", 32)) if info else 32
 
 
-class _Trace:
-    """Shapes and outputs that passed through the modules of one forward pass."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.modules = {name: module for name, module in model.named_modules() if name}
-        self.shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
-        self._outputs: dict[str, Tensor] = {}
-
-    def _watch(self, name: str) -> Callable[[nn.Module, tuple, object], None]:
-        def hook(_module: nn.Module, inputs: tuple, output: object) -> None:
-            if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
-                self.shapes[name] = tuple(inputs[0].shape), tuple(output.shape)
-                self._outputs[name] = output
-
-        return hook
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        handles = [module.register_forward_hook(self._watch(name)) for name, module in self.modules.items()]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def source_of(self, tensor: Tensor) -> str:
-        """Outermost module that put out this very tensor; "" if none did."""
-        names = [name for name, output in self._outputs.items() if output is tensor]
-        return min(names, key=lambda name: name.count("."), default="")
-
-    def name_of(self, module: nn.Module) -> str:
-        """Dotted name of a module."""
-        return next(name for name, other in self.modules.items() if other is module)
-
-    def shrinkers(self, size: int) -> list[tuple[nn.Module, int]]:
-        """Leaf modules that take a map of side `size` to a smaller one, with its side."""
-        return [
-            (self.modules[name], behind[-1])
-            for name, (before, behind) in self.shapes.items()
-            if len(before) == len(behind) == 4
-            and before[-1] == size > behind[-1]
-            and not list(self.modules[name].children())
-        ]
+def _check_head(model: nn.Module, split: Split, features: Tensor, numbers: tuple, logits: Tensor) -> None:
+    again = split.head(model, features.clone(), numbers)
+    if again.shape != logits.shape or not torch.allclose(again, logits, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise BackboneError(
+            f"{type(model).__name__}: its head on its last features does not give its logits ({_shape(again)} against "
+            f"{_shape(logits)}), so the head is not understood"
+        )
 
 
-def _sites(trace: _Trace, model: nn.Module, size: int, last: int) -> Iterator[Site]:
+def _shape(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _sites(trace: Trace, model: nn.Module, size: int, last: int) -> Iterator[Site]:
     """One site for each resolution that ends inside the network."""
-    ends: dict[int, str] = {}
-    for info in list(model.feature_info):  # type: ignore[arg-type]
-        name = info["module"]
-        if name in trace.shapes and len(trace.shapes[name][1]) == 4:
-            ends[trace.shapes[name][1][-1]] = name
-    sides = sorted((side for side in ends if side > last), reverse=True)
+    ends = _ends_by_name(trace, model) or _ends_by_order(trace, size, last)
+    sides = sorted((side for side in ends if last < side < size), reverse=True)
     for side, after in pairwise([*sides, last]):
         name, before = ends[side], False
-        shrinkers = [module for module, smaller in trace.shrinkers(side) if smaller == after]
-        if len(shrinkers) == 1 and _is_plain_average(shrinkers[0]):
-            name, before = trace.name_of(shrinkers[0]), True
-        channels = trace.shapes[name][0 if before else 1][1]
-        yield Site(name, before, channels, round(side / after), round(size / side))
+        shrinking = [other for other, smaller in trace.shrinking(side) if smaller == after]
+        if len(shrinking) == 1 and trace.once(shrinking[0]) and _is_plain_average(trace.modules[shrinking[0]]):
+            name, before = shrinking[0], True
+        features = trace.inputs[name] if before else trace.outputs[name]
+        layout = MAP if before else layout_of(features)
+        assert layout is not None
+        channels = layout.to_map(features).shape[1]
+        yield Site(name, before, channels, round(side / after), round(size / side), layout)
+
+
+def _ends_by_name(trace: Trace, model: nn.Module) -> dict[int, str]:
+    """Last module of each resolution, by its side, as the network names them."""
+    ends = {}
+    for info in list(getattr(model, "feature_info", None) or []):
+        name = info["module"]
+        if name in trace.outputs and trace.once(name):
+            layout = layout_of(trace.outputs[name], channels=info.get("num_chs"))
+            if layout is not None:
+                ends[layout.to_map(trace.outputs[name]).shape[-1]] = name
+    return ends
+
+
+def _ends_by_order(trace: Trace, size: int, last: int) -> dict[int, str]:
+    """The same where the network names none: the module that ended last on each side, before the side was lost."""
+    ends: dict[int, str] = {}
+    side = size
+    for name, output in trace.outputs.items():
+        if not trace.once(name) or layout_of(output) != MAP or not last < output.shape[-1] <= side:
+            continue
+        # A convolution without padding takes a little off the border; that is no loss of resolution.
+        if round(side / output.shape[-1]) == 1:
+            ends.pop(side, None)
+        side = output.shape[-1]
+        ends[side] = name
+    return ends
 
 
 def _is_plain_average(module: nn.Module) -> bool:
@@ -244,10 +303,13 @@ def _is_plain_average(module: nn.Module) -> bool:
     return module.kernel_size == module.stride and module.padding in (0, (0, 0))
 
 
-def _is_linear_head(model: nn.Module, features: Tensor) -> bool:
-    classifier = model.get_classifier()  # type: ignore[operator]
-    if not isinstance(classifier, nn.Linear) or classifier.in_features != features.shape[1]:
+def _is_linear_head(model: nn.Module, split: Split, features: Tensor, numbers: tuple) -> bool:
+    """Whether logits = W mean(X) + b, tried on noise."""
+    found = classifier_weights(model, split)
+    maps = split.layout.to_map(features)
+    if found is None or found[0].shape[1] != maps.shape[1]:
         return False
-    noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(1)).to(features)
-    expected = classifier(noise.mean((2, 3)))
-    return torch.allclose(model.forward_head(noise), expected, rtol=1e-4, atol=1e-5)  # type: ignore[operator]
+    noise = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1)).to(maps)
+    expected = nn.functional.linear(noise.mean((2, 3)), *found)
+    given = split.head(model, split.layout.from_map(noise, features), numbers)
+    return given.shape == expected.shape and torch.allclose(given, expected, rtol=1e-4, atol=1e-5)

@@ -14,6 +14,8 @@ from interp_core.attach import LapModel, attach, create_backbone, detach
 from interp_core.errors import StoreError
 
 FORMAT = 1
+# The weights come from the file; what was once downloaded or read from another place is not wanted again.
+ELSEWHERE: dict[str, Any] = {"pretrained": False, "checkpoint_path": None, "cache_dir": None}
 
 
 def save(
@@ -34,7 +36,23 @@ def save(
         StoreError: `extra` or an argument of `create` cannot be written as JSON.
     """
     weights, description = _paths(path)
-    weights.parent.mkdir(parents=True, exist_ok=True)
+    write(lap, weights, description, classes=classes, extra=extra)
+    return weights
+
+
+def write(
+    lap: LapModel,
+    weights: Path,
+    description: Path,
+    *,
+    classes: list[str] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """`save` to two files of any name.
+
+    Raises:
+        StoreError: `extra` or an argument of `create` cannot be written as JSON.
+    """
     content = {
         "format": FORMAT,
         "recipe": lap.recipe,
@@ -46,9 +64,9 @@ def save(
         text = json.dumps(content, indent=2)
     except TypeError as error:
         raise StoreError(f"{description} cannot hold how the model was made: {error}; use plain values") from error
+    weights.parent.mkdir(parents=True, exist_ok=True)
     description.write_text(text + "\n")
     save_model(lap, str(weights))
-    return weights
 
 
 def load(path: str | Path, *, backbone: nn.Module | None = None) -> LapModel:
@@ -61,7 +79,15 @@ def load(path: str | Path, *, backbone: nn.Module | None = None) -> LapModel:
     Raises:
         StoreError: a file is missing, damaged or of another format, or the backbone does not fit.
     """
-    weights, description = _paths(path)
+    return read(*_paths(path), backbone=backbone)
+
+
+def read(weights: Path, description: Path, *, backbone: nn.Module | None = None) -> LapModel:
+    """`load` from two files of any name.
+
+    Raises:
+        StoreError: a file is missing, damaged or of another format, or the backbone does not fit.
+    """
     content = _description(description)
     lap = _build(content, description, backbone)
     try:
@@ -80,8 +106,7 @@ def _build(content: dict[str, Any], description: Path, backbone: nn.Module | Non
         raise StoreError(f"{description} does not say how its backbone is made: give load(..., backbone=...)")
     try:
         if backbone is None:
-            # The weights come from the file; what was downloaded once is not wanted again.
-            backbone = create_backbone(recipe["name"], **recipe["kwargs"] | {"pretrained": False})
+            backbone = create_backbone(recipe["name"], **recipe["kwargs"] | ELSEWHERE)
         lap = attach(backbone, **content["options"])
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{description} does not describe a LAP model: {error}; save it again") from error

@@ -14,14 +14,22 @@ than their cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from interp_core.backbone import Site
-from interp_core.pooling import Recording, window_counts
+from interp_core.pooling import GateRecord, window_counts
+from interp_core.regions import Region, top_regions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -33,12 +41,25 @@ class LevelMaps:
         scores: aggregated concept score S in [0, 1], (N, 1, h, w); at the head the target class' own concept map.
         attention: weights inside each window, >= 0, sum 1 per window, (N, 1, h, w).
         contributions: part of the target's logit through each position, (N, 1, h, w).
+        concepts: concept maps in [0, 1], (N, J, h, w); at the head the target class' own.
+        names: of the J concepts.
     """
 
     name: str
     scores: Tensor
     attention: Tensor
     contributions: Tensor
+    concepts: Tensor
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Level:
+    """What is kept of a level below the head until somebody asks for its maps."""
+
+    site: Site
+    names: tuple[str, ...]
+    record: GateRecord
 
 
 @dataclass(frozen=True)
@@ -48,17 +69,29 @@ class Explanation:
     Attributes:
         map: (N, 1, H, W) float32 at input resolution, >= 0: concept score times positive contribution, placed on
             the centres of the cells' receptive fields.
+        native: the same on the head's own grid, (N, 1, h, w).
         targets: (N,) explained classes.
         logits: (N, K) of the same forward pass.
-        bias: (N,) part of the target logit that no position carries.
-        levels: finest first, the head last.
+        bias: (N,) part of the target logit that no position carries: the classifier's own bias where the head is
+            linear, else what the first order of the head misses.
+        head: maps of the head.
+        below: what the levels below the head recorded, finest first.
+        images: (N, C, H, W) explained; a reference, not a copy.
     """
 
     map: Tensor
+    native: Tensor
     targets: Tensor
     logits: Tensor
     bias: Tensor
-    levels: tuple[LevelMaps, ...]
+    head: LevelMaps
+    below: tuple[Level, ...]
+    images: Tensor
+
+    @cached_property
+    def levels(self) -> tuple[LevelMaps, ...]:
+        """Maps of all levels, finest first, the head last; made when first asked for."""
+        return level_maps(self.below, self.head)
 
     @property
     def contributions(self) -> Tensor:
@@ -68,7 +101,67 @@ class Explanation:
     @property
     def concept(self) -> Tensor:
         """Concept map of the target class on the head's grid, (N, 1, h, w) in [0, 1]."""
-        return self.levels[-1].scores
+        return self.head.scores
+
+    @property
+    def gap(self) -> float:
+        """Largest |sum of contributions + bias - logit| over images and levels, in units of the largest |logit|."""
+        wanted = self.logits.gather(1, self.targets[:, None])[:, 0].double()
+        sums = torch.stack([level.contributions.double().sum((1, 2, 3)) for level in self.levels])
+        scale = wanted.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+        return float((sums + self.bias.double() - wanted).abs().max() / scale)
+
+    def regions(self, share: float = 0.5, most: int = 5) -> list[list[Region]]:
+        """Boxes around the connected places that hold the highest `share` of each map, see `regions.top_regions`."""
+        return top_regions(self.map, share=share, most=most)
+
+    def sheet(self, rows: int = 4, classes: Sequence[str] | None = None) -> Figure:
+        """All maps of the first `rows` images as a matplotlib figure.
+
+        Args:
+            rows: most images shown.
+            classes: names of the K classes.
+        """
+        from interp_core import picture
+
+        count = min(rows, len(self.map))
+        shown, regions = picture.to_display(self.images[:count]), top_regions(self.map[:count])
+        share = self.logits.float().softmax(1)
+        panels = []
+        for i in range(count):
+            k = int(self.targets[i])
+            title = picture.caption(k, float(self.logits[i, k]), float(share[i, k]), classes[k] if classes else None)
+            arrays = (_array(maps[i, 0]) for maps in (self.map, self.native, self.head.contributions))
+            scores = tuple((level.name, _array(level.scores[i, 0])) for level in self.levels)
+            panels.append(
+                picture.Panel(title, shown[i], *arrays, float(self.bias[i]), scores, tuple(regions[i]))  # type: ignore[arg-type]
+            )
+        return picture.sheet(panels, rows=rows, total=len(self.map))
+
+    def save(self, folder: str | Path, names: Sequence[str] | None = None) -> list[Path]:
+        """One picture per image, the map laid over it, at the image's own size.
+
+        Args:
+            folder: made where it does not exist.
+            names: of the files, without ending; "0", "1", ... by default.
+
+        Raises:
+            ContractError: not as many names as images.
+            StoreError: the folder or a file cannot be written.
+        """
+        from interp_core.picture import save_overlays, to_display
+
+        names = names or [str(i) for i in range(len(self.map))]
+        return save_overlays(Path(folder), to_display(self.images), self.map, names)
+
+    def _repr_png_(self) -> bytes:
+        from interp_core import picture
+
+        return picture.png(self.sheet())
+
+
+def _array(maps: Tensor) -> NDArray:
+    return maps.float().numpy(force=True)
 
 
 def head_contributions(evidence: Tensor, gate: Tensor) -> Tensor:
@@ -76,14 +169,38 @@ def head_contributions(evidence: Tensor, gate: Tensor) -> Tensor:
     return evidence * gate / (gate.shape[-2] * gate.shape[-1])
 
 
-def first_order_contributions(gated: Tensor, targets: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
-    """C(p) = sum_c X_c(p) d logit / d X_c(p), the head alone being differentiated: (N, 1, h, w)."""
+def first_order(
+    gated: Tensor, head: Callable[[Tensor], Tensor], choose: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of a head that is not linear, and C(p) = sum_c X_c(p) d logit / d X_c(p), from one pass through it.
+
+    Args:
+        gated: X, (N, C, h, w).
+        head: from X to logits (N, K), the only part that is differentiated.
+        choose: from logits to class indices (N,).
+
+    Returns:
+        Logits (N, K), the classes chosen (N,), contributions (N, 1, h, w).
+    """
+    if torch.compiler.is_compiling():
+        return _first_order_traced(gated, head, choose)
     with torch.inference_mode(False), torch.enable_grad():
-        # Clones, since tensors made in inference mode take no part in a derivative.
+        # A copy, since tensors made in inference mode take no part in a derivative and a head may write on its input.
         leaf = gated.detach().clone().requires_grad_()
-        chosen = head(leaf).gather(1, targets.clone()[:, None]).sum()
-        (gradient,) = torch.autograd.grad(chosen, leaf)
-    return (gradient * gated).sum(1, keepdim=True)
+        logits = head(leaf * 1)
+        chosen = choose(logits.detach()).clone()
+        (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), leaf)
+    return logits.detach(), chosen, (gradient * gated).sum(1, keepdim=True)
+
+
+def _first_order_traced(
+    gated: Tensor, head: Callable[[Tensor], Tensor], choose: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same in the form that torch.export and torch.compile can follow."""
+    logits, pull = torch.func.vjp(lambda x: head(x * 1), gated)
+    chosen = choose(logits)
+    (gradient,) = pull(torch.zeros_like(logits).scatter(1, chosen[:, None], 1.0))
+    return logits, chosen, (gradient * gated).sum(1, keepdim=True)
 
 
 def overlap(source: int, target: int) -> Tensor:
@@ -121,23 +238,25 @@ def propagate(relevance: Tensor, weights: Tensor, window: int) -> Tensor:
     return weights * spread[..., :height, :width]
 
 
-def level_maps(record: Recording, sites: tuple[Site, ...], concept: Tensor, head: Tensor) -> tuple[LevelMaps, ...]:
+def head_maps(concept: Tensor, gate: Tensor, contributions: Tensor) -> LevelMaps:
+    """Maps of the head from the target's concept map, the gate |W| A and contributions, all (N, 1, h, w)."""
+    attention = gate / (gate.shape[-2] * gate.shape[-1])
+    return LevelMaps("head", concept, attention, contributions, concept, ("target",))
+
+
+def level_maps(below: tuple[Level, ...], head: LevelMaps) -> tuple[LevelMaps, ...]:
     """Maps of all levels, finest first.
 
     Args:
-        record: of the forward pass.
-        sites: levels below the head, finest first.
-        concept: the target's concept map (N, 1, h, w).
-        head: contributions at the head (N, 1, h, w).
+        below: what was recorded below the head, finest first.
+        head: maps of the head.
     """
-    assert record.head_gate is not None
-    levels = [LevelMaps("head", concept, record.head_gate / head[0, 0].numel(), head)]
-    relevance = head
-    for site in reversed(sites):
-        scores, gate = record.gates[site.module]
-        weights = gate / window_counts(gate.shape[-2], gate.shape[-1], site.window).to(gate)
-        relevance = propagate(relevance, weights, site.window)
-        levels.append(LevelMaps(site.module, scores, weights, relevance))
+    levels, relevance = [head], head.contributions
+    for level in reversed(below):
+        record, window = level.record, level.site.window
+        weights = record.gate / window_counts(record.gate.shape[-2], record.gate.shape[-1], window).to(record.gate)
+        relevance = propagate(relevance, weights, window)
+        levels.append(LevelMaps(level.site.module, record.scores, weights, relevance, record.concepts, level.names))
     return tuple(reversed(levels))
 
 

@@ -13,11 +13,12 @@ receptive field is not known.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from statistics import fmean
 
 import torch
 from torch import Tensor, nn
+
+from interp_core.memo import constant
 
 # Of one side: modules that take a map of that side to a smaller one, each with the smaller side.
 Shrinkers = Callable[[int], list[tuple[nn.Module, int]]]
@@ -80,7 +81,7 @@ def resize(maps: Tensor, height: int, width: int, first: float, pitch: float) ->
     return rows @ maps @ columns.t()
 
 
-@cache
+@constant
 def _weights(cells: int, pixels: int, first: float, pitch: float) -> Tensor:
     """(pixels, cells) matrix of linear interpolation; two small products take a tenth of the time of `interpolate`."""
     place = ((torch.arange(pixels, dtype=torch.float64) - first) / pitch).clamp(0, cells - 1)

@@ -16,15 +16,18 @@ carry that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from interp_core.memo import constant
+
+AGGREGATES = ("max", "mean", "learned")
 
 
 def _window_max(x: Tensor, window: int | None) -> Tensor:
@@ -67,7 +70,7 @@ def attention_gate(scores: Tensor, a: Tensor | float, window: int | None) -> Ten
     return F.pixel_shuffle(r / r.mean(1, keepdim=True), window)
 
 
-@cache
+@constant
 def window_counts(height: int, width: int, window: int | None) -> Tensor:
     """Number of positions in the window of each position, (1, 1, H, W)."""
     if window is None:
@@ -90,40 +93,67 @@ def lap_pool2d(features: Tensor, scores: Tensor, a: Tensor | float, window: int 
     return gated.mean((2, 3), keepdim=True) if window is None else F.avg_pool2d(gated, window, ceil_mode=True)
 
 
+@dataclass(frozen=True)
+class GateRecord:
+    """What one block below the head saw.
+
+    Attributes:
+        concepts: concept maps I in [0, 1], (N, J, h, w).
+        scores: their aggregate S, (N, 1, h, w).
+        gate: |W| A, (N, 1, h, w).
+    """
+
+    concepts: Tensor
+    scores: Tensor
+    gate: Tensor
+
+
 @dataclass
 class Recording:
     """What the blocks of one forward pass saw, kept only while somebody asks for it.
 
     Attributes:
         all_concepts: whether the head block shall compute the maps of every class (training does).
-        gates: per level name, the aggregated scores S and the gate |W| A, both (N, 1, h, w).
+        choose: from logits to the class indices (N,) to explain, where contributions are wanted.
+        gates: of each level below the head, by name.
         features: last features before the head gate, (N, C, h, w).
         hidden: the head scorer's hidden layer, (N, hidden, h, w).
         head_gate: gate of the head, (N, 1, h, w).
         concepts: concept maps of every class, (N, K, h, w); None unless `all_concepts`.
+        targets: the classes chosen, (N,).
+        contributions: of the chosen class at the head, (N, 1, h, w), where the head is not linear.
     """
 
     all_concepts: bool = False
-    gates: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    choose: Callable[[Tensor], Tensor] | None = None
+    gates: dict[str, GateRecord] = field(default_factory=dict)
     features: Tensor | None = None
     hidden: Tensor | None = None
     head_gate: Tensor | None = None
     concepts: Tensor | None = None
+    targets: Tensor | None = None
+    contributions: Tensor | None = None
 
 
-# Per thread and per task, so that two explanations at once never mix and the module keeps no state.
-_recording: ContextVar[Recording | None] = ContextVar("lap_recording", default=None)
+# Per thread, so that two explanations at once never mix and the module keeps no state.
+_thread = threading.local()
+
+
+def wanted_recording() -> Recording | None:
+    """The recording somebody around this forward pass asked for."""
+    return getattr(_thread, "recording", None)
 
 
 @contextmanager
-def recording(*, all_concepts: bool = False) -> Iterator[Recording]:
-    """Collect what the blocks compute during the forward passes made inside."""
-    record = Recording(all_concepts=all_concepts)
-    token = _recording.set(record)
+def recording(*, all_concepts: bool = False, choose: Callable[[Tensor], Tensor] | None = None) -> Iterator[Recording]:
+    """Collect what the blocks compute during the forward passes this thread makes inside."""
+    record = Recording(all_concepts=all_concepts, choose=choose)
+    outer = wanted_recording()
+    _thread.recording = record
     try:
         yield record
     finally:
-        _recording.reset(token)
+        _thread.recording = outer
 
 
 class Scorer(nn.Module):
@@ -169,29 +199,50 @@ class GateBlock(nn.Module):
         name: name of the level, key of its entry in a `Recording`.
         channels: C.
         window: side of the windows, the stride of the operation that follows.
-        concepts: J, one class-agnostic concept by default.
+        concepts: names of the J concepts; one class-agnostic concept by default.
         hidden: width of the scorer.
+        aggregate: how S comes from the concept maps I_j, one of `AGGREGATES`: their "max", their "mean", or "learned",
+            sum_j softmax(m)_j I_j with a weight m_j for each concept, equal at first.
     """
 
-    def __init__(self, name: str, channels: int, window: int, *, concepts: int = 1, hidden: int = 8) -> None:
+    def __init__(
+        self,
+        name: str,
+        channels: int,
+        window: int,
+        *,
+        concepts: Sequence[str] = ("any",),
+        hidden: int = 8,
+        aggregate: str = "max",
+    ) -> None:
         super().__init__()
-        self.name, self.window = name, window
-        self.scorer = Scorer(channels, concepts, hidden, bias=0.0)
+        self.name, self.window, self.concepts, self.aggregate = name, window, tuple(concepts), aggregate
+        self.scorer = Scorer(channels, len(self.concepts), hidden, bias=0.0)
+        self.mix = nn.Parameter(torch.zeros(len(self.concepts))) if aggregate == "learned" else None
         self.a = nn.Parameter(torch.zeros(()))
 
     def reset_parameters(self) -> None:
-        """Attention off; the scorer resets itself."""
+        """Attention off, equal concepts; the scorer resets itself."""
         nn.init.zeros_(self.a)
+        if self.mix is not None:
+            nn.init.zeros_(self.mix)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features times |W| A, same shape; the input itself in value where a = 0."""
-        scores = self.scorer(features)
-        scores = torch.sigmoid(scores if scores.shape[1] == 1 else scores.amax(1, keepdim=True))
+        concepts = torch.sigmoid(self.scorer(features))
+        scores = self._aggregate(concepts)
         gate = attention_gate(scores, self.a, self.window)
-        record = _recording.get()
+        record = wanted_recording()
         if record is not None:
-            record.gates[self.name] = (scores, gate)
+            record.gates[self.name] = GateRecord(concepts, scores, gate)
         return features * gate
+
+    def _aggregate(self, concepts: Tensor) -> Tensor:
+        if concepts.shape[1] == 1:
+            return concepts
+        if self.mix is not None:
+            return (concepts * self.mix.softmax(0)[:, None, None]).sum(1, keepdim=True)
+        return concepts.amax(1, keepdim=True) if self.aggregate == "max" else concepts.mean(1, keepdim=True)
 
 
 class HeadBlock(nn.Module):
@@ -282,7 +333,7 @@ class HeadBlock(nn.Module):
             weight: (K, C) classifier weights where the head is linear, else None.
             bias: (K,) classifier biases, if it has any.
         """
-        record = _recording.get()
+        record = wanted_recording()
         chosen = self._candidates(features, weight, bias)
         every = record is not None and record.all_concepts
         shown = None if every else chosen

@@ -198,8 +198,8 @@ def test_average_pooling_below_the_head_becomes_lap(
     lap = sharpen(interp_core.attach(protocol_net(nn.AvgPool2d(2)).double()))
     features = lap.backbone.stem(images.double())  # type: ignore[operator]
     with recording() as record:
-        pooled = lap.backbone.forward_features(images.double())  # type: ignore[operator]
-    scores, _ = record.gates["inner"]
+        pooled = lap.forward_features(images.double())
+    scores = record.gates["inner"].scores
     torch.testing.assert_close(pooled, lap_pool2d(features, scores, 2.0, 2), rtol=0, atol=1e-12)
 
 
@@ -210,8 +210,8 @@ def test_any_other_operation_is_gated(
     features = model.stem(images.double())
     lap = sharpen(interp_core.attach(model))
     with recording() as record:
-        pooled = model.forward_features(images.double())
-    scores, gate = record.gates["stem"]
+        pooled = lap.forward_features(images.double())
+    scores, gate = record.gates["stem"].scores, record.gates["stem"].gate
     torch.testing.assert_close(gate, attention_gate(scores, 2.0, 2))
     torch.testing.assert_close(pooled, F.max_pool2d(features * gate, 2), rtol=0, atol=1e-12)
     assert lap.sites[0].module == "stem"
@@ -223,7 +223,8 @@ def test_finest_and_the_other_options_shape_the_blocks(make_backbone: Make) -> N
     gate = lap.gates[0]
     assert isinstance(gate, GateBlock)
     assert (gate.scorer.reduce.out_channels, lap.head.scorer.reduce.out_channels, lap.head.candidates) == (3, 5, 2)
-    assert lap.options == {"finest": 16, "hidden": 5, "gate_hidden": 3, "candidates": 2}
+    given = {"finest": 16, "hidden": 5, "gate_hidden": 3, "candidates": 2}
+    assert lap.options == {**given, "concepts": None, "aggregate": "max", "image_size": None}
 
 
 def test_a_head_alone_where_no_level_is_left(make_backbone: Make, images: Tensor) -> None:
@@ -328,7 +329,7 @@ def test_attaching_twice_is_refused(what: str, make_lap: MakeLap, snapshot: Snap
     ("model", "says"),
     [
         (timm.create_model("test_vit", num_classes=4), "VisionTransformer is not convolutional"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3)), "Sequential has no forward_features, forward_head"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), r"Sequential gives \(1, 4, 222, 222\) where LAP needs logits"),
     ],
 )
 def test_what_lap_cannot_be_attached_to_is_left_as_it_was(model: nn.Module, says: str, snapshot: Snapshot) -> None:

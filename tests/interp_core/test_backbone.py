@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import interp_core
-from interp_core.backbone import PROTOCOL, feature_layer, inspect_backbone
+from interp_core.backbone import feature_layer, inspect_backbone
 from interp_core.errors import BackboneError
+from interp_core.split import PROTOCOL
 
 CHANNELS = {
     "test_resnet": 96,
@@ -164,9 +165,22 @@ def test_images_have_the_channels_of_the_first_convolution(make_backbone: Callab
     assert inspect_backbone(make_backbone(in_chans=1)).in_channels == 1
 
 
-def test_the_protocol_is_named_where_it_is_missing() -> None:
-    with pytest.raises(BackboneError, match=r"timm\.create_model") as caught:
+def test_a_network_without_logits_is_refused() -> None:
+    with pytest.raises(BackboneError, match=r"Sequential gives \(1, 4, 222, 222\) where LAP needs logits \(N, K\)"):
         inspect_backbone(nn.Sequential(nn.Conv2d(3, 4, 3)))
+
+
+def test_the_protocol_is_named_where_no_single_map_carries_the_logits() -> None:
+    class Bypass(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.fc = nn.Conv2d(3, 4, 3, 2), nn.Linear(7, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.fc(torch.cat([self.stem(images).mean((2, 3)), images.mean((2, 3))], 1))
+
+    with pytest.raises(BackboneError, match="no place found") as caught:
+        inspect_backbone(Bypass())
     assert all(name in str(caught.value) for name in PROTOCOL)
     assert "\n" not in str(caught.value)
 
@@ -183,13 +197,16 @@ def test_a_transformer_is_refused() -> None:
         feature_layer(model)
 
 
-def test_features_that_are_no_tensor_are_refused(protocol_net: type[Any]) -> None:
+def test_features_that_are_no_tensor_are_looked_for_elsewhere(protocol_net: type[Any]) -> None:
     class Pair(protocol_net):  # type: ignore[misc]
         def forward_features(self, images: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-            return images, images
+            return self.stem(images), images
 
-    with pytest.raises(BackboneError, match="forward_features gives tuple"):
-        inspect_backbone(Pair())
+        def forward_head(self, features: tuple[Tensor, Tensor]) -> Tensor:  # type: ignore[override]
+            return self.fc(features[0].mean((2, 3)))
+
+    info = inspect_backbone(Pair())
+    assert (info.feature_module, info.linear_head, info.split.classifier) == ("stem", True, "fc")
 
 
 def test_a_network_without_a_convolution_is_refused(protocol_net: type[Any]) -> None:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 import interp_core
 from interp_core import LapModel
 from interp_core.explanation import (
-    LevelMaps,
     evidence_map,
-    first_order_contributions,
+    first_order,
     head_contributions,
+    head_maps,
     overlap,
     propagate,
     regrid,
@@ -99,9 +99,9 @@ def test_the_first_order_of_a_linear_head_is_the_whole() -> None:
     fc, features = nn.Linear(5, 3).double(), torch.randn(2, 5, 3, 4, dtype=torch.float64)
     gate = 12 * attention(torch.rand(2, 1, 3, 4, dtype=torch.float64), 2.0, None)
     targets = torch.tensor([2, 0])
-    first_order = first_order_contributions(features * gate, targets, lambda x: fc(x.mean((2, 3))))
+    _, _, maps = first_order(features * gate, lambda x: fc(x.mean((2, 3))), lambda _: targets)
     evidence = torch.einsum("nc,nchw->nhw", fc.weight[targets], features)[:, None]
-    torch.testing.assert_close(first_order, head_contributions(evidence, gate), rtol=0, atol=1e-12)
+    torch.testing.assert_close(maps, head_contributions(evidence, gate), rtol=0, atol=1e-12)
     assert fc.weight.grad is None
 
 
@@ -109,7 +109,9 @@ def test_the_first_order_of_a_square_is_twice_the_logit() -> None:
     features = torch.tensor([[[[1.0, 3.0]]]])
     # logit = mean^2 = 4; d logit / d x = 2 * mean / 2 = 2, so the contributions are 2 and 6.
     with torch.no_grad():
-        maps = first_order_contributions(features, torch.tensor([0]), lambda x: x.mean((2, 3)).square())
+        logits, chosen, maps = first_order(features, lambda x: x.mean((2, 3)).square(), lambda x: x.argmax(1))
+    assert (logits.tolist(), chosen.tolist()) == ([[4.0]], [0])
+    assert not logits.requires_grad
     assert maps.tolist() == [[[[2.0, 6.0]]]]
 
 
@@ -122,13 +124,13 @@ def test_both_ways_agree_on_a_real_network(make_lap: Callable[..., LapModel], im
         lap(images.double())
     handle.remove()
     targets = torch.tensor([1, 1])
-    first_order = first_order_contributions(captured[0], targets, lap.backbone.forward_head)  # type: ignore[arg-type]
-    torch.testing.assert_close(first_order, explanation.levels[-1].contributions, rtol=0, atol=1e-10)
+    _, _, maps = first_order(captured[0], lap.backbone.forward_head, lambda _: targets)  # type: ignore[arg-type]
+    torch.testing.assert_close(maps, explanation.levels[-1].contributions, rtol=0, atol=1e-10)
 
 
 def test_the_map_is_concept_times_positive_contribution() -> None:
     scores, contributions = torch.tensor([[[[0.5, 0.25]]]]), torch.tensor([[[[4.0, -8.0]]]])
-    found = evidence_map(LevelMaps("head", scores.double(), scores, contributions.double()))
+    found = evidence_map(head_maps(scores.double(), scores, contributions.double()))
     assert found.tolist() == [[[[2.0, 0.0]]]]
     assert found.dtype == torch.float32
 

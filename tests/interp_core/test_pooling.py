@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from interp_core import Explanation, LapModel
 from interp_core.pooling import (
+    AGGREGATES,
     GateBlock,
     HeadBlock,
     Scorer,
@@ -178,13 +179,33 @@ def test_a_gate_block_is_the_identity_until_a_moves() -> None:
     assert not torch.allclose(block(features), features)
 
 
-def test_a_gate_block_takes_the_maximum_of_its_concepts() -> None:
-    block, features = GateBlock("level", 3, 2, concepts=4).double(), random_maps(3, 4, 4)
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_a_gate_block_aggregates_its_concepts(aggregate: str) -> None:
+    block = GateBlock("level", 3, 2, concepts=("fur", "eye", "ear"), aggregate=aggregate).double()
+    features = random_maps(3, 4, 4)
+    if block.mix is not None:
+        nn.init.constant_(block.mix[1], 2.0)
     with recording() as record:
         block(features)
-    scores, gate = record.gates["level"]
-    assert torch.equal(scores, torch.sigmoid(block.scorer(features)).amax(1, keepdim=True))
-    assert torch.equal(gate, torch.ones_like(scores))
+    seen = record.gates["level"]
+    maps = torch.sigmoid(block.scorer(features))
+    shares = torch.tensor([1.0, math.exp(2), 1.0], dtype=torch.float64)[:, None, None] / (2 + math.exp(2))
+    expected = {"max": maps.amax(1), "mean": maps.mean(1), "learned": (maps * shares).sum(1)}[aggregate]
+    assert torch.equal(seen.concepts, maps)
+    torch.testing.assert_close(seen.scores[:, 0], expected, rtol=0, atol=1e-12)
+    assert torch.equal(seen.gate, torch.ones_like(seen.scores))
+
+
+def test_equal_learned_weights_are_the_mean_and_come_back_by_reset() -> None:
+    block = GateBlock("level", 3, 2, concepts=("fur", "eye"), aggregate="learned").double()
+    assert block.mix is not None
+    nn.init.normal_(block.mix)
+    block.reset_parameters()
+    features = random_maps(3, 4, 4)
+    with recording() as record:
+        block(features)
+    seen = record.gates["level"]
+    torch.testing.assert_close(seen.scores[:, 0], seen.concepts.mean(1), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("block", [GateBlock("level", 3, 2), HeadBlock(3, 4, evidence=True), Scorer(3, 4, 5, bias=0.0)])
