@@ -152,14 +152,14 @@ class LapModel(nn.Module):
         concept, evidence = self.head.target_maps(record, weight, record.targets)
         if evidence is not None:
             contributions = head_contributions(evidence, record.head_gate)
-            bias = logits.new_zeros(len(logits)) if constant is None else constant[record.targets].to(logits.dtype)
+            bias = logits.new_zeros(logits.shape[0]) if constant is None else constant[record.targets].to(logits.dtype)
         else:
             assert record.contributions is not None
             contributions = record.contributions
             bias = logits.gather(1, record.targets[:, None])[:, 0] - contributions.sum((1, 2, 3))
         top = head_maps(concept, record.head_gate, contributions)
         native = evidence_map(top)
-        shown = resize(native, *images.shape[-2:], self.info.first, self.info.reduction)
+        shown = resize(native, images.shape[-2], images.shape[-1], self.info.first, self.info.reduction)
         below = tuple(
             Level(site, block.concepts, record.gates[site.module])  # type: ignore[arg-type]
             for site, block in zip(self.sites, self.gates, strict=True)
@@ -276,7 +276,7 @@ def attach(
     *,
     finest: int = 4,
     hidden: int = 32,
-    gate_hidden: int = 8,
+    gate_hidden: int = 16,
     candidates: int = 10,
     concepts: Concepts | None = None,
     aggregate: str = "max",

@@ -30,6 +30,7 @@ from interp_core.regions import Region, top_regions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+from interp_core.unrolled import unrolled
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,17 @@ class Explanation:
         for i in range(count):
             k = int(self.targets[i])
             title = picture.caption(k, float(self.logits[i, k]), float(share[i, k]), classes[k] if classes else None)
-            arrays = (_array(maps[i, 0]) for maps in (self.map, self.native, self.head.contributions))
-            scores = tuple((level.name, _array(level.scores[i, 0])) for level in self.levels)
             panels.append(
-                picture.Panel(title, shown[i], *arrays, float(self.bias[i]), scores, tuple(regions[i]))  # type: ignore[arg-type]
+                picture.Panel(
+                    title,
+                    shown[i],
+                    _array(self.map[i, 0]),
+                    _array(self.native[i, 0]),
+                    _array(self.head.contributions[i, 0]),
+                    float(self.bias[i]),
+                    tuple((level.name, _array(level.scores[i, 0])) for level in self.levels),
+                    tuple(regions[i]),
+                )
             )
         return picture.sheet(panels, rows=rows, total=len(self.map))
 
@@ -182,22 +190,31 @@ def first_order(
     Returns:
         Logits (N, K), the classes chosen (N,), contributions (N, 1, h, w).
     """
+
+    def value_and_parts(maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.inference_mode(False), torch.enable_grad():
+            # A copy, since tensors made in inference mode take no part in a derivative and a head may write on its
+            # input; contiguous in an export, where strides of channels-last pooling are what ONNX cannot say.
+            form = torch.contiguous_format if torch.compiler.is_compiling() else torch.preserve_format
+            leaf = maps.detach().clone(memory_format=form).requires_grad_()
+            logits = head(leaf * 1)
+            chosen = choose(logits.detach()).clone()
+            (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), leaf)
+        return logits.detach(), chosen, (gradient * maps).sum(1, keepdim=True)
+
+    if torch.compiler.is_dynamo_compiling():
+        return _first_order_compiled(gated, head, choose)
     if torch.compiler.is_compiling():
-        return _first_order_traced(gated, head, choose)
-    with torch.inference_mode(False), torch.enable_grad():
-        # A copy, since tensors made in inference mode take no part in a derivative and a head may write on its input.
-        leaf = gated.detach().clone().requires_grad_()
-        logits = head(leaf * 1)
-        chosen = choose(logits.detach()).clone()
-        (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), leaf)
-    return logits.detach(), chosen, (gradient * gated).sum(1, keepdim=True)
+        logits, chosen, parts = unrolled(value_and_parts, gated)
+        return logits, chosen, parts
+    return value_and_parts(gated)
 
 
-def _first_order_traced(
+def _first_order_compiled(
     gated: Tensor, head: Callable[[Tensor], Tensor], choose: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same in the form that torch.export and torch.compile can follow."""
-    logits, pull = torch.func.vjp(lambda x: head(x * 1), gated)
+    """The same in the form that torch.compile can follow."""
+    logits, pull = torch.func.vjp(lambda x: head(x * 1), gated)  # type: ignore[misc]
     chosen = choose(logits)
     (gradient,) = pull(torch.zeros_like(logits).scatter(1, chosen[:, None], 1.0))
     return logits, chosen, (gradient * gated).sum(1, keepdim=True)

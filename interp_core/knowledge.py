@@ -22,15 +22,22 @@ TINY = 1e-6
 
 
 def top_mean(maps: Tensor, share: float) -> Tensor:
-    """Mean over the highest `share` of positions, at least one: (N, K, h, w) to (N, K)."""
-    flat = maps.flatten(2)
+    """Mean over the highest `share` of positions, at least one: (..., h, w) to (...)."""
+    flat = maps.flatten(-2)
     count = max(1, math.ceil(share * flat.shape[-1]))
-    return flat.topk(count, dim=-1).values.mean(-1)
+    return flat.amax(-1) if count == 1 else flat.topk(count, dim=-1).values.mean(-1)
 
 
 def _surprise(share: Tensor) -> Tensor:
     """-log of values in [0, 1], >= 0, and finite at 0."""
     return -torch.log(TINY + (1 - TINY) * share)
+
+
+def _present(maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (P, h, w) of the present classes and what each counts, so that images count alike; no other is looked at."""
+    which = labels.bool()
+    shares = labels / labels.sum(1, keepdim=True).clamp(min=1) / len(labels)
+    return maps[which], shares[which]
 
 
 def _mean_over(values: Tensor, which: Tensor) -> Tensor:
@@ -71,7 +78,8 @@ class Presence(Term):
 
     def loss(self, maps: Tensor, labels: Tensor) -> Tensor:
         """Scalar; see the class."""
-        return _mean_over(_surprise(top_mean(maps, self.share)), labels)
+        present, shares = _present(maps, labels)
+        return (_surprise(top_mean(present, self.share)) * shares).sum()
 
 
 @terms.register("absence")
@@ -111,5 +119,6 @@ class Area(Term):
 
     def loss(self, maps: Tensor, labels: Tensor) -> Tensor:
         """Scalar; see the class."""
-        share = maps.mean((2, 3))
-        return _mean_over((share - self.high).clamp(min=0).square() + (self.low - share).clamp(min=0).square(), labels)
+        present, shares = _present(maps, labels)
+        active = present.mean((1, 2))
+        return (((active - self.high).clamp(min=0).square() + (self.low - active).clamp(min=0).square()) * shares).sum()

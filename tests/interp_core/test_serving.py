@@ -24,15 +24,6 @@ HEADS = {
     "convolutions": ("mobilenetv3_small_050", 4),
 }
 EVERY_HEAD = [pytest.param(*network, id=head) for head, network in HEADS.items()]
-UNRECORDED = pytest.mark.xfail(
-    reason="torch.export does not record torch.func.vjp in explanation.first_order: 'Cannot access data pointer of "
-    "Tensor that doesn't have storage'",
-    raises=RuntimeError,
-)
-EXPORTED_HEADS = [
-    pytest.param(*network, id=head, marks=[UNRECORDED] if head in ("norm", "convolutions") else [])
-    for head, network in HEADS.items()
-]
 
 
 @pytest.fixture
@@ -85,7 +76,7 @@ def test_only_lap_models_are_served() -> None:
         Serving(nn.Identity())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("name", "classes"), EXPORTED_HEADS)
+@pytest.mark.parametrize(("name", "classes"), EVERY_HEAD)
 def test_it_can_be_exported(name: str, classes: int, make_lap: MakeLap, images_of: Images) -> None:
     """At a size nothing has seen yet, so that what is computed once per size is computed while tracing."""
     served, images = Serving(make_lap(name, classes=classes)), images_of(96, 64)
@@ -115,7 +106,7 @@ def test_an_exported_file_needs_no_code_of_ours(served: Serving, images: Tensor,
     assert not [node for node in loaded.graph.nodes if "interp_core" in str(node.target)]
 
 
-@pytest.mark.parametrize(("name", "classes"), EXPORTED_HEADS)
+@pytest.mark.parametrize(("name", "classes"), EVERY_HEAD)
 @pytest.mark.filterwarnings("ignore")
 def test_onnx_gives_the_same(name: str, classes: int, make_lap: MakeLap, images: Tensor, tmp_path: Path) -> None:
     pytest.importorskip("onnx")

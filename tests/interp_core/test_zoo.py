@@ -148,7 +148,8 @@ def test_a_configuration_of_ones_own_is_used_and_remembered(form: Any, tmp_path:
     assert lap.backbone.pretrained_cfg["input_size"] == (3, 96, 96)
     interp_core.save(lap, tmp_path / "model")
     assert "example.org" not in (tmp_path / "model.json").read_text()
-    assert tuple(interp_core.load(tmp_path / "model").backbone.pretrained_cfg["input_size"]) == (3, 96, 96)
+    backbone: Any = interp_core.load(tmp_path / "model").backbone
+    assert tuple(backbone.pretrained_cfg["input_size"]) == (3, 96, 96)
 
 
 def test_a_model_made_by_timm_is_saved_and_comes_back(images: torch.Tensor, tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""A function with a gradient inside, as plain operations that torch.export and ONNX can follow.
+
+torch.export records neither `torch.autograd.grad` nor `torch.func.vjp`: the tensors a backward pass saved come out as
+constants. So the function is traced apart, backward pass and all, and the trace, which holds no gradient any more, is
+what the exporter sees. Backward operations that ONNX does not know are written in terms of those it does.
+
+Limit: ONNX has no words for the backward pass of adaptive pooling to more than one position (VGG) and of attention
+(heads that pool by it); torch.export and torch.compile take those too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv_transpose2d
+
+aten = torch.ops.aten
+
+_BACKWARDS = (
+    aten._softmax_backward_data,
+    aten.elu_backward,
+    aten.gelu_backward,
+    aten.hardsigmoid_backward,
+    aten.hardswish_backward,
+    aten.hardtanh_backward,
+    aten.leaky_relu_backward,
+    aten.mish_backward,
+    aten.native_batch_norm_backward,
+    aten.native_group_norm_backward,
+    aten.native_layer_norm_backward,
+    aten.select_backward,
+    aten.sigmoid_backward,
+    aten.silu_backward,
+    aten.slice_backward,
+    aten.tanh_backward,
+    aten.threshold_backward,
+)
+
+
+def unrolled(function: Callable[[Tensor], tuple[Tensor, ...]], maps: Tensor) -> tuple[Tensor, ...]:
+    """`function(maps)`, put into the trace of a running torch.export as plain operations."""
+    from torch._decomp import get_decompositions
+    from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
+
+    table: dict[Any, Callable[..., Any]] = {
+        **get_decompositions(_BACKWARDS),
+        aten.convolution_backward.default: _convolution_backward,
+    }
+    with disable_proxy_modes_tracing():
+        graph = make_fx(function, decomposition_table=table)(maps)
+    return graph(maps)
+
+
+def _convolution_backward(
+    gradient: Tensor,
+    maps: Tensor,
+    weight: Tensor,
+    _bias_sizes: Any,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    _output_padding: list[int],
+    groups: int,
+    wanted: list[bool],
+) -> Any:
+    """Gradient of a two-dimensional convolution by its input, the only one a map needs."""
+    if transposed or maps.ndim != 4 or wanted[1] or wanted[2]:
+        return NotImplemented
+    # Rows and columns at the end that no window reached.
+    left = [
+        size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
+        for size, out, s, p, d, k in zip(
+            maps.shape[2:], gradient.shape[2:], stride, padding, dilation, weight.shape[2:], strict=True
+        )
+    ]
+    return conv_transpose2d(gradient, weight, None, stride, padding, left, groups, dilation), None, None
