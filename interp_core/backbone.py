@@ -155,7 +155,7 @@ def feature_layer(model: nn.Module) -> FeatureLayer:
 
 def classifier_weights(model: nn.Module, split: Split) -> tuple[Tensor, Tensor | None] | None:
     """Weights (K, C) and biases (K,) of the last layer, a linear one or a 1x1 convolution; None where it is neither."""
-    layer = model.get_submodule(split.classifier) if split.classifier is not None else _own_classifier(model)
+    layer = _last_layer(model, split)
     if isinstance(layer, nn.Linear):
         return layer.weight, layer.bias
     if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1:
@@ -163,7 +163,9 @@ def classifier_weights(model: nn.Module, split: Split) -> tuple[Tensor, Tensor |
     return None
 
 
-def _own_classifier(model: nn.Module) -> object:
+def _last_layer(model: nn.Module, split: Split) -> object:
+    if split.classifier is not None:
+        return model.get_submodule(split.classifier)
     give = getattr(model, "get_classifier", None)
     return give() if callable(give) else None
 
@@ -304,12 +306,19 @@ def _is_plain_average(module: nn.Module) -> bool:
 
 
 def _is_linear_head(model: nn.Module, split: Split, features: Tensor, numbers: tuple) -> bool:
-    """Whether logits = W mean(X) + b, tried on noise."""
+    """Whether logits = W mean(X) + b, tried on noise, and no training can change that."""
     found = classifier_weights(model, split)
     maps = split.layout.to_map(features)
-    if found is None or found[0].shape[1] != maps.shape[1]:
+    # A single cell does not tell how the head pools.
+    if found is None or found[0].shape[1] != maps.shape[1] or maps.shape[-2:] == (1, 1):
         return False
     noise = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1)).to(maps)
     expected = nn.functional.linear(noise.mean((2, 3)), *found)
-    given = split.head(model, split.layout.from_map(noise, features), numbers)
-    return given.shape == expected.shape and torch.allclose(given, expected, rtol=1e-4, atol=1e-5)
+    trace = Trace(model)
+    with trace.watching():
+        given = split.head(model, split.layout.from_map(noise, features), numbers)
+    if given.shape != expected.shape or not torch.allclose(given, expected, rtol=1e-4, atol=1e-5):
+        return False
+    # Batch norm before the last layer is the identity until it has seen an image.
+    others = (trace.modules[name] for name in trace.calls if trace.modules[name] is not _last_layer(model, split))
+    return not any([*module.parameters(recurse=False), *module.buffers(recurse=False)] for module in others)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp_core.backbone import Site
+from interp_core.geometry import full_precision
 from interp_core.pooling import GateRecord, window_counts
 from interp_core.regions import Region, top_regions
 
@@ -235,7 +236,8 @@ def regrid(maps: Tensor, height: int, width: int) -> Tensor:
         return maps
     rows = overlap(maps.shape[-2], height).to(maps)
     columns = overlap(maps.shape[-1], width).to(maps)
-    return rows @ maps @ columns.t()
+    with full_precision(maps.device):
+        return rows @ maps @ columns.t()
 
 
 def propagate(relevance: Tensor, weights: Tensor, window: int) -> Tensor:

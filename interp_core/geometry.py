@@ -13,6 +13,7 @@ receptive field is not known.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 
 import torch
@@ -78,7 +79,15 @@ def resize(maps: Tensor, height: int, width: int, first: float, pitch: float) ->
         _weights(cells, pixels, first, pitch).to(maps)
         for cells, pixels in zip(maps.shape[-2:], (height, width), strict=True)
     )
-    return rows @ maps @ columns.t()
+    with full_precision(maps.device):
+        return rows @ maps @ columns.t()
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Keeps autocast off the products that place maps, so that they have the type and the digits they had."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 @constant

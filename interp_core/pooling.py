@@ -246,7 +246,8 @@ class GateBlock(nn.Module):
         """Features times |W| A, same shape; the input itself in value where a = 0."""
         concepts = torch.sigmoid(self.scorer(features))
         scores = self._aggregate(concepts)
-        gate = attention_gate(scores, self.a, self.window)
+        # Under autocast some of what makes the gate stays in single precision; features keep the type they had.
+        gate = attention_gate(scores, self.a, self.window).to(features.dtype)
         record = wanted_recording()
         if record is not None:
             record.gates[self.name] = GateRecord(concepts, scores, gate)
@@ -268,8 +269,9 @@ class HeadBlock(nn.Module):
         I_k = sigmoid(g z_k + c_k + delta_k(X)),  z_k = W_k . X(:, p) standardised over the map,  delta_k = 0 at first;
 
     elsewhere I_k = sigmoid(c_k + delta_k(X)). S is the maximum over the classes in question: all of them where they
-    are few, else the `candidates` with the highest logits after average pooling. Evidence of 1,000 classes would cost a
-    fifth of a MobileNetV2, and a maximum over 1,000 standardised maps is flat.
+    are few, else the `candidates` with the highest logits after average pooling, or where the head is not linear with
+    the highest mean score. Evidence of 1,000 classes would cost a fifth of a MobileNetV2, and a maximum over 1,000
+    standardised maps is flat.
 
     Args:
         channels: C of the last features.
@@ -350,14 +352,15 @@ class HeadBlock(nn.Module):
             bias: (K,) classifier biases, if it has any.
         """
         record = wanted_recording()
-        chosen = self._candidates(features, weight, bias)
         every = record is not None and record.all_concepts
-        shown = None if every else chosen
-        hidden, evidence = self._hidden_and_evidence(features, weight, shown)
-        scores = self._scores(hidden, evidence, shown)
+        chosen = self._likely(features, weight, bias)
+        hidden, evidence = self._hidden_and_evidence(features, weight, None if every else chosen)
+        if weight is None:
+            chosen = self._highest(hidden)
+        scores = self._scores(hidden, evidence, None if every else chosen)
         highest = (_pick(scores, chosen) if every and chosen is not None else scores).amax(1, keepdim=True)
         # The sigmoid of the maximum is the maximum of the sigmoids, for one class in a thousand's work.
-        gate = attention_gate(torch.sigmoid(highest), self.a, None)
+        gate = attention_gate(torch.sigmoid(highest), self.a, None).to(features.dtype)
         if record is not None:
             record.features, record.hidden, record.head_gate = features, hidden, gate
             record.concepts = torch.sigmoid(scores) if every else None
@@ -375,10 +378,19 @@ class HeadBlock(nn.Module):
         hidden, evidence = both.split([len(reduce.weight), len(weight)], dim=1)
         return F.relu(hidden + reduce.bias[:, None, None]), evidence
 
-    def _candidates(self, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    def _likely(self, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
+        """The classes with the highest logits after average pooling, (N, m)."""
         if weight is None or self.classes <= self.candidates:
             return None
         return F.linear(features.mean((2, 3)), weight, bias).topk(self.candidates, dim=1).indices
+
+    def _highest(self, hidden: Tensor) -> Tensor | None:
+        """The classes with the highest mean score, (N, m), for a score that is linear in its hidden layer."""
+        if self.classes <= self.candidates:
+            return None
+        expand = self.scorer.expand
+        means = F.linear(hidden.mean((2, 3)), expand.weight.flatten(1), expand.bias)
+        return means.topk(self.candidates, dim=1).indices
 
 
 def _pick(maps: Tensor, chosen: Tensor) -> Tensor:
