@@ -74,7 +74,7 @@ class ModelConfig(BaseModel):
     backbone: str
     kwargs: dict[str, Any] = {}
     lap: bool = False
-    attach: dict[str, int] = {}
+    attach: dict[str, Any] = {}
 
 
 class RunConfig(BaseModel):

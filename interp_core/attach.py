@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -220,6 +221,25 @@ class LapModel(nn.Module):
         parameter, training = self.head.a, self.head.training
         self.info = inspect_backbone(self.backbone, self.options["image_size"])
         self.head = _head_block(self.info, self.options).to(parameter.device, parameter.dtype).train(training)
+
+    def save_pretrained(self, folder: str | Path, **kwargs: Any) -> Path:
+        """Write the model into a folder, see `interp_core.hub.save_pretrained`."""
+        from interp_core import hub
+
+        return hub.save_pretrained(self, folder, **kwargs)
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
+        """Put the model on the Hugging Face hub, see `interp_core.hub.push_to_hub`."""
+        from interp_core import hub
+
+        return hub.push_to_hub(self, repo_id, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, folder_or_repo: str | Path, **kwargs: Any) -> LapModel:
+        """A model from a folder or from the hub, see `interp_core.hub.from_pretrained`."""
+        from interp_core import hub
+
+        return hub.from_pretrained(folder_or_repo, **kwargs)
 
     def __enter__(self) -> LapModel:
         return self

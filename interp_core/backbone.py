@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from interp_core.errors import BackboneError
-from interp_core.geometry import first_centre
+from interp_core.geometry import first_centre, pitch_of
 from interp_core.layout import Layout, layout_of
 from interp_core.split import PROTOCOL, Split, follows_protocol, graph_split, protocol_split
 from interp_core.trace import Trace, evaluating, noise_image
@@ -105,7 +105,7 @@ def inspect_backbone(model: nn.Module, image_size: int | None = None) -> Backbon
         in_channels=images.shape[1],
         classes=logits.shape[1],
         channels=maps.shape[1],
-        reduction=round(size / last),
+        reduction=pitch_of(size, last, trace.shrinkers),
         linear_head=linear,
         feature_module=trace.source_of(features),
         first=first_centre(size, last, trace.shrinkers),
@@ -189,7 +189,11 @@ def _check_convolutional(model: nn.Module) -> None:
 
 
 def _mixes_tokens(model: nn.Module) -> bool:
-    return any(isinstance(m, nn.LayerNorm | nn.MultiheadAttention) for m in model.modules())
+    return any(
+        # There are several root mean square norms, which do not descend from one another.
+        isinstance(m, nn.LayerNorm | nn.MultiheadAttention) or type(m).__name__.lower().startswith("rmsnorm")
+        for m in model.modules()
+    )
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -228,9 +232,12 @@ def _split(model: nn.Module, images: Tensor, trace: Trace) -> Split:
         trace.clear()
     split = graph_split(model, images)
     if split is None:
+        hint = f"give the network {', '.join(PROTOCOL)} as timm's networks have them"
+        if follows_protocol(model):
+            hint = "it reads a class token, or several maps; choose a convolutional backbone such as resnet18"
         raise BackboneError(
             f"{type(model).__name__}: no place found where one feature map (N, C, h, w) is all that the logits depend "
-            f"on; give the network {', '.join(PROTOCOL)} as timm's networks have them"
+            f"on; {hint}"
         )
     with trace.watching():
         trace.found = split.features(model, images)

@@ -12,8 +12,9 @@ receptive field is not known.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from math import prod
 from statistics import fmean
 
 import torch
@@ -34,21 +35,39 @@ def first_centre(size: int, last: int, shrinkers: Shrinkers) -> float:
         shrinkers: the modules between them. Where branches shrink a map together the mean of their shifts counts; where
             none is known cells are taken to tile the map.
     """
-    first, pitch, side = 0.0, 1.0, size
+    first, pitch = 0.0, 1
+    for moved, stride in _steps(size, last, shrinkers):
+        first, pitch = first + pitch * moved, pitch * stride
+    return first
+
+
+def pitch_of(size: int, last: int, shrinkers: Shrinkers) -> int:
+    """Pixels from cell to cell: the product of the strides, which size / last is not where sides do not divide.
+
+    Args:
+        size: side of the image in pixels.
+        last: side of the feature map.
+        shrinkers: the modules between them.
+    """
+    return prod(stride for _, stride in _steps(size, last, shrinkers))
+
+
+def _steps(size: int, last: int, shrinkers: Shrinkers) -> Iterator[tuple[float, int]]:
+    """Shift and stride of each loss of resolution between the image and the feature map."""
+    side = size
     while side > last:
         found = [(module, after) for module, after in shrinkers(side) if after >= last]
         after = max((after for _, after in found), default=last)
-        shifts = [shift(module, side, after) for module, smaller in found if smaller == after]
-        stride = round(side / after)
-        first += pitch * (fmean(shifts) if shifts else (stride - 1) / 2)
-        pitch *= stride
+        modules = [module for module, smaller in found if smaller == after]
+        shifts, strides = [shift(m, side, after) for m in modules], {_stride(m, side, after) for m in modules}
+        stride = strides.pop() if len(strides) == 1 else round(side / after)
+        yield fmean(shifts) if shifts else (stride - 1) / 2, stride
         side = after
-    return first
 
 
 def shift(module: nn.Module, before: int, after: int) -> float:
     """Input position of a module's first output, from its kernel, dilation and padding; tiled where it names none."""
-    stride = round(before / after)
+    stride = _stride(module, before, after)
     kernel, dilation = _last(module, "kernel_size"), _last(module, "dilation") or 1
     if kernel is None:
         return (stride - 1) / 2
@@ -57,6 +76,10 @@ def shift(module: nn.Module, before: int, after: int) -> float:
     if (before + 2 * padding - extent - 1) // stride + 1 < after:  # "SAME": as much as it takes, the odd one behind
         padding = max((after - 1) * stride + extent + 1 - before, 0) // 2
     return extent / 2 - padding
+
+
+def _stride(module: nn.Module, before: int, after: int) -> int:
+    return _last(module, "stride") or round(before / after)
 
 
 def _last(module: nn.Module, name: str) -> int | None:

@@ -68,6 +68,27 @@ def test_the_first_code_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "my_network.safetensors").exists()
 
 
+def test_the_second_code_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = [block for block in blocks("python") if "interp_core.zoo" in block]
+    import timm
+
+    real: Callable[..., torch.nn.Module] = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **kwargs: real(name, pretrained=False, **kwargs))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {
+        "timm": timm,
+        "images": torch.randn(2, 3, 64, 64),
+        "targets": torch.tensor([3, 4]),
+    }
+    exec(compile(ast.parse(code), "README", "exec"), names)
+    logits, maps = names["logits"], names["maps"]
+    assert isinstance(logits, torch.Tensor)
+    assert isinstance(maps, torch.Tensor)
+    assert (logits.shape, maps.shape) == ((2, 10), (2, 1, 64, 64))
+    assert len(list((tmp_path / "overlays").glob("*.png"))) == 2
+    assert (tmp_path / "my_network" / "model.safetensors").exists()
+
+
 def test_the_command_has_every_option_that_is_named() -> None:
     commands = {command.name or command.callback.__name__: command for command in app.registered_commands}  # type: ignore[union-attr]
     lines = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if "interp-bench" in line]
