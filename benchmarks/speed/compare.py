@@ -62,6 +62,13 @@ class Compare:
         row = summarise(case, seconds, self.benchmark.stats.stats.data)
         self.benchmark.extra_info.update(asdict(row), reference_data=seconds)
 
+    def pair_seconds(self, reference: Work, measured: Work) -> float:
+        """How long a pair takes, after one that does not count; to decide how many there shall be."""
+        pair = Reference(lambda: (self._finished(reference)(), self._finished(measured)()))
+        pair()
+        pair()
+        return pair.seconds[-1]
+
     def _finished(self, work: Work) -> Work:
         """`work`, and the wait until the device has done it."""
         if not self.device.startswith("cuda"):

@@ -88,7 +88,8 @@ NETS = (_timm("resnet18"), _timm("mobilenetv2_100"), _default())
 @cache
 def _networks(net: Net) -> tuple[nn.Module, LapModel]:
     plain = build(net.model.model_copy(update={"lap": False}), net.classes, SEED).eval()
-    lap = attach(copy.deepcopy(plain), **net.model.attach)
+    options: dict[str, Any] = dict(net.model.attach)
+    lap = attach(copy.deepcopy(plain), **options)
     start_attention(lap, SHARPNESS)
     return plain, lap
 

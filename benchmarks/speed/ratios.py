@@ -104,6 +104,11 @@ def paired_ratios(reference: Sequence[float], measured: Sequence[float]) -> list
     return [b / a for a, b in zip(reference, measured, strict=True)]
 
 
+def pairs_within(budget: float, pair: float, fewest: int, most: int) -> int:
+    """How many pairs of `pair` seconds fit into `budget` seconds, but `fewest` at least and `most` at most."""
+    return min(most, max(fewest, int(budget / pair)))
+
+
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Lower quartile, median and upper quartile of at least one value, linear between values."""
     low, middle, high = np.quantile(np.asarray(values, dtype=float), [0.25, 0.5, 0.75]).tolist()

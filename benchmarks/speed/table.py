@@ -64,11 +64,12 @@ def to_csv(rows: Iterable[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _plain(value) for name, value in asdict(row).items()} for row in rows)
+    writer.writerows({name: plain(value) for name, value in asdict(row).items()} for row in rows)
     return text.getvalue()
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """A value as tables hold it: floats to four significant digits."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
@@ -80,15 +81,15 @@ def to_markdown(measured: Measured) -> str:
     if own:
         parts += [
             "## LAP against its plain twin",
-            _table(_OWN, (_own(row, verdict=not measured.facts["quick"]) for row in own)),
+            markdown_table(_OWN, (_own(row, verdict=not measured.facts["quick"]) for row in own)),
         ]
     if others:
         parts += [
             "## External explainers against one explanation by LAP",
             "How many times as long as `lap.explain` of the same images; default parameters, on the plain twin.",
-            _table(_OTHERS, map(_other, others)),
+            markdown_table(_OTHERS, map(_other, others)),
         ]
-    return "\n\n".join([*parts, "## What the figures depend on", _provenance(measured.facts)]) + "\n"
+    return "\n\n".join([*parts, "## What the figures depend on", provenance(measured.facts)]) + "\n"
 
 
 def write(measured: Measured, folder: Path) -> list[Path]:
@@ -116,6 +117,7 @@ def _how(facts: dict[str, Any]) -> str:
 _OWN = ("network", "px", "images", "memory format", "what", "ratio", "quartiles", "asked", "plain, ms", "pairs")
 _OTHERS = ("network", "px", "images", "explainer", "times as long", "quartiles", "LAP, ms", "pairs")
 _NUMBERS = {"px", "images", "ratio", "quartiles", "times as long", "plain, ms", "LAP, ms", "pairs"}
+_NUMBERS |= {"networks", "median", "worst", "plain, MiB"}
 
 
 def _own(row: Row, *, verdict: bool) -> list[str]:
@@ -162,16 +164,18 @@ def _milliseconds(row: Row) -> str:
     return f"{row.reference_seconds * 1e3:.1f}"
 
 
-def _table(head: Sequence[str], rows: Iterable[list[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[list[str]]) -> str:
+    """A table; columns of numbers to the right."""
     rule = ["---:" if name in _NUMBERS else "---" for name in head]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
 
 
-def _provenance(facts: dict[str, Any]) -> str:
+def provenance(facts: dict[str, Any], flags: str = "") -> str:
+    """What the figures depend on, as a list; `flags` are those of the command that are no facts."""
     git = facts["git"]
     code = "not a checkout" if git is None else git["commit"] + (", with changes" if git["dirty"] else "")
     lines = [
-        f"command: `{COMMAND}{' --quick' if facts['quick'] else ''}`",
+        f"command: `{' '.join([COMMAND, *flags.split(), *(['--quick'] if facts['quick'] else [])])}`",
         f"date: {facts['date']}",
         f"device: {facts['device']}, {facts['threads']} CPU threads, {facts['platform']}, Python {facts['python']}",
         f"commit: {code}",
