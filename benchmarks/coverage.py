@@ -6,7 +6,7 @@ drawn too, since a branch that starts at zero would hide a change. Networks alre
 
 Limits: FLOPs are those torch counts, of convolutions and matrix products; the network is tried on images of `PROBE`
 pixels where it takes them and its own are larger, and logits are compared on images of `SIDE` pixels where it takes
-those, to be done in an hour or two; large networks are compared on one image, others on two.
+those, to be done in an hour or two; networks that take large images only are compared on one image, others on two.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from interp_core.zoo import FAMILIES
 
 OUTPUT = Path("results/coverage/timm.csv")
 PROBE, SIDE, SEED = 224, 96, 0
-LARGE = 100_000_000  # parameters
 # What is asked: all convolutional networks, and so many of the others.
 ASKED = {"convolutional": (628, 628), "hybrid": (256, 270)}
 
@@ -175,8 +174,7 @@ def _compare(lap: LapModel) -> dict[str, Any]:
 
 def _images(lap: LapModel, size: tuple[int, int]) -> Tensor:
     one = noise_image(lap.backbone, lap.info.in_channels, size)
-    large = sum(p.numel() for p in lap.backbone.parameters()) > LARGE or size[0] > PROBE + 32
-    return one if large else torch.cat([one, one.flip(3)])
+    return one if size[0] > PROBE + 32 else torch.cat([one, one.flip(3)])
 
 
 class _Flops(TorchDispatchMode):

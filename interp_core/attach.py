@@ -271,6 +271,13 @@ def _names(concepts: Concepts | None, sites: Sequence[Site]) -> list[tuple[str, 
     return [tuple(concepts)] * len(sites)
 
 
+def _lists(concepts: Concepts | None) -> list[str] | dict[str, list[str]] | None:
+    """A copy that can be written as JSON."""
+    if isinstance(concepts, Mapping):
+        return {module: list(names) for module, names in concepts.items()}
+    return None if concepts is None else list(concepts)
+
+
 def _check_concepts(concepts: Concepts | None, aggregate: str, sites: Sequence[Site]) -> None:
     if aggregate not in AGGREGATES:
         raise ContractError(f"aggregate must be one of {', '.join(AGGREGATES)}, got {aggregate!r}")
@@ -279,8 +286,9 @@ def _check_concepts(concepts: Concepts | None, aggregate: str, sites: Sequence[S
     if unknown:
         known = ", ".join(site.module for site in sites)
         raise ContractError(f"concepts for {', '.join(unknown)}, where no gate is; gates are at {known}")
+    letters = any(isinstance(names, str) for names in (concepts, *given.values()))
     for names in _names(concepts, sites):
-        if isinstance(concepts, str) or not names or len(set(names)) < len(names):
+        if letters or not names or len(set(names)) < len(names):
             raise ContractError(f"concepts of a level must be different names, at least one, got {names}")
 
 
@@ -329,7 +337,7 @@ def attach(
         "hidden": hidden,
         "gate_hidden": gate_hidden,
         "candidates": candidates,
-        "concepts": concepts if concepts is None or isinstance(concepts, Mapping) else list(concepts),
+        "concepts": _lists(concepts),
         "aggregate": aggregate,
         "image_size": image_size,
     }

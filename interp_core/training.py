@@ -90,8 +90,9 @@ def fit(
     recipe = recipe or Recipe()
     _check(images, targets, recipe)
     device = next(model.parameters()).device
-    if isinstance(model, LapModel):
-        start_attention(model, recipe.start_a)
+    lap = lap_within(model)
+    if lap is not None:
+        start_attention(lap, recipe.start_a)
     _to_format(model, recipe)
     steps = len(images) // recipe.batch_size
     optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
@@ -123,7 +124,7 @@ def fit(
 
 def step_losses(model: nn.Module, images: Tensor, targets: Tensor, terms: Sequence[Term]) -> dict[str, Tensor]:
     """Weighted losses of one batch by name, terms of one name added; they are to be added up."""
-    if not isinstance(model, LapModel) or not terms:
+    if lap_within(model) is None or not terms:
         return {"cross_entropy": F.cross_entropy(model(images), targets)}
     with recording(all_concepts=True) as record:
         logits = model(images)
@@ -134,6 +135,15 @@ def step_losses(model: nn.Module, images: Tensor, targets: Tensor, terms: Sequen
         value = term.weight * term.loss(record.concepts, labels)
         losses[term.name] = losses[term.name] + value if term.name in losses else value
     return losses
+
+
+def lap_within(model: nn.Module) -> LapModel | None:
+    """The LAP model itself, or inside what `torch.compile` or a parallel wrapper made of it; None for other models."""
+    for name in ("module", "_orig_mod"):
+        inner = getattr(model, name, None)
+        if isinstance(inner, nn.Module):
+            return lap_within(inner)
+    return model if isinstance(model, LapModel) else None
 
 
 def start_attention(lap: LapModel, value: float) -> None:

@@ -168,6 +168,28 @@ def test_step_losses_of_a_plain_network_or_without_terms(make_lap: MakeLap, imag
     assert list(step_losses(plain, images, targets, DEFAULT_TERMS)) == ["cross_entropy"]
 
 
+class Wrapper(nn.Module):
+    """What a parallel wrapper is: a module around the model, called in its place."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.module(images)
+
+
+@pytest.mark.parametrize("wrap", [Wrapper, lambda lap: torch.compile(lap, backend="eager")])
+def test_a_wrapped_lap_model_learns_by_its_terms_too(
+    wrap: Callable[[nn.Module], nn.Module], make_lap: MakeLap, images: Tensor
+) -> None:
+    lap, targets = make_lap().train(), torch.tensor([1, 3])
+    expected = step_losses(copy.deepcopy(lap), images, targets, DEFAULT_TERMS)
+    losses = step_losses(wrap(lap), images, targets, DEFAULT_TERMS)
+    assert len(losses) == len(expected) > 1
+    torch.testing.assert_close(losses, expected)
+
+
 def test_two_terms_of_one_kind_both_count(make_lap: MakeLap, images: Tensor) -> None:
     lap, targets = make_lap(), torch.tensor([1, 3])
     tight, loose = Area(low=0.0, high=0.0), Area(low=1.0, high=1.0)
