@@ -297,6 +297,8 @@ def _ends_by_order(trace: Trace, size: int, last: int) -> dict[int, str]:
     for name, output in trace.outputs.items():
         if not trace.once(name) or layout_of(output) != MAP or not last < output.shape[-1] <= side:
             continue
+        if trace.is_inside_step(name):
+            continue
         # A convolution without padding takes a little off the border; that is no loss of resolution.
         if round(side / output.shape[-1]) == 1:
             ends.pop(side, None)

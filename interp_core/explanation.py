@@ -26,7 +26,8 @@ from torch import Tensor
 
 from interp_core.backbone import Site
 from interp_core.geometry import full_precision
-from interp_core.pooling import GateRecord, window_counts
+from interp_core.pooling import window_counts
+from interp_core.recording import GateRecord
 from interp_core.regions import Region, top_regions
 
 if TYPE_CHECKING:

@@ -133,6 +133,11 @@ class _Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         return super().call_module(module, forward, args, kwargs)
 
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
 
 class _Watcher(fx.Interpreter):
     """Runs a graph and remembers every value."""
@@ -182,9 +187,11 @@ def _cut(model: nn.Module, images: Tensor, opened: frozenset[str]) -> tuple[_Cut
         numbers = _numbers_across(nodes, index, depends, watcher.values)
         if numbers is None or node not in depends:
             continue
-        layout = _map_layout(watcher.values[node], images)
+        layout = _map_layout(watcher.values[node])
         if layout is not None:
-            last, cut = node, _Cut(graph, opened, node, numbers, layout)
+            last = node
+            if _is_coarser(layout.to_map(watcher.values[node]), images):
+                cut = _Cut(graph, opened, node, numbers, layout)
     users = list(last.users)
     behind = users[0].target if len(users) == 1 and users[0].op == "call_module" else None
     return cut, behind  # type: ignore[return-value]
@@ -229,13 +236,14 @@ def _numbers_across(
     return None
 
 
-def _map_layout(value: Any, images: Tensor) -> Layout | None:
-    """The layout of a map coarser than the image with more than one place."""
+def _map_layout(value: Any) -> Layout | None:
+    """The layout of a map with more than one place."""
     layout = layout_of(value)
-    if layout is None:
-        return None
-    height, width = layout.to_map(value).shape[-2:]
-    return layout if 1 < height < images.shape[-2] and 1 < width < images.shape[-1] else None
+    return layout if layout is not None and min(layout.to_map(value).shape[-2:]) > 1 else None
+
+
+def _is_coarser(maps: Tensor, images: Tensor) -> bool:
+    return maps.shape[-2] < images.shape[-2] and maps.shape[-1] < images.shape[-1]
 
 
 def _training_halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | None:
@@ -245,8 +253,7 @@ def _training_halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | Non
         model.train()
         graph = _trace(model, cut.opened)
         nodes = {node.name: node for node in graph.nodes}
-        output = next(iter(reversed(graph.nodes)))
-        if not isinstance(output.args[0], fx.Node) or any(n.name not in nodes for n in (cut.node, *cut.numbers)):
+        if not _put_out_logits_alone(graph) or any(n.name not in nodes for n in (cut.node, *cut.numbers)):
             return None
         numbers = tuple(nodes[n.name] for n in cut.numbers)
         features, head, _ = _halves(_Cut(graph, cut.opened, nodes[cut.node.name], numbers, cut.layout), model)
@@ -256,6 +263,17 @@ def _training_halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | Non
     finally:
         for module, flag in flags.items():
             module.training = flag
+
+
+def _put_out_logits_alone(graph: fx.Graph) -> bool:
+    """Drop what a network returns behind its logits, such as auxiliary ones; whether it returns logits first."""
+    output = next(iter(reversed(graph.nodes)))
+    found = output.args[0]
+    if isinstance(found, tuple | list) and found:
+        found = found[0]
+        output.args = (found,)
+        _drop_dead(graph)
+    return isinstance(found, fx.Node)
 
 
 def _halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head, str | None]:

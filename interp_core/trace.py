@@ -73,6 +73,21 @@ class Trace:
         """Whether the module was called exactly once; one that serves in several places is no place."""
         return self.calls[name] == 1
 
+    def is_inside_step(self, name: str) -> bool:
+        """Whether the module works on the input side of a block that shrinks maps, where it may be one way of several.
+
+        Blocks that are plain sequences have one way.
+        """
+        side, parts = self.outputs[name].shape[-1], name.split(".")
+        outer = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+        return any(
+            self.inputs[block].ndim == 4
+            and self.inputs[block].shape[-1] == side > self.outputs[block].shape[-1]
+            and type(self.modules[block]).forward is not nn.Sequential.forward
+            for block in outer
+            if block in self.outputs
+        )
+
     def shrinkers(self, size: int) -> list[tuple[nn.Module, int]]:
         """Leaf modules that take a map of side `size` to a smaller one, with its side."""
         return [(self.modules[name], after) for name, after in self.shrinking(size)]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from interp_core.attach import LapModel
 from interp_core.errors import ContractError
 from interp_core.knowledge import Absence, Area, Presence, Term
-from interp_core.pooling import recording
+from interp_core.recording import recording
 from interp_core.trace import evaluating
 
 DEFAULT_TERMS: tuple[Term, ...] = (Presence(weight=0.3), Absence(weight=0.3), Area(weight=1.0))

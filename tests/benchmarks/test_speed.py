@@ -17,8 +17,8 @@ from benchmarks.speed.compare import Compare
 from benchmarks.speed.nets import MEMORY_FORMATS, NETS, SHARPNESS, counts, twins
 from benchmarks.speed.ratios import Case, Reference, paired_ratios, quartiles, summarise
 from benchmarks.speed.table import FIELDS, Measured, SpeedError, read, to_csv, to_markdown, write
+from interp_core.blocks import GateBlock, HeadBlock
 from interp_core.errors import StoreError
-from interp_core.pooling import GateBlock, HeadBlock
 
 FACTS: dict[str, Any] = {
     "device": "cpu",

@@ -48,8 +48,8 @@ from benchmarks.speed.zoo_table import (
     to_markdown,
     write_zoo,
 )
+from interp_core.blocks import GateBlock, HeadBlock
 from interp_core.errors import UnknownNameError
-from interp_core.pooling import GateBlock, HeadBlock
 
 ZOO_FACTS = {
     "images": 8,

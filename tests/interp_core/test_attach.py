@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 import interp_core
 from interp_core import Explanation, LapModel
+from interp_core.blocks import GateBlock, HeadBlock
 from interp_core.errors import BackboneError, ContractError, UnknownNameError
-from interp_core.pooling import GateBlock, HeadBlock, attention_gate, lap_pool2d, recording
+from interp_core.pooling import attention_gate, lap_pool2d
+from interp_core.recording import recording
 
 LINEAR = {"test_resnet", "mobilenetv2_050", "test_efficientnet", "densenet121"}
 Make = Callable[..., nn.Module]

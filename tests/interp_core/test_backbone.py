@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torchvision
 from torch import Tensor, nn
 
 import interp_core
@@ -159,6 +160,41 @@ def test_a_head_that_only_looks_linear_is_found_out(protocol_net: type[Any]) -> 
             return self.fc(features.tanh().mean((2, 3)))
 
     assert not inspect_backbone(Squashed()).linear_head
+
+
+def test_a_head_that_training_could_change_is_not_linear(protocol_net: type[Any]) -> None:
+    class Normed(protocol_net):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+
+        def forward_head(self, features: Tensor) -> Tensor:
+            return self.fc(self.norm(features.mean((2, 3))))
+
+    lap = interp_core.attach(Normed())
+    assert not lap.info.linear_head
+    images = torch.rand(4, 3, 32, 32)
+    for _ in range(20):
+        lap.train()(images)
+    assert lap.eval().explain(images, lap(images).abs().argmax(1)).gap <= 1e-5
+
+
+def test_a_single_cell_does_not_tell_how_a_head_pools(protocol_net: type[Any]) -> None:
+    class Highest(protocol_net):  # type: ignore[misc]
+        def forward_head(self, features: Tensor) -> Tensor:
+            return self.fc(features.amax((2, 3)))
+
+    assert not inspect_backbone(Highest(), 4).linear_head
+
+
+def test_gates_stand_behind_blocks_and_not_inside_one_way_of_them() -> None:
+    sites = inspect_backbone(torchvision.models.mobilenet_v2(), 64).sites
+    assert [(site.module, site.reduction) for site in sites] == [
+        ("features.1", 2),
+        ("features.3", 4),
+        ("features.6", 8),
+        ("features.13", 16),
+    ]
 
 
 def test_images_have_the_channels_of_the_first_convolution(make_backbone: Callable[..., nn.Module]) -> None:

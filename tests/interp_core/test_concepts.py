@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 import interp_core
 from interp_core import LapModel, Recipe
+from interp_core.blocks import AGGREGATES, GateBlock
 from interp_core.errors import StoreError
-from interp_core.pooling import AGGREGATES, GateBlock, attention_gate, recording
+from interp_core.pooling import attention_gate
+from interp_core.recording import recording
 
 Make = Callable[..., nn.Module]
 Images = Callable[..., Tensor]

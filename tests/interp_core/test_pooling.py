@@ -12,18 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interp_core import Explanation, LapModel
-from interp_core.pooling import (
-    AGGREGATES,
-    GateBlock,
-    HeadBlock,
-    Scorer,
-    attention,
-    attention_gate,
-    lap_pool2d,
-    recording,
-    select,
-    window_counts,
-)
+from interp_core.blocks import AGGREGATES, GateBlock, HeadBlock, Scorer, select
+from interp_core.pooling import attention, attention_gate, lap_pool2d, window_counts
+from interp_core.recording import recording
 
 SIZES = [(4, 4, 2), (5, 7, 2), (7, 5, 3), (9, 4, 4), (6, 6, 6), (3, 5, 8), (1, 1, 2), (5, 7, None), (1, 1, None)]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import interp_core
 from interp_core import Explanation, LapModel
 from interp_core.errors import BackboneError
-from interp_core.pooling import recording
+from interp_core.recording import recording
 from interp_core.training import DEFAULT_TERMS
 
 MakeLap = Callable[..., LapModel]

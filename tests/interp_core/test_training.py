@@ -16,7 +16,7 @@ import interp_core
 from interp_core import LapModel, Recipe, fit
 from interp_core.errors import ContractError
 from interp_core.knowledge import Absence, Area, Presence
-from interp_core.pooling import recording
+from interp_core.recording import recording
 from interp_core.training import DEFAULT_TERMS, Epoch, evaluate, predict, shifted, start_attention, step_losses
 
 COLOURS = 3
