@@ -15,7 +15,7 @@ from benchmarks.speed.nets import Twins
 from benchmarks.speed.ratios import Case, Work, pairs_within
 from benchmarks.speed.zoo import KINDS, MEMORY, Variant, works, zoo_twins
 
-BUDGET = 8.0  # seconds for the pairs of a network and kind
+BUDGET = 4.0  # seconds for the pairs of a network and kind
 FEWEST, MOST = 7, 60
 STEPS = 2  # the first step makes the optimizer's state, the second has gradients of the first still there
 
