@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class Line:
         gflops: of the network, one image.
         flops_added: by LAP, as a share.
         seconds: it took.
+        commit: of the code that wrote the line.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Line:
     gflops: float | None = None
     flops_added: float | None = None
     seconds: float = 0.0
+    commit: str = ""
 
 
 def examine(name: str, family: str, kind: str) -> Line:
@@ -222,6 +224,7 @@ def sweep(wanted: Iterable[tuple[str, str, str]], path: Path) -> pd.DataFrame:
     """Examine what is not in the file yet, adding a line at a time."""
     lines: list[dict[Any, Any]] = pd.read_csv(path).to_dict("records") if path.is_file() else []
     done = {line["name"] for line in lines}
+    commit = (git_state(Path(__file__)) or {}).get("commit", "")[:7]
     todo = [network for network in wanted if network[0] not in done]
     for name, family, kind in track(todo, description="Attaching", disable=not sys.stdout.isatty()):
         try:
@@ -229,7 +232,7 @@ def sweep(wanted: Iterable[tuple[str, str, str]], path: Path) -> pd.DataFrame:
         except Exception as error:  # a network that cannot even be built or run stands in the table too
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             line = Line(name=name, family=family, kind=kind, why=reason)
-        lines.append(asdict(line))
+        lines.append(asdict(replace(line, commit=commit)))
         _write(lines, path)
         gc.collect()
     return pd.DataFrame(lines, columns=[field.name for field in fields(Line)])
