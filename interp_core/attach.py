@@ -8,6 +8,7 @@ model = interp_core.detach(lap)        # the original module
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,10 @@ from interp_core.errors import BackboneError, ContractError
 from interp_core.model import Concepts, LapModel, concept_names, is_gated
 
 __all__ = ["LapModel", "attach", "create", "create_backbone", "detach"]
+
+# Of the gates below the head that are there by default: at half the input resolution one costs as much as all others
+# together and sees little more than edges, and so does one of 56 x 56 cells in a network made for phones.
+FINEST, MOST_CELLS = 4, 40
 
 
 def _lists(concepts: Concepts | None) -> list[str] | dict[str, list[str]] | None:
@@ -45,7 +50,7 @@ def _check_concepts(concepts: Concepts | None, aggregate: str, sites: Sequence[S
 def attach(
     model: nn.Module,
     *,
-    finest: int = 4,
+    finest: int | None = None,
     hidden: int = 32,
     gate_hidden: int = 16,
     candidates: int = 10,
@@ -57,8 +62,8 @@ def attach(
 
     Args:
         model: a convolutional network, trained or not, on any device: timm's, torchvision's or your own.
-        finest: gate levels of at least this many input pixels per position, besides the global pooling. A gate at half
-            the input resolution costs as much as all others together and sees little more than edges.
+        finest: gate levels of at least this many input pixels per position, besides the global pooling; by default 4,
+            or where the image size is known the next that gives maps of at most 40 cells a side: 8 for 224 pixels.
         hidden: width of the head's scorer.
         gate_hidden: width of the scorers below the head.
         candidates: most classes that share the head's attention.
@@ -74,6 +79,9 @@ def attach(
     if isinstance(model, nn.Module) and is_gated(model):
         raise BackboneError("LAP is attached to this model already: use it, or detach it first")
     info = inspect_backbone(model, image_size)
+    if finest is None:
+        known = image_size is not None or getattr(model, "pretrained_cfg", None)
+        finest = max(FINEST, math.ceil(max(info.size) / MOST_CELLS)) if known else FINEST
     _check_concepts(concepts, aggregate, [site for site in info.sites if site.reduction >= finest])
     options = {
         "finest": finest,

@@ -229,6 +229,22 @@ def test_finest_and_the_other_options_shape_the_blocks(make_backbone: Make) -> N
     assert lap.options == {**given, "concepts": None, "aggregate": "max", "image_size": None}
 
 
+@pytest.mark.parametrize(
+    ("image_size", "finest"), [(None, 4), (64, 4), (160, 4), (192, 8), (224, 8), (320, 8), (384, 16)]
+)
+def test_maps_of_large_images_have_at_most_40_cells_a_side(
+    make_backbone: Make, image_size: int | None, finest: int
+) -> None:
+    lap = interp_core.attach(make_backbone(), image_size=image_size)
+    assert lap.sites[0].reduction == finest
+    assert lap.sites[0].reduction * 40 >= (image_size or 160)
+
+
+def test_the_finest_level_stays_where_the_image_size_is_not_known(protocol_net: type[Any]) -> None:
+    assert [site.reduction for site in interp_core.attach(protocol_net(nn.AvgPool2d(2))).sites] == [4]
+    assert interp_core.attach(protocol_net(nn.AvgPool2d(2)), image_size=224).sites == ()
+
+
 def test_a_head_alone_where_no_level_is_left(make_backbone: Make, images: Tensor) -> None:
     explanation = interp_core.attach(make_backbone(), finest=1000).explain(images, 1)
     assert [level.name for level in explanation.levels] == ["head"]
