@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from nets import Bypass
 from torch import Tensor, nn
 
 import interp_core
@@ -207,14 +208,6 @@ def test_a_network_without_logits_is_refused() -> None:
 
 
 def test_the_protocol_is_named_where_no_single_map_carries_the_logits() -> None:
-    class Bypass(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem, self.fc = nn.Conv2d(3, 4, 3, 2), nn.Linear(7, 2)
-
-        def forward(self, images: Tensor) -> Tensor:
-            return self.fc(torch.cat([self.stem(images).mean((2, 3)), images.mean((2, 3))], 1))
-
     with pytest.raises(BackboneError, match="no place found") as caught:
         inspect_backbone(Bypass())
     assert all(name in str(caught.value) for name in PROTOCOL)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from nets import Bypass
 from torch import Tensor, nn
 
 import interp_core
@@ -202,17 +203,6 @@ class TwiceTheLogits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return 2 * self.forward_head(self.forward_features(images))  # type: ignore[operator]
-
-
-class Bypass(nn.Module):
-    """The image goes by the last map into the logits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.fc = nn.Conv2d(3, 4, 3, 2), nn.Linear(7, 2)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.fc(torch.cat([self.stem(images).mean((2, 3)), images.mean((2, 3))], 1))
 
 
 class Moody(nn.Module):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from nets import OwnNet
 from torch import Tensor, nn
 
 import interp_core
@@ -24,19 +25,6 @@ Images = Callable[..., Tensor]
 Sharpen = Callable[..., LapModel]
 Snapshot = Callable[[nn.Module], dict]
 TIMEOUT = 60
-
-
-class OwnNet(nn.Module):
-    """A network that follows no protocol, so that attaching traces it with torch.fx."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.ReLU())
-        self.body = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
-        self.fc = nn.Linear(8, 4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.fc(self.body(self.stem(images)).mean((2, 3)))
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,59 @@
+"""Networks of a user's own, which follow no protocol, and a training step to hold models to each other by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interp_core.recording import recording
+from interp_core.training import DEFAULT_TERMS
+
+
+class OwnNet(nn.Module):
+    """A network that follows no protocol, so that torch.fx splits it; batch norm makes modes differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.ReLU())
+        self.body = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.body(self.stem(images)).mean((2, 3)))
+
+
+class Bypass(nn.Module):
+    """The image goes by the last map into the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 4, 3, 2), nn.Linear(7, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(torch.cat([self.stem(images).mean((2, 3)), images.mean((2, 3))], 1))
+
+
+def logits_of(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(images)
+
+
+def training_loss(model: nn.Module, images: Tensor) -> Tensor:
+    """Cross-entropy and all default terms, also where the LAP model is wrapped."""
+    targets = torch.arange(len(images)) % 4
+    with recording(all_concepts=True) as record:
+        logits = model(images)
+    assert record.concepts is not None
+    labels = F.one_hot(targets, 4).to(logits.dtype)
+    terms = [term.weight * term.loss(record.concepts, labels) for term in DEFAULT_TERMS]
+    return torch.stack([F.cross_entropy(logits, targets), *terms]).sum()
+
+
+def same_gradients(first: nn.Module, second: nn.Module) -> None:
+    for (name, ours), theirs in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert ours.grad is not None, name
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=f"{name} learns differently")
+        assert bool(ours.grad.isfinite().all())
