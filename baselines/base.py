@@ -4,15 +4,15 @@ An explainer is a pydantic model: its fields are its parameters, checked and nam
 class does everything else once: target and shape checks, evaluation mode, seeding, one channel, input resolution,
 cost.
 
-    @explainers.register("saliency")
-    class Saliency(Explainer):
-        '''Magnitude of the input gradient.'''
+    @explainers.register("squared_gradient")
+    class SquaredGradient(Explainer):
+        '''Square of the input gradient.'''
 
-        title: ClassVar[str] = "Saliency"
+        title: ClassVar[str] = "Squared gradient"
         signed: ClassVar[bool] = False
 
         def explain(self, model, images, targets):
-            return captum.attr.Saliency(model).attribute(images, target=targets).abs()
+            return captum.attr.Saliency(model).attribute(images, target=targets).square()
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ class Explainer(BaseModel):
 
     def unsupported(self, model: nn.Module) -> str | None:  # noqa: ARG002
         """Why this explainer is not valid on `model`; None if it is."""
+        return None
+
+    def caveat(self, model: nn.Module) -> str | None:  # noqa: ARG002
+        """What makes the maps doubtful on `model`, though not invalid, for the report; None if nothing is known."""
         return None
 
     def __call__(

@@ -1,5 +1,6 @@
 """Controls: maps that know nothing of the model, which any explainer worth the name must beat.
 
+Idea: what a metric gives to maps without knowledge is what its scores are worth.
 random: noise at pixel level, the chance level of every metric.
 smoothed_random: noise at the resolution of a coarse last feature map, enlarged like one. Blurred maps are favoured by
     removal metrics; this is how much.
@@ -9,7 +10,13 @@ edges: edge maps look like explanations (Adebayo et al. 2018). Gradient in both 
 mask: the evidence mask itself, the best a localisation metric can be given. Not a bound for faithfulness: a model may
     well look elsewhere.
 
-Budget: no pass through the model.
+Paper: none.
+Library: own code.
+Baseline: none.
+Budget: none.
+Cost: no forward, no backward.
+Not valid: the evidence mask, on data sets without masks: refused.
+Known limits: they explain nothing; that is what they are for.
 """
 
 from __future__ import annotations

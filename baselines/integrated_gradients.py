@@ -1,10 +1,13 @@
 """Integrated Gradients through captum: gradients of the target's logit summed on the way from a baseline to the image.
 
 Idea: IG = (x - b) * integral over t in [0, 1] of d logit / d x at b + t (x - b); the values sum to logit(x) - logit(b).
-Paper: Sundararajan et al., ICML 2017. Library: captum `IntegratedGradients`, Gauss-Legendre quadrature.
+Paper: Sundararajan et al., ICML 2017.
+Library: captum `IntegratedGradients`, Gauss-Legendre quadrature.
 Baseline: 0 in normalised space, which is the mean of the data set. With the paper's black image, dark evidence would
 count for nothing.
-Budget: 50 steps (the paper advises 20 to 300), one forward and one backward pass each.
+Budget: 50 steps (the paper advises 20 to 300).
+Cost: 50 forwards, 50 backwards.
+Not valid: nowhere refused.
 Known limits: noisy at pixel level; where the image equals the baseline the value is 0, whatever the model looks at.
 """
 

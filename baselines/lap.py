@@ -2,9 +2,13 @@
 
 Idea: the pooling weights of a network with local attention pooling already say which positions a logit came from, so
 the explanation is read off one forward pass, without samples or a second model.
-Source: local attention pooling (arXiv 2201.11808), as built in `interp_core`; the way back to input resolution is ours.
-Budget: one forward pass per image.
-Known limits: needs a network LAP is attached to; its resolution is that of the lowest level with a LAP block.
+Paper: local attention pooling (arXiv 2201.11808), as built in `interp_core`; the way back to input resolution is ours.
+Library: `interp_core`.
+Baseline: none.
+Budget: one pass.
+Cost: 1 forward, no backward.
+Not valid: networks without LAP: refused.
+Known limits: its resolution is that of the lowest level with a LAP block.
 """
 
 from __future__ import annotations

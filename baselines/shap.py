@@ -2,14 +2,18 @@
 
 Idea: share logit(x) - logit(blurred x) out fairly among the pixels; halves that matter are split further, most relevant
 first, until the evaluations are spent.
-Paper: Lundberg and Lee, NIPS 2017. Library: shap `PartitionExplainer` with the masker of shap's own image examples,
+Paper: Lundberg and Lee, NIPS 2017.
+Library: shap `PartitionExplainer` with the masker of shap's own image examples,
 blur with a kernel of 128 px at 224 px, scaled with the side.
 Why this one: it asks the model for outputs only, so it means the same on every backbone and spends a fixed number of
 passes on one output. `DeepExplainer` does not run on residual networks with in-place additions and misses most of the
 sum on gates and GELU. `GradientExplainer` is close kin to Integrated Gradients, needs background images, and costs
 about the same at its default of 200 samples (0.57 s against 0.65 s per image at 64 px, test_resnet with output stride
 8, one CPU thread). What PartitionExplainer itself adds to its model passes is a seventh there.
+Baseline: the blurred image.
 Budget: 500 evaluations, shap's default.
+Cost: 500 forwards, no backward.
+Not valid: nowhere refused.
 Known limits: boxes, not shapes, as fine as the budget allows; what blurring leaves as it was cannot be hidden. shap
 compiles its tree functions once in a process (5 to 9 s), before the clock starts.
 """

@@ -76,3 +76,54 @@ def region_net(box: tuple[slice, slice]) -> RegionNet:
 def board() -> Tensor:
     """One image (1, 3, 32, 32) that is a checkerboard all over."""
     return checkerboard(32, 32).expand(1, 3, 32, 32).clone()
+
+
+class GapNet(nn.Module):
+    """Two convolutions, global average pooling and one linear layer, with timm's protocol."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 2, stride=2), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(6, 5, 2, stride=2), nn.ReLU())
+        self.head = nn.Linear(5, 3)
+        self.feature_info = [
+            {"module": "stem", "num_chs": 6, "reduction": 2},
+            {"module": "body", "num_chs": 5, "reduction": 4},
+        ]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.body(self.stem(x))
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        return self.head(x.mean((2, 3)))
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+@pytest.fixture
+def gap_net() -> GapNet:
+    return GapNet().eval()
+
+
+def attending(lap: nn.Module, a: float) -> nn.Module:
+    """The LAP network with attention of sharpness `a` at every level."""
+    with torch.no_grad():
+        for block in (*lap.gates, lap.head):  # type: ignore[misc]
+            block.a.fill_(a)  # type: ignore[union-attr]
+    return lap
+
+
+@pytest.fixture
+def attentive() -> nn.Module:
+    """A LAP network whose gates are far from 1, as after training."""
+    return attending(interp_core.attach(tiny_backbone()).eval(), 20.0)
+
+
+@pytest.fixture(params=["plain", "lap", "attentive"])
+def any_network(request: pytest.FixtureRequest) -> nn.Module:
+    return request.getfixturevalue(request.param)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -13,35 +15,8 @@ from baselines.grad_cam import GradCam
 from interp_core.errors import ContractError
 
 
-class GapNet(nn.Module):
-    """Two convolutions, global average pooling and one linear layer, with timm's protocol."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem = nn.Sequential(nn.Conv2d(3, 6, 2, stride=2), nn.ReLU())
-        self.body = nn.Sequential(nn.Conv2d(6, 5, 2, stride=2), nn.ReLU())
-        self.head = nn.Linear(5, 3)
-        self.feature_info = [
-            {"module": "stem", "num_chs": 6, "reduction": 2},
-            {"module": "body", "num_chs": 5, "reduction": 4},
-        ]
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        return self.body(self.stem(x))
-
-    def forward_head(self, x: Tensor) -> Tensor:
-        return self.head(x.mean((2, 3)))
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
-
-
-def test_equals_the_class_activation_map_by_hand(images: Tensor) -> None:
-    net, targets = GapNet().eval(), torch.tensor([2, 0])
+def test_equals_the_class_activation_map_by_hand(gap_net: Any, images: Tensor) -> None:
+    net, targets = gap_net, torch.tensor([2, 0])
     features = net.forward_features(images)
     cam = torch.einsum("nc,nchw->nhw", net.head.weight[targets], features).relu().unsqueeze(1) / 64
     expected = F.interpolate(cam, (32, 32), mode="bilinear", align_corners=False)
