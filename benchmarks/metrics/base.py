@@ -10,19 +10,23 @@ What happens to maps before any metric sees them is written down once, here:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import nn
 
 from baselines.guard import seeded
+from benchmarks.metrics.passes import Passes
 from interp_core.errors import ContractError
 from interp_core.registry import Registry
 
 Direction = Literal["higher", "lower", "none"]
-Family = Literal["localisation", "faithfulness", "descriptor", "cost"]
+Family = Literal["localisation", "faithfulness", "robustness", "descriptor", "check", "cost"]
+Engine = Literal["device", "quantus"]
+Explain = Callable[[nn.Module, np.ndarray, np.ndarray], np.ndarray]
 JITTER = 1e-5
 
 
@@ -38,6 +42,7 @@ class Score:
         high: largest possible value.
         ranked: whether it counts in the mean rank (of several views of one measurement only one does).
         degenerate: value given to a degenerate map; None to score the random order it was given.
+        passing: of a check, the bound its mean has to be on the better side of; None where nothing is to be passed.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Score:
     high: float
     ranked: bool = True
     degenerate: float | None = None
+    passing: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class Batch:
         masks: (N, 1, H, W) bool evidence, or None.
         device: where the model lives.
         seed: of everything random in the metric.
+        passes: forward passes made for these images already, shared by all metrics and explainers of a shard; None for
+            a metric to make its own.
+        explain: the explainer that made `maps`, from (network, images (N, C, H, W), targets (N,)) to maps
+            (N, 1, H, W); None where maps were given without it.
     """
 
     model: nn.Module | None
@@ -70,10 +80,19 @@ class Batch:
     masks: np.ndarray | None
     device: str = "cpu"
     seed: int = 0
+    passes: Passes | None = None
+    explain: Explain | None = None
 
 
 class Metric(BaseModel):
-    """One way to judge maps. Subclasses declare `scores` and write `score`; fields are its parameters."""
+    """One way to judge maps. Subclasses declare `scores` and write `score`; fields are its parameters.
+
+    A metric that Quantus has too also writes `reference`: the same scores by Quantus' class. `benchmarks.audit` holds
+    the two to each other in every run.
+
+    Fields:
+        engine: "device" for `score`, batched in torch on the network's device; "quantus" for `reference`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,10 +102,30 @@ class Metric(BaseModel):
     scores: ClassVar[tuple[Score, ...]] = ()
     needs_masks: ClassVar[bool] = False
     needs_model: ClassVar[bool] = False
+    needs_explain: ClassVar[bool] = False
+    # How the largest difference of `score` from `reference` comes about, where it is not rounding.
+    differs: ClassVar[str] = ""
+
+    engine: Engine = "device"
+
+    @model_validator(mode="after")
+    def _has_engine(self) -> Metric:
+        if self.engine == "quantus" and not self.has_reference():
+            raise ValueError(f"{self.name or type(self).__name__} has no engine 'quantus': Quantus has no such metric")
+        return self
+
+    @classmethod
+    def has_reference(cls) -> bool:
+        """Whether Quantus has this metric too."""
+        return cls.reference is not Metric.reference
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
         """Values (N,) for each of `scores`, from maps that are finite and without ties."""
         raise NotImplementedError(f"{type(self).__name__} must define score")
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
+        """The same values by Quantus."""
+        raise NotImplementedError(f"{type(self).__name__} has no reference")
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
         """Values (N,) float64 for each of `scores`; NaN where an image has no mask to be judged by.
@@ -98,7 +137,7 @@ class Metric(BaseModel):
         bad = degenerate(batch.maps)
         ready = replace(batch, maps=without_ties(batch.maps, batch.seed), images=batch.images.copy())
         with seeded(batch.seed):
-            values = self.score(ready)
+            values = self.reference(ready) if self.engine == "quantus" else self.score(ready)
         return {spec.name: self._column(spec, values, bad) for spec in self.scores}
 
     def _check(self, batch: Batch) -> None:
@@ -106,6 +145,8 @@ class Metric(BaseModel):
             raise ContractError(f"metric {self.name} needs evidence masks and this data set gave none")
         if self.needs_model and batch.model is None:
             raise ContractError(f"metric {self.name} needs a model")
+        if self.needs_explain and batch.explain is None:
+            raise ContractError(f"metric {self.name} needs the explainer that made the maps")
         if batch.maps.shape != (len(batch.images), 1, *batch.images.shape[-2:]):
             raise ContractError(f"metric {self.name}: maps {batch.maps.shape} do not fit images {batch.images.shape}")
 
@@ -116,6 +157,12 @@ class Metric(BaseModel):
         if spec.degenerate is not None:
             column[bad & ~np.isnan(column)] = spec.degenerate
         return column
+
+
+def passes_of(batch: Batch) -> Passes:
+    """The batch's forward passes, or new ones for it alone."""
+    assert batch.model is not None
+    return batch.passes or Passes(batch.model, batch.images, batch.targets, batch.device)
 
 
 def degenerate(maps: np.ndarray) -> np.ndarray:

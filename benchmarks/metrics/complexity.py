@@ -1,4 +1,4 @@
-"""Complexity: how concentrated is the map? A descriptor, never ranked: neither a sharp nor a broad map is right.
+"""Complexity: how concentrated is the map? Descriptors, never ranked: neither a sharp nor a broad map is right.
 
 Quantus adds 1e-7 to every value, so a score would depend on the map's unit: each map is divided by its own largest
 magnitude.
@@ -13,6 +13,14 @@ import numpy as np
 from benchmarks.metrics.base import Batch, Family, Metric, Score, metrics
 from benchmarks.metrics.maps import above_jitter
 from benchmarks.metrics.quantus_adapter import evaluate
+
+_SMALL = 1e-7
+
+
+def magnitudes(maps: np.ndarray) -> np.ndarray:
+    """Magnitudes (N, 1, H, W) in [0, 1] of maps without ties, the largest of each 1."""
+    size = np.abs(above_jitter(maps))
+    return size / size.max(axis=(1, 2, 3), keepdims=True)
 
 
 @metrics.register("sparseness")
@@ -29,6 +37,34 @@ class Sparseness(Metric):
     )
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        maps = above_jitter(batch.maps)
-        peak = np.abs(maps).max(axis=(1, 2, 3), keepdims=True)
-        return {"sparseness": evaluate("Sparseness", batch, np.abs(maps / peak), with_model=False, absolute=True)}
+        ascending = np.sort(magnitudes(batch.maps).reshape(len(batch.maps), -1) + _SMALL, axis=1)
+        n = ascending.shape[1]
+        weights = 2 * np.arange(1, n + 1) - n - 1
+        return {"sparseness": ascending @ weights / (n * ascending.sum(1))}
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
+        maps = magnitudes(batch.maps)
+        return {"sparseness": evaluate("Sparseness", batch, maps, with_model=False, absolute=True)}
+
+
+@metrics.register("complexity")
+class Complexity(Metric):
+    """Entropy of the map's magnitudes as shares of their sum, in nats: 0 for a single pixel, log(H W) at most.
+
+    Source: Bhatt, Weller and Moura 2020; quantus.Complexity.
+    """
+
+    title: ClassVar[str] = "Complexity"
+    family: ClassVar[Family] = "descriptor"
+    scores: ClassVar[tuple[Score, ...]] = (
+        Score("complexity", "Complexity (entropy)", "none", 0.0, float("inf"), ranked=False),
+    )
+
+    def score(self, batch: Batch) -> dict[str, np.ndarray]:
+        parts = magnitudes(batch.maps).reshape(len(batch.maps), -1)
+        parts = parts / parts.sum(1, keepdims=True)
+        return {"complexity": np.maximum(-(parts * np.log(parts + 1e-12)).sum(1), 0.0)}
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
+        maps = magnitudes(batch.maps)
+        return {"complexity": np.maximum(evaluate("Complexity", batch, maps, with_model=False, absolute=True), 0.0)}

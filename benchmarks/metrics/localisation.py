@@ -1,8 +1,8 @@
-"""Localisation: does the map lie on the evidence? Four classes of Quantus, with the sign of a map decided once.
+"""Localisation: does the map lie on the evidence? Metrics on masks, with the sign of a map decided once.
 
-Two read how much a map says (mass accuracy, pointing game) and see its positive part: evidence against the target is
-no evidence for it. Two read only the order of pixels (rank accuracy, AUC) and see the signed order: clipping would
-throw all negative and zero pixels into one tie, whose random order is worse than what the map says.
+Those that read how much a map says (mass accuracy, pointing game) see its positive part: evidence against the target is
+no evidence for it. Those that read only the order of pixels (rank accuracy, AUC, top-k) see the signed order: clipping
+would throw all negative and zero pixels into one tie, whose random order is worse than what the map says.
 
 Known limits: they measure agreement with a mask, not with the network, and a network that looks elsewhere fails them.
 """
@@ -10,13 +10,15 @@ Known limits: they measure agreement with a mask, not with the network, and a ne
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from benchmarks.metrics.base import Batch, Family, Metric, Score, metrics
-from benchmarks.metrics.maps import positive_part, ranks
+from benchmarks.metrics.maps import above_jitter, positive_part, ranks
 from benchmarks.metrics.quantus_adapter import evaluate
+from benchmarks.metrics.removal import pixel_order
 from interp_core.errors import ContractError
 
 
@@ -34,14 +36,24 @@ def masks_of(batch: Batch) -> np.ndarray:
     return batch.masks.astype(bool)
 
 
-def score_rows(name: str, batch: Batch, maps: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def score_rows(name: str, batch: Batch, maps: np.ndarray, rows: np.ndarray, **parameters: Any) -> np.ndarray:
     """Scores (N,) of a Quantus localisation metric for the chosen `rows` (N,) bool; NaN for the others."""
     values = np.full(len(rows), np.nan)
     if rows.any():
         masks = masks_of(batch)[rows]
         part = replace(batch, images=batch.images[rows], targets=batch.targets[rows], maps=maps[rows], masks=masks)
-        values[rows] = evaluate(name, part, part.maps, with_model=False)
+        values[rows] = evaluate(name, part, part.maps, with_model=False, **parameters)
     return values
+
+
+def flat(arrays: np.ndarray) -> np.ndarray:
+    """(N, H*W) of (N, 1, H, W)."""
+    return arrays.reshape(len(arrays), -1)
+
+
+def divided(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Part / whole, NaN where the whole is nothing."""
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
 def _any(arrays: np.ndarray) -> np.ndarray:
@@ -69,6 +81,12 @@ class RelevanceMassAccuracy(Localisation):
     )
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
+        masks, positive = flat(masks_of(batch)), flat(positive_part(batch.maps))
+        total = positive.sum(1)
+        shares = np.divide((positive * masks).sum(1), total, out=np.zeros(len(total)), where=total > 0)
+        return {"relevance_mass_accuracy": np.where(masks.any(1), shares, np.nan)}
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         marked, positive = _any(masks_of(batch)), positive_part(batch.maps)
         says = _any(positive)
         values = score_rows("RelevanceMassAccuracy", batch, positive, marked & says)
@@ -87,6 +105,11 @@ class RelevanceRankAccuracy(Localisation):
     scores: ClassVar[tuple[Score, ...]] = (Score("relevance_rank_accuracy", "Rank accuracy", "higher", 0.0, 1.0),)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
+        masks, order = flat(masks_of(batch)), flat(pixel_order(batch.maps))
+        sizes = masks.sum(1)
+        return {"relevance_rank_accuracy": divided((masks & (order < sizes[:, None])).sum(1), sizes)}
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         marked = _any(masks_of(batch))
         return {"relevance_rank_accuracy": score_rows("RelevanceRankAccuracy", batch, ranks(batch.maps), marked)}
 
@@ -104,6 +127,11 @@ class PointingGame(Localisation):
     scores: ClassVar[tuple[Score, ...]] = (Score("pointing_game", "Pointing game", "higher", 0.0, 1.0, degenerate=0.0),)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
+        masks, highest = flat(masks_of(batch)), flat(batch.maps).argmax(1)
+        hits = masks[np.arange(len(masks)), highest] & _any(positive_part(batch.maps))
+        return {"pointing_game": np.where(masks.any(1), hits, np.nan)}
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         marked = _any(masks_of(batch))
         values = score_rows("PointingGame", batch, ranks(batch.maps), marked)
         values[marked & ~_any(positive_part(batch.maps))] = 0.0
@@ -122,5 +150,78 @@ class AUC(Localisation):
     scores: ClassVar[tuple[Score, ...]] = (Score("auc", "Pixel AUC", "higher", 0.0, 1.0),)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
+        masks, order = flat(masks_of(batch)), flat(pixel_order(batch.maps, least_first=True))
+        inside = masks.sum(1)
+        outside = masks.shape[1] - inside
+        # Mann and Whitney: pairs of a pixel inside and one outside in which the one inside is higher.
+        above = (order * masks).sum(1, dtype=np.int64) - inside * (inside - 1) // 2
+        return {"auc": divided(above, inside * outside)}
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         masks = masks_of(batch)
         return {"auc": score_rows("AUC", batch, ranks(batch.maps), _any(masks) & _any(~masks))}
+
+
+@metrics.register("top_k_intersection")
+class TopKIntersection(Localisation):
+    """Share of the k highest pixels that lie in the mask, k a share of the mask's own pixels.
+
+    With all of them it is rank accuracy, with one the pointing game; it is shown and not ranked. Quantus takes one k
+    for all images (1000), which most masks are smaller than: it is fed image by image.
+    Source: Theiner, Müller-Budack and Ewerth 2022; quantus.TopKIntersection.
+
+    Fields:
+        share: k as a share of the mask's pixels, at least one.
+    """
+
+    title: ClassVar[str] = "Top-k intersection"
+    scores: ClassVar[tuple[Score, ...]] = (
+        Score("top_k_intersection", "Top-k intersection", "higher", 0.0, 1.0, ranked=False),
+    )
+
+    share: float = Field(default=0.25, gt=0.0, le=1.0)
+
+    def _k(self, masks: np.ndarray) -> np.ndarray:
+        return np.maximum(1, np.floor(self.share * flat(masks).sum(1) + 0.5)).astype(int)
+
+    def score(self, batch: Batch) -> dict[str, np.ndarray]:
+        masks, order = flat(masks_of(batch)), flat(pixel_order(batch.maps))
+        k = self._k(masks)
+        shares = (masks & (order < k[:, None])).sum(1) / k
+        return {"top_k_intersection": np.where(masks.any(1), shares, np.nan)}
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
+        masks, maps, values = masks_of(batch), ranks(batch.maps), np.full(len(batch.maps), np.nan)
+        for index, k in enumerate(self._k(masks)):
+            one = (np.arange(len(maps)) == index) & _any(masks)
+            values[one] = score_rows("TopKIntersection", batch, maps, one, k=int(k))[one]
+        return {"top_k_intersection": values}
+
+
+@metrics.register("attribution_localisation")
+class AttributionLocalisation(Localisation):
+    """Share of the map's magnitude inside the mask: mass accuracy with evidence against the target counted as well.
+
+    Shown and not ranked: for maps without negative values it is mass accuracy. Quantus' weighted form depends on the
+    number of images in the batch and is not used.
+    Source: Kohlbrenner et al. 2020; quantus.AttributionLocalisation.
+    """
+
+    title: ClassVar[str] = "Attribution localisation"
+    scores: ClassVar[tuple[Score, ...]] = (
+        Score("attribution_localisation", "Magnitude in mask", "higher", 0.0, 1.0, ranked=False, degenerate=0.0),
+    )
+
+    def score(self, batch: Batch) -> dict[str, np.ndarray]:
+        masks, size = flat(masks_of(batch)), np.abs(flat(above_jitter(batch.maps)))
+        return {"attribution_localisation": np.where(masks.any(1), divided((size * masks).sum(1), size.sum(1)), np.nan)}
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
+        # Quantus adds 1e-9 to the total, so the map must not be small.
+        maps = above_jitter(batch.maps)
+        maps = maps / np.abs(maps).max(axis=(1, 2, 3), keepdims=True)
+        return {
+            "attribution_localisation": score_rows(
+                "AttributionLocalisation", batch, maps, _any(masks_of(batch)), absolute=True
+            )
+        }

@@ -17,7 +17,7 @@ Known limit: the comparison is off for the whole process while a call lasts, so 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -30,6 +30,7 @@ from benchmarks.metrics.base import Batch
 from interp_core.errors import ContractError
 
 BATCH_SIZE = 32
+EXPLAINING = ("AvgSensitivity", "MaxSensitivity", "RandomLogit", "MPRT", "EfficientMPRT")
 REFUSALS = (AssertionError, AttributeError, IndexError, TypeError, ValueError)
 
 
@@ -59,6 +60,8 @@ def evaluate(
     probabilities: bool = False,
     with_model: bool = True,
     absolute: bool = False,
+    batch_size: int = BATCH_SIZE,
+    bare: bool = False,
     **parameters: Any,
 ) -> np.ndarray:
     """Scores a Quantus metric gives, one row per image.
@@ -70,6 +73,8 @@ def evaluate(
         probabilities: whether the metric reads probabilities; logits otherwise.
         with_model: whether the metric may see the network.
         absolute: whether Quantus takes the magnitude of the maps.
+        batch_size: images Quantus sees at once.
+        bare: hand over the network itself, for metrics that change its weights.
         parameters: of the metric's constructor.
 
     Returns:
@@ -81,11 +86,76 @@ def evaluate(
     with _shell(batch, probabilities, with_model) as model, _quiet():
         metric = _build(name, absolute, parameters)
         try:
-            values = metric(model=model, **_arrays(batch, maps))
+            network = batch.model if bare else model
+            arrays = _arrays(batch, maps, batch_size) | {"softmax": bare and probabilities}
+            values = metric(model=network, **arrays, **_explained(batch, name))
         except REFUSALS as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ContractError(f"quantus {name} refuses this batch: {reason}") from error
+    if isinstance(values, dict):  # ROAD: one number a percentage, for all images
+        values = [list(values.values())]
     return np.asarray(values, dtype=np.float64)
+
+
+def _explained(batch: Batch, name: str) -> dict[str, Any]:
+    """The explainer as Quantus calls it, for the metrics that explain again."""
+    if batch.explain is None or name not in EXPLAINING:
+        return {}
+
+    def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: Any) -> np.ndarray:
+        assert batch.explain is not None
+        network = model._held[0] if isinstance(model, Shell) else model
+        return batch.explain(network, np.asarray(inputs, dtype=np.float32), np.asarray(targets))
+
+    return {"explain_func": explain}
+
+
+def replace_by(fill: np.ndarray) -> dict[str, Any]:
+    """Constructor arguments that make a metric of one batch replace features by those of `fill` (N, C, H, W)."""
+    if not fill.any():
+        return {"perturb_baseline": 0.0}
+    flat = fill.reshape(len(fill), -1)
+
+    def replace(arr: np.ndarray, indices: np.ndarray, **_: Any) -> np.ndarray:
+        changed = arr.copy()
+        np.put_along_axis(changed, indices, np.take_along_axis(flat, indices, axis=1), axis=1)
+        return changed
+
+    return {"perturb_func": replace, "batch_size": len(fill)}
+
+
+def replace_masked_by(fill: np.ndarray) -> dict[str, Any]:
+    """The same for a metric that names features by a mask (N, 1, H, W), as quantus.IROF does."""
+
+    def replace(arr: np.ndarray, mask: np.ndarray, **_: Any) -> np.ndarray:
+        return np.where(mask, fill, arr)
+
+    return {"perturb_func": replace}
+
+
+def quantus_imputed(noise: np.ndarray) -> Callable[..., np.ndarray]:
+    """Quantus' linear imputation of one image (C, H, W), with this noise (C, H, W) in place of one it draws."""
+    from quantus import noisy_linear_imputation
+
+    def impute(arr: np.ndarray, indices: np.ndarray, **_: Any) -> np.ndarray:
+        changed: Any = noisy_linear_imputation(arr=arr, indices=indices, noise=0.0)  # type: ignore[arg-type]
+        flat = changed.reshape(len(arr), -1)
+        flat[:, indices] += noise.reshape(len(arr), -1)[:, indices]
+        return flat.reshape(arr.shape)
+
+    return impute
+
+
+@contextmanager
+def replaced_in_quantus(module: str, name: str, value: Callable[..., Any]) -> Iterator[None]:
+    """Another function in a module of Quantus, for the length of a call."""
+    place = import_module(f"quantus.{module}")
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
 
 
 def predictions(batch: Batch) -> np.ndarray:
@@ -117,7 +187,7 @@ def _build(name: str, absolute: bool, parameters: dict[str, Any]) -> Any:
     )
 
 
-def _arrays(batch: Batch, maps: np.ndarray) -> dict[str, Any]:
+def _arrays(batch: Batch, maps: np.ndarray, batch_size: int) -> dict[str, Any]:
     return {
         "x_batch": np.array(batch.images, dtype=np.float32),
         "y_batch": np.array(batch.targets, dtype=np.int64),
@@ -126,7 +196,7 @@ def _arrays(batch: Batch, maps: np.ndarray) -> dict[str, Any]:
         "channel_first": True,
         "softmax": False,
         "device": batch.device,
-        "batch_size": BATCH_SIZE,
+        "batch_size": batch_size,
     }
 
 

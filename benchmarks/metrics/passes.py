@@ -1,0 +1,271 @@
+"""Forward passes of one network on perturbed versions of a few images, batched over images x steps, none made twice.
+
+What a metric asks for depends on the images, on what is removed and on what it is replaced by; not on who asks. So
+whoever judges several explainers or several metrics on the same images keeps one `Passes` and hands it to each: random
+subsets and patches serve all explainers, one sweep serves all metrics that read it, and the ends of every sweep
+(nothing removed, all removed) are known after the first.
+
+Images stay on the device, rows x columns x channels, so that perturbed ones are made there by one `where` and are
+already in the memory format convolutions like best.
+
+Known limit: results are kept as long as the object lives; they are a few numbers a perturbed image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.metrics.frozen import frozen
+from benchmarks.metrics.removal import filled
+from interp_core.errors import ContractError
+
+# Images at once. More are no quicker on a CPU, whose caches they leave; a GPU wants enough to do.
+BATCH = {"cpu": 32, "cuda": 512}
+
+Images = Callable[[slice, slice], Tensor]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network says of the targets, (N, T) float64 for N images in T versions.
+
+    Attributes:
+        logits: of the target.
+        probabilities: of the target.
+        hits: whether the target has the highest logit, bool.
+    """
+
+    logits: np.ndarray
+    probabilities: np.ndarray
+    hits: np.ndarray
+
+    def at(self, column: int) -> Outputs:
+        """One version, (N, 1)."""
+        part = slice(column, column + 1)
+        return Outputs(self.logits[:, part], self.probabilities[:, part], self.hits[:, part])
+
+
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """Versions beside each other."""
+    return Outputs(*(np.concatenate([getattr(p, name) for p in parts], axis=1) for name in Outputs.__annotations__))
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """Short hash of arrays' contents."""
+    state = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        state.update(repr((array.shape, array.dtype.str)).encode())
+        state.update(np.ascontiguousarray(array).data)
+    return state.hexdigest()
+
+
+class Passes:
+    """Forward passes of a network on perturbed versions of the same images.
+
+    Args:
+        model: network in evaluation mode, normalised images to logits (N, K).
+        images: (N, C, H, W) float32, normalised.
+        targets: (N,) classes whose outputs are wanted.
+        device: where the model lives.
+        batch_size: most images at once; None for what suits the device. Halved where a GPU's memory does not hold them.
+
+    Attributes:
+        forwards: images that went through the network so far.
+        seconds: time spent in the network.
+
+    Raises:
+        ContractError: the network is in training mode, or targets are not N classes it has.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: np.ndarray,
+        targets: np.ndarray,
+        device: str = "cpu",
+        batch_size: int | None = None,
+    ) -> None:
+        if model.training:
+            raise ContractError("metrics need the network in evaluation mode: call model.eval() first")
+        if targets.shape != (len(images),) or targets.min() < 0:
+            raise ContractError(f"targets must be {len(images)} classes, 0 or higher, got {targets.shape}")
+        self.model, self.images, self.targets, self.device = model, images, targets, torch.device(device)
+        self.batch_size = batch_size or BATCH.get(self.device.type, BATCH["cpu"])
+        self.forwards, self.seconds = 0, 0.0
+        self._images = self._placed(images)
+        self._wanted = torch.as_tensor(targets, device=self.device)
+        self._known: dict[Hashable, Outputs] = {}
+        self._fills: dict[str, Tensor] = {}
+        self._drawn: dict[Hashable, np.ndarray] = {}
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """What is run: the network, or a quicker copy of it."""
+        return frozen(self.model, self._images[:1].permute(0, 3, 1, 2))
+
+    def _placed(self, images: np.ndarray) -> Tensor:
+        """Images (N, C, H, W) as a tensor (N, H, W, C) on the device."""
+        rows = np.ascontiguousarray(images.transpose(0, 2, 3, 1), dtype=np.float32)
+        return torch.from_numpy(rows).to(self.device)
+
+    def kept(self, known: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `make` gives, made once for a name: what is drawn for these images whatever the explainer."""
+        if known not in self._drawn:
+            self._drawn[known] = make()
+        return self._drawn[known]
+
+    def fill(self, name: str) -> Tensor:
+        """What pixels are replaced by, (N, H, W, C): see `removal.filled`."""
+        if name not in self._fills:
+            self._fills[name] = self._placed(filled(self.images, name))
+        return self._fills[name]
+
+    def clean(self) -> Outputs:
+        """Outputs (N, 1) for the images themselves."""
+        return self.outputs("clean", 1, lambda rows, _: self._images[rows, None])
+
+    def all_removed(self, fill: str) -> Outputs:
+        """Outputs (N, 1) where everything is replaced."""
+        if fill != "mean":
+            return self.outputs(("filled", fill), 1, lambda rows, _: self.fill(fill)[rows, None])
+        if "blank" not in self._known:  # one image is as good as N
+            self._known["blank"] = self._blank()
+        return self._known["blank"]
+
+    def _blank(self) -> Outputs:
+        logits = self._forward(self.fill("mean")[:1]).expand(len(self.images), -1)
+        return Outputs(*(values[:, None].numpy() for values in self._read(logits, self._wanted)))
+
+    def removed(self, order: np.ndarray, counts: Sequence[int], fill: str, *, by_channel: bool = False) -> Outputs:
+        """Outputs (N, T) where the features with `order` below `counts[t]` are replaced.
+
+        Args:
+            order: (N, 1, H, W) integers: 0 goes first. Pixels that go together have the same.
+            counts: T bounds.
+            fill: what they are replaced by, see `removal.filled`.
+            by_channel: whether bounds count channels of pixels, which go one after the other, and not pixels.
+        """
+        channels = self._images.shape[-1]
+        last = (int(order.max()) + 1) * (channels if by_channel else 1)
+        inner = [count for count in counts if 0 < count < last]
+        known = ("removed", fingerprint(order), tuple(inner), fill, by_channel)
+        place = torch.from_numpy(np.ascontiguousarray(order[:, 0, :, :, None], dtype=np.int32)).to(self.device)
+        if by_channel:
+            place = place * channels + torch.arange(channels, dtype=torch.int32, device=self.device)
+        bounds = torch.tensor(inner, dtype=torch.int32, device=self.device)[:, None, None, None]
+        between = self.replaced(known, len(inner), lambda rows, steps: place[rows, None] < bounds[steps], fill)
+        ends = {0: self.clean} if min(counts) <= 0 else {}
+        parts = []
+        for count in counts:
+            if count <= 0:
+                parts.append(ends[0]())
+            elif count >= last:
+                parts.append(self.all_removed(fill))
+            else:
+                parts.append(between.at(inner.index(count)))
+        return joined(parts)
+
+    def without_each(self, labels: np.ndarray, count: int, fill: str, *, step: int | None = None) -> Outputs:
+        """Outputs (N, count) where only the pixels with label t are replaced, t = 0 .. count - 1.
+
+        Args:
+            labels: (N, 1, H, W) or (1, 1, H, W) integers.
+            count: number of labels.
+            fill: what they are replaced by.
+            step: with it `labels` are an order of pixels, whose channels go one after the other in groups of `step`.
+        """
+        place = torch.from_numpy(np.ascontiguousarray(labels[:, 0, :, :, None], dtype=np.int32)).to(self.device)
+        if step is not None:
+            channels = self._images.shape[-1]
+            place = place * channels + torch.arange(channels, dtype=torch.int32, device=self.device)
+            place = place.div(step, rounding_mode="floor")
+        place = place.expand(len(self.images), -1, -1, -1)
+        number = torch.arange(count, dtype=torch.int32, device=self.device)[:, None, None, None]
+        known = ("without", fingerprint(labels), count, fill, step)
+        return self.replaced(known, count, lambda rows, steps: place[rows, None] == number[steps], fill)
+
+    def replaced(self, known: Hashable, count: int, masks: Images, fill: str) -> Outputs:
+        """Outputs (N, count) where the features under `masks(rows, steps)` (n, t, H, W, 1 or C) bool are replaced."""
+        base = self._images.new_zeros(()) if fill == "mean" else None
+
+        def images(rows: slice, steps: slice) -> Tensor:
+            other = self.fill(fill)[rows, None] if base is None else base
+            return torch.where(masks(rows, steps), other, self._images[rows, None])
+
+        return self.outputs(known, count, images)
+
+    def outputs(self, known: Hashable, count: int, images: Images) -> Outputs:
+        """Outputs (N, count), from what is known or from the network.
+
+        Args:
+            known: name of what is asked for; the same name must mean the same images.
+            count: versions of each image.
+            images: from rows and versions, as slices, to images (n, t, H, W, C).
+        """
+        if known not in self._known:
+            self._known[known] = self._run(count, images)
+        return self._known[known]
+
+    def _run(self, count: int, images: Images) -> Outputs:
+        n, at = len(self.images), 0
+        found = [torch.empty(n, count, dtype=torch.float64) for _ in range(3)]
+        while at < n * count:
+            rows, steps = self._piece(at, n, count)
+            try:
+                made = images(rows, steps)
+                values = self._read(
+                    self._forward(made.flatten(0, 1)), self._wanted[rows].repeat_interleave(made.shape[1])
+                )
+            except torch.cuda.OutOfMemoryError:
+                self._halve()
+                continue
+            for into, part in zip(found, values, strict=True):
+                into[rows, steps] = part.view(made.shape[:2])
+            at += made.shape[0] * made.shape[1]
+        logits, probabilities, hits = (part.numpy() for part in found)
+        return Outputs(logits, probabilities, hits.astype(bool))
+
+    def _piece(self, at: int, n: int, count: int) -> tuple[slice, slice]:
+        """The next images and versions: some versions of one image, or all versions of some images."""
+        row, step = divmod(at, count)
+        if count >= self.batch_size or step:
+            # Pieces of equal size: a small one at the end would be slow.
+            pieces = -(-(count - step) // self.batch_size)
+            return slice(row, row + 1), slice(step, step + -(-(count - step) // pieces))
+        return slice(row, min(n, row + self.batch_size // count)), slice(0, count)
+
+    def _halve(self) -> None:
+        if self.batch_size == 1:
+            raise ContractError("the GPU's memory does not hold a single image: take a smaller network or the CPU")
+        torch.cuda.empty_cache()
+        self.batch_size //= 2
+
+    def _forward(self, images: Tensor) -> Tensor:
+        """Logits of images (n, H, W, C)."""
+        network = self.network  # made before the clock runs, and in no mode that marks its weights
+        begin = time.perf_counter()
+        with torch.inference_mode():
+            logits: Any = network(images.permute(0, 3, 1, 2))
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+        self.seconds += time.perf_counter() - begin
+        self.forwards += len(images)
+        if int(self._wanted.max()) >= logits.shape[1]:
+            raise ContractError(f"targets must be classes in 0..{logits.shape[1] - 1}, got {int(self._wanted.max())}")
+        return logits.float()
+
+    @staticmethod
+    def _read(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        wanted = targets[:, None]
+        best = logits.argmax(1) == targets
+        values = logits.gather(1, wanted)[:, 0], logits.softmax(1).gather(1, wanted)[:, 0], best
+        return tuple(value.double().cpu() for value in values)  # type: ignore[return-value]

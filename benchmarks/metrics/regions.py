@@ -1,0 +1,212 @@
+"""Region perturbation, selectivity and IROF: does the output follow the map when whole regions go one after the other?
+
+Square regions suit maps of a coarse grid; superpixels suit objects. Both orders are run, most relevant first (MoRF) and
+least relevant first (LeRF). Selectivity reads the sweep of region perturbation, made once.
+
+Known limits: removal without retraining is out of distribution, and the edges of removed regions are seen by the
+network. Superpixels are cut by colour, which favours maps of methods that use superpixels themselves (LIME).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from benchmarks.metrics.base import Batch, Metric, Score, metrics, passes_of
+from benchmarks.metrics.maps import from_zero
+from benchmarks.metrics.quantus_adapter import evaluate, replace_by, replace_masked_by, replaced_in_quantus
+from benchmarks.metrics.removal import filled, group_order, patch_labels, patch_side, patch_sums
+
+Fill = Literal["mean", "blur"]
+
+
+class Regions(Metric):
+    """What the metrics with square regions have in common.
+
+    Fields:
+        patches_per_side: wanted number of regions along the shorter side; see `removal.patch_side`.
+        fill: what regions are replaced by, see `removal.filled`.
+    """
+
+    needs_model: ClassVar[bool] = True
+
+    patches_per_side: int = Field(default=8, ge=2)
+    fill: Fill = "mean"
+
+    def probabilities(self, batch: Batch, *, least_first: bool = False) -> np.ndarray:
+        """Of the target, (N, regions + 1), from no to all regions removed."""
+        shape = batch.images.shape[1:]
+        side = patch_side(shape, self.patches_per_side)
+        sums, labels = patch_sums(batch.maps, side), patch_labels(shape[1], shape[2], side)
+        order = group_order(sums, labels, least_first=least_first)
+        return passes_of(batch).removed(order, range(sums.shape[1] + 1), self.fill).probabilities
+
+
+@metrics.register("region_perturbation")
+class RegionPerturbation(Regions):
+    """Mean drop of the target's probability while whole square regions are removed, by the sum of the map over each.
+
+        drop = mean over l = 1..L of p(nothing removed) - p(l regions removed)
+
+    `region_perturbation` = MoRF drop - LeRF drop. Quantus declares the drop "lower is better", which holds for LeRF
+    only. Source: Samek et al. 2017; quantus.RegionPerturbation.
+    """
+
+    title: ClassVar[str] = "Region perturbation"
+    scores: ClassVar[tuple[Score, ...]] = (
+        Score("region_perturbation_morf", "Region perturbation, MoRF drop", "higher", -1.0, 1.0, ranked=False),
+        Score("region_perturbation_lerf", "Region perturbation, LeRF drop", "lower", -1.0, 1.0, ranked=False),
+        Score("region_perturbation", "Region perturbation, MoRF - LeRF", "higher", -1.0, 1.0),
+    )
+
+    def score(self, batch: Batch) -> dict[str, np.ndarray]:
+        curves = self.probabilities(batch), self.probabilities(batch, least_first=True)
+        return self._named(*((curve[:, :1] - curve[:, 1:]).mean(1) for curve in curves))
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
+        return self._named(*(self.reference_drops(batch, order).mean(1) for order in ("morf", "lerf")))
+
+    def reference_drops(self, batch: Batch, order: str) -> np.ndarray:
+        """Drops of probability (N, regions) by Quantus."""
+        height, width = batch.images.shape[-2:]
+        side = patch_side(batch.images.shape[1:], self.patches_per_side)
+        return evaluate(
+            "RegionPerturbation",
+            batch,
+            batch.maps,
+            probabilities=True,
+            patch_size=side,
+            order=order,
+            regions_evaluation=(height // side) * (width // side),
+            **replace_by(filled(batch.images, self.fill)),
+        )
+
+    @staticmethod
+    def _named(morf: np.ndarray, lerf: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            "region_perturbation_morf": morf,
+            "region_perturbation_lerf": lerf,
+            "region_perturbation": morf - lerf,
+        }
+
+
+@metrics.register("selectivity")
+class Selectivity(Regions):
+    """Mean probability of the target while square regions are removed, most relevant first.
+
+    One less region perturbation's MoRF drop from the unperturbed probability: another reading of the same sweep, so it
+    is shown and not ranked. Source: Montavon, Samek and Müller 2018; quantus.Selectivity.
+    """
+
+    title: ClassVar[str] = "Selectivity"
+    scores: ClassVar[tuple[Score, ...]] = (
+        Score("selectivity", "Selectivity, mean probability", "lower", 0.0, 1.0, ranked=False),
+    )
+
+    def score(self, batch: Batch) -> dict[str, np.ndarray]:
+        return {"selectivity": self.probabilities(batch)[:, 1:].mean(1)}
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
+        side = patch_side(batch.images.shape[1:], self.patches_per_side)
+        curves = evaluate(
+            "Selectivity",
+            batch,
+            batch.maps,
+            probabilities=True,
+            patch_size=side,
+            **replace_by(filled(batch.images, self.fill)),
+        )
+        return {"selectivity": curves.mean(1)}
+
+
+def superpixels(images: np.ndarray) -> np.ndarray:
+    """Number of the superpixel of each pixel as quantus.IROF cuts them (SLIC), (N, 1, H, W) int32."""
+    from quantus.helpers.utils import get_superpixel_segments
+
+    cut = partial(get_superpixel_segments, segmentation_method="slic")
+    return np.stack([cut(img=image.transpose(1, 2, 0).astype(np.float64)) for image in images])[:, None].astype(
+        np.int32
+    )
+
+
+@metrics.register("irof")
+class Irof(Metric):
+    """Mean relative loss of the target's probability while superpixels are removed, by the mean of the map in each.
+
+        loss = mean over l = 1..L of 1 - p(l superpixels removed) / p(nothing removed)
+
+    `irof` = MoRF loss - LeRF loss. Quantus does not run on colour images, leaves out the division by L, and adds to an
+    image with few superpixels half a step if another of its batch has more: it is fed image by image.
+    Source: Rieger and Hansen 2020; quantus.IROF with an adapter.
+
+    Fields:
+        fill: what superpixels are replaced by, see `removal.filled`.
+    """
+
+    title: ClassVar[str] = "IROF"
+    needs_model: ClassVar[bool] = True
+    scores: ClassVar[tuple[Score, ...]] = (
+        Score("irof_morf", "IROF, MoRF loss", "higher", -np.inf, 1.0, ranked=False),
+        Score("irof_lerf", "IROF, LeRF loss", "lower", -np.inf, 1.0, ranked=False),
+        Score("irof", "IROF, MoRF - LeRF", "higher", -np.inf, np.inf),
+    )
+
+    fill: Fill = "mean"
+
+    def score(self, batch: Batch) -> dict[str, np.ndarray]:
+        labels = superpixels(batch.images)
+        return self._named(*(self._losses(batch, labels, least_first) for least_first in (False, True)))
+
+    def _losses(self, batch: Batch, labels: np.ndarray, least_first: bool) -> np.ndarray:
+        counts = labels.reshape(len(labels), -1).max(1) + 1
+        order = group_order(segment_means(batch.maps, labels, least_first), labels, least_first=least_first)
+        found = passes_of(batch).removed(order, range(int(counts.max()) + 1), self.fill).probabilities
+        losses = 1 - found[:, 1:] / found[:, :1]
+        there = np.arange(losses.shape[1]) < counts[:, None]
+        return np.where(there, losses, 0).sum(1) / counts
+
+    def reference(self, batch: Batch) -> dict[str, np.ndarray]:
+        counts = superpixels(batch.images).reshape(len(batch.images), -1).max(1) + 1
+        # IROF takes the area from the number of superpixels; where the area is a sum, what is left is a sum of losses.
+        with replaced_in_quantus("helpers.utils", "calculate_auc", lambda values, **_: np.asarray(values).sum(1)):
+            # Quantus refuses maps without positive values.
+            sides = [self._reference_losses(batch, from_zero(maps)) / counts for maps in (batch.maps, -batch.maps)]
+        return self._named(*sides)
+
+    def _reference_losses(self, batch: Batch, maps: np.ndarray) -> np.ndarray:
+        fill = filled(batch.images, self.fill)
+        alone = [row(batch, i) for i in range(len(maps))]
+        options = {"probabilities": True, "segmentation_method": "slic"}
+        losses = [
+            evaluate("IROF", one, maps[i : i + 1], **options, **replace_masked_by(fill[i : i + 1]))  # type: ignore[arg-type]
+            for i, one in enumerate(alone)
+        ]
+        return np.concatenate(losses)
+
+    @staticmethod
+    def _named(morf: np.ndarray, lerf: np.ndarray) -> dict[str, np.ndarray]:
+        return {"irof_morf": morf, "irof_lerf": lerf, "irof": morf - lerf}
+
+
+def row(batch: Batch, index: int) -> Batch:
+    """A batch of one image."""
+    part = slice(index, index + 1)
+    masks = None if batch.masks is None else batch.masks[part]
+    fields = {"images": batch.images[part], "targets": batch.targets[part], "maps": batch.maps[part], "masks": masks}
+    return replace(batch, **fields, passes=None)  # type: ignore[arg-type]
+
+
+def segment_means(maps: np.ndarray, labels: np.ndarray, least_first: bool) -> np.ndarray:
+    """Mean of each map (N, 1, H, W) in each of its superpixels, (N, most); those it has not come last in the order."""
+    most = int(labels.max()) + 1
+    means = np.full((len(maps), most), np.inf if least_first else -np.inf)
+    for row, (values, numbers) in enumerate(
+        zip(maps.reshape(len(maps), -1), labels.reshape(len(maps), -1), strict=True)
+    ):
+        sizes = np.bincount(numbers)
+        means[row, : len(sizes)] = np.bincount(numbers, weights=values) / sizes
+    return means

@@ -1,0 +1,87 @@
+"""Networks and images whose right explanation is known, for tests of metrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from benchmarks.metrics import Batch
+
+SIDE = 16
+
+
+class Square(nn.Module):
+    """Logit 1 is the sum over a fixed square, logit 0 is zero. The answer is known for every pixel."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.from_numpy(mask.astype(np.float32)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logit = (images * self.weight).sum((1, 2, 3)) / 20
+        return torch.stack([torch.zeros_like(logit), logit], 1)
+
+
+def exact(network: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The contribution of each pixel to the target's logit in a `Square`; class 0 has none."""
+    weight = network.weight.detach().numpy()  # type: ignore[union-attr, operator]
+    return ((images * weight).sum(1, keepdims=True) * targets[:, None, None, None]).astype(np.float32)
+
+
+def square_case(n: int = 4) -> Batch:
+    """Images whose evidence lies in one square; the map is the exact contribution of each pixel."""
+    rng = np.random.default_rng(1)
+    mask = np.zeros((1, 1, SIDE, SIDE), bool)
+    mask[..., 2:10, 6:14] = True
+    images = rng.uniform(0.5, 1.5, (n, 1, SIDE, SIDE)).astype(np.float32)
+    return Batch(
+        explain=exact,
+        model=Square(mask).eval(),
+        images=images,
+        targets=np.ones(n, np.int64),
+        maps=images * mask,
+        masks=np.repeat(mask, n, 0),
+        seed=3,
+    )
+
+
+class Linear(nn.Module):
+    """Two classes with logits 0 and w . x."""
+
+    def __init__(self, weight: np.ndarray) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.from_numpy(weight.astype(np.float32)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        logit = (images * self.weight).sum((1, 2, 3))
+        return torch.stack([torch.zeros_like(logit), logit], 1)
+
+
+def linear_case(n: int = 4, channels: int = 1, side: int = 16, scale: float = 0.2) -> Batch:
+    """A linear network and, as map, the exact contribution of each pixel."""
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((channels, side, side)) * scale
+    images = rng.standard_normal((n, channels, side, side)).astype(np.float32)
+    maps = (images * weight).sum(1, keepdims=True).astype(np.float32)
+    return Batch(Linear(weight).eval(), images, np.ones(n, np.int64), maps, None, seed=1)
+
+
+def patch_case(side: int = 16) -> Batch:
+    """A network that looks at one of 8 x 8 regions only, with its logit at 4 until that region goes."""
+    size = side // 8
+    weight = np.zeros((1, side, side))
+    weight[:, 3 * size : 4 * size, 5 * size : 6 * size] = 4 / size**2
+    images = np.ones((2, 1, side, side), np.float32)
+    maps = np.repeat(weight[None], 2, 0).astype(np.float32)
+    return Batch(Linear(weight).eval(), images, np.ones(2, np.int64), maps, None)
+
+
+def net_case(n: int = 5) -> Batch:
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=4, output_stride=8).eval()
+    rng = np.random.default_rng(4)
+    images = rng.standard_normal((n, 3, 32, 32)).astype(np.float32)
+    maps = rng.standard_normal((n, 1, 32, 32)).astype(np.float32)
+    return Batch(model, images, rng.integers(0, 4, n), maps, None, seed=2)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cases import net_case, square_case
+from pydantic import ValidationError
+from quantus import noisy_linear_imputation
+
+from benchmarks.metrics.imputation import first_guess, impute, neighbours
+from benchmarks.metrics.road import Road
+
+
+def holes(n: int, side: int, share: float, seed: int = 0) -> torch.Tensor:
+    """Missing pixels: scattered ones in the first image, the smoother the later."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(seed)
+    fields = [gaussian_filter(rng.standard_normal((side, side)), sigma) for sigma in np.linspace(0, side / 8, n)]
+    return torch.from_numpy(np.stack([field < np.quantile(field, share) for field in fields])[:, None])
+
+
+class TestImputation:
+    @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+    def test_it_solves_what_quantus_solves(self, share: float) -> None:
+        images = torch.randn(3, 2, 24, 24, generator=torch.Generator().manual_seed(0))
+        missing = holes(3, 24, share)
+        found = impute(images, missing)
+        for image, hole, one in zip(images, missing, found, strict=True):
+            indices = np.flatnonzero(hole.numpy())
+            wanted = noisy_linear_imputation(arr=image.numpy().astype(np.float64), indices=indices, noise=0.0)
+            assert np.abs(one.numpy() - wanted).max() < 1e-4
+
+    def test_what_is_there_stays_and_the_rest_is_the_mean_of_its_neighbours(self) -> None:
+        images, missing = torch.rand(2, 3, 16, 16), holes(2, 16, 0.4)
+        found = impute(images, missing)
+        there = (~missing).expand_as(images)
+        assert torch.equal(found[there], images[there])
+        weight = neighbours(torch.ones(2, 1, 16, 16))
+        assert ((weight * found - neighbours(found)) * missing).abs().max() < 1e-5
+
+    def test_a_constant_image_stays_constant(self) -> None:
+        assert torch.allclose(impute(torch.full((1, 1, 16, 16), 3.0), holes(1, 16, 0.9)), torch.tensor(3.0), atol=1e-5)
+
+    def test_nothing_missing(self) -> None:
+        images = torch.rand(1, 1, 8, 8)
+        assert torch.equal(impute(images, torch.zeros(1, 1, 8, 8, dtype=torch.bool)), images)
+
+    @pytest.mark.parametrize("side", [7, 12, 33])
+    def test_a_first_guess_has_no_hole(self, side: int) -> None:
+        there = torch.zeros(1, 1, side, side)
+        there[..., 0, 0] = 1
+        assert torch.allclose(first_guess(5 * there, there), torch.tensor(5.0))
+
+
+class TestRoad:
+    def test_the_exact_map_loses_the_decision_first_and_its_negative_last(self) -> None:
+        """Imputed from the rest of a square of equal brightness the evidence stays; so the square must be all of it."""
+        case = square_case(4)
+        images = case.images * np.where(case.masks, 1.0, -1.0).astype(np.float32)  # type: ignore[arg-type]
+        case = replace(case, images=images, maps=np.abs(images * case.masks))
+        right, wrong = Road()(case), Road()(replace(case, maps=-case.maps))
+        assert (right["road"] > 0.3).all()
+        assert np.allclose(wrong["road"], -right["road"], atol=0.25)
+
+    def test_the_noise_is_the_same_for_every_map(self) -> None:
+        case = net_case(2)
+        metric = Road(noise=0.5)
+        assert np.array_equal(metric._noise(case), metric._noise(replace(case, maps=-case.maps)))
+        assert not np.array_equal(metric._noise(case), metric._noise(replace(case, seed=9)))
+
+    @pytest.mark.parametrize("bad", [(), (0.0,), (100.0,), (-3.0,)])
+    def test_percentages_that_make_no_sense_are_refused(self, bad: tuple[float, ...]) -> None:
+        with pytest.raises(ValidationError):
+            Road(percentages=bad)
