@@ -6,11 +6,12 @@ from pathlib import Path
 
 from benchmarks.files import write_whole
 from benchmarks.report.album import make_album, write_album
-from benchmarks.report.data import Findings, Gallery, RunData, find
+from benchmarks.report.data import Gallery, RunData
+from benchmarks.report.findings import Findings, find, images_to_keep
 from benchmarks.report.page import render_page
 from benchmarks.report.tables import write_tables
 
-__all__ = ["Findings", "Gallery", "RunData", "find", "write_report"]
+__all__ = ["Findings", "Gallery", "RunData", "find", "images_to_keep", "write_report"]
 
 
 def write_report(data: RunData, folder: Path) -> list[Path]:

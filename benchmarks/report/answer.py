@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from benchmarks.report import words
-from benchmarks.report.data import Findings, ModelInfo
+from benchmarks.report import evidence, words
+from benchmarks.report.data import JUDGED, ModelInfo
+from benchmarks.report.findings import Findings
 from benchmarks.statistics import REFERENCES
+from benchmarks.statistics.gate import FAILED
+from benchmarks.statistics.summary import BOTH
 
 QUESTION = (
     "Judged on the same network, the same images and the same metrics: are the explanations a network gives of itself "
     "better than those that external explainers compute for it?"
 )
+MOST_NAMED = 6  # names in one sentence
 VERDICTS = ("ahead", "level", "behind")
 
 
@@ -31,11 +35,12 @@ class MetricAnswer:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer for one model: a headline, sentences, and a line per ranked metric."""
+    """The answer for one model: in a word, a headline, sentences, and a line per ranked metric."""
 
     headline: str
     sentences: list[str] = field(default_factory=list)
     metrics: list[MetricAnswer] = field(default_factory=list)
+    short: str = ""
 
 
 def answers(findings: Findings) -> list[Answer]:
@@ -43,6 +48,10 @@ def answers(findings: Findings) -> list[Answer]:
     if findings.summary.empty:
         return [Answer("No scores have been computed yet, so there is no answer yet.")]
     models = [info for info in findings.models() if not np.isnan(findings.rank(info.name, findings.own or ""))]
+    if not models and len(findings.ranks):
+        gated = findings.gates[findings.gates["verdict"] == FAILED]["metric"].nunique()
+        if gated and findings.ranks["mean_rank"].isna().all():
+            return [Answer("No metric of this run tells good maps from bad ones on this task, so nothing is ranked.")]
     if not models:
         return [
             Answer(
@@ -57,10 +66,10 @@ def twins(findings: Findings) -> list[str]:
     sentences = []
     for model in findings.models():
         table = _standings(findings, model.name)
-        table = table[~table["explainer"].isin(_controls(findings))]
+        table = table[~table["explainer"].isin(_controls(findings))].dropna(subset=["mean_rank"])
         if len(table) and findings.own not in set(table["explainer"]):
             leaders = table[table["mean_rank"] <= table["mean_rank"].min() + 1e-9]
-            names = words.listed([_title(findings, name) for name in leaders["explainer"]])
+            names = words.listed([findings.title(name) for name in leaders["explainer"]])
             have = "has" if len(leaders) == 1 else "share"
             best = words.rank(table["mean_rank"].min())
             sentences.append(
@@ -77,12 +86,16 @@ def caveats(findings: Findings) -> list[str]:
     """What the answer does not say."""
     seeds = len(findings.data.part("seeds", []))
     training = f"{words.plural(seeds, 'seed')}" if seeds else "an unknown number of seeds"
+    covered = (
+        "The intervals cover the choice of images and of training seeds; over so few seeds they are rather too short."
+        if (findings.summary["resampled"] == BOTH).any()
+        else "The intervals cover the choice of images, not of the training run."
+    )
     notes = [
-        f"This is one data set and {training}: it is no general claim. The intervals cover the choice of images, not "
-        "of the training run.",
+        f"This is one data set and {training}: it is no general claim. {covered}",
         "Ahead and behind mean that the 95 % interval of the paired difference leaves out zero; the intervals are not "
-        "corrected for the number of comparisons. Mean ranks count the controls among the contestants, the evidence "
-        "mask not.",
+        "corrected for the number of comparisons; how many hold after Holm's correction is given. Mean ranks count the "
+        "controls among the contestants, the evidence mask not.",
     ]
     uneven = (
         findings.summary.groupby(["model", "metric"])["n"].nunique() if len(findings.summary) else pd.Series(dtype=int)
@@ -101,13 +114,43 @@ def _answer(findings: Findings, model: ModelInfo) -> Answer:
         _families(findings, model.name),
         _comparisons(lines, "external explainers", [line.external for line in lines]),
         _comparisons(lines, "controls, which know nothing of the network", [line.controls for line in lines]),
+        evidence.corrected(findings, model.name),
+        evidence.span(findings, model.name),
+        evidence.told_apart(findings, model.name),
+        evidence.gated(findings, model.name),
         _cost(findings, model.name),
     ]
-    return Answer(_headline(findings, model), [text for text in sentences if text], lines)
+    return Answer(_headline(findings, model), [text for text in sentences if text], lines, _short(findings, model.name))
+
+
+def _short(findings: Findings, model: str) -> str:
+    """Yes, no or in part: by mean rank, against the external explainers."""
+    table = _standings(findings, model).set_index("explainer")["mean_rank"]
+    mine = float(table[str(findings.own)])
+    others = table.drop(index=[name for name in table.index if name in _controls(findings) or name == findings.own])
+    if others.empty:
+        return ""
+    won = [name for name in others.index if mine < others[name] - 1e-9]
+    lost = [name for name in others.index if mine > others[name] + 1e-9]
+    tied = [name for name in others.index if abs(mine - others[name]) <= 1e-9]
+    word = "Yes" if len(won) == len(others) else "In part" if won else "No"
+    parts = [
+        f"{what} {_shortlist(findings, names)}"
+        for what, names in (("ahead of", won), ("level with", tied), ("behind", lost))
+        if names
+    ]
+    own, whole = findings.title(findings.own), words.plural(len(others), "external explainer")
+    return f"{word}. Of {whole} {own} is {words.listed(parts)}, by mean rank."
+
+
+def _shortlist(findings: Findings, names: list[str]) -> str:
+    if len(names) > MOST_NAMED:
+        return str(len(names))
+    return f"{len(names)} ({words.listed([findings.title(name) for name in names])})"
 
 
 def _headline(findings: Findings, model: ModelInfo) -> str:
-    own = _title(findings, findings.own or "")
+    own = findings.title(findings.own or "")
     table = _standings(findings, model.name)
     mine = table[table["explainer"] == findings.own].iloc[0]
     others = table[table["explainer"] != findings.own]
@@ -130,12 +173,12 @@ def _headline(findings: Findings, model: ModelInfo) -> str:
 
 def _ranked_names(findings: Findings, table: pd.DataFrame) -> str:
     pairs = zip(table["explainer"], table["mean_rank"], strict=True)
-    return words.listed([f"{_title(findings, name)} ({words.rank(rank)})" for name, rank in pairs])
+    return words.listed([f"{findings.title(name)} ({words.rank(rank)})" for name, rank in pairs])
 
 
 def _families(findings: Findings, model: str) -> str:
     parts = []
-    for family in ("localisation", "faithfulness"):
+    for family in JUDGED:
         mine = findings.rank(model, findings.own or "", family)
         if np.isnan(mine):
             continue
@@ -158,7 +201,7 @@ def _metric_answers(findings: Findings, model: str) -> Iterable[MetricAnswer]:
 
 def _sorted(findings: Findings, rows: pd.DataFrame) -> dict[str, list[str]]:
     return {
-        verdict: [_title(findings, name) for name in rows[rows["verdict"] == verdict]["explainer"]]
+        verdict: [findings.title(name) for name in rows[rows["verdict"] == verdict]["explainer"]]
         for verdict in VERDICTS
     }
 
@@ -181,12 +224,27 @@ def _cost(findings: Findings, model: str) -> str:
         forwards, seconds = (findings.row(model, info.name, cost) for cost in ("forwards", "seconds"))
         if info.control or forwards is None or seconds is None:
             continue
-        passes, time = words.plain(forwards["mean"]), words.short_time(seconds["mean"])
         if info.name == findings.own:
-            own = f"One explanation takes {passes} forward pass{'' if passes == '1' else 'es'} and {time}"
+            passes = words.plain(forwards["mean"])
+            plural = "" if passes == "1" else "es"
+            own = f"One explanation takes {passes} forward pass{plural} and {words.short_time(seconds['mean'])}"
         else:
-            rest.append(f"{info.title} takes {passes} and {time}")
-    return f"{own}; {words.listed(rest)}." if own and rest else ""
+            rest.append((info.title, float(forwards["mean"]), float(seconds["mean"])))
+    if not own or not rest:
+        return ""
+    if len(rest) > MOST_NAMED:
+        return f"{own}; {_range(rest)}."
+    return f"{own}; {words.listed([f'{t} takes {words.plain(f)} and {words.short_time(s)}' for t, f, s in rest])}."
+
+
+def _range(costs: list[tuple[str, float, float]]) -> str:
+    """Least, median and greatest cost of many explainers."""
+    forwards, seconds = (np.quantile([cost[place] for cost in costs], [0, 0.5, 1]) for place in (1, 2))
+    passes, times = [words.plain(value) for value in forwards], [words.short_time(value) for value in seconds]
+    return (
+        f"the {len(costs)} external ones take {passes[0]} to {passes[2]} (median {passes[1]}) and {times[0]} to "
+        f"{times[2]} (median {times[1]})"
+    )
 
 
 def _standings(findings: Findings, model: str) -> pd.DataFrame:
@@ -195,8 +253,3 @@ def _standings(findings: Findings, model: str) -> pd.DataFrame:
 
 def _controls(findings: Findings) -> set[str]:
     return {info.name for info in findings.data.explainers.values() if info.control}
-
-
-def _title(findings: Findings, name: str) -> str:
-    info = findings.data.explainers.get(name)
-    return info.title if info else name

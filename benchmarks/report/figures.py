@@ -15,11 +15,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from benchmarks.report import style, words
-from benchmarks.report.data import ExplainerInfo, Findings, MetricInfo
+from benchmarks.report.data import JUDGED, ExplainerInfo, MetricInfo
+from benchmarks.report.findings import Findings
 from benchmarks.report.labels import place_labels
 from benchmarks.statistics import REFERENCES
 
-RANK_PANELS = {"mean_rank": "All ranked metrics", "localisation": "Localisation", "faithfulness": "Faithfulness"}
+RANK_PANELS = {"mean_rank": "All ranked metrics", **{family: family.capitalize() for family in JUDGED}}
 
 
 @style.styled
@@ -37,7 +38,7 @@ def scores_figure(findings: Findings, families: tuple[str, ...], narrow: bool = 
         axes.set_title(style.folded(metric.title, 15 if narrow else 22))
     for axes in panels[len(metrics) :]:
         axes.set_axis_off()
-    _legend(figure, findings, narrow, band=any(info.family in ("localisation", "faithfulness") for info in metrics))
+    _legend(figure, findings, narrow, band=any(info.family in JUDGED for info in metrics))
     return figure
 
 
@@ -105,7 +106,7 @@ def _dot(axes: Axes, mean: float, low: float, high: float, height: float, place:
 
 
 def _control_band(axes: Axes, findings: Findings, metric: MetricInfo, explainers: list[ExplainerInfo]) -> None:
-    if metric.family not in ("localisation", "faithfulness"):
+    if metric.family not in JUDGED:
         return
     blind = [info.name for info in explainers if info.control and info.name not in REFERENCES]
     rows = [findings.row(model.name, name, metric.name) for model in findings.models() for name in blind]
@@ -176,7 +177,7 @@ def _rank_panel(axes: Axes, findings: Findings, column: str, explainers: list[Ex
     style.label_rows(axes, explainers, heights)
     last = int(findings.ranks["contestants"].max())
     axes.set_xlim(0.5, last + 0.5)
-    axes.set_xticks(range(1, last + 1))
+    axes.set_xticks(style.rank_ticks(last))
     axes.set_xlabel("← mean rank, 1 is best")
 
 
@@ -201,7 +202,7 @@ def _cost_panel(
     _log_axis(axes)
     last = max([*findings.ranks["contestants"], 2]) if len(findings.ranks) else 2
     axes.set_ylim(last + 0.6, 0.4)
-    axes.set_yticks(range(1, int(last) + 1))
+    axes.set_yticks(style.rank_ticks(int(last)))
     axes.set_ylabel("mean rank (1 is best, at the top)")
     axes.set_xlabel(f"{findings.data.metrics[cost].title if cost in findings.data.metrics else cost} (log scale)")
     axes.grid(color="#EEEEEE", linewidth=0.6)

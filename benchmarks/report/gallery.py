@@ -15,7 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from benchmarks.report import style
-from benchmarks.report.data import ExplainerInfo, Gallery, RunData
+from benchmarks.report.data import ExplainerInfo, RunData
+from benchmarks.report.kept import Gallery
 
 OUTLINE = "#56B4E9"
 _COLOURS = colormaps["inferno"]
@@ -25,21 +26,25 @@ _INSET = 0.04
 
 @style.styled
 def gallery_figure(data: RunData, model: str, narrow: bool = False) -> Figure:
-    """Images as columns, the picture and then each explainer's overlay as rows, for one model of the gallery."""
+    """Images as columns, the picture and then each explainer's overlay as rows, for one model of the gallery.
+
+    Only images that every explainer has a map of: the others are for pairs.
+    """
     gallery = data.gallery
     if gallery is None:
         raise ValueError("this run has no gallery")
     explainers = [info for info in data.explainers.values() if (model, info.name) in gallery.maps]
-    count = min(4 if narrow else 8, len(gallery.images))
+    places = gallery.shared(model)[: 4 if narrow else 8]
+    count = len(places)
     figure = _canvas(count, 1 + len(explainers), style.NARROW if narrow else style.WIDE)
     panels = figure.subplots(1 + len(explainers), count, squeeze=False)
-    for column in range(count):
-        _picture(panels[0, column], gallery, column)
+    for column, place in enumerate(places):
+        _picture(panels[0, column], gallery, place)
         for line, info in enumerate(explainers, start=1):
-            _overlay(panels[line, column], gallery, gallery.maps[model, info.name][column], column, info)
+            _overlay(panels[line, column], gallery, gallery.map_of(model, info.name, place), place, info)
     for axes, title in zip(panels[:, 0], ["Image", *(info.title for info in explainers)], strict=True):
         axes.set_ylabel(style.folded(title, 12), rotation=0, ha="right", va="center", labelpad=5, fontsize=7)
-    _legend(figure, gallery, count)
+    _legend(figure, bool(gallery.masks[places].any()))
     return figure
 
 
@@ -70,18 +75,18 @@ def _canvas(columns: int, lines: int, width: float) -> Figure:
     return figure
 
 
-def _picture(axes: Axes, gallery: Gallery, column: int) -> None:
-    _bare(axes, gallery.images[column], gallery.masks[column])
-    label = gallery.labels[column] if column < len(gallery.labels) else ""
+def _picture(axes: Axes, gallery: Gallery, place: int) -> None:
+    _bare(axes, gallery.images[place], gallery.masks[place])
+    label = gallery.labels[place] if place < len(gallery.labels) else ""
     axes.set_title(f"“{label}”", loc="center", fontsize=7, fontweight="normal", pad=3)
 
 
-def _overlay(axes: Axes, gallery: Gallery, values: np.ndarray, column: int, info: ExplainerInfo) -> None:
+def _overlay(axes: Axes, gallery: Gallery, values: np.ndarray, place: int, info: ExplainerInfo) -> None:
     shown = scaled(values, info.signed)
     if shown is None:
         _degenerate(axes, "NaN" if not np.isfinite(values).all() else "constant")
         return
-    _bare(axes, overlay(gallery.images[column], shown), gallery.masks[column])
+    _bare(axes, overlay(gallery.images[place], shown), gallery.masks[place])
 
 
 def _bare(axes: Axes, picture: np.ndarray, mask: np.ndarray) -> None:
@@ -105,8 +110,8 @@ def _degenerate(axes: Axes, reason: str) -> None:
     axes.text(0.5, 0.5, f"no map\n({reason})", ha="center", va="center", fontsize=7, bbox=box)
 
 
-def _legend(figure: Figure, gallery: Gallery, count: int) -> None:
+def _legend(figure: Figure, outlined: bool) -> None:
     handles: list[Artist] = [Rectangle((0, 0), 1, 1, color=_COLOURS(0.75), label="bright: most relevant")]
-    if gallery.masks[:count].any():
+    if outlined:
         handles.append(Line2D([], [], color=OUTLINE, label="evidence outlined"))
     figure.legend(handles=handles, loc="upper left", ncols=2, handlelength=1.2, columnspacing=1.2)

@@ -1,28 +1,28 @@
 """report.html: one self-contained page, readable on a phone and on a desktop, in light and dark.
 
-Figures are embedded (SVG, the gallery PNG) in a wide form and a narrow one for small screens. The page asks for
-nothing from outside and runs no script; its content policy forbids both. All names pass through jinja2's escaping.
+Figures are embedded (SVG, galleries WebP) in a wide form and a narrow one for small screens. The page asks for nothing
+from outside; its content policy forbids it, and allows one script by its hash, which sorts tables and without which
+nothing is missing. All names pass through jinja2's escaping.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, Undefined
+from PIL import Image
 
-from benchmarks.report import answer, words
+from benchmarks.report import answer, rows, strips, vector, words
 from benchmarks.report.album import SHOWN, Plate
-from benchmarks.report.data import FAMILIES, ExplainerInfo, Findings, MetricInfo, ModelInfo
-from benchmarks.report.tables import best_rows
-from benchmarks.statistics import REFERENCES
+from benchmarks.report.findings import Findings
 
 HERE = Path(__file__).parent
-KINDS = {"intrinsic": "the network's own", "external": "external", "control": "control"}
 CONTROLS = {
     "random": "independent noise for every pixel; what chance gives.",
     "smoothed_random": "blurred noise; shows how far smoothness alone is rewarded.",
@@ -49,9 +49,10 @@ def render_page(findings: Findings, plates: list[Plate]) -> str:
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         number=words.number,
-        rank=words.rank,
+        fixed=words.fixed,
         percent=words.percent,
         duration=words.duration,
+        probability=words.probability,
         dash=_dash,
         listed=words.listed,
     )
@@ -62,8 +63,11 @@ def render_page(findings: Findings, plates: list[Plate]) -> str:
 def context(findings: Findings, plates: list[Plate]) -> dict[str, Any]:
     """All that the template shows."""
     data = findings.data
+    script = (HERE / "page.js").read_text(encoding="utf-8")
     return {
         "css": (HERE / "page.css").read_text(encoding="utf-8"),
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "run": _provenance(data.meta),
         "dataset": data.part("dataset", {}),
         "question": answer.QUESTION,
@@ -71,16 +75,28 @@ def context(findings: Findings, plates: list[Plate]) -> dict[str, Any]:
         "twins": answer.twins(findings),
         "caveats": answer.caveats(findings),
         "verdicts": answer.VERDICTS,
-        "leaderboards": [_leaderboard(findings, model) for model in findings.models()],
-        "tables": [_score_table(findings, model) for model in findings.models()],
+        "leaderboards": [rows.leaderboard(findings, model) for model in findings.models()],
+        "tables": [rows.score_table(findings, model) for model in findings.models()],
+        "checks": [rows.checks(findings, model) for model in findings.models()] if findings.metrics("check") else [],
+        "comparisons": [rows.comparisons(findings, model) for model in findings.models()]
+        if len(findings.paired)
+        else [],
+        "gates": rows.gates(findings),
+        "several_seeds": bool((findings.reliability["seeds"] > 1).any()),
+        "agreements": rows.agreements(findings),
+        "sizes": rows.sizes(findings),
+        "ablations": rows.ablations(findings),
+        "arms": rows.arms(findings),
+        "pairs": _gallery(findings),
+        "audit": rows.audit(findings),
         "plates": {
             section: [_embedded(p) for p in plates if p.section == section] for section in {p.section for p in plates}
         },
-        "models": list(data.models.values()),
-        "degenerate": _degenerate(findings),
+        "models": data.trainings or list(data.models.values()),
+        "degenerate": rows.degenerate(findings),
         "problems": data.part("problems", []),
-        "metrics": [_measured(info) for info in data.metrics.values()],
-        "explainers": [_explained(info) for info in data.explainers.values()],
+        "metrics": [rows.measured(info) for info in data.metrics.values()],
+        "explainers": [rows.explained(findings, info) for info in data.explainers.values()],
         "controls": [
             (info.title, CONTROLS.get(info.name, info.source)) for info in data.explainers.values() if info.control
         ],
@@ -92,72 +108,24 @@ def context(findings: Findings, plates: list[Plate]) -> dict[str, Any]:
     }
 
 
-def _leaderboard(findings: Findings, model: ModelInfo) -> dict[str, Any]:
-    families = [family for family in ("localisation", "faithfulness") if family in findings.ranks]
-    rows: list[dict[str, Any]] = []
-    for info in findings.explainers():
-        if not any((model.name, info.name, metric) in findings.keys for metric in findings.data.metrics):
-            continue
-        costs = [findings.row(model.name, info.name, cost) for cost in ("forwards", "seconds")]
-        rows.append(
-            {
-                "title": info.title, "kind": KINDS.get(info.kind, info.kind), "control": info.control,
-                "own": info.name == findings.own, "mean": findings.rank(model.name, info.name),
-                "families": [findings.rank(model.name, info.name, family) for family in families],
-                "forwards": words.plain(costs[0]["mean"]) if costs[0] is not None else words.DASH,
-                "seconds": words.short_time(costs[1]["mean"]) if costs[1] is not None else words.DASH,
-            }
+def _gallery(findings: Findings) -> list[dict[str, Any]]:
+    """Best, median and worst images of the own explainer against each external one, by model."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    data = findings.data
+    for example in findings.examples:
+        own, other = data.explainers[findings.own or ""].title, data.explainers[example.other].title
+        metric = data.metrics[example.metric]
+        pair = found.setdefault(
+            (example.model, example.other),
+            {"title": f"{own} against {other}, {data.models[example.model].title}", "own": own, "other": other,
+             "metric": metric.title, "better": metric.direction, "strips": []},
         )  # fmt: skip
-    rows.sort(key=lambda row: (row["control"], np.isnan(row["mean"]), row["mean"]))
-    return {"title": model.title, "families": families, "rows": rows}
-
-
-def _score_table(findings: Findings, model: ModelInfo) -> dict[str, Any]:
-    metrics = [info for family in FAMILIES for info in findings.metrics(family)]
-    best = best_rows(findings)
-    rows = []
-    for info in findings.explainers():
-        found = [findings.row(model.name, info.name, metric.name) for metric in metrics]
-        if all(row is None for row in found):
-            continue
-        cells = [
-            (words.interval(row["mean"], row["ci_low"], row["ci_high"]), row.name in best)
-            if row is not None
-            else (words.DASH, False)
-            for row in found
-        ]
-        rows.append({"title": info.title, "control": info.control, "cells": cells})
-    return {"title": model.title, "metrics": metrics, "rows": rows}
-
-
-def _degenerate(findings: Findings) -> list[dict[str, Any]]:
-    table = findings.degenerate
-    models = [info for info in findings.data.models.values() if info.name in set(table["model"])]
-    counts = {(row.model, row.explainer): f"{row.degenerate} of {row.total}" for row in table.itertuples()}
-    bad = set(table[table["degenerate"] > 0]["explainer"])
-    return [
-        {
-            "title": info.title,
-            "counts": [(model.title, counts.get((model.name, info.name), words.DASH)) for model in models],
-            "bad": info.name in bad,
-        }
-        for info in findings.data.explainers.values()
-        if info.name in set(table["explainer"])
-    ]
-
-
-def _measured(info: MetricInfo) -> dict[str, Any]:
-    better = {"higher": "higher", "lower": "lower"}.get(info.direction, words.DASH)
-    limits = f"{words.plain(info.low)} to {words.plain(info.high)}"
-    span = words.DASH if not np.isfinite([info.low, info.high]).any() else limits.replace(f"to {words.DASH}", "and up")
-    counted = info.ranked and info.family not in ("descriptor", "cost")
-    return {"info": info, "better": better, "span": span, "counted": "yes" if counted else "no"}
-
-
-def _explained(info: ExplainerInfo) -> dict[str, Any]:
-    settings = ", ".join(f"{key} = {value}" for key, value in dict(info.params).items())
-    ranked = info.name not in REFERENCES
-    return {"info": info, "kind": KINDS.get(info.kind, info.kind), "settings": settings or words.DASH, "ranked": ranked}
+        label = data.gallery.labels[data.gallery.ids.index(example.image)] if data.gallery else ""
+        pair["strips"].append({
+            "example": example, "label": label,
+            "source": _uri("image/webp", strips.strip(data, example, findings.own or "")),
+        })  # fmt: skip
+    return list(found.values())
 
 
 def _provenance(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,16 +143,19 @@ def _provenance(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _embedded(plate: Plate) -> dict[str, str]:
-    ending = SHOWN.get(plate.section, "svg")
-    kind = {"png": "image/png", "svg": "image/svg+xml"}[ending]
-    sources = [f"data:{kind};base64,{base64.b64encode(files[ending]).decode()}" for files in (plate.wide, plate.narrow)]
-    return {
-        "title": plate.title,
-        "caption": plate.caption,
-        "wide": sources[0],
-        "narrow": sources[1],
-        "name": plate.name,
-    }
+    wide, narrow = (_shown(files[SHOWN.get(plate.section, "svg")], plate) for files in (plate.wide, plate.narrow))
+    return {"title": plate.title, "caption": plate.caption, "wide": wide, "narrow": narrow, "name": plate.name}
+
+
+def _shown(content: bytes, plate: Plate) -> str:
+    """A figure as the page holds it: pictures compressed, drawings ready for the dark."""
+    if SHOWN.get(plate.section) == "png":
+        return _uri("image/webp", strips.webp(Image.open(io.BytesIO(content)), quality=80))
+    return _uri("image/svg+xml", vector.for_page(content))
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _dash(value: Any) -> Any:

@@ -1,8 +1,8 @@
 """How figures look: two widths, one type size, colours that colour-blind readers can tell apart (Okabe and Ito 2008).
 
 Every figure is made in two widths: "wide" for two columns of a paper and for desktops, "narrow" for one column and for
-phones. Models differ by colour and by marker, so that figures survive grey printing. No global state of pyplot is
-touched.
+phones. Models differ by colour and by marker, so that figures survive grey printing. Everything else is in
+paper.mplstyle. No global state of pyplot is touched.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import re
 import textwrap
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report.data import ExplainerInfo, MetricInfo
+from benchmarks.report import vector
+from benchmarks.report.data import UNRANKED, ExplainerInfo, MetricInfo
 
 P = ParamSpec("P")
 WIDE, NARROW = 7.2, 3.5
@@ -26,31 +28,7 @@ DPI = 200
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREY, PALE, INK = "#8A8A8A", "#E9E9E9", "#222222"
-RC: Any = {
-    "font.size": 7.5,
-    "font.family": "sans-serif",
-    "axes.titlesize": 8,
-    "axes.labelsize": 7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7.5,
-    "legend.fontsize": 7.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#999999",
-    "axes.linewidth": 0.6,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "xtick.major.width": 0.6,
-    "ytick.major.size": 0,
-    "text.color": INK,
-    "text.parse_math": False,
-    "axes.unicode_minus": True,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "interp-bench",
-}
+STYLE = Path(__file__).with_name("paper.mplstyle")
 ARROWS = {"higher": "higher is better →", "lower": "← lower is better", "none": "no better direction"}
 
 
@@ -59,19 +37,23 @@ def styled(make: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(make)
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with rc_context(RC):
+        with rc_context(fname=STYLE):
             return make(*args, **kwargs)
 
     return inside
 
 
 def render(figure: Figure, form: str, dpi: int = DPI) -> bytes:
-    """A figure as the bytes of a "png" or "svg" file; the same figure gives the same bytes."""
-    metadata: dict[str, Any] = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+    """A figure as the bytes of a "png", "svg" or "pdf" file, fonts embedded; the same figure gives the same bytes."""
+    metadata: dict[str, dict[str, Any]] = {
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+        "png": {"Software": None},
+    }
     buffer = io.BytesIO()
-    with rc_context(RC):
-        figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
-    return buffer.getvalue()
+    with rc_context(fname=STYLE):
+        figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata[form])
+    return vector.finished(buffer.getvalue()) if form == "svg" else buffer.getvalue()
 
 
 def colour(place: int, explainer: ExplainerInfo | None = None) -> str:
@@ -92,7 +74,7 @@ def folded(text: str, width: int) -> str:
 
 def direction(metric: MetricInfo) -> str:
     """What stands under a panel: where better is, and whether the score counts in the mean rank."""
-    counted = "" if metric.ranked or metric.family in ("cost", "descriptor") else "\n(not in the mean rank)"
+    counted = "" if metric.ranked or metric.family in UNRANKED else "\n(not in the mean rank)"
     return ARROWS.get(metric.direction, "") + counted
 
 
@@ -104,6 +86,12 @@ def rows(explainers: list[ExplainerInfo]) -> dict[str, float]:
         height -= 1.7 if gap else 1.0
         heights[info.name] = height
     return heights
+
+
+def rank_ticks(last: int) -> list[int]:
+    """Ranks to be named on an axis from 1 to `last`: all of up to ten, else the first and some round ones."""
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100) if last / step <= 10 or step == 100)
+    return [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
 
 
 def label_rows(axes: Axes, explainers: list[ExplainerInfo], heights: dict[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""The tables of a run: summary (csv, Markdown, LaTeX), mean ranks and paired differences (csv).
+"""The tables of a run: the summary (csv, Markdown, LaTeX), and one csv for each other statistic.
 
 csv is for machines: names as in the configuration, full precision, empty where there is no value. Markdown and LaTeX
 are for people: titles, three decimals, the best explainer of each model and metric in bold. A control may still be
@@ -14,8 +14,10 @@ import pandas as pd
 
 from benchmarks.files import write_whole
 from benchmarks.report import words
-from benchmarks.report.data import Findings
+from benchmarks.report.findings import Findings
+from benchmarks.statistics import COLUMNS
 
+SHOWN = COLUMNS[:9]  # for people; what an interval covers is the same in a whole run and said in words
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "--", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -24,15 +26,43 @@ ESCAPES = {
 
 
 def write_tables(findings: Findings, folder: Path) -> list[Path]:
-    """Write summary.csv, summary.md, summary.tex, ranks.csv and paired.csv into `folder`; their paths."""
+    """Write summary.csv, .md and .tex, and the other statistics as csv, into `folder`; their paths.
+
+    Statistics that a run has no rows for (sizes without areas, ablations without transformed maps) are left out, and
+    tables of an earlier report that are no longer among them are deleted.
+    """
     contents = {
         "summary.csv": findings.summary.to_csv(index=False),
         "summary.md": markdown(findings),
         "summary.tex": latex(findings),
         "ranks.csv": findings.ranks.to_csv(index=False),
         "paired.csv": findings.paired.to_csv(index=False),
+        "gate.csv": findings.gates.to_csv(index=False),
+        "reliability.csv": findings.reliability.to_csv(index=False),
+        "degenerate.csv": findings.degenerate.to_csv(index=False),
     }
-    return [write_whole(folder / name, text) for name, text in contents.items()]
+    optional = {
+        "agreement.csv": findings.agreement,
+        "rank_tests.csv": rank_tests(findings),
+        "sizes.csv": findings.sizes,
+        "ablations.csv": findings.ablations,
+        "ablation_ranks.csv": findings.shifts,
+        "relative.csv": findings.relative,
+    }
+    contents |= {name: table.to_csv(index=False) for name, table in optional.items() if len(table)}
+    written = [write_whole(folder / name, text) for name, text in contents.items()]
+    for name in optional.keys() - contents.keys():
+        (folder / name).unlink(missing_ok=True)
+    return written
+
+
+def rank_tests(findings: Findings) -> pd.DataFrame:
+    """Friedman's test and the critical difference of each model, one row each."""
+    names = ["model", "blocks", "contestants", "statistic", "p", "concordance", "critical"]
+    rows = [
+        (t.model, t.blocks, len(t.ranks), t.statistic, t.p, t.concordance, t.critical) for t in findings.tests.values()
+    ]
+    return pd.DataFrame(rows, columns=names)
 
 
 def best_rows(findings: Findings) -> set[int]:
@@ -50,7 +80,7 @@ def best_rows(findings: Findings) -> set[int]:
 
 def markdown(findings: Findings) -> str:
     """The summary as a Markdown table, one row per model, explainer and metric, the best in bold."""
-    header = list(findings.summary.columns)
+    header = list(SHOWN)
     right = {"mean", "ci_low", "ci_high", "rank", "n"}
     lines = [_piped(header), _piped(["---:" if name in right else "---" for name in header])]
     for cells, best in _readable(findings):
@@ -63,7 +93,7 @@ def markdown(findings: Findings) -> str:
 
 def latex(findings: Findings) -> str:
     """The summary as a LaTeX tabular for the booktabs package, the best in bold."""
-    header = [escape(name) for name in findings.summary.columns]
+    header = [escape(name) for name in SHOWN]
     lines = [
         r"% needs \usepackage{booktabs}; longer than a page: use the rows in a longtable",
         r"\begin{tabular}{llllrrrrr}", r"\toprule", _ended(header), r"\midrule",

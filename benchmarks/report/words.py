@@ -32,9 +32,14 @@ def interval(mean: Any, low: Any, high: Any) -> str:
     return f"{number(mean)} [{number(low)}, {number(high)}]"
 
 
+def fixed(value: Any, digits: int = 2) -> str:
+    """A number with always the same decimals, for columns that are compared."""
+    return DASH if number(value) == DASH else _signed(f"{float(value):.{digits}f}")
+
+
 def rank(value: Any) -> str:
     """A rank: whole if it is, else with two decimals."""
-    return number(value, 2).removesuffix(".00")
+    return fixed(value).removesuffix(".00")
 
 
 def plain(value: Any) -> str:
@@ -46,6 +51,12 @@ def percent(value: Any) -> str:
     """A share in [0, 1] as a percentage with one decimal."""
     text = number(value)
     return DASH if text == DASH else f"{100 * float(value):.1f} %"
+
+
+def probability(value: Any) -> str:
+    """A p value: "< 0.001" or with three decimals."""
+    text = number(value)
+    return "< 0.001" if text != DASH and float(value) < 0.001 else text
 
 
 def duration(seconds: Any) -> str:

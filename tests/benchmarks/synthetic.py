@@ -76,6 +76,19 @@ def scores(images: int = 48, seed: int = 0, seeds: tuple[int, ...] = (0,)) -> pd
     return pd.concat(parts, ignore_index=True)
 
 
+def transformed(table: pd.DataFrame, transform: str = "smooth2", gain: float = 0.1) -> pd.DataFrame:
+    """The scores, and those of LAP and Grad-CAM again under a transform that lifts Grad-CAM alone."""
+    again = table[table["explainer"].isin(["lap", "grad_cam"])].copy()
+    again.loc[again["explainer"] == "grad_cam", "value"] += gain
+    again["explainer"] += f"@{transform}"
+    return pd.concat([table, again], ignore_index=True)
+
+
+def areas(images: int = 48) -> dict[str, float]:
+    """Made-up shares of the images that their evidence covers."""
+    return {f"test-{i:04d}": 0.02 + 0.002 * i for i in range(images)}
+
+
 def meta() -> dict[str, Any]:
     """Description of the made-up run, in the form of run.json."""
     return {
@@ -95,7 +108,8 @@ def meta() -> dict[str, Any]:
              "test_accuracy": 0.948, "train_seconds": 97.0, "parameters": 381000, "grid": [8, 8]},
         ],
         "explainers": [
-            {"name": name, "title": title, "kind": kind, "signed": signed, "source": "a paper", "params": {"n": 1}}
+            {"name": name, "title": title, "kind": kind, "signed": signed, "source": "a paper", "params": {"n": 1},
+             "caveats": {"plain": "coarse maps"} if name == "grad_cam" else {}}
             for name, title, kind, signed in EXPLAINERS
         ],
         "metrics": [
@@ -105,7 +119,12 @@ def meta() -> dict[str, Any]:
         ],
         "times": {"total": 420.0, "data": 6.0, "train": 187.0, "explain": 120.0, "metrics_model": 80.0,
                   "metrics_library": 12.0, "harness": 15.0},
-        "problems": [{"where": "lime on plain, images 8 to 15", "what": "one segment only: the map is constant"}],
+        "problems": [
+            {"where": "lime on plain, images 8 to 15", "what": "one segment only: the map is constant",
+             "traceback": "Traceback (most recent call last):\n  ValueError: one segment"},
+        ],
+        "audit": [{"metric": "auc", "model": "lap", "explainer": "lime", "images": 8, "largest": 3e-7,
+                   "engine": "quantus"}],
     }  # fmt: skip
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,9 @@ from PIL import Image
 from benchmarks.report import RunData, find, style, tables, words, write_report
 from benchmarks.report.album import make_album
 from benchmarks.report.answer import answers, caveats, twins
-from benchmarks.report.data import Findings
+from benchmarks.report.critical import critical_figure
 from benchmarks.report.figures import cost_figure, ranks_figure, scores_figure
+from benchmarks.report.findings import Findings
 from benchmarks.report.gallery import gallery_figure, overlay, scaled
 from benchmarks.report.page import render_page
 from benchmarks.statistics import COLUMNS
@@ -43,7 +47,9 @@ def page(findings: Findings) -> str:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("run")
-    write_report(RunData(synthetic.meta(), synthetic.scores(8), synthetic.gallery(images=2, size=32)), target)
+    scores = synthetic.scores(16)
+    scores = scores[scores["metric"].isin(["mass", "auc", "pf_diff", "sparseness", "seconds", "forwards"])]
+    write_report(RunData(synthetic.meta(), scores, synthetic.gallery(images=2, size=32)), target)
     return target
 
 
@@ -136,7 +142,9 @@ def test_other_words() -> None:
     assert (words.percent(0.953), words.percent(None)) == ("95.3 %", "–")
     assert (words.short_time(0.0012), words.short_time(0.45)) == ("1.2 ms", "0.45 s")
     assert words.interval(0.5, np.nan, np.nan) == "0.500"
-    assert (words.rank(2.0), words.rank(2.5)) == ("2", "2.50")
+    assert (words.rank(2.0), words.rank(2.5), words.rank(14.25)) == ("2", "2.50", "14.25")
+    assert (words.fixed(2), words.fixed(-0.001), words.fixed(None)) == ("2.00", "0.00", "–")
+    assert (words.probability(0.0004), words.probability(0.04), words.probability(np.nan)) == ("< 0.001", "0.040", "–")
     assert words.clipped("abcdef", 4) == "abc…"
 
 
@@ -146,25 +154,25 @@ def test_other_words() -> None:
 def test_csv_parses_back_with_exact_columns_and_full_precision(findings: Findings, tmp_path: Path) -> None:
     paths = tables.write_tables(findings, tmp_path)
     assert sorted(path.name for path in paths) == [
-        "paired.csv",
-        "ranks.csv",
-        "summary.csv",
-        "summary.md",
-        "summary.tex",
-    ]
+        "agreement.csv", "degenerate.csv", "gate.csv", "paired.csv", "rank_tests.csv", "ranks.csv", "relative.csv",
+        "reliability.csv", "summary.csv", "summary.md", "summary.tex",
+    ]  # fmt: skip
     table = pd.read_csv(tmp_path / "summary.csv", float_precision="round_trip")
     assert tuple(table.columns) == COLUMNS
     pd.testing.assert_frame_equal(table, findings.summary, check_dtype=False, check_exact=True)
     ranks = pd.read_csv(tmp_path / "ranks.csv")
     assert {"model", "explainer", "mean_rank", "metrics", "localisation", "faithfulness"} <= set(ranks.columns)
+    assert {"mean_rank_all", "rank_low", "rank_high"} <= set(ranks.columns)
+    tests = pd.read_csv(tmp_path / "rank_tests.csv").set_index("model")
+    assert tests.loc["lap", ["blocks", "contestants"]].tolist() == [7, 9]
 
 
 def test_markdown_has_one_row_each_and_bold_only_for_the_best_contestant(findings: Findings) -> None:
     lines = tables.markdown(findings).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
-    assert lines[0] == f"| {' | '.join(COLUMNS)} |"
+    assert lines[0] == f"| {' | '.join(COLUMNS[:9])} |"
     assert len(rows) == len(findings.summary)
-    assert {len(row) for row in rows} == {len(COLUMNS)}
+    assert {len(row) for row in rows} == {9}
     auc = [row for row in rows if row[0] == "lap" and row[2] == "AUC"]
     bold = [row for row in auc if row[4].startswith("**")]
     own = {row[1]: float(row[4].strip("*")) for row in auc if row[1] in ("LAP (own)", "Grad-CAM", "LIME", "SHAP")}
@@ -247,6 +255,19 @@ def test_ranks_have_a_panel_for_all_and_one_per_family(findings: Findings) -> No
 
 
 @pytest.mark.parametrize("narrow", [False, True])
+def test_the_critical_difference_names_every_contestant_at_its_rank(findings: Findings, narrow: bool) -> None:
+    panels = drawn(critical_figure(findings, narrow))
+    assert len(panels) == 2
+    test = findings.tests["lap"]
+    texts = [" ".join(text.get_text().split()) for text in panels[1].texts]
+    for name, rank in test.ranks.items():
+        assert f"{findings.data.explainers[str(name)].title} {words.rank(rank)}" in texts
+    assert any(f"critical difference {test.critical:.2f}" in text for text in texts)
+    (bold,) = [text for text in panels[1].texts if text.get_fontweight() == "bold"]
+    assert bold.get_text().strip().startswith("LAP (own)")
+
+
+@pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("cost", ["forwards", "seconds"])
 def test_cost_labels_do_not_overlap(findings: Findings, cost: str, narrow: bool) -> None:
     figure = cost_figure(findings, cost, narrow)
@@ -319,16 +340,17 @@ def test_type_is_no_smaller_than_seven_points(findings: Findings) -> None:
 # --- the whole ------------------------------------------------------------------------------------------------------
 
 
-def test_both_formats_of_every_figure_are_written(folder: Path) -> None:
+def test_all_formats_of_every_figure_are_written(folder: Path) -> None:
     names = {path.stem for path in (folder / "figures").iterdir() if not path.stem.endswith("_narrow")}
     assert names == {
-        "mean_rank", "scores_localisation", "scores_faithfulness", "scores_descriptors", "cost_forwards",
-        "cost_seconds", "gallery_plain", "gallery_lap",
+        "mean_rank", "critical_difference", "scores_localisation", "scores_faithfulness", "scores_descriptors",
+        "cost_forwards", "cost_seconds", "gallery_plain", "gallery_lap",
     }  # fmt: skip
     for name in names:
         picture = Image.open(folder / "figures" / f"{name}.png")
         assert picture.info["dpi"][0] >= 149.9
         assert (folder / "figures" / f"{name}.svg").read_bytes().startswith(b"<?xml")
+        assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert not list(folder.rglob("*.tmp"))
 
 
@@ -336,14 +358,25 @@ def test_the_page_is_well_formed_and_asks_for_nothing_from_outside(folder: Path)
     tags = Tags((folder / "report.html").read_text(encoding="utf-8"))
     assert tags.open == []
     sources = [value for _, attrs in tags.seen for key, value in attrs.items() if key in ("src", "srcset", "href")]
-    assert len([source for source in sources if source and source.startswith("data:image/")]) == 16
+    figures = [source for source in sources if source and source.startswith("data:image/svg")]
+    assert len(figures) == 2 * 7
+    assert len([source for source in sources if source and source.startswith("data:image/webp")]) > 2 * 2
     assert all(source and source.startswith(("data:image/", "#")) for source in sources)
-    assert not {"script", "link", "iframe"} & {tag for tag, _ in tags.seen}
+    assert not {"link", "iframe"} & {tag for tag, _ in tags.seen}
     assert all(attrs.get("alt") for tag, attrs in tags.seen if tag == "img")
 
 
+def test_the_one_script_is_the_one_the_policy_names(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    expected = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{expected}'" in text
+    assert "default-src 'none'" in text
+    assert not re.search(r"\son[a-z]+=", re.sub(r"data:[^\"]*", "", text))
+
+
 def test_the_same_data_give_the_same_files(tmp_path: Path) -> None:
-    data = RunData(synthetic.meta(), few(synthetic.scores(images=4)))
+    data = RunData(synthetic.meta(), few(synthetic.scores(images=4)).query("model == 'lap' and metric != 'forwards'"))
     first = {path.name: path.read_bytes() for path in write_report(data, tmp_path / "a")}
     mixed = RunData(synthetic.meta(), data.scores.sample(frac=1, random_state=1))
     assert {path.name: path.read_bytes() for path in write_report(mixed, tmp_path / "b")} == first
@@ -363,9 +396,13 @@ def test_sections_come_in_order(page: str) -> None:
         "answer",
         "leaderboard",
         "scores",
+        "trust",
+        "sizes",
         "cost",
         "gallery",
-        "networks",
+        "arms",
+        "ablations",
+        "audit",
         "degenerate",
         "problems",
         "how",
@@ -373,21 +410,22 @@ def test_sections_come_in_order(page: str) -> None:
     ]
 
 
-def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
+def test_names_are_escaped_everywhere() -> None:
     data = RunData(synthetic.meta(), few(synthetic.scores(3)))
     evil = "<script>alert(1)</script>"
     for part in ("models", "explainers", "metrics"):
         data.meta[part][0]["title"] = evil
     data.meta["name"] = data.meta["problems"][0]["what"] = data.meta["config"]["name"] = evil
-    write_report(data, tmp_path)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in text
+    found = find(data, resamples=50)
+    text = render_page(found, make_album(found, forms=()))
+    assert text.count("<script") == 1
+    assert "alert(1)</script>" not in text
     assert "&lt;script&gt;" in text
 
 
 def test_an_empty_run_still_has_its_page_and_tables(tmp_path: Path) -> None:
     paths = write_report(NOTHING, tmp_path)
-    assert sorted(path.suffix for path in paths) == [".csv", ".csv", ".csv", ".html", ".md", ".tex"]
+    assert sorted(path.suffix for path in paths) == [*[".csv"] * 6, ".html", ".md", ".tex"]
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "No scores have been computed yet" in text
     assert "unfinished" in text
@@ -404,7 +442,7 @@ def test_any_key_of_the_description_may_be_missing_or_null(findings: Findings, k
     if null:
         meta[key] = None
     data = RunData(meta, findings.data.scores)
-    again = Findings(data, findings.summary, findings.ranks, findings.paired, findings.own, findings.degenerate)
+    again = replace(findings, data=data, examples=())
     assert "</html>" in render_page(again, [])
 
 
@@ -420,7 +458,8 @@ def test_a_run_with_one_image_and_only_controls_renders() -> None:
     scores = few(synthetic.scores(images=1))
     scores = scores[scores["explainer"].isin(["random", "mask"])]
     found = find(RunData(synthetic.meta(), scores))
-    assert {plate.section for plate in make_album(found)} == {"ranks", "scores", "cost"}
+    assert {plate.section for plate in make_album(found, forms=())} == {"ranks", "scores", "cost"}
+    assert set(found.gates["verdict"]) == {"not judged"}
     assert "nothing to compare" in answers(found)[0].headline
 
 
@@ -429,7 +468,7 @@ def test_a_run_with_one_image_and_only_controls_renders() -> None:
 
 def shifted(explainer: str, by: float) -> Findings:
     """The made-up run with one explainer better (or worse) on every score."""
-    data = synthetic.run(images=12)
+    data = synthetic.run(images=16)
     scores = data.scores.copy()
     worse = scores["metric"].isin(["pf_morf"])
     mine = scores["explainer"] == explainer

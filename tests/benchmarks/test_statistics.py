@@ -145,6 +145,7 @@ def test_ranks_are_made_within_each_model() -> None:
 def test_columns_and_rows_are_exact() -> None:
     table = summarise(scores(images=6), meta()["metrics"], resamples=20)
     expected = ["model", "explainer", "metric", "direction", "mean", "ci_low", "ci_high", "rank", "n"]
+    expected += ["seeds", "resampled"]
     assert list(table.columns) == expected == list(COLUMNS)
     assert len(table) == 19 * len(METRICS)
     assert not table.duplicated(["model", "explainer", "metric"]).any()

@@ -1,0 +1,85 @@
+"""What smoothing, coarsening or sharpening the maps does to scores and ranks.
+
+Removal tests favour blurred maps and mass metrics sharp ones (arXiv 2304.13836; ML-Att, arXiv 2303.11884), so that a
+rank that changes with such a transform belongs to the transform as much as to the explainer. Transformed maps are
+explainers named "NAME@TRANSFORM". They never compete with plain ones: before and after are ranked among the same
+explainers, those that have both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.statistics.intervals import LEVEL, RESAMPLES, hierarchical_ci, image_mean
+from benchmarks.statistics.scores import REFERENCES, blocks, described, ranked_names, sign, transform_of, widened
+from benchmarks.statistics.summary import rank_means
+
+ABLATION_COLUMNS = (
+    "model", "transform", "explainer", "metric", "plain", "changed", "gain", "ci_low", "ci_high", "n", "rank_plain",
+    "rank_changed",
+)  # fmt: skip
+SHIFT_COLUMNS = ("model", "transform", "explainer", "mean_rank_plain", "mean_rank_changed", "metrics", "contestants")
+
+
+def ablations(
+    scores: pd.DataFrame,
+    metrics: Sequence[Mapping[str, Any]],
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    references: Collection[str] = REFERENCES,
+) -> pd.DataFrame:
+    """`ABLATION_COLUMNS`: each explainer with and without each transform on the ranked metrics.
+
+    Args:
+        scores: long table with plain explainers and "NAME@TRANSFORM".
+        metrics: descriptions.
+        level: coverage of the intervals.
+        resamples: bootstrap samples.
+        seed: of the resampling.
+        references: explainers without a rank.
+
+    Returns:
+        `plain` and `changed` are means over images; `gain` is the paired difference, positive where the transform
+        improves the score, with its interval; ranks are those among the explainers that have both.
+    """
+    found = blocks(widened(scores)) if not scores.empty else {}
+    known, counted = described(metrics), set(ranked_names(metrics, {names[2] for names in found}))
+    rows = []
+    for (model, name, metric), block in found.items():
+        explainer, transform = transform_of(name)
+        plain = found.get((model, explainer, metric))
+        if transform and plain is not None and metric in counted:
+            difference = sign(known[metric]) * (block - plain)
+            both = np.where(np.isnan(difference), np.nan, plain), np.where(np.isnan(difference), np.nan, block)
+            low, high = hierarchical_ci(difference, level, resamples, seed)
+            count = int((~np.isnan(difference)).any(0).sum())
+            rows.append((model, transform, explainer, metric, *map(image_mean, both), image_mean(difference),
+                         low, high, count, np.nan, np.nan))  # fmt: skip
+    table = pd.DataFrame(rows, columns=list(ABLATION_COLUMNS))
+    ranked = table[~table["explainer"].isin(references)]
+    groups: Any = ranked.groupby(["model", "transform", "metric"], observed=True)
+    for (_, _, metric), group in groups:
+        for when in ("plain", "changed"):
+            ranks = rank_means(group[when].to_numpy(), str(known[metric]["direction"]))
+            table.loc[group.index, f"rank_{when}"] = ranks
+    return table
+
+
+def rank_shifts(table: pd.DataFrame, gated: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
+    """`SHIFT_COLUMNS`: mean ranks before and after each transform, gated (model, metric) left out; from `ablations`."""
+    out = [(model, metric) in set(gated) for model, metric in zip(table["model"], table["metric"], strict=True)]
+    ranked = table[~np.array(out, dtype=bool)].dropna(subset=["rank_plain", "rank_changed"])
+    if ranked.empty:
+        return pd.DataFrame(columns=list(SHIFT_COLUMNS))
+    groups = ranked.groupby(["model", "transform", "explainer"], observed=True)
+    shifts = groups.agg(
+        mean_rank_plain=("rank_plain", "mean"), mean_rank_changed=("rank_changed", "mean"), metrics=("metric", "count")
+    ).reset_index()
+    shifts["contestants"] = shifts.groupby(["model", "transform"], observed=True)["explainer"].transform("count")
+    return shifts.sort_values(["model", "transform", "mean_rank_changed", "explainer"], ignore_index=True)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmarks.statistics import holding, holm, paired_differences, signed_rank
+
+UP = {"name": "up", "direction": "higher", "family": "localisation", "ranked": True}
+DOWN = {"name": "down", "direction": "lower", "family": "faithfulness", "ranked": True}
+
+
+def long(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["model", "explainer", "metric", "seed", "image_id", "value"])
+
+
+def column(explainer: str, values: Any, metric: str = "up") -> list[tuple[Any, ...]]:
+    return [("m", explainer, metric, 0, str(i), float(value)) for i, value in enumerate(values)]
+
+
+def test_the_p_value_is_that_of_all_signs() -> None:
+    values = np.array([0.3, -0.1, 0.9, 1.4, 0.7, -0.2, 1.1, 0.55])
+    ranks = stats.rankdata(np.abs(values))
+    observed = abs((ranks * np.sign(values)).sum())
+    sums = [abs((ranks * np.array(signs)).sum()) for signs in product([-1, 1], repeat=8)]
+    expected = np.mean(np.array(sums) >= observed - 1e-12)
+    p, effect = signed_rank(values)
+    assert p == pytest.approx(expected)
+    assert effect == pytest.approx((ranks * np.sign(values)).sum() / 36)
+
+
+def test_ties_and_zeros_by_hand() -> None:
+    # ranks with the zeros (Pratt): two zeros share 1.5, four ones share 4.5, the two 7 and 8
+    values = np.array([0, 0, 1, 1, -1, 1, 2, 3])
+    assert signed_rank(values)[1] == pytest.approx((3 * 4.5 - 4.5 + 7 + 8) / 36)
+
+
+def test_many_ties_agree_with_the_normal_theory() -> None:
+    # hits and misses: the ranks of all that differ are equal, and the test is a sign test
+    values = np.array([1] * 30 + [-1] * 12 + [0] * 18)
+    p, effect = signed_rank(values)
+    z = (30 - 12) / np.sqrt(42)
+    assert p == pytest.approx(2 * stats.norm.sf(z), rel=1e-6)
+    assert 0 < effect < (30 - 12) / 42
+
+
+def test_nothing_and_equal_differ_from_each_other() -> None:
+    assert signed_rank(np.zeros(5)) == (1.0, 0.0)
+    assert np.isnan(signed_rank([0.5])).all()
+
+
+def test_all_in_favour_is_one() -> None:
+    assert signed_rank(np.arange(1, 9))[1] == 1
+    assert signed_rank(-np.arange(1.0, 9.0))[1] == -1
+
+
+def test_holm_by_hand() -> None:
+    # ordered .01 .02 .03 .04 times 4 3 2 1: .04 .06 .06 .06
+    assert holm([0.04, 0.01, np.nan, 0.03, 0.02]) == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
+    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+    assert np.isnan(holm([np.nan])).all()
+
+
+def test_holm_spans_all_comparisons_of_a_model_and_no_more() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.random(20)
+    rows = column("own", own) + column("own", own, "down")
+    for shift, name in ((0.05, "a"), (0.2, "b")):
+        rows += column(name, own - shift * rng.random(20)) + column(name, own + shift * rng.random(20), "down")
+    one = paired_differences(long(rows), [UP, DOWN], "own", resamples=50)
+    assert one["p_holm"].to_numpy() == pytest.approx(holm(one["p"].to_numpy()))
+    assert len(one) == 4
+    twice = pd.concat([long(rows), long([("k", *row[1:]) for row in rows])])
+    both = paired_differences(twice, [UP, DOWN], "own", resamples=50)
+    assert both[both["model"] == "m"]["p_holm"].to_numpy() == pytest.approx(one["p_holm"].to_numpy())
+
+
+def test_effect_and_difference_have_the_same_sign_whatever_is_better() -> None:
+    rows = column("own", range(10)) + column("other", np.arange(10) - 1.0)
+    rows += column("own", range(10), "down") + column("other", np.arange(10) - 1.0, "down")
+    table = paired_differences(long(rows), [UP, DOWN], "own", resamples=50).set_index("metric")
+    assert table["rank_biserial"].to_dict() == {"up": 1.0, "down": -1.0}
+    assert (table["difference"] * table["rank_biserial"] > 0).all()
+
+
+def test_rounding_is_no_difference() -> None:
+    rows = column("own", [0.1 + 0.2] * 6) + column("other", [0.3] * 6)
+    row = paired_differences(long(rows), [UP], "own").iloc[0]
+    assert (row["difference"], row["p"], row["rank_biserial"], row["verdict"]) == (0, 1, 0, "level")
+
+
+def test_verdicts_that_hold_are_those_below_five_per_cent() -> None:
+    table = pd.DataFrame({"verdict": ["ahead", "behind", "level", "ahead"], "p_holm": [0.01, 0.2, 0.01, np.nan]})
+    assert holding(table) == 1
+
+
+def test_false_alarms_are_kept_by_holm() -> None:
+    # 12 explainers as good as the own one: without correction every other run has one that looks different
+    rng = np.random.default_rng(1)
+    alarms = 0
+    for _ in range(20):
+        p = [signed_rank(rng.standard_normal(25))[0] for _ in range(12)]
+        alarms += bool((holm(p) < 0.05).any())
+    assert alarms / 20 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 20)
