@@ -1,33 +1,36 @@
 """What a run is made of, read from one YAML file and checked before anything is computed.
 
 Names of explainers and metrics may carry parameters: `lime` or `{name: lime, samples_at_224: 500}`. Sizes, counts and
-paths live here and nowhere in the code.
+paths live here and nowhere in the code. `benchmarks.overrides` changes single values from the command line,
+`benchmarks.validate` names all that is wrong at once, `benchmarks.schema` tells editors what may stand where.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from baselines import Explainer, explainers
 from benchmarks.metrics import Metric, metrics
+from benchmarks.overrides import ConfigError, overridden
+from benchmarks.places import Place, is_url, place
 from benchmarks.plugins import load_plugin, registered_by
 from interp_core.datasets import DatasetConfig, datasets
-from interp_core.errors import InterpError, UnknownNameError
+from interp_core.errors import UnknownNameError
 from interp_core.knowledge import Term, terms
 from interp_core.registry import Registry
 from interp_core.training import Recipe
 
-
-class ConfigError(InterpError):
-    """A configuration that cannot be run."""
+# How a run is carried out, not what it computes: runs that differ in these alone have one configuration hash.
+HOW = frozenset({"output", "engine", "ray"})
 
 
 class Named(BaseModel):
@@ -54,7 +57,12 @@ def _named(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _where(value: object) -> object:
+    return Path(value) if isinstance(value, str) and not is_url(value) else value
+
+
 Choice = Annotated[Named, BeforeValidator(_named)]
+Output = Annotated[Path | str, BeforeValidator(_where)]
 
 
 class ModelConfig(BaseModel):
@@ -77,6 +85,26 @@ class ModelConfig(BaseModel):
     attach: dict[str, Any] = {}
 
 
+class RayConfig(BaseModel):
+    """How cells are spread by Ray.
+
+    Fields:
+        address: of a running cluster; "auto" for the one this machine belongs to, None to start one here.
+        workers: CPUs of a cluster started here; 0 for all.
+        cpus: of each task. Its torch uses the run's `threads`, or one.
+        gpus: of each task; 0.25 lets four tasks share one.
+        retries: how often a task is started again when its worker dies.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str | None = None
+    workers: int = Field(0, ge=0)
+    cpus: float = Field(1.0, gt=0)
+    gpus: float = Field(0.0, ge=0)
+    retries: int = Field(3, ge=0)
+
+
 class RunConfig(BaseModel):
     """All of a run.
 
@@ -92,9 +120,19 @@ class RunConfig(BaseModel):
         shard: images per cell.
         gallery: images shown in the gallery.
         seeds: one training, and all that follows, for each.
+        smoothing: standard deviations in pixels; each scores all maps once more after a Gaussian blur.
+        grids: cells a side; each scores all maps once more as means over such a grid.
+        sharpening: exponents; each scores all maps once more with their magnitudes raised to it.
+        metric_engine: "device" or "quantus" for every metric that has both; None leaves each metric its own.
         device: "auto", "cpu", "cuda" or any torch device.
-        threads: CPU threads of torch; 0 leaves torch's choice.
-        output: folder that holds the runs.
+        threads: CPU threads of torch; 0 leaves torch's choice (one in a task of Ray).
+        batch_size: most images of a shard explained or scored at once; "auto" for all, halved whenever a GPU's memory
+            does not hold them. Random draws differ between sizes, as they do between shards.
+        keep_maps: how explanations are kept beside their scores. "float16" rounds them before they are scored, so that
+            a run that was stopped ends with the same tables; "none" makes them again where a metric is added.
+        engine: "local" for this process, "ray" for a cluster.
+        ray: how the cluster is used.
+        output: folder that holds the runs, or a URL that fsspec knows.
         plugins: Python files or installed modules that register explainers or metrics of their own; what they register
             joins the run without being named.
     """
@@ -112,12 +150,20 @@ class RunConfig(BaseModel):
     shard: int = Field(16, ge=1)
     gallery: int = Field(6, ge=1)
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    smoothing: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    grids: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    sharpening: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    metric_engine: Literal["device", "quantus"] | None = None
     device: str = "auto"
     threads: int = Field(0, ge=0)
-    output: Path = Path("results")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    keep_maps: Literal["none", "float16", "float32"] = "float32"
+    engine: Literal["local", "ray"] = "local"
+    ray: RayConfig = RayConfig()
+    output: Output = Path("results")
     plugins: tuple[str, ...] = ()
 
-    @field_validator("models", "explainers", "metrics", "seeds")
+    @field_validator("models", "explainers", "metrics", "seeds", "smoothing", "grids", "sharpening")
     @classmethod
     def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         names = [getattr(value, "name", value) for value in values]
@@ -127,9 +173,17 @@ class RunConfig(BaseModel):
         return values
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """Where this run lives."""
-        return self.output / self.name
+        return place(self.output) / self.name
+
+    def described(self) -> dict[str, Any]:
+        """As plain data, without the place of the results."""
+        return self.model_dump(mode="json", exclude={"output"})
+
+    def hash(self) -> str:
+        """Of all that decides what is computed."""
+        return digest(self.model_dump(mode="json", exclude=set(HOW)))
 
 
 class Parts:
@@ -142,9 +196,12 @@ class Parts:
             None if config.terms is None else tuple(choice.build(terms) for choice in config.terms)
         )
         self.explainers: dict[str, Explainer] = _build(config.explainers, explainers, modules)
-        self.metrics: dict[str, Metric] = _build(config.metrics, metrics, modules)
+        self.metrics: dict[str, Metric] = {
+            name: _with_engine(metric, config.metric_engine)
+            for name, metric in _build(config.metrics, metrics, modules).items()
+        }
         for model in config.models:
-            _check_backbone(model)
+            check_backbone(model)
 
 
 def _build(choices: tuple[Named, ...], registry: Registry[Any], modules: list[ModuleType]) -> dict[str, Any]:
@@ -155,22 +212,48 @@ def _build(choices: tuple[Named, ...], registry: Registry[Any], modules: list[Mo
     return {name: named[name].build(registry) for name in dict.fromkeys(order)}
 
 
-def _check_backbone(model: ModelConfig) -> None:
+def _with_engine(metric: Metric, engine: str | None) -> Metric:
+    """The metric by this engine, if there is a choice."""
+    if engine is None or not metric.has_reference():
+        return metric
+    return metric.model_copy(update={"engine": engine})
+
+
+def check_backbone(model: ModelConfig) -> None:
+    """Check that timm knows the backbone.
+
+    Raises:
+        UnknownNameError: it does not.
+    """
     import timm
 
     if not timm.is_model(model.backbone):
         raise UnknownNameError("backbone", model.backbone, timm.list_models())
 
 
-def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
+def load_config(path: Path, changes: dict[str, Any] | None = None, sets: Sequence[str] = ()) -> RunConfig:
     """Read and check a YAML file.
 
     Args:
         path: the file.
         changes: top-level fields that replace the file's.
+        sets: single values that replace the file's, as "recipe.epochs=3"; see `overrides.overridden`.
 
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, missing, of the wrong type or out of range.
+    """
+    content = read_content(path) | (changes or {})
+    try:
+        return RunConfig.model_validate(overridden(content, sets))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_problem(error)}") from error
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """The fields of a YAML file, not checked yet.
+
+    Raises:
+        ConfigError: the file cannot be read or holds no fields.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -178,10 +261,7 @@ def load_config(path: Path, changes: dict[str, Any] | None = None) -> RunConfig:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold fields of a run such as 'dataset:', got {type(content).__name__}")
-    try:
-        return RunConfig.model_validate(content | (changes or {}))
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {first_problem(error)}") from error
+    return content
 
 
 def presets() -> dict[str, Path]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+
+from benchmarks.ablations import Transform
 from benchmarks.config import Parts
 from benchmarks.metrics import Metric
+from benchmarks.models import Trained
+from interp_core.backbone import feature_layer
 
 
-def describe(parts: Parts) -> dict[str, Any]:
-    """Data set, explainers and metrics of a run as plain data."""
+def describe(parts: Parts, transforms: Sequence[Transform]) -> dict[str, Any]:
+    """Data set, explainers, metrics and ablations of a run as plain data."""
     dataset = parts.dataset
     return {
         "dataset": {
@@ -26,10 +32,39 @@ def describe(parts: Parts) -> dict[str, Any]:
                 "signed": explainer.signed,
                 "source": explainer.source,
                 "params": explainer.model_dump(mode="json"),
+                "caveats": {},
             }
             for name, explainer in parts.explainers.items()
         ],
         "metrics": [entry for metric in parts.metrics.values() for entry in _scores(metric)] + [_BACKWARDS],
+        "ablations": [transform.describe() for transform in transforms],
+    }
+
+
+def describe_model(item: Trained, shape: Sequence[int]) -> dict[str, Any]:
+    """A trained network as plain data.
+
+    Args:
+        item: the network.
+        shape: (C, H, W) of its images.
+    """
+    model, facts = item.cell.model, item.facts
+    backbone = getattr(item.network, "backbone", item.network)
+    device = next(item.network.parameters()).device
+    with torch.no_grad():
+        features = backbone.forward_features(torch.zeros(1, *shape, device=device))  # type: ignore[operator]
+    layer = feature_layer(backbone)
+    return {
+        "name": model.name,
+        "title": f"{model.backbone}, {'with LAP' if model.lap else 'plain'}",
+        "backbone": model.backbone,
+        "lap": model.lap,
+        "seed": item.cell.seed,
+        **{key: facts[key] for key in ("train_seconds", "val_accuracy", "test_accuracy", "parameters")},
+        "grid": list(features.shape[-2:]),
+        "layer": layer.name,
+        "first": layer.first,
+        "pitch": layer.pitch,
     }
 
 
@@ -45,6 +80,7 @@ def _scores(metric: Metric) -> list[dict[str, Any]]:
             "low": score.low,
             "high": score.high,
             "ranked": score.ranked,
+            "passing": score.passing,
             "settings": settings,
         }
         for score in metric.scores

@@ -1,17 +1,24 @@
 """From a configuration to the cells it asks for. A key is the content of all that a cell's numbers depend on.
 
 A changed setting so changes exactly the keys of the cells it touches: a metric's parameter those of that metric, a
-recipe all. Changed code does likewise: the file of an explainer or metric its own cells, `interp_core` all.
+recipe all. Changed code does likewise: the file of an explainer or metric and what it imports its own cells,
+`interp_core` all. What only says how much is computed at once is no part of a key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pydantic import BaseModel
+
+from benchmarks import ablations
+from benchmarks.ablations import Transform
 from benchmarks.config import ModelConfig, Parts, RunConfig, digest
-from benchmarks.version import VERSION, code_digest
+from benchmarks.version import VERSION, code_digest, dependencies
 from interp_core.training import DEFAULT_TERMS
+
+HOW_MUCH = {"batch_size", "internal_batch_size"}
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,18 @@ class ExplainCell:
 
 @dataclass(frozen=True)
 class ScoreCell:
-    """One metric on the maps of one explain cell."""
+    """One metric on the maps of one explain cell, or on those maps transformed."""
 
     explain: ExplainCell
     metric: str
     key: str
+    transform: Transform | None = None
+
+    @property
+    def explainer(self) -> str:
+        """How tables call the maps."""
+        name = self.explain.explainer
+        return name if self.transform is None else f"{name}@{self.transform.name}"
 
 
 def train_cells(config: RunConfig, parts: Parts) -> list[TrainCell]:
@@ -68,29 +82,57 @@ def train_cells(config: RunConfig, parts: Parts) -> list[TrainCell]:
     ]
 
 
+def shards(count: int, size: int) -> list[tuple[int, int]]:
+    """First and one past the last of `count` images, in parts of `size`."""
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
+
+
 def explain_cells(
-    config: RunConfig, parts: Parts, trained: list[TrainCell], images: list[str]
+    config: RunConfig, parts: Parts, trained: Sequence[TrainCell], images: Sequence[str]
 ) -> Iterator[ExplainCell]:
-    """One cell per network, explainer and shard of the chosen `images` (ids)."""
+    """One cell per network, shard of the chosen `images` (ids) and explainer, in this order."""
     for train in trained:
-        for name, explainer in parts.explainers.items():
-            for start in range(0, len(images), config.shard):
-                ids = images[start : start + config.shard]
-                label = f"{train.model.name}-{train.seed}-{name}-{start:05d}"
-                key = _key(label, train.key, explainer, _code(explainer), ids)
-                yield ExplainCell(train, name, start, start + len(ids), key)
+        for start, stop in shards(len(images), config.shard):
+            yield from shard_cells(config, parts, train, images[start:stop], start)
 
 
-def score_cells(parts: Parts, explain: ExplainCell) -> list[ScoreCell]:
-    """One cell per metric."""
-    return [
-        ScoreCell(explain, name, _key(f"{explain.key}-{name}", explain.key, metric, _code(metric)))
+def shard_cells(
+    config: RunConfig, parts: Parts, train: TrainCell, ids: Sequence[str], start: int
+) -> Iterator[ExplainCell]:
+    """One cell per explainer, for one network and the images `ids`, of which the first is number `start`."""
+    rounding = ("float16",) if config.keep_maps == "float16" else ()
+    for name, explainer in parts.explainers.items():
+        label = f"{train.model.name}-{train.seed}-{name}-{start:05d}"
+        key = _key(label, train.key, *_content(explainer), list(ids), start, *rounding)
+        yield ExplainCell(train, name, start, start + len(ids), key)
+
+
+def score_cells(parts: Parts, explain: ExplainCell, transforms: Sequence[Transform] = ()) -> list[ScoreCell]:
+    """One cell per metric, and one for each transform and metric that reads nothing but the map.
+
+    Metrics that call the explainer again are not asked about one that needs masks: there are none for other images.
+    """
+    fixed = parts.explainers[explain.explainer].needs_masks
+    plain = [
+        ScoreCell(explain, name, _key(f"{explain.key}-{name}", explain.key, *_content(metric)))
         for name, metric in parts.metrics.items()
+        if not (fixed and metric.needs_explain)
     ]
+    code = code_digest(ablations.__name__)
+    changed = [
+        ScoreCell(explain, name, _key(label, explain.key, *_content(metric), transform.name, code), transform)
+        for transform in transforms
+        for name, metric in parts.metrics.items()
+        if transform.judges(metric)
+        for label in [f"{explain.key}-{transform.name}-{name}"]
+    ]
+    return plain + changed
 
 
-def _code(part: object) -> str:
-    return code_digest(type(part).__module__)
+def _content(part: BaseModel) -> tuple[object, ...]:
+    """Name and parameters of an explainer or metric, and its code."""
+    named = {"name": getattr(part, "name", ""), **part.model_dump(mode="json", exclude=HOW_MUCH)}
+    return named, [code_digest(module) for module in dependencies(type(part).__module__)]
 
 
 def _key(label: str, *content: object) -> str:

@@ -4,188 +4,299 @@
                   cells/*.parquet      per-image scores of one (model, explainer, metric, shard, seed), provenance
                   maps/*.npz           explanations, shared by all metrics
                   models/*             trained networks: safetensors and JSON
+                  failures/*.json      cells that failed, with their traceback; not tried again unless asked for
                   gallery.npz          a few images with all maps, for the report
 
-A cell that cannot be read is set aside, not trusted and not deleted; it is then computed again.
+A cell that cannot be read is set aside, not trusted and not deleted; it is then computed again. One of a newer layout
+is refused: it is sound, and this version cannot know what it says.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Collection
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.files import whole_file, write_whole
+from benchmarks.places import Place, is_url, listed, place, renamed, write_to, written
 from benchmarks.report.data import SCORE_COLUMNS, Gallery, RunData
 from interp_core.errors import StoreError
 
+SCHEMA = 1
 PROVENANCE = b"interp-bench"
+PARTS = ("cells", "maps", "models", "failures")
+WRITTEN = (
+    "cells/*.parquet*", "maps/*.npz*", "models/*.safetensors", "models/*.json", "failures/*.json*", "gallery.npz*",
+    "run.json",
+)  # fmt: skip
+_TYPES = dict.fromkeys(SCORE_COLUMNS, pa.string()) | {
+    "seed": pa.int64(),
+    "value": pa.float64(),
+    "degenerate": pa.bool_(),
+}
+_LAYOUT = pa.schema([(name, _TYPES[name]) for name in SCORE_COLUMNS])
+
+
+class NewerError(StoreError):
+    """A file written by a later version of the project."""
+
+    def __init__(self, path: object, schema: int) -> None:
+        super().__init__(
+            f"{path} has layout {schema}, and this version reads layouts up to {SCHEMA}: update interp-bench"
+        )
 
 
 class Store:
     """One run's folder.
 
     Args:
-        folder: made if it is not there.
+        folder: path or URL; made if it is not there.
 
     Raises:
         StoreError: the folder cannot be made or written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Place | str) -> None:
+        self.folder = place(folder)
         self.set_aside: list[str] = []
         try:
-            for part in ("cells", "maps", "models"):
-                (folder / part).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to {folder}: {error.strerror or error}; choose another folder with --output"
-            ) from error
+            for part in PARTS:
+                (self.folder / part).mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".probe-{uuid4().hex}"  # several workers may be at it
+            probe.write_bytes(b"")
+            probe.unlink()
+        except Exception as error:
+            if not (isinstance(error, OSError) or is_url(self.folder)):  # each backend has errors of its own
+                raise
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise StoreError(f"cannot write to {folder}: {reason}; choose another folder with --output") from error
+
+    def clear(self) -> None:
+        """Delete what the store has written; other files in the folder stay."""
+        for pattern in WRITTEN:
+            for path in listed(self.folder, pattern):
+                path.unlink()
 
     def write_meta(self, meta: dict[str, Any]) -> None:
         """Write run.json."""
-        write_whole(self.folder / "run.json", json.dumps(meta, indent=2, default=str) + "\n")
+        write_to(self.folder / "run.json", json.dumps(meta, indent=2, default=str) + "\n")
 
-    def cell_path(self, key: str) -> Path:
+    def cell_path(self, key: str) -> Place:
         """Where the scores of a cell lie."""
         return self.folder / "cells" / f"{key}.parquet"
 
     def write_cell(self, key: str, table: pd.DataFrame, provenance: dict[str, Any]) -> None:
         """Write the scores of one cell, columns `SCORE_COLUMNS`, with what is needed to trust them."""
-        content = pa.Table.from_pandas(table[list(SCORE_COLUMNS)], preserve_index=False)
-        content = content.replace_schema_metadata({PROVENANCE: json.dumps(provenance, default=str)})
-        with whole_file(self.cell_path(key)) as path:
-            pq.write_table(content, path)
+        content = pa.Table.from_pandas(table[list(SCORE_COLUMNS)], schema=_LAYOUT, preserve_index=False)
+        known = {b"schema": str(SCHEMA).encode(), PROVENANCE: json.dumps(provenance, default=str).encode()}
+        with written(self.cell_path(key)) as path:
+            pq.write_table(content.replace_schema_metadata(known), path)
+
+    def cell(self, key: str) -> pd.DataFrame | None:
+        """Scores of a cell; None if it is not there or cannot be read.
+
+        Raises:
+            NewerError: a later version has written it.
+        """
+        path = self.cell_path(key)
+        return self._read(path, read_cell)
 
     def has_cell(self, key: str) -> bool:
         """Whether the cell is there and can be read."""
-        path = self.cell_path(key)
-        return path.exists() and self._readable(path, lambda: read_cell(path))
+        return self.cell(key) is not None
 
-    def maps_path(self, key: str) -> Path:
+    def maps_path(self, key: str) -> Place:
         """Where the explanations of a cell lie."""
         return self.folder / "maps" / f"{key}.npz"
 
-    def write_maps(self, key: str, maps: np.ndarray) -> None:
-        """Write explanations (N, 1, H, W) float32."""
-        with whole_file(self.maps_path(key)) as path, path.open("wb") as file:
-            np.savez_compressed(file, maps=maps)
+    def write_maps(self, key: str, maps: np.ndarray, *, half: bool = False) -> None:
+        """Write explanations (N, 1, H, W) float32; `half` as float16, see `packed`."""
+        arrays = packed(maps) if half else {"maps": maps}
+        self._write_arrays(self.maps_path(key), arrays)
 
     def read_maps(self, key: str) -> np.ndarray | None:
-        """Explanations of a cell; None if they are not there or cannot be read."""
-        path = self.maps_path(key)
-        found: list[np.ndarray] = []
-        if path.exists() and self._readable(path, lambda: found.append(_load_npz(path)["maps"])):
-            return found[0]
-        return None
+        """Explanations of a cell (N, 1, H, W) float32; None if they are not there or cannot be read."""
+        return self._read(self.maps_path(key), lambda path: unpacked(_load_npz(path)))
+
+    def failure_path(self, key: str) -> Place:
+        """Where it is said how a cell failed."""
+        return self.folder / "failures" / f"{key}.json"
+
+    def write_failure(self, key: str, problem: dict[str, str]) -> None:
+        """Say how a cell failed: where, what, traceback."""
+        write_to(self.failure_path(key), json.dumps(problem, indent=1) + "\n")
+
+    def failure(self, key: str) -> dict[str, str] | None:
+        """How a cell failed; None if it did not, or this cannot be read."""
+        return self._read(self.failure_path(key), _read_json)
+
+    def forget_failure(self, key: str) -> None:
+        """The cell has been computed after all."""
+        self.failure_path(key).unlink(missing_ok=True)
 
     def write_gallery(self, gallery: Gallery) -> None:
-        """Write the gallery; maps as float16."""
-        arrays: dict[str, np.ndarray] = {
-            "images": gallery.images,
-            "masks": gallery.masks,
-            "ids": np.array(gallery.ids),
-            "labels": np.array(gallery.labels),
-        }
-        for (model, explainer), maps in gallery.maps.items():
-            arrays[f"map::{model}::{explainer}"] = maps.astype(np.float16)
-        with whole_file(self.folder / "gallery.npz") as path, path.open("wb") as file:
+        """Write the gallery."""
+        self._write_arrays(self.folder / "gallery.npz", gallery.arrays())
+
+    def _write_arrays(self, path: Place, arrays: dict[str, np.ndarray]) -> None:
+        with written(path) as local, local.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
-    def _readable(self, path: Path, read: Callable[[], object]) -> bool:
+    def _read(self, path: Place, read: Callable[[Place], Any]) -> Any:
+        """What `read` makes of a file; None, and the file set aside, if it cannot."""
+        if not path.exists():
+            return None
         try:
-            read()
+            return read(path)
+        except NewerError:
+            raise
         except StoreError:
-            spare = path.with_name(path.name + ".corrupt")
-            path.replace(spare)
-            self.set_aside.append(f"{path.relative_to(self.folder)} could not be read; kept as {spare.name}")
-            return False
-        return True
+            spare = renamed(path, path.name + ".corrupt")
+            self.set_aside.append(f"{path.parent.name}/{path.name} could not be read; kept as {spare.name}")
+            return None
 
 
-def read_cell(path: Path) -> pd.DataFrame:
+def packed(maps: np.ndarray) -> dict[str, np.ndarray]:
+    """Maps (N, 1, H, W) as float16 in units of their largest finite magnitude (N,), so that none overflows."""
+    finite = np.where(np.isfinite(maps), np.abs(maps), 0)
+    largest = finite.max(axis=(1, 2, 3))
+    scale = np.where(largest > 0, largest, 1).astype(np.float32)
+    return {"maps": (maps / scale[:, None, None, None]).astype(np.float16), "scale": scale}
+
+
+def unpacked(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Maps (N, 1, H, W) float32 from what is stored of them."""
+    if "maps" not in arrays:
+        raise StoreError("no maps in the file")
+    maps = arrays["maps"].astype(np.float32)
+    return maps * arrays["scale"][:, None, None, None] if "scale" in arrays else maps
+
+
+def read_cell(path: Place) -> pd.DataFrame:
     """Scores of a cell.
 
     Raises:
+        NewerError: a later version has written it.
         StoreError: the file is damaged or holds something else.
     """
+    return _columns(path).to_pandas()
+
+
+def _columns(path: Place) -> pa.Table:
+    """A cell as it lies in the file, in the present layout."""
     try:
-        table = pq.read_table(path).to_pandas()
+        table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
+        _refuse_newer(path, (table.schema.metadata or {}).get(b"schema"))
+        missing = [column for column in SCORE_COLUMNS if column not in table.column_names]
+        if missing:
+            raise StoreError(f"{path} is not a cell: no column {missing[0]}")
+        return table.select(list(SCORE_COLUMNS)).cast(_LAYOUT)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise StoreError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-    missing = [column for column in SCORE_COLUMNS if column not in table]
-    if missing:
-        raise StoreError(f"{path} is not a cell: no column {missing[0]}")
-    return table
 
 
-def read_provenance(path: Path) -> dict[str, Any]:
+def read_provenance(path: Place) -> dict[str, Any]:
     """What a cell says of its making."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(PROVENANCE, b"{}"))
+    metadata = pq.read_schema(io.BytesIO(path.read_bytes())).metadata or {}
+    return json.loads(metadata.get(PROVENANCE, b"{}"))
 
 
-def read_run(folder: Path) -> RunData:
-    """Everything the report needs, from the store alone. Damaged cells are left out and listed as problems.
+def read_meta(folder: Place) -> dict[str, Any]:
+    """A run's description.
 
     Raises:
+        NewerError: a later version has written it.
         StoreError: there is no run, or its description is damaged.
     """
     path = folder / "run.json"
-    try:
-        meta = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"{folder} holds no run: there is no run.json; give the folder that a run has written"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path}: {error}") from error
+    if not path.exists():
+        raise StoreError(f"{folder} holds no run: there is no run.json; give the folder that a run has written")
+    meta = _read_json(path)
     if not isinstance(meta, dict):
         raise StoreError(f"{path} is not the description of a run; run again to write it anew")
+    _refuse_newer(path, meta.get("schema"))
+    return meta
+
+
+def read_run(folder: Place | str, only: Collection[str] | None = None) -> RunData:
+    """Everything the report needs, from the store alone. Damaged cells are left out and listed as problems.
+
+    Args:
+        folder: of the run.
+        only: names of the scores that are wanted; None for all.
+
+    Raises:
+        StoreError: there is no run, its description is damaged, or a later version has written it.
+    """
+    folder = place(folder)
+    meta = read_meta(folder)
     tables, problems = [], list(meta.get("problems") or [])
     wanted = set(meta.get("cells") or [])
-    for cell in sorted((folder / "cells").glob("*.parquet")):
+    for cell in listed(folder / "cells", "*.parquet"):
         if wanted and cell.stem not in wanted:
             continue
         try:
-            tables.append(read_cell(cell))
+            table = _columns(cell)
+            tables.append(
+                table if only is None else table.filter(pc.is_in(table["metric"], pa.array(sorted(only), pa.string())))
+            )
+        except NewerError:
+            raise
         except StoreError as error:
             problems.append({"where": f"cells/{cell.name}", "what": f"{error}; run again to compute it anew"})
     if wanted and not meta.get("finished"):
         what = f"not finished: {len(tables)} of {len(wanted)} cells are there; run it again to compute the rest"
         problems.append({"where": "run", "what": what})
-    scores = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(SCORE_COLUMNS))
-    return RunData({**meta, "problems": problems}, scores, _read_gallery(folder / "gallery.npz", problems))
+    # Joined as they are: thousands of small data frames would take several times the memory of one.
+    scores = pa.concat_tables(tables or [_LAYOUT.empty_table()]).to_pandas()
+    return RunData({**meta, "problems": problems}, scores, _shown(folder / "gallery.npz", problems))
 
 
-def _read_gallery(path: Path, problems: list[dict[str, str]]) -> Gallery | None:
-    if not path.exists():
-        return None
+def _refuse_newer(path: Place, schema: bytes | int | None) -> None:
+    """Files without a number are of the first layout."""
+    number = int(schema or SCHEMA)
+    if number > SCHEMA:
+        raise NewerError(path, number)
+
+
+def read_gallery(path: Place) -> Gallery | None:
+    """The gallery in a file; None if there is no such file.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
     try:
-        content = _load_npz(path)
-        maps = {
-            (name.split("::")[1], name.split("::")[2]): content[name].astype(np.float32)
-            for name in content
-            if name.startswith("map::")
-        }
-        return Gallery(content["images"], content["masks"], content["ids"].tolist(), content["labels"].tolist(), maps)
-    except (StoreError, KeyError) as error:
+        return Gallery.from_arrays(_load_npz(path)) if path.exists() else None
+    except KeyError as error:
+        raise StoreError(f"cannot read {path}: no {error}") from error
+
+
+def _shown(path: Place, problems: list[dict[str, str]]) -> Gallery | None:
+    """The gallery; a damaged one is listed."""
+    try:
+        return read_gallery(path)
+    except StoreError as error:
         problems.append({"where": path.name, "what": str(error)})
         return None
 
 
-def _load_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_json(path: Place) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {path}: {error}") from error
+
+
+def _load_npz(path: Place) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
             return {name: content[name] for name in content.files}
     except Exception as error:  # numpy, zipfile and zlib each have their own for a damaged file
         raise StoreError(f"cannot read {path}: {error}") from error

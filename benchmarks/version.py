@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import platform
@@ -14,6 +15,9 @@ from typing import Any
 LIBRARIES = ("torch", "torchvision", "timm", "captum", "lime", "shap", "quantus", "numpy", "scipy", "scikit-learn")
 # From the top of the checkout, so that results written into it do not count as changes.
 CODE = (":/interp_core", ":/baselines", ":/benchmarks")
+ROOT = Path(__file__).parent.parent
+# Where explainers and metrics keep what they share.
+SHARED = ("baselines.", "benchmarks.metrics.")
 
 
 def _version(name: str) -> str:
@@ -38,6 +42,36 @@ def code_digest(name: str) -> str:
     for path in paths:
         content.update(path.name.encode() + path.read_bytes() if path.is_file() else name.encode())
     return content.hexdigest()[:16]
+
+
+@cache
+def dependencies(name: str) -> tuple[str, ...]:
+    """A module and those of the packages of explainers and metrics that it imports, directly or through others.
+
+    Packages themselves are left out: whoever imports one would depend on every explainer.
+    """
+    found: set[str] = set()
+    left = [name]
+    while left:
+        module = left.pop()
+        found.add(module)
+        left += [other for other in _imported(module) if other not in found]
+    return tuple(sorted(found))
+
+
+@cache
+def _imported(name: str) -> tuple[str, ...]:
+    path = Path(str(getattr(importlib.import_module(name), "__file__", None)))
+    if not path.is_file() or path.name == "__init__.py":
+        return ()
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    ours = {module for module in named if module.startswith(SHARED)}
+    return tuple(sorted(module for module in ours if (ROOT / f"{module.replace('.', '/')}.py").is_file()))
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from benchmarks.config import RunConfig, load_config
+from benchmarks.engine import Engine, Outcome
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -53,3 +56,30 @@ def tiny_file(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def tiny(tiny_file: Callable[..., Path]) -> Callable[..., RunConfig]:
     return lambda **changes: load_config(tiny_file(**changes))
+
+
+@pytest.fixture(scope="session")
+def _once(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    content = {"output": str(tmp_path_factory.mktemp("once")), **TINY}
+    return Engine(RunConfig.model_validate(content)).run()
+
+
+@pytest.fixture
+def done(_once: Outcome, tiny: Callable[..., RunConfig]) -> tuple[RunConfig, Outcome]:
+    """The tiny run, finished, in a folder of the test's own."""
+    config = tiny()
+    shutil.copytree(_once.folder, config.folder)
+    return config, replace(_once, folder=config.folder)
+
+
+@pytest.fixture
+def warm(_once: Outcome, tiny: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
+    """As `tiny`, with the networks trained already."""
+
+    def make(**changes: Any) -> RunConfig:
+        config = tiny(**changes)
+        if not config.folder.exists():
+            shutil.copytree(_once.folder / "models", config.folder / "models")
+        return config
+
+    return make

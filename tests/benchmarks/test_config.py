@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from baselines import explainers
 from benchmarks.config import ConfigError, Parts, RunConfig, digest, load_config, preset_path, presets, resolve_device
+from benchmarks.metrics import metrics
 from benchmarks.plan import train_cells
 from interp_core.errors import InterpError, UnknownNameError
 
@@ -17,7 +19,15 @@ def test_every_preset_loads_and_all_it_names_can_be_made(name: str) -> None:
     config = load_config(preset_path(name))
     parts = Parts(config)
     assert list(parts.explainers) == [choice.name for choice in config.explainers]
-    assert [cell.model.lap for cell in train_cells(config, parts)] == [False, True]
+    assert [cell.model.lap for cell in train_cells(config, parts)] == [False, True] * len(config.seeds)
+
+
+def test_the_paper_preset_leaves_nothing_out_that_is_ours() -> None:
+    config = load_config(preset_path("paper"))
+    ours = {name for name, cls in explainers.items() if cls.__module__.startswith("baselines.")}
+    assert {choice.name for choice in config.explainers} == ours
+    assert {choice.name for choice in config.metrics} == set(metrics)
+    assert len(config.seeds) >= 3
 
 
 def test_default_preset_trains_twins_that_differ_in_lap_alone() -> None:
@@ -48,6 +58,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"recipe": {"epoch": 3}}, "recipe.epoch: Extra inputs"),
     ({"name": "../elsewhere"}, "name"),
     ({"name": ".."}, "name"),
+    ({"smoothing": [0]}, "smoothing.0"),
+    ({"grids": [8, 8]}, "given twice: 8"),
+    ({"batch_size": 0}, "batch_size"),
+    ({"batch_size": "much"}, "batch_size"),
+    ({"keep_maps": "float8"}, "keep_maps"),
+    ({"engine": "steam"}, "engine"),
+    ({"ray": {"gpus": -1}}, "ray.gpus"),
 ]
 
 
@@ -175,6 +192,25 @@ def test_plugins_that_cannot_be_imported(tiny: Callable[..., RunConfig], tmp_pat
     ]:
         with pytest.raises(InterpError, match=reason):
             Parts(tiny(plugins=[name]))
+
+
+def test_one_engine_for_all_metrics_that_have_it(tiny: Callable[..., RunConfig]) -> None:
+    parts = Parts(tiny(metric_engine="quantus", metrics=list(metrics)))
+    assert {metric.engine for metric in parts.metrics.values() if metric.has_reference()} == {"quantus"}
+    assert {metric.engine for metric in parts.metrics.values() if not metric.has_reference()} <= {"device"}
+    mixed = [{"name": "auc", "engine": "quantus"}, "pixel_flipping"]
+    assert [m.engine for m in Parts(tiny(metrics=mixed)).metrics.values()] == ["quantus", "device"]
+
+
+def test_how_a_run_is_carried_out_is_no_part_of_its_hash(tiny: Callable[..., RunConfig]) -> None:
+    config = tiny()
+    assert config.hash() == tiny(engine="ray", ray={"workers": 2}, output="memory://elsewhere").hash()
+    assert config.hash() != tiny(images=4).hash()
+
+
+def test_output_may_be_a_url(tiny: Callable[..., RunConfig]) -> None:
+    assert str(tiny(output="memory://bucket/runs").folder) == "memory://bucket/runs/tiny"
+    assert tiny(output="runs").folder == Path("runs/tiny")
 
 
 def test_configuration_survives_a_round_trip(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.config import ConfigError, ModelConfig, Parts, RunConfig
-from benchmarks.models import Data, Trained, build, correct_everywhere, train_or_load
+from benchmarks.models import Data, Trained, accuracy, build, correct_everywhere, train_or_load
 from benchmarks.plan import train_cells
 from benchmarks.store import Store
 from interp_core.attach import LapModel
@@ -109,9 +109,31 @@ class Answers(torch.nn.Module):
 
 def test_only_images_that_every_network_gets_right_are_taken() -> None:
     images = torch.eye(4)[:, None, None, :]
-    right, shifted = (Trained(None, Answers(shift), {}) for shift in (0, 1))  # type: ignore[arg-type]
+    right, shifted = (Answers(shift) for shift in (0, 1))
     targets = torch.tensor([0, 1, 0, 3])
-    assert correct_everywhere([right], images, targets, 5).tolist() == [0, 1, 3]
-    assert correct_everywhere([right], images, targets, 2).tolist() == [0, 1]
-    with pytest.raises(ConfigError, match="train longer"):
-        correct_everywhere([right, shifted], images, targets, 5)
+    for size in (4, 1):
+        batches = list(zip(images.split(size), targets.split(size), strict=True))
+        assert correct_everywhere([right], batches, 5).tolist() == [0, 1, 3]
+        assert correct_everywhere([right], batches, 2).tolist() == [0, 1]
+        with pytest.raises(ConfigError, match="train longer"):
+            correct_everywhere([right, shifted], batches, 5)
+
+
+def test_no_batch_is_made_after_the_last_image_is_found() -> None:
+    images, targets = torch.eye(4)[:, None, None, :], torch.arange(4)
+    batches = iter(zip(images.split(1), targets.split(1), strict=True))
+    assert correct_everywhere([Answers(0)], batches, 2).tolist() == [0, 1]
+    assert len(list(batches)) == 2
+
+
+def test_accuracy_of_batches_is_that_of_all_images() -> None:
+    images, targets = torch.eye(4)[:, None, None, :], torch.tensor([0, 1, 0, 3])
+    assert accuracy(Answers(0), zip(images.split(3), targets.split(3), strict=True)) == 0.75
+
+
+def test_batches_hold_what_tensors_hold(setting: tuple[RunConfig, Parts, Data, Store]) -> None:
+    data = setting[2]
+    split = data.split("val")
+    images, targets = (torch.cat(parts) for parts in zip(*data.batches(split, 7), strict=True))
+    assert torch.equal(images, data.tensors(split)[0])
+    assert torch.equal(targets, data.tensors(split)[1])

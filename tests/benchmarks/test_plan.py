@@ -3,6 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from baselines import Explainer
+from benchmarks import plan
+from benchmarks.ablations import Transform
 from benchmarks.config import Parts, RunConfig
 from benchmarks.plan import explain_cells, score_cells, train_cells
 
@@ -64,12 +69,52 @@ def test_more_images_keep_full_shards(tiny: Callable[..., RunConfig]) -> None:
 
 
 def test_what_does_not_change_numbers_changes_no_key(tiny: Callable[..., RunConfig]) -> None:
-    assert keys(tiny()) == keys(tiny(name="other", gallery=1, threads=2))
+    how = {"batch_size": 1, "keep_maps": "none", "engine": "ray", "ray": {"gpus": 0.5}, "smoothing": [2]}
+    assert keys(tiny()) == keys(tiny(name="other", gallery=1, threads=2, **how))
+
+
+def test_rounded_maps_are_other_maps(tiny: Callable[..., RunConfig]) -> None:
+    before = keys(tiny())
+    found = changed(before, keys(tiny(keep_maps="float16")))
+    assert found == {place for place in before if place[0] != "train"}
+
+
+def test_how_much_an_explainer_does_at_once_changes_no_key(tiny: Callable[..., RunConfig]) -> None:
+    class Batched(Explainer):
+        internal_batch_size: int = 4
+        batch_size: int = 4
+        steps: int = 3
+
+    def content(**given: int) -> object:
+        return plan._content(Batched(**given))
+
+    assert content() == content(internal_batch_size=8, batch_size=2)
+    assert content() != content(steps=4)
+
+
+def test_cells_of_a_shard_lie_together(tiny: Callable[..., RunConfig]) -> None:
+    config = tiny()
+    parts = Parts(config)
+    order = [
+        (cell.train.model.name, cell.start) for cell in explain_cells(config, parts, train_cells(config, parts), IDS)
+    ]
+    assert order == [(model, start) for model in ("plain", "lap") for start in (0, 2, 4) for _ in range(3)]
+
+
+def test_metrics_that_call_again_are_not_asked_about_masks_nor_about_transformed_maps(
+    tiny: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(explainers=["mask", "random"])
+    parts = Parts(config)
+    monkeypatch.setattr(type(parts.metrics["auc"]), "needs_explain", True)
+    cells = list(explain_cells(config, parts, train_cells(config, parts)[:1], IDS[:1]))
+    blur = Transform("smooth", 2.0)
+    found = {cell.explainer: [(s.metric, s.explainer) for s in score_cells(parts, cell, [blur])] for cell in cells}
+    assert found["random"] == [("auc", "random"), ("pixel_flipping", "random"), ("pixel_flipping", "random@smooth2")]
+    assert found["mask"] == [("pixel_flipping", "mask"), ("pixel_flipping", "mask@smooth2")]
 
 
 def test_edited_code_is_computed_again(tiny: Callable[..., RunConfig], monkeypatch: Any) -> None:
-    from benchmarks import plan
-
     before, original = keys(tiny()), plan.code_digest
     monkeypatch.setattr(plan, "code_digest", lambda name: "new" if name == "baselines.grad_cam" else original(name))
     assert {place[3] for place in changed(before, keys(tiny()))} == {"grad_cam"}

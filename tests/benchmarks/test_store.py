@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.places import Place
 from benchmarks.report.data import Gallery
-from benchmarks.store import Store, read_cell, read_provenance, read_run
+from benchmarks.store import SCHEMA, NewerError, Store, packed, read_cell, read_provenance, read_run, unpacked
 from interp_core.errors import StoreError
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "run")
+@pytest.fixture(params=["disk", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "run" if request.param == "disk" else f"memory://{tmp_path.name}/run")
+    yield made
+    if request.param == "memory":
+        made.clear()
 
 
 def scores(value: float = 0.5) -> pd.DataFrame:
@@ -31,7 +38,7 @@ def scores(value: float = 0.5) -> pd.DataFrame:
     )
 
 
-def filled(store: Store, *keys: str, **meta: object) -> Path:
+def filled(store: Store, *keys: str, **meta: object) -> Place:
     for key in keys:
         store.write_cell(key, scores(), {})
     store.write_meta({"cells": list(keys), "finished": "now", **meta})
@@ -66,9 +73,87 @@ def test_a_damaged_cell_is_set_aside_and_said(store: Store, damage: bytes) -> No
 
 
 def test_a_table_that_is_no_cell(store: Store) -> None:
-    scores().drop(columns="value").to_parquet(store.cell_path("key"))
+    content = io.BytesIO()
+    scores().drop(columns="value").to_parquet(content)
+    store.cell_path("key").write_bytes(content.getvalue())
     with pytest.raises(StoreError, match="no column value"):
         read_cell(store.cell_path("key"))
+
+
+def with_schema(path: Place, schema: str | None) -> None:
+    """Write a cell again under another schema number."""
+    table = pq.read_table(io.BytesIO(path.read_bytes()))
+    content = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({} if schema is None else {b"schema": schema.encode()}), content)
+    path.write_bytes(content.getvalue())
+
+
+def test_cells_say_their_layout_and_those_of_before_are_read(store: Store) -> None:
+    store.write_cell("key", scores(), {})
+    path = store.cell_path("key")
+    assert pq.read_schema(io.BytesIO(path.read_bytes())).metadata[b"schema"] == str(SCHEMA).encode()
+    with_schema(path, None)
+    pd.testing.assert_frame_equal(read_cell(path), scores())
+
+
+def test_a_newer_cell_is_refused_and_neither_set_aside_nor_computed_again(store: Store) -> None:
+    folder = filled(store, "key")
+    with_schema(store.cell_path("key"), str(SCHEMA + 1))
+    for read in (lambda: store.has_cell("key"), lambda: read_run(folder)):
+        with pytest.raises(NewerError, match=rf"key\.parquet has layout {SCHEMA + 1}.*update interp-bench"):
+            read()
+    assert store.cell_path("key").exists()
+    assert store.set_aside == []
+
+
+def test_a_newer_run_is_refused(store: Store) -> None:
+    folder = filled(store, schema=SCHEMA + 1)
+    with pytest.raises(NewerError, match=r"run\.json has layout"):
+        read_run(folder)
+
+
+def test_rounded_maps_are_near_and_rounding_twice_is_rounding_once(store: Store) -> None:
+    maps = np.random.default_rng(0).normal(size=(3, 1, 8, 8)).astype(np.float32)
+    maps[1] *= 1e30
+    maps[2, 0, 0, :2] = np.nan, np.inf
+    store.write_maps("key", maps, half=True)
+    found = store.read_maps("key")
+    assert found is not None
+    assert found.dtype == np.float32
+    assert (found == unpacked(packed(maps))).all(where=np.isfinite(maps))
+    largest = np.abs(maps[:2]).max(axis=(1, 2, 3), keepdims=True)
+    assert (np.abs(found[:2] - maps[:2]) <= largest * 2**-11).all()
+    assert (np.isnan(found) == np.isnan(maps)).all()
+    assert (np.isinf(found) == np.isinf(maps)).all()
+    twice = unpacked(packed(found))
+    assert np.array_equal(twice, found, equal_nan=True)
+    assert (packed(np.zeros((1, 1, 2, 2), np.float32))["scale"] == 1).all()
+
+
+def test_failures_come_back_until_they_are_forgotten(store: Store) -> None:
+    entry = {"where": "lap, random", "what": "no luck", "traceback": "...", "cell": "key"}
+    assert store.failure("key") is None
+    store.forget_failure("key")
+    store.write_failure("key", entry)
+    assert store.failure("key") == entry
+    store.forget_failure("key")
+    assert store.failure("key") is None
+
+
+def test_clearing_takes_what_the_store_wrote_and_nothing_else(store: Store) -> None:
+    folder = filled(store, "one")
+    store.write_failure("two", {})
+    (folder / "mine.txt").write_text("kept")
+    store.clear()
+    assert (folder / "mine.txt").read_text() == "kept"
+    assert not store.has_cell("one")
+    assert store.failure("two") is None
+    assert not (folder / "run.json").exists()
+
+
+def test_a_place_nobody_knows(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot use abacus://"):
+        Store("abacus://beads")
 
 
 def test_damaged_maps_are_set_aside(store: Store) -> None:
@@ -80,7 +165,9 @@ def test_damaged_maps_are_set_aside(store: Store) -> None:
 
 
 def test_pickles_are_never_loaded(store: Store) -> None:
-    np.savez(store.maps_path("key"), maps=np.array([{"a": 1}], dtype=object))
+    content = io.BytesIO()
+    np.savez(content, maps=np.array([{"a": 1}], dtype=object))
+    store.maps_path("key").write_bytes(content.getvalue())
     assert store.read_maps("key") is None
 
 
@@ -94,6 +181,16 @@ def test_a_run_is_read_from_its_own_cells_alone(store: Store) -> None:
     folder = filled(store, "one", "two")
     store.write_cell("from-an-older-configuration", scores(), {})
     assert len(read_run(folder).scores) == 4
+
+
+def test_single_scores_can_be_read(store: Store) -> None:
+    folder = filled(store, "one")
+    store.write_cell("two", scores().assign(metric="pointing_game"), {})
+    store.write_meta({"cells": ["one", "two"], "finished": "now"})
+    assert len(read_run(folder).scores) == 4
+    found = read_run(folder, only={"pointing_game", "another"}).scores
+    assert found["metric"].tolist() == ["pointing_game"] * 2
+    assert read_run(folder, only=set()).scores.empty
 
 
 def test_damaged_cells_are_left_out_of_a_report_and_listed(store: Store) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.version import LIBRARIES, VERSION, code_digest, git_state, system, versions
+from benchmarks.version import LIBRARIES, VERSION, code_digest, dependencies, git_state, system, versions
 
 
 def test_versions_name_the_project_and_every_library_behind_the_numbers() -> None:
@@ -62,3 +62,21 @@ def test_code_digest_follows_the_content_of_a_package(tmp_path: Path, monkeypatc
     code_digest.cache_clear()
     assert code_digest(package.name) != whole
     assert code_digest(f"{package.name}.part") != part
+
+
+def test_a_module_depends_on_what_it_imports_of_its_packages_and_on_no_package() -> None:
+    found = dependencies("baselines.grad_cam")
+    assert {"baselines.grad_cam", "baselines.base", "baselines.guard"} <= set(found)
+    assert "baselines" not in found
+    assert "baselines.lime" not in found
+    assert all(name.startswith(("baselines.", "benchmarks.metrics.")) for name in found)
+    assert "benchmarks.metrics.passes" in dependencies("benchmarks.metrics.base")
+
+
+def test_a_plugin_depends_on_itself_alone(tmp_path: Path) -> None:
+    from benchmarks.plugins import load_plugin
+
+    path = tmp_path / "of_mine.py"
+    path.write_text("from baselines import Explainer, explainers\n")
+    module = load_plugin(str(path))
+    assert dependencies(module.__name__) == (module.__name__,)

@@ -1,0 +1,96 @@
+"""What would a map score if it were smoother, coarser or sharper? The same maps, transformed, scored again.
+
+Removal metrics favour smooth maps and mass accuracy favours sharp ones, whatever the maps say; an explainer that leads
+only at its own resolution leads by that. Each transform makes further rows named `<explainer>@<transform>`.
+
+    smooth   Gaussian blur of standard deviation s pixels, mirrored at the border
+    grid     mean over the cells of a g x g grid, back to full size bilinearly
+    sharp    sign(x) |x / max|x||^p
+
+Known limits: metrics that call the explainer again (robustness, checks, mosaics) are left out, so that no explanation
+is computed twice; degenerate maps stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+
+from benchmarks.metrics.base import Family, Metric, degenerate
+
+Kind = Literal["smooth", "grid", "sharp"]
+FAMILIES: tuple[Family, ...] = ("localisation", "faithfulness", "descriptor")
+_TITLES = {
+    "smooth": "blurred, standard deviation {} px",
+    "grid": "averaged on a grid of {0} x {0}",
+    "sharp": "raised to the power {}",
+}
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One way to change maps.
+
+    Attributes:
+        kind: what is done.
+        value: standard deviation in pixels > 0, cells a side >= 1, or exponent > 0.
+    """
+
+    kind: Kind
+    value: float
+
+    @property
+    def name(self) -> str:
+        """What stands behind the @, such as smooth2."""
+        return f"{self.kind}{self.value:g}"
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        return _TITLES[self.kind].format(f"{self.value:g}")
+
+    def __call__(self, maps: np.ndarray) -> np.ndarray:
+        """Transformed maps (N, 1, H, W) float32; degenerate ones unchanged."""
+        changed = _FUNCTIONS[self.kind](maps, self.value).astype(np.float32)
+        return np.where(degenerate(maps)[:, None, None, None], maps, changed)
+
+    def judges(self, metric: Metric) -> bool:
+        """Whether a metric is asked about transformed maps."""
+        return metric.family in FAMILIES and not metric.needs_explain
+
+    def describe(self) -> dict[str, Any]:
+        """For run.json."""
+        return {"name": self.name, "title": self.title, "kind": self.kind, "value": self.value}
+
+
+def smoothed(maps: np.ndarray, sigma: float) -> np.ndarray:
+    """Maps (N, 1, H, W) blurred by a Gaussian of `sigma` pixels."""
+    return gaussian_filter(maps.astype(np.float64), sigma, axes=(2, 3))
+
+
+def on_grid(maps: np.ndarray, side: float) -> np.ndarray:
+    """Maps (N, 1, H, W) averaged over side x side cells and resized back bilinearly."""
+    # In float64, so that a map of one value keeps one value.
+    coarse = F.adaptive_avg_pool2d(torch.from_numpy(maps.astype(np.float64)), int(side))
+    return F.interpolate(coarse, maps.shape[-2:], mode="bilinear", align_corners=False).numpy()
+
+
+def sharpened(maps: np.ndarray, power: float) -> np.ndarray:
+    """Maps (N, 1, H, W) in units of their largest magnitude, raised to `power` with their sign kept."""
+    largest = np.abs(maps).max(axis=(1, 2, 3), keepdims=True)
+    unit = maps / np.where(largest > 0, largest, 1)
+    return np.sign(unit) * np.abs(unit) ** power
+
+
+_FUNCTIONS = {"smooth": smoothed, "grid": on_grid, "sharp": sharpened}
+
+
+def transforms(smoothing: tuple[float, ...], grids: tuple[int, ...], sharpening: tuple[float, ...]) -> list[Transform]:
+    """The transforms of a run, in the order of its fields."""
+    values: dict[Kind, tuple[float, ...]] = {"smooth": smoothing, "grid": grids, "sharp": sharpening}
+    return [Transform(kind, float(value)) for kind, given in values.items() for value in given]
