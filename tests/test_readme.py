@@ -44,7 +44,7 @@ def test_the_explainer_is_ten_lines_or_less_and_joins_a_run(tmp_path: Path) -> N
     path = tmp_path / "my_explainer.py"
     path.write_text(code)
     config = load_config(ROOT / "benchmarks" / "configs" / "smoke.yaml", {"plugins": [str(path)]})
-    explainer = Parts(config).explainers["saliency"]
+    explainer = Parts(config).explainers["squared_gradient"]
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     maps = explainer(model, torch.randn(2, 3, 16, 16), torch.tensor([0, 1]))
     assert maps.shape == (2, 1, 16, 16)
