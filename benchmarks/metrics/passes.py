@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from threading import Lock
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +34,8 @@ from interp_core.errors import ContractError
 BATCH = {"cpu": 32, "cuda": 512}
 
 Images = Callable[[slice, slice], Tensor]
+Piece = tuple[slice, slice]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,26 @@ def fingerprint(*arrays: np.ndarray) -> str:
     return state.hexdigest()
 
 
+@cache
+def pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that each use one CPU thread of torch; the caller keeps its own number."""
+    threads = torch.get_num_threads()
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread's first call takes the process's number, and must not come later
+        torch.set_num_threads(1)
+
+    made = ThreadPoolExecutor(workers, "passes", initializer=begin)
+    list(made.map(lambda _: time.sleep(0.01), range(workers)))  # all begin before the caller's number is set again
+    torch.set_num_threads(threads)
+    return made
+
+
+def _size(piece: Piece) -> int:
+    rows, steps = piece
+    return int((rows.stop - rows.start) * (steps.stop - steps.start))
+
+
 class Passes:
     """Forward passes of a network on perturbed versions of the same images.
 
@@ -100,7 +124,7 @@ class Passes:
             raise ContractError(f"targets must be {len(images)} classes, 0 or higher, got {targets.shape}")
         self.model, self.images, self.targets, self.device = model, images, targets, torch.device(device)
         self.batch_size = batch_size or BATCH.get(self.device.type, BATCH["cpu"])
-        self.forwards, self.seconds = 0, 0.0
+        self.forwards, self.seconds, self._lock = 0, 0.0, Lock()
         self._images = self._placed(images)
         self._wanted = torch.as_tensor(targets, device=self.device)
         self._known: dict[Hashable, Outputs] = {}
@@ -158,10 +182,12 @@ class Passes:
         last = (int(order.max()) + 1) * (channels if by_channel else 1)
         inner = [count for count in counts if 0 < count < last]
         known = ("removed", fingerprint(order), tuple(inner), fill, by_channel)
+        # Compared for every step: as few bytes as will do.
+        kind = torch.int16 if last <= torch.iinfo(torch.int16).max else torch.int32
         place = torch.from_numpy(np.ascontiguousarray(order[:, 0, :, :, None], dtype=np.int32)).to(self.device)
         if by_channel:
             place = place * channels + torch.arange(channels, dtype=torch.int32, device=self.device)
-        bounds = torch.tensor(inner, dtype=torch.int32, device=self.device)[:, None, None, None]
+        place, bounds = place.to(kind), torch.tensor(inner, dtype=kind, device=self.device)[:, None, None, None]
         between = self.replaced(known, len(inner), lambda rows, steps: place[rows, None] < bounds[steps], fill)
         ends = {0: self.clean} if min(counts) <= 0 else {}
         parts = []
@@ -195,11 +221,13 @@ class Passes:
 
     def replaced(self, known: Hashable, count: int, masks: Images, fill: str) -> Outputs:
         """Outputs (N, count) where the features under `masks(rows, steps)` (n, t, H, W, 1 or C) bool are replaced."""
-        base = self._images.new_zeros(()) if fill == "mean" else None
+        whole = None if fill == "mean" else self.fill(fill)
 
         def images(rows: slice, steps: slice) -> Tensor:
-            other = self.fill(fill)[rows, None] if base is None else base
-            return torch.where(masks(rows, steps), other, self._images[rows, None])
+            removed = masks(rows, steps)
+            if whole is None:  # twice as quick as where
+                return self._images[rows, None] * removed.logical_not()
+            return torch.where(removed, whole[rows, None], self._images[rows, None])
 
         return self.outputs(known, count, images)
 
@@ -216,25 +244,55 @@ class Passes:
         return self._known[known]
 
     def _run(self, count: int, images: Images) -> Outputs:
-        n, at = len(self.images), 0
+        n = len(self.images)
         found = [torch.empty(n, count, dtype=torch.float64) for _ in range(3)]
-        while at < n * count:
-            rows, steps = self._piece(at, n, count)
-            try:
-                made = images(rows, steps)
-                values = self._read(
-                    self._forward(made.flatten(0, 1)), self._wanted[rows].repeat_interleave(made.shape[1])
-                )
-            except torch.cuda.OutOfMemoryError:
-                self._halve()
-                continue
+
+        def judged(piece: Piece) -> tuple[Piece, Sequence[Tensor]]:
+            rows, steps = piece
+            made = images(rows, steps)
+            logits = self._forward(made.flatten(0, 1))
+            values = self._read(logits, self._wanted[rows].repeat_interleave(made.shape[1]))
+            return piece, [value.view(made.shape[:2]) for value in values]
+
+        for piece, values in self._each(judged, n, count):
             for into, part in zip(found, values, strict=True):
-                into[rows, steps] = part.view(made.shape[:2])
-            at += made.shape[0] * made.shape[1]
+                into[piece] = part
         logits, probabilities, hits = (part.numpy() for part in found)
         return Outputs(logits, probabilities, hits.astype(bool))
 
-    def _piece(self, at: int, n: int, count: int) -> tuple[slice, slice]:
+    def _each(self, judged: Callable[[Piece], Result], n: int, count: int) -> Iterator[Result]:
+        """What `judged` gives for every piece, several of them at once where that is quicker."""
+        if self.workers > 1:
+            yield from pool(self.workers).map(judged, self._pieces(n, count))
+            return
+        at = 0
+        while at < n * count:
+            piece = self._piece(at, n, count)
+            try:
+                yield judged(piece)
+            except torch.cuda.OutOfMemoryError:
+                self._halve()
+                continue
+            at += _size(piece)
+
+    @cached_property
+    def workers(self) -> int:
+        """How many batches are judged at once.
+
+        Several on one CPU thread each are quicker than one on all threads, which wait for each other at every layer.
+        Only a graph of plain operations is known to bear it.
+        """
+        alone = self.device.type != "cpu" or self.network is self.model
+        return 1 if alone else torch.get_num_threads()
+
+    def _pieces(self, n: int, count: int) -> Iterator[Piece]:
+        at = 0
+        while at < n * count:
+            piece = self._piece(at, n, count)
+            yield piece
+            at += _size(piece)
+
+    def _piece(self, at: int, n: int, count: int) -> Piece:
         """The next images and versions: some versions of one image, or all versions of some images."""
         row, step = divmod(at, count)
         if count >= self.batch_size or step:
@@ -257,8 +315,9 @@ class Passes:
             logits: Any = network(images.permute(0, 3, 1, 2))
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-        self.seconds += time.perf_counter() - begin
-        self.forwards += len(images)
+        with self._lock:
+            self.seconds += (time.perf_counter() - begin) / self.workers
+            self.forwards += len(images)
         if int(self._wanted.max()) >= logits.shape[1]:
             raise ContractError(f"targets must be classes in 0..{logits.shape[1] - 1}, got {int(self._wanted.max())}")
         return logits.float()

@@ -72,7 +72,7 @@ def patch_side(shape: tuple[int, ...], patches_per_side: int) -> int:
 def pixel_order(maps: np.ndarray, *, least_first: bool = False) -> np.ndarray:
     """Place of each pixel in the order of removal, 0 first, (N, 1, H, W) int32, from maps without ties."""
     flat = maps.reshape(len(maps), -1)
-    return _places(np.argsort(flat if least_first else -flat, axis=1, kind="stable")).reshape(maps.shape)
+    return _places(np.argsort(flat if least_first else -flat, axis=1)).reshape(maps.shape)
 
 
 def patch_labels(height: int, width: int, side: int) -> np.ndarray:

@@ -3,8 +3,10 @@ forward passes.
 
 Both engines score the same images and the same ten maps of each with the metrics of the default run, in turn, A B A B;
 the ratio is the median over the pairs. Quantus gets the network in its plain form, as a user would hand it over. The
-bare side runs as many images through the network as the device engine needs, prepared beforehand, and nothing else.
-What is done once in a process (imports, making the frozen network) is done before. Scores of both engines are compared.
+bare side runs as many images through the network as the device engine needs, prepared beforehand, in the same batches
+and threads, and nothing else. A second bare side runs what Quantus needs through the plain network: the ratio of the
+two is what sharing passes and a quicker network give, however little either engine would cost beside its passes. What
+is done once in a process (imports, making the frozen network) is done before. Scores of both engines are compared.
 
 Known limit: few images, since Quantus takes minutes for them; both sides grow linearly with images.
 """
@@ -23,11 +25,13 @@ import pandas as pd
 import torch
 from rich.progress import track
 from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
 
 from benchmarks.config import Parts, load_config, preset_path, resolve_device
 from benchmarks.files import write_whole
 from benchmarks.metrics import Batch, Metric
-from benchmarks.metrics.passes import Passes
+from benchmarks.metrics.passes import Passes, pool
+from benchmarks.metrics.quantus_adapter import BATCH_SIZE
 from benchmarks.speed.nets import NETS, PRESET, SEED, Net, twins
 from benchmarks.speed.ratios import quartiles
 from benchmarks.version import git_state, system, versions
@@ -50,6 +54,7 @@ class Line:
         images: scored, with `maps` maps each.
         speed_up: seconds of Quantus / seconds of the device engine; with quartiles.
         overhead: seconds of the device engine / seconds of the bare forward passes; with quartiles.
+        passes_alone: seconds of the bare passes that Quantus needs / seconds of those that the device engine needs.
         forwards: images through the network on the device side.
         quantus_forwards: images through the network on Quantus' side.
         largest: largest difference of any score.
@@ -65,9 +70,11 @@ class Line:
     overhead: float
     overhead_q1: float
     overhead_q3: float
+    passes_alone: float
     device_seconds: float
     quantus_seconds: float
     bare_seconds: float
+    bare_quantus_seconds: float
     forwards: int
     quantus_forwards: int
     largest: float
@@ -107,18 +114,28 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - begin, result
 
 
-def bare(passes: Passes) -> float:
-    """Seconds of as many forward passes as were made, in the same batches, and nothing else."""
-    images = passes._images[torch.arange(passes.batch_size) % len(passes._images)].permute(0, 3, 1, 2)
-    rounds, rest = divmod(passes.forwards, passes.batch_size)
+def bare(network: nn.Module, images: Tensor, count: int, size: int, workers: int = 1) -> float:
+    """Seconds of forward passes and nothing else.
+
+    Args:
+        network: in evaluation mode.
+        images: (n, C, H, W) on its device, in the memory format they are given to it.
+        count: images to pass, the same over and over.
+        size: of a batch.
+        workers: batches at once, on as many threads.
+    """
+    batch = images[torch.arange(size) % len(images)]
+    rounds, rest = divmod(count, size)
+
+    def run(number: int) -> None:
+        with torch.inference_mode():
+            network(batch[:number])
+
     begin = time.perf_counter()
-    with torch.inference_mode():
-        for _ in range(rounds):
-            passes.network(images)
-        if rest:
-            passes.network(images[:rest])
-        if passes.device.type == "cuda":
-            torch.cuda.synchronize(passes.device)
+    numbers = [size] * rounds + [rest] * (rest > 0)
+    list(pool(workers).map(run, numbers) if workers > 1 else map(run, numbers))
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
     return time.perf_counter() - begin
 
 
@@ -134,7 +151,7 @@ def measure(net: Net, device: str, images: int, pairs: int) -> Line:
     small = [Batch(**{**first.__dict__, **{k: getattr(first, k)[:1] for k in ("images", "targets", "maps", "masks")}})]
     for engine in ("quantus", "device"):
         scored(both, small, engine, None)
-    times: dict[str, list[float]] = {"quantus": [], "device": [], "bare": []}
+    times: dict[str, list[float]] = {"quantus": [], "device": [], "bare": [], "bare_quantus": []}
     largest, shared, quantus_forwards = 0.0, None, 0
     for _ in track(range(pairs), description=net.name):
         counted.images = 0
@@ -144,7 +161,10 @@ def measure(net: Net, device: str, images: int, pairs: int) -> Line:
         shared = Passes(first.model, first.images, first.targets, device)
         seconds, ours = timed(lambda passes=shared: scored(both, given, "device", passes))  # type: ignore[misc]
         times["device"].append(seconds)
-        times["bare"].append(bare(shared))
+        rows = shared._images.permute(0, 3, 1, 2)
+        times["bare"].append(bare(shared.network, rows, shared.forwards, shared.batch_size, shared.workers))
+        plain, size = torch.from_numpy(first.images).to(device), min(images, BATCH_SIZE)
+        times["bare_quantus"].append(bare(first.model, plain, quantus_forwards, size))
         largest = max(largest, *(float(np.nanmax(np.abs(ours[name] - theirs[name]))) for name in ours))
     assert shared is not None
     faster = quartiles([a / b for a, b in zip(times["quantus"], times["device"], strict=True)])
@@ -161,9 +181,8 @@ def measure(net: Net, device: str, images: int, pairs: int) -> Line:
         overhead=above[1],
         overhead_q1=above[0],
         overhead_q3=above[2],
-        device_seconds=medians["device"],
-        quantus_seconds=medians["quantus"],
-        bare_seconds=medians["bare"],
+        passes_alone=quartiles([a / b for a, b in zip(times["bare_quantus"], times["bare"], strict=True)])[1],
+        **{f"{name}_seconds": median for name, median in medians.items()},
         forwards=shared.forwards,
         quantus_forwards=quantus_forwards,
         largest=largest,
@@ -173,11 +192,11 @@ def measure(net: Net, device: str, images: int, pairs: int) -> Line:
 class _Counter:
     """Counts the images that go through a network."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.images = 0
         model.register_forward_hook(self._add)
 
-    def _add(self, _module: object, _inputs: object, output: torch.Tensor) -> None:
+    def _add(self, _module: object, _inputs: object, output: Tensor) -> None:
         self.images += len(output)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 import interp_core
 from benchmarks.metrics import Batch, metrics
 from benchmarks.metrics.frozen import TOLERANCE, frozen
-from benchmarks.metrics.passes import Passes
+from benchmarks.metrics.passes import Passes, pool
 from benchmarks.metrics.removal import pixel_order
 from interp_core.errors import ContractError
 from interp_core.training import start_attention
@@ -71,6 +72,48 @@ class TestOutputs:
         found = passes(case)
         drops = found.clean().logits - found.without_each(labels, 256, "mean").logits
         assert np.allclose(drops, case.maps.reshape(2, -1), atol=1e-4)
+
+
+class TestWorkers:
+    """Batches judged at once, each on a thread of its own."""
+
+    @pytest.fixture(autouse=True)
+    def _threads(self) -> Iterator[None]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(3)
+        yield
+        torch.set_num_threads(before)
+
+    def test_any_number_gives_the_same(self) -> None:
+        case = net_case(5)
+        order, found = pixel_order(case.maps), []
+        for workers in (1, 2, 3):
+            given = passes(case, 7)
+            given.workers = workers
+            found.append(given.removed(order, range(0, 3073, 128), "blur", by_channel=True))
+            assert given.forwards == 5 * 23 + 5 + 5
+        for other in found[1:]:
+            assert np.allclose(other.logits, found[0].logits, atol=1e-5)
+            assert np.array_equal(other.hits, found[0].hits)
+
+    def test_as_many_as_threads_for_a_graph_and_one_for_the_network_itself(self) -> None:
+        case = net_case(2)
+        assert passes(case).workers == 3
+        itself = passes(case)
+        itself.network = itself.model
+        assert itself.workers == 1
+
+    def test_the_callers_threads_stay(self) -> None:
+        passes(net_case(2)).removed(pixel_order(net_case(2).maps), range(0, 1024, 16), "mean")
+        assert torch.get_num_threads() == 3
+        assert list(pool(3).map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
+
+    def test_an_error_in_one_reaches_the_caller(self) -> None:
+        def broken(rows: slice, steps: slice) -> Tensor:
+            raise ValueError(f"row {rows.start}")
+
+        with pytest.raises(ValueError, match="row 0"):
+            passes(net_case(2)).outputs("broken", 4, broken)
 
 
 class TestSharing:
