@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.ablations import transforms
 from benchmarks.audit import Sample, audit
+from benchmarks.cells import SCHEMA
 from benchmarks.chosen import Chosen
 from benchmarks.cluster import Cluster, require_ray
 from benchmarks.config import ConfigError, Parts, RunConfig, resolve_device
@@ -35,7 +36,7 @@ from benchmarks.progress import Progress, Silent
 from benchmarks.report.findings import images_to_keep
 from benchmarks.report.kept import Pair
 from benchmarks.showcase import gallery
-from benchmarks.store import SCHEMA, Store, read_run
+from benchmarks.store import Store, read_run
 from benchmarks.tally import Tally
 from benchmarks.version import VERSION, git_state, system, versions
 from benchmarks.work import Bench, Shard, again

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.cells import PACKED, read_cell
 from benchmarks.config import digest
 from benchmarks.places import Place, fetched, listed, written
 from benchmarks.report.kept import Gallery
-from benchmarks.store import Store, read_cell, read_gallery, read_meta
+from benchmarks.store import Store, read_gallery, read_meta
 from interp_core.errors import StoreError
 
 # Fields in which runs may differ: what cells say of themselves, and how they were computed.
@@ -49,6 +50,9 @@ def merge(folders: Sequence[Place], into: Place) -> int:
     if (into / "run.json").exists():
         raise StoreError(f"{into} holds a run already: give a new folder with --into")
     metas = [read_meta(folder) for folder in folders]
+    for folder in folders:
+        if (folder / PACKED).exists():
+            raise StoreError(f"{folder} is packed: interp-bench unpack {folder} first")
     cells = [_cells(folder, meta) for folder, meta in zip(folders, metas, strict=True)]
     conflicts = [*_settings(folders, metas), *_parameters(folders, metas)] or _overlaps(folders, cells)
     if conflicts:

@@ -6,6 +6,7 @@
                   models/*             trained networks: safetensors and JSON
                   failures/*.json      cells that failed, with their traceback; not tried again unless asked for
                   gallery.npz          a few images with all maps, for the report
+                  cells.parquet        cells in one file, where `benchmarks.packing` has put them there
 
 A cell that cannot be read is set aside, not trusted and not deleted; it is then computed again. One of a newer layout
 is refused: it is sound, and this version cannot know what it says.
@@ -23,34 +24,26 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from benchmarks.cells import (
+    LAYOUT,
+    PACKED,
+    NewerError,
+    Packed,
+    read_cell,
+    read_columns,
+    refuse_newer,
+    write_columns,
+)
 from benchmarks.places import Place, is_url, listed, place, renamed, write_to, written
 from benchmarks.report.data import SCORE_COLUMNS, Gallery, RunData
 from interp_core.errors import StoreError
 
-SCHEMA = 1
-PROVENANCE = b"interp-bench"
 PARTS = ("cells", "maps", "models", "failures")
 WRITTEN = (
     "cells/*.parquet*", "maps/*.npz*", "models/*.safetensors", "models/*.json", "failures/*.json*", "gallery.npz*",
-    "run.json",
+    "run.json", PACKED,
 )  # fmt: skip
-_TYPES = dict.fromkeys(SCORE_COLUMNS, pa.string()) | {
-    "seed": pa.int64(),
-    "value": pa.float64(),
-    "degenerate": pa.bool_(),
-}
-_LAYOUT = pa.schema([(name, _TYPES[name]) for name in SCORE_COLUMNS])
-
-
-class NewerError(StoreError):
-    """A file written by a later version of the project."""
-
-    def __init__(self, path: object, schema: int) -> None:
-        super().__init__(
-            f"{path} has layout {schema}, and this version reads layouts up to {SCHEMA}: update interp-bench"
-        )
 
 
 class Store:
@@ -66,6 +59,7 @@ class Store:
     def __init__(self, folder: Place | str) -> None:
         self.folder = place(folder)
         self.set_aside: list[str] = []
+        self._packed: Packed | None = None
         try:
             for part in PARTS:
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
@@ -83,6 +77,7 @@ class Store:
         for pattern in WRITTEN:
             for path in listed(self.folder, pattern):
                 path.unlink()
+        self._packed = None
 
     def write_meta(self, meta: dict[str, Any]) -> None:
         """Write run.json."""
@@ -94,10 +89,8 @@ class Store:
 
     def write_cell(self, key: str, table: pd.DataFrame, provenance: dict[str, Any]) -> None:
         """Write the scores of one cell, columns `SCORE_COLUMNS`, with what is needed to trust them."""
-        content = pa.Table.from_pandas(table[list(SCORE_COLUMNS)], schema=_LAYOUT, preserve_index=False)
-        known = {b"schema": str(SCHEMA).encode(), PROVENANCE: json.dumps(provenance, default=str).encode()}
-        with written(self.cell_path(key)) as path:
-            pq.write_table(content.replace_schema_metadata(known), path)
+        content = pa.Table.from_pandas(table[list(SCORE_COLUMNS)], schema=LAYOUT, preserve_index=False)
+        write_columns(self.cell_path(key), content, json.dumps(provenance, default=str))
 
     def cell(self, key: str) -> pd.DataFrame | None:
         """Scores of a cell; None if it is not there or cannot be read.
@@ -105,8 +98,12 @@ class Store:
         Raises:
             NewerError: a later version has written it.
         """
-        path = self.cell_path(key)
-        return self._read(path, read_cell)
+        found = self._read(self.cell_path(key), read_cell)
+        if found is None:
+            self._packed = Packed.of(self.folder) if self._packed is None else self._packed
+            if key in self._packed:
+                return self._packed.cell(key).to_pandas()
+        return found
 
     def has_cell(self, key: str) -> bool:
         """Whether the cell is there and can be read."""
@@ -179,35 +176,6 @@ def unpacked(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return maps * arrays["scale"][:, None, None, None] if "scale" in arrays else maps
 
 
-def read_cell(path: Place) -> pd.DataFrame:
-    """Scores of a cell.
-
-    Raises:
-        NewerError: a later version has written it.
-        StoreError: the file is damaged or holds something else.
-    """
-    return _columns(path).to_pandas()
-
-
-def _columns(path: Place) -> pa.Table:
-    """A cell as it lies in the file, in the present layout."""
-    try:
-        table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
-        _refuse_newer(path, (table.schema.metadata or {}).get(b"schema"))
-        missing = [column for column in SCORE_COLUMNS if column not in table.column_names]
-        if missing:
-            raise StoreError(f"{path} is not a cell: no column {missing[0]}")
-        return table.select(list(SCORE_COLUMNS)).cast(_LAYOUT)
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise StoreError(f"cannot read {path}: {' '.join(str(error).split())}") from error
-
-
-def read_provenance(path: Place) -> dict[str, Any]:
-    """What a cell says of its making."""
-    metadata = pq.read_schema(io.BytesIO(path.read_bytes())).metadata or {}
-    return json.loads(metadata.get(PROVENANCE, b"{}"))
-
-
 def read_meta(folder: Place) -> dict[str, Any]:
     """A run's description.
 
@@ -221,7 +189,7 @@ def read_meta(folder: Place) -> dict[str, Any]:
     meta = _read_json(path)
     if not isinstance(meta, dict):
         raise StoreError(f"{path} is not the description of a run; run again to write it anew")
-    _refuse_newer(path, meta.get("schema"))
+    refuse_newer(path, meta.get("schema"))
     return meta
 
 
@@ -237,33 +205,35 @@ def read_run(folder: Place | str, only: Collection[str] | None = None) -> RunDat
     """
     folder = place(folder)
     meta = read_meta(folder)
-    tables, problems = [], list(meta.get("problems") or [])
+    problems = list(meta.get("problems") or [])
     wanted = set(meta.get("cells") or [])
-    for cell in listed(folder / "cells", "*.parquet"):
-        if wanted and cell.stem not in wanted:
-            continue
-        try:
-            table = _columns(cell)
-            tables.append(
-                table if only is None else table.filter(pc.is_in(table["metric"], pa.array(sorted(only), pa.string())))
-            )
-        except NewerError:
-            raise
-        except StoreError as error:
-            problems.append({"where": f"cells/{cell.name}", "what": f"{error}; run again to compute it anew"})
+    tables = _cells(folder, wanted, problems)
+    if only is not None:
+        named = pa.array(sorted(only), pa.string())
+        tables = [table.filter(pc.is_in(table["metric"], named)) for table in tables]
     if wanted and not meta.get("finished"):
         what = f"not finished: {len(tables)} of {len(wanted)} cells are there; run it again to compute the rest"
         problems.append({"where": "run", "what": what})
     # Joined as they are: thousands of small data frames would take several times the memory of one.
-    scores = pa.concat_tables(tables or [_LAYOUT.empty_table()]).to_pandas()
+    scores = pa.concat_tables(tables or [LAYOUT.empty_table()]).to_pandas()
     return RunData({**meta, "problems": problems}, scores, _shown(folder / "gallery.npz", problems))
 
 
-def _refuse_newer(path: Place, schema: bytes | int | None) -> None:
-    """Files without a number are of the first layout."""
-    number = int(schema or SCHEMA)
-    if number > SCHEMA:
-        raise NewerError(path, number)
+def _cells(folder: Place, wanted: Collection[str], problems: list[dict[str, str]]) -> list[pa.Table]:
+    """The wanted cells, or all where none are named; damaged ones are listed. A cell's own file goes first."""
+    tables: dict[str, pa.Table] = {}
+    for path in listed(folder / "cells", "*.parquet"):
+        if wanted and path.stem not in wanted:
+            continue
+        try:
+            tables[path.stem] = read_columns(path)
+        except NewerError:
+            raise
+        except StoreError as error:
+            problems.append({"where": f"cells/{path.name}", "what": f"{error}; run again to compute it anew"})
+    packed = Packed.of(folder)
+    more = [key for key in packed if key not in tables and (not wanted or key in wanted)]
+    return [*tables.values(), *(packed.cell(key) for key in more)]
 
 
 def read_gallery(path: Place) -> Gallery | None:

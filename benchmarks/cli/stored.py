@@ -1,4 +1,4 @@
-"""Commands on runs that are there: report, compare, merge, export."""
+"""Commands on runs that are there: report, compare, merge, pack, export."""
 
 from __future__ import annotations
 
@@ -59,6 +59,24 @@ def merge(
     cells = merged([place(run) for run in runs], place(into))
     console.print(f"{cells} cells of {len(runs)} runs")
     write_page(place(into))
+
+
+@app.command()
+def pack(folder: RunFolder) -> None:
+    """Put all cells of a finished run into one Parquet file, cells.parquet, in place of thousands of small ones."""
+    from benchmarks.packing import pack as packed
+    from benchmarks.places import place
+
+    console.print(f"{packed(place(folder))} cells in {folder}/cells.parquet", soft_wrap=True)
+
+
+@app.command()
+def unpack(folder: RunFolder) -> None:
+    """Give every cell of a packed run a file of its own again."""
+    from benchmarks.packing import unpack as unpacked
+    from benchmarks.places import place
+
+    console.print(f"{unpacked(place(folder))} cells in {folder}/cells", soft_wrap=True)
 
 
 @app.command()

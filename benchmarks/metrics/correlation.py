@@ -78,13 +78,13 @@ class FaithfulnessCorrelation(Metric):
         masks = passes.kept(("subsets", self.runs, self.subset_share, batch.seed), lambda: self._masks(batch))
         height, width = batch.images.shape[-2:]
 
-        def removed(rows: slice, runs: slice) -> Tensor:
-            part = np.unpackbits(masks[rows, runs], axis=-1, count=prod(batch.images.shape[1:]))
+        def kept(rows: slice, runs: slice) -> Tensor:
+            part = np.unpackbits(~masks[rows, runs], axis=-1, count=prod(batch.images.shape[1:]))
             shape = (*part.shape[:2], batch.images.shape[1], height, width)
-            return torch.from_numpy(part.reshape(shape)).to(passes.device).bool().permute(0, 1, 3, 4, 2)
+            return torch.from_numpy(part.reshape(shape)).to(passes.device).permute(0, 1, 3, 4, 2).float().contiguous()
 
         known = ("subsets", self.runs, self.subset_share, batch.seed, self.fill)
-        drops = passes.clean().logits - passes.replaced(known, self.runs, removed, self.fill).logits
+        drops = passes.clean().logits - passes.replaced(known, self.runs, kept, self.fill).logits
         return {"faithfulness_correlation": pearson(self._sums(batch, masks), drops)}
 
     def _masks(self, batch: Batch) -> np.ndarray:

@@ -5,8 +5,8 @@ whoever judges several explainers or several metrics on the same images keeps on
 subsets and patches serve all explainers, one sweep serves all metrics that read it, and the ends of every sweep
 (nothing removed, all removed) are known after the first.
 
-Images stay on the device, rows x columns x channels, so that perturbed ones are made there by one `where` and are
-already in the memory format convolutions like best.
+Images stay on the device, rows x columns x channels, so that perturbed ones are made there by a product and are already
+in the memory format convolutions like best.
 
 Known limit: results are kept as long as the object lives; they are a few numbers a perturbed image.
 """
@@ -85,6 +85,11 @@ def pool(workers: int) -> ThreadPoolExecutor:
     list(made.map(lambda _: time.sleep(0.01), range(workers)))  # all begin before the caller's number is set again
     torch.set_num_threads(threads)
     return made
+
+
+def _bits(compare: Callable[..., Tensor], one: Tensor, other: Tensor) -> Tensor:
+    """A comparison as float32, written as such, which is quicker than through truth values."""
+    return compare(one, other, out=one.new_empty(torch.broadcast_shapes(one.shape, other.shape)))
 
 
 def _size(piece: Piece) -> int:
@@ -182,13 +187,11 @@ class Passes:
         last = (int(order.max()) + 1) * (channels if by_channel else 1)
         inner = [count for count in counts if 0 < count < last]
         known = ("removed", fingerprint(order), tuple(inner), fill, by_channel)
-        # Compared for every step: as few bytes as will do.
-        kind = torch.int16 if last <= torch.iinfo(torch.int16).max else torch.int32
-        place = torch.from_numpy(np.ascontiguousarray(order[:, 0, :, :, None], dtype=np.int32)).to(self.device)
-        if by_channel:
-            place = place * channels + torch.arange(channels, dtype=torch.int32, device=self.device)
-        place, bounds = place.to(kind), torch.tensor(inner, dtype=kind, device=self.device)[:, None, None, None]
-        between = self.replaced(known, len(inner), lambda rows, steps: place[rows, None] < bounds[steps], fill)
+        place = self._features(order, by_channel=by_channel)
+        bounds = place.new_tensor(inner)[:, None, None, None]
+        between = self.replaced(
+            known, len(inner), lambda rows, steps: _bits(torch.ge, place[rows, None], bounds[steps]), fill
+        )
         ends = {0: self.clean} if min(counts) <= 0 else {}
         parts = []
         for count in counts:
@@ -209,25 +212,39 @@ class Passes:
             fill: what they are replaced by.
             step: with it `labels` are an order of pixels, whose channels go one after the other in groups of `step`.
         """
-        place = torch.from_numpy(np.ascontiguousarray(labels[:, 0, :, :, None], dtype=np.int32)).to(self.device)
-        if step is not None:
-            channels = self._images.shape[-1]
-            place = place * channels + torch.arange(channels, dtype=torch.int32, device=self.device)
-            place = place.div(step, rounding_mode="floor")
+        place = self._features(labels, by_channel=step is not None)
+        place = place if step is None else place.div(step, rounding_mode="floor")
         place = place.expand(len(self.images), -1, -1, -1)
-        number = torch.arange(count, dtype=torch.int32, device=self.device)[:, None, None, None]
+        number = torch.arange(count, device=self.device)[:, None, None, None].float()
         known = ("without", fingerprint(labels), count, fill, step)
-        return self.replaced(known, count, lambda rows, steps: place[rows, None] == number[steps], fill)
+        return self.replaced(known, count, lambda rows, steps: _bits(torch.ne, place[rows, None], number[steps]), fill)
 
-    def replaced(self, known: Hashable, count: int, masks: Images, fill: str) -> Outputs:
-        """Outputs (N, count) where the features under `masks(rows, steps)` (n, t, H, W, 1 or C) bool are replaced."""
+    def _features(self, labels: np.ndarray, *, by_channel: bool) -> Tensor:
+        """Number of each feature (N, H, W, C) float32, from those of pixels (N, 1, H, W).
+
+        The channels of a pixel go together, or one after the other. Floats are exact up to 16 million features.
+        """
+        place = torch.from_numpy(labels[:, 0, :, :, None].astype(np.float32)).to(self.device)
+        channels = torch.arange(self._images.shape[-1], device=self.device)
+        return place * len(channels) + channels if by_channel else place.repeat(1, 1, 1, len(channels))
+
+    def replaced(self, known: Hashable, count: int, kept: Images, fill: str) -> Outputs:
+        """Outputs (N, count) where features are replaced, but those with a 1 in `kept(rows, steps)`.
+
+        Args:
+            known: see `outputs`.
+            count: see `outputs`.
+            kept: (n, t, H, W, C) float32 of 0 and 1, new with each call.
+            fill: what features are replaced by, see `removal.filled`.
+        """
         whole = None if fill == "mean" else self.fill(fill)
 
+        # Products of floats are ten times as quick on a CPU as a choice by truth values, and as exact.
         def images(rows: slice, steps: slice) -> Tensor:
-            removed = masks(rows, steps)
-            if whole is None:  # twice as quick as where
-                return self._images[rows, None] * removed.logical_not()
-            return torch.where(removed, whole[rows, None], self._images[rows, None])
+            share = kept(rows, steps)
+            rest = None if whole is None else (1 - share).mul_(whole[rows, None])
+            made = share.mul_(self._images[rows, None])
+            return made if rest is None else made.add_(rest)
 
         return self.outputs(known, count, images)
 

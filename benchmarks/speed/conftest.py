@@ -28,9 +28,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--variants", default="", help="with --zoo: names of variants, with commas between them")
 
 
+# Where `--benchmark-save` writes and `--benchmark-compare` looks, unless `--benchmark-storage` says otherwise.
+BASELINES = Path(__file__).parents[2] / "results" / "speed" / "baselines"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("benchmarks/speed needs pytest-benchmark: pip install 'interp-bench[test]'")
+    # pytest-benchmark's own default; it opens its storage after this.
+    if config.option.benchmark_storage == "file://./.benchmarks":
+        config.option.benchmark_storage = f"file://{BASELINES}"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

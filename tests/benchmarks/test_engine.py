@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from baselines import Explainer, explainers
 from benchmarks import engine
+from benchmarks.cells import read_provenance
 from benchmarks.config import RunConfig
 from benchmarks.engine import Engine, Outcome
 from benchmarks.metrics import Batch, metrics
 from benchmarks.report import write_report
 from benchmarks.report.data import RunData
-from benchmarks.store import read_provenance, read_run
+from benchmarks.store import read_run
 from interp_core.errors import InterpError
 
 KEYS = ["model", "explainer", "metric", "seed", "image_id"]

@@ -10,9 +10,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.cells import SCHEMA, NewerError, read_cell, read_provenance
 from benchmarks.places import Place
 from benchmarks.report.data import Gallery
-from benchmarks.store import SCHEMA, NewerError, Store, packed, read_cell, read_provenance, read_run, unpacked
+from benchmarks.store import Store, packed, read_run, unpacked
 from interp_core.errors import StoreError
 
 

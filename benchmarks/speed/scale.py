@@ -1,0 +1,107 @@
+"""`python -m benchmarks.speed.scale`: how time and peak memory of a run grow with the images explained.
+
+Runs of one small configuration, each in a process of its own and from nothing, differ in how many images they explain.
+Seconds are those of choosing, explaining and scoring, so that training counts for none; memory is the process's
+highest resident size, training and report's store included.
+
+Known limit: the embedded data set keeps a whole split as bytes, 4 kB an image at 32 px, which is all that may grow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.config import load_config, preset_path
+from benchmarks.engine import Engine
+from benchmarks.files import write_whole
+from benchmarks.version import git_state, system, versions
+
+OUTPUT = Path("results/speed")
+IMAGES = (50, 500, 5000)
+# Small enough for thousands of images in minutes: what is asked is how cost grows, not what it is.
+SETTINGS = (
+    "dataset.image_size=32",
+    "dataset.train=2000",
+    "dataset.val=100",
+    "recipe.epochs=3",
+    "shard=50",
+    "gallery=1",
+    "seeds=[0]",
+    "keep_maps=none",
+    "explainers=[lap, grad_cam, random]",
+    "metrics=[relevance_mass_accuracy, pointing_game, {name: pixel_flipping, steps: 12}, faithfulness_correlation]",
+)
+
+
+def run_once(images: int, folder: Path, *more: str) -> dict[str, float]:
+    """One run in this process: images explained, seconds, peak memory in MiB.
+
+    Args:
+        images: to explain.
+        folder: of the run.
+        more: further settings.
+
+    Raises:
+        RuntimeError: something went wrong in the run, so that its cost says nothing.
+    """
+    sizes = (f"images={images}", f"dataset.test={3 * images}", f"output={folder}")
+    engine = Engine(load_config(preset_path("digits"), sets=(*SETTINGS, *sizes, *more)))
+    outcome = engine.run()
+    if outcome.problems:
+        raise RuntimeError(f"the run went wrong: {outcome.problems[0]}")
+    times: dict[str, float] = engine.meta["times"]
+    evaluated = int(engine.meta["dataset"]["evaluated"])
+    # In kilobytes; macOS tells bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    left_out = times.get("train", 0) + times.get("audit", 0)
+    return {"images": evaluated, "seconds": times["total"] - left_out, "peak_mib": peak}
+
+
+def measured(images: int) -> dict[str, float]:
+    """One run in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed.scale", "--one", str(images), folder]
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return dict(json.loads(found.splitlines()[-1]))
+
+
+def table(rows: list[dict[str, float]]) -> pd.DataFrame:
+    """Rows with milliseconds an image, and memory as a ratio to the smallest run's."""
+    found = pd.DataFrame(rows)
+    found["ms_per_image"] = found["seconds"] / found["images"] * 1e3
+    found["peak_ratio"] = found["peak_mib"] / found["peak_mib"].iloc[0]
+    # What an image more costs: without what every run pays once.
+    found["ms_per_further_image"] = found["seconds"].diff() / found["images"].diff() * 1e3
+    return found
+
+
+def main() -> None:
+    """Measure and write scale.csv and scale.json."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.scale", description=__doc__)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--images", type=int, nargs="+", default=IMAGES, help="explained, one run for each")
+    parser.add_argument("--one", nargs=2, metavar=("IMAGES", "FOLDER"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(run_once(int(given.one[0]), Path(given.one[1]))))
+        return
+    found = table([measured(images) for images in given.images])
+    given.output.mkdir(parents=True, exist_ok=True)
+    write_whole(given.output / "scale.csv", found.to_csv(index=False, float_format="%.5g"))
+    facts: dict[str, Any] = {**system(), "versions": versions(), "git": git_state(Path(__file__)), "settings": SETTINGS}
+    write_whole(given.output / "scale.json", json.dumps(facts, indent=2) + "\n")
+    print(found.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
