@@ -14,6 +14,11 @@ from interp_core.errors import ContractError, UnknownNameError
 T = TypeVar("T")
 
 
+def _origin(thing: object) -> object:
+    """Module and name of a definition: the same when it is run again, as in a notebook or a reloaded plugin."""
+    return (getattr(thing, "__module__", None), name) if (name := getattr(thing, "__qualname__", None)) else thing
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """Names to things of one kind.
 
@@ -36,7 +41,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
         def enter(thing: T) -> T:
             old = self._entries.get(name)
-            if old is not None and getattr(old, "__qualname__", old) != getattr(thing, "__qualname__", thing):
+            if old is not None and _origin(old) != _origin(thing):
                 raise ContractError(f"two {self.kind}s want the name {name!r}: rename one of them")
             self._entries[name] = thing
             return thing

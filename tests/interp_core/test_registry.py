@@ -111,3 +111,12 @@ def test_long_lists_of_names_are_cut() -> None:
     message = str(UnknownNameError("model", "qqqq", names))
     assert "500 in all" in message
     assert len(message) < 300
+
+
+def test_a_class_of_the_same_name_from_elsewhere_does_not_replace_one_in_silence() -> None:
+    fruits: Registry[type] = Registry("fruit")
+    own = fruits.register("pear")(type("Pear", (), {"__module__": "orchard"}))
+    fruits.register("pear")(type("Pear", (), {"__module__": "orchard"}))  # run again
+    with pytest.raises(ContractError, match="two fruits want the name 'pear'"):
+        fruits.register("pear")(type("Pear", (), {"__module__": "interp_bench_plugin_mine"}))
+    assert fruits["pear"].__module__ == own.__module__ == "orchard"
