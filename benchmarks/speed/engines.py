@@ -39,7 +39,7 @@ from benchmarks.version import git_state, system, versions
 OUTPUT = Path("results/speed")
 MAPS = 10
 # Of the networks here, images that Quantus scores in a minute or two on two cores.
-IMAGES = {"resnet18": 2}
+IMAGES = {"resnet18": 1}
 DEFAULT_IMAGES = 16
 PAIRS = 3
 
@@ -58,6 +58,8 @@ class Line:
         forwards: images through the network on the device side.
         quantus_forwards: images through the network on Quantus' side.
         largest: largest difference of any score.
+        pairs: measured.
+        commit: of the code.
     """
 
     net: str
@@ -78,6 +80,17 @@ class Line:
     forwards: int
     quantus_forwards: int
     largest: float
+    pairs: int
+    commit: str
+
+
+def joined(before: Path, lines: list[Line]) -> pd.DataFrame:
+    """The lines as a table, after those of other networks that the file has already."""
+    new = pd.DataFrame([asdict(line) for line in lines])
+    if not before.exists():
+        return new
+    old = pd.read_csv(before)
+    return pd.concat([old[~old["net"].isin(new["net"])], new], ignore_index=True)
 
 
 def batches(net: Net, device: str, images: int) -> list[Batch]:
@@ -186,6 +199,8 @@ def measure(net: Net, device: str, images: int, pairs: int) -> Line:
         forwards=shared.forwards,
         quantus_forwards=quantus_forwards,
         largest=largest,
+        pairs=pairs,
+        commit=str((git_state(Path(__file__)) or {}).get("commit")),
     )
 
 
@@ -212,10 +227,10 @@ def main() -> None:
     wanted = [net for net in NETS if net.name in (given.nets or "").split(",")] if given.nets else [NETS[-1], NETS[0]]
     lines = [measure(net, device, given.images or IMAGES.get(net.name, DEFAULT_IMAGES), given.pairs) for net in wanted]
     given.output.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame([asdict(line) for line in lines])
+    table = joined(given.output / "engines.csv", lines)
     write_whole(given.output / "engines.csv", table.to_csv(index=False, float_format="%.4g"))
     facts = {"device": device, "threads": torch.get_num_threads(), **system(), "versions": versions()}
-    content = pd.Series({**facts, "git": git_state(Path(__file__)), "pairs": given.pairs, "seed": SEED})
+    content = pd.Series({**facts, "git": git_state(Path(__file__)), "seed": SEED})
     write_whole(given.output / "engines.json", content.to_json(indent=2) + "\n")
     print(table.T.to_string())
 

@@ -1,0 +1,44 @@
+"""`pytest benchmarks/speed --benchmark-compare` finds what it compares with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pytest_benchmark.storage.file import FileStorage
+
+from benchmarks.speed.conftest import BASELINES, pytest_configure
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = "file://./.benchmarks"
+
+
+def configured(storage: str, *, plugin: bool = True) -> str:
+    config: Any = SimpleNamespace(
+        pluginmanager=SimpleNamespace(hasplugin=lambda name: plugin), option=SimpleNamespace(benchmark_storage=storage)
+    )
+    pytest_configure(config)
+    return str(config.option.benchmark_storage)
+
+
+def test_baselines_lie_with_the_results_unless_told_otherwise() -> None:
+    assert configured(DEFAULT) == f"file://{ROOT / 'results' / 'speed' / 'baselines'}"
+    assert configured("file://mine") == "file://mine"
+
+
+def test_the_plugins_own_default_is_known(pytestconfig: pytest.Config) -> None:
+    # Fails when a release of pytest-benchmark changes it, which would leave the baselines unused.
+    assert pytestconfig.getoption("benchmark_storage") == DEFAULT
+
+
+def test_the_newest_baseline_has_the_whole_suite() -> None:
+    if not BASELINES.exists():
+        pytest.skip("the project is not checked out here")
+    # As the plugin looks for them on a machine that has none of its own.
+    found = list(FileStorage(BASELINES, logger=None, default_machine_id="Nowhere-CPython-0").load())
+    assert found
+    names = {entry["fullname"].split("::")[-1].split("[")[0] for entry in found[-1][1]["benchmarks"]}
+    assert {"test_forward", "test_explain", "test_train", "test_explainer"} <= names
+    assert "node" not in found[-1][1]["machine_info"]
