@@ -6,23 +6,24 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from benchmarks.data import Statistics
 from benchmarks.plan import shards
-from benchmarks.work import Shard, Statistics
-from interp_core.datasets import Split
+from benchmarks.work import Shard
+from interp_core.datasets import Images, Split
+from interp_core.errors import StoreError
 
 
 class Chosen:
-    """Images of a split that are explained. Pixels stay where they are, uint8, until a shard is asked for.
+    """Images of a split that are explained. Pixels stay where they are, in files or uint8, until a shard is asked for.
 
     Args:
         split: all images.
         indices: (n,) of the chosen ones, in their order.
-        statistics: mean and standard deviation per channel that normalise them.
         size: images of a shard.
     """
 
-    def __init__(self, split: Split, indices: np.ndarray, statistics: Statistics, size: int) -> None:
-        self.split, self.indices, self.statistics, self.size = split, indices, statistics, size
+    def __init__(self, split: Images, indices: np.ndarray, size: int) -> None:
+        self.split, self.indices, self.size = split, indices, size
         self.ids = [split.ids[i] for i in indices]
 
     def __len__(self) -> int:
@@ -33,20 +34,34 @@ class Chosen:
         """Number of the first image of each shard."""
         return [start for start, _ in shards(len(self), self.size)]
 
-    def shard(self, start: int) -> Shard:
-        """The shard that begins with image number `start`."""
-        return Shard(start, self.split.take(self.indices[start : start + self.size]), self.statistics)
+    def shard(self, start: int, statistics: Statistics) -> Shard:
+        """The shard that begins with image number `start`, to be normalised by `statistics`.
 
-    def shards(self) -> Iterator[Shard]:
+        Raises:
+            StoreError: one of its images can no longer be read.
+        """
+        return Shard(start, self._read(self.indices[start : start + self.size]), statistics)
+
+    def shards(self, statistics: Statistics) -> Iterator[Shard]:
         """All shards, made one by one."""
-        return (self.shard(start) for start in self.starts)
+        return (self.shard(start, statistics) for start in self.starts)
 
     def take(self, places: Sequence[int]) -> Split:
-        """Single images by their number among the chosen ones."""
-        return self.split.take(self.indices[np.asarray(places, dtype=np.int64)])
+        """Single images by their number among the chosen ones.
+
+        Raises:
+            StoreError: one of them can no longer be read.
+        """
+        return self._read(self.indices[np.asarray(places, dtype=np.int64)])
+
+    def _read(self, indices: np.ndarray) -> Split:
+        found = self.split.take(indices)
+        if len(found) < len(indices):
+            lost = next(name for name in (self.split.ids[i] for i in indices) if name not in found.ids)
+            raise StoreError(f"image {lost} can no longer be read, and could before: have files moved during the run?")
+        return found
 
     def areas(self) -> dict[str, float]:
         """Share of each image that its evidence covers, by id."""
-        return {
-            name: round(float(self.split.masks[i].mean()), 5) for name, i in zip(self.ids, self.indices, strict=True)
-        }
+        found = self.split.areas(self.indices)
+        return {name: round(float(area), 5) for name, area in zip(self.ids, found, strict=True)}

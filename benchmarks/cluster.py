@@ -24,8 +24,9 @@ from typing import Any
 import torch
 
 from benchmarks.config import ConfigError, Parts, RunConfig, digest, resolve_device
+from benchmarks.data import Data
 from benchmarks.failures import in_a_line
-from benchmarks.models import Data, Trained, load
+from benchmarks.models import Trained, load
 from benchmarks.places import is_url
 from benchmarks.plan import TrainCell
 from benchmarks.store import Store

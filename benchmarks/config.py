@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from baselines import Explainer, explainers
+from benchmarks.checkpoints import digest_of
 from benchmarks.metrics import Metric, metrics
 from benchmarks.overrides import ConfigError, overridden
 from benchmarks.places import Place, is_url, place
@@ -31,6 +32,7 @@ from interp_core.training import Recipe
 
 # How a run is carried out, not what it computes: runs that differ in these alone have one configuration hash.
 HOW = frozenset({"output", "engine", "ray"})
+HIDDEN = "**********"
 
 
 class Named(BaseModel):
@@ -62,7 +64,22 @@ def _where(value: object) -> object:
 
 
 Choice = Annotated[Named, BeforeValidator(_named)]
+Positive = Annotated[float, Field(gt=0)]
 Output = Annotated[Path | str, BeforeValidator(_where)]
+
+
+class Normalisation(BaseModel):
+    """What images are normalised by.
+
+    Fields:
+        mean: per channel, in [0, 1] units.
+        std: per channel, in [0, 1] units.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
 
 
 class ModelConfig(BaseModel):
@@ -74,6 +91,9 @@ class ModelConfig(BaseModel):
         kwargs: further arguments of `timm.create_model`.
         lap: whether LAP is attached before training.
         attach: arguments of `interp_core.attach`.
+        checkpoint: file with trained weights of the backbone, safetensors or a state dict of PyTorch.
+        normalise: what its images are normalised by: "data" (mean and deviation of the training images), "backbone"
+            (what timm says of it), or numbers. None for "backbone" where it comes with trained weights, else "data".
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +103,15 @@ class ModelConfig(BaseModel):
     kwargs: dict[str, Any] = {}
     lap: bool = False
     attach: dict[str, Any] = {}
+    checkpoint: Path | None = None
+    normalise: Literal["data", "backbone"] | Normalisation | None = None
+
+    @field_validator("kwargs")
+    @classmethod
+    def _no_other_checkpoint(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if "checkpoint_path" in kwargs:  # timm's way may unpickle
+            raise ValueError("checkpoint_path is not taken here: use the model's own field checkpoint")
+        return kwargs
 
 
 class RayConfig(BaseModel):
@@ -178,8 +207,8 @@ class RunConfig(BaseModel):
         return place(self.output) / self.name
 
     def described(self) -> dict[str, Any]:
-        """As plain data, without the place of the results."""
-        return self.model_dump(mode="json", exclude={"output"})
+        """As plain data, without the place of the results and without secrets."""
+        return without_secrets(self.model_dump(mode="json", exclude={"output"}))
 
     def hash(self) -> str:
         """Of all that decides what is computed."""
@@ -202,6 +231,8 @@ class Parts:
         }
         for model in config.models:
             check_backbone(model)
+            if model.checkpoint is not None:
+                digest_of(model.checkpoint)
 
 
 def _build(choices: tuple[Named, ...], registry: Registry[Any], modules: list[ModuleType]) -> dict[str, Any]:
@@ -289,6 +320,18 @@ def first_problem(error: ValidationError) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     given = "" if detail["type"] in ("missing", "extra_forbidden") else f", got {detail['input']!r}"
     return f"{where}: {detail['msg']}{given}{more}"
+
+
+def without_secrets(content: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a configuration, or paths changed in one, with the salt of hashed ids hidden."""
+    return {
+        key: HIDDEN
+        if value and key.split(".")[-1] == "salt"
+        else without_secrets(value)
+        if isinstance(value, dict)
+        else value
+        for key, value in content.items()
+    }
 
 
 def digest(*parts: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ def describe(parts: Parts, transforms: Sequence[Transform]) -> dict[str, Any]:
     return {
         "dataset": {
             **dataset.model_dump(mode="json"),
+            "findings": Counter(finding.kind for finding in dataset.findings),
             "name": dataset.name,
             "title": dataset.title,
             "classes": list(dataset.classes),

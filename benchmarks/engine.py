@@ -25,11 +25,12 @@ from benchmarks.audit import Sample, audit
 from benchmarks.cells import SCHEMA
 from benchmarks.chosen import Chosen
 from benchmarks.cluster import Cluster, require_ray
-from benchmarks.config import ConfigError, Parts, RunConfig, resolve_device
+from benchmarks.config import ConfigError, Parts, RunConfig, resolve_device, without_secrets
+from benchmarks.data import PLAIN, Data
 from benchmarks.describe import describe, describe_model
-from benchmarks.failures import Problem, gathered, in_a_line
+from benchmarks.failures import Problem, gathered, in_a_line, left_out
 from benchmarks.metrics import Batch
-from benchmarks.models import Data, Trained, correct_everywhere, load
+from benchmarks.models import Scaling, Trained, correct_everywhere, load
 from benchmarks.places import Place
 from benchmarks.plan import ExplainCell, TrainCell, explain_cells, score_cells, shard_cells, train_cells
 from benchmarks.progress import Progress, Silent
@@ -169,14 +170,15 @@ class Engine:
             self.progress.step("Training on the cluster")
 
     def _chosen(self, trained: list[Trained]) -> Chosen:
-        test = self.data.split("test")
-        side = min(test.images.shape[-2:])
+        test = self.data.explained("test")
+        side = min(test.shape[-2:])
         if max(self.config.grids, default=0) > side:
             raise ConfigError(f"grids: {max(self.config.grids)} cells a side do not fit images of {side} pixels")
         with self.tally.clock.measure("select"):
-            networks = [item.network for item in trained]
-            indices = correct_everywhere(networks, self.data.batches(test), self.config.images)
-        return Chosen(test, indices, self.data.statistics, self.config.shard)
+            networks = [Scaling(item.network, item.statistics) for item in trained]
+            images, several = self.data.batches(test, PLAIN), self.parts.dataset.multi_label
+            indices = correct_everywhere(networks, images, self.config.images, multi_label=several)
+        return Chosen(test, indices, self.config.shard)
 
     def _valid(self, item: Trained) -> tuple[str, ...]:
         """Explainers that hold on this network; what speaks against the others is told, and doubts of these are."""
@@ -197,11 +199,11 @@ class Engine:
         return reason is None
 
     def _work_here(self, item: Trained, names: Sequence[str], chosen: Chosen) -> None:
-        for shard in chosen.shards():
+        for shard in chosen.shards(item.statistics):
             self.tally.merge(self.bench.work(item, shard, names, self.progress.step))
 
     def _work_there(self, cluster: Cluster, jobs: Jobs, chosen: Chosen) -> None:
-        work = ((item.cell, shard, names) for item, names in jobs for shard in chosen.shards())
+        work = ((item.cell, shard, names) for item, names in jobs for shard in chosen.shards(item.statistics))
         for tally, steps in cluster.work(work):
             self.tally.merge(tally)
             self.progress.step("Explaining and scoring on the cluster", steps)
@@ -209,7 +211,7 @@ class Engine:
     def _audit(self, item: Trained, names: Sequence[str], chosen: Chosen) -> list[dict[str, Any]]:
         """Scores of a sample of the first shard held against Quantus, for run.json; called once a network is scored."""
         with self.tally.clock.measure("audit"):
-            shard, seed = next(iter(chosen.shards())), item.cell.seed
+            shard, seed = chosen.shard(0, item.statistics), item.cell.seed
             cells = shard_cells(self.config, self.parts, item.cell, shard.split.ids, shard.start)
             found = ((cell, self.store.read_maps(cell.key)) for cell in cells if cell.explainer in names)
             samples = [self._sample(item, cell, shard, maps) for cell, maps in found if maps is not None]
@@ -226,6 +228,7 @@ class Engine:
             device=self.device,
             seed=cell.seed,
             explain=again(explainer, cell.seed, self.device),
+            multi_label=self.parts.dataset.multi_label,
         )
         return Sample(item.cell.model.name, cell.explainer, batch)
 
@@ -260,7 +263,7 @@ class Engine:
             "finished": None,
             "config": self.config.described(),
             "config_hash": self.config.hash(),
-            "overrides": overrides,
+            "overrides": without_secrets(overrides),
             "versions": versions(),
             **system(),
             "device": torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device,
@@ -273,12 +276,26 @@ class Engine:
 
     def _write_meta(self, trained: list[Trained], chosen: Chosen, jobs: Jobs) -> None:
         split = chosen.split
-        size = {"image_size": split.images.shape[-1], "considered": len(split), "evaluated": len(chosen)}
+        size = {"image_size": split.shape[-1], "considered": len(split), "evaluated": len(chosen)}
         self.meta["dataset"] |= {**size, "areas": chosen.areas()}
-        self.meta["models"] = [describe_model(item, split.images.shape[1:]) for item in trained]
+        self.meta["dataset"]["unreadable"] = self._unreadable(trained)
+        self.meta["models"] = [describe_model(item, split.shape) for item in trained]
         self.meta["cells"] = [key for keys in self._cells(jobs, chosen) for key in keys]
         self.store.write_meta(self.meta)
         self.progress.begin("Explaining and scoring", len(self.meta["cells"]))
+
+    def _unreadable(self, trained: list[Trained]) -> dict[str, dict[str, str]]:
+        """Ids of images that could not be read, with the reason, by split, those met in training included."""
+        found: dict[str, dict[str, str]] = {}
+        for lost in (*(item.facts["unreadable"] for item in trained), self.data.unreadable):
+            for split, reasons in lost.items():
+                found[split] = found.get(split, {}) | reasons
+        self.tally.problems += [left_out(split, reasons) for split, reasons in found.items()]
+        if kinds := self.meta["dataset"]["findings"]:
+            counts = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+            what = f"{counts}; interp-bench data check lists them"
+            self.tally.problems.append({"where": "data set, annotations", "what": what})
+        return found
 
     def _finish(self, total: float) -> None:
         times = {"total": total, **self.tally.clock.seconds}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 Problem = dict[str, Any]
 LONGEST = 300
+# Unreadable images told by name in one line; run.json has them all.
+NAMED = 10
 
 
 def problem(where: str, error: Exception, cell: str) -> Problem:
@@ -29,6 +32,15 @@ def trace(error: Exception) -> str:
     for root in sorted(roots - {"/"}, key=len, reverse=True):
         text = text.replace(f'File "{root}/', 'File "')
     return text
+
+
+def left_out(split: str, reasons: Mapping[str, str]) -> Problem:
+    """What run.json says of images that could not be read: how many, and some by name with the reason."""
+    named = [f"{name} ({' '.join(reason.split())[:80]})" for name, reason in islice(reasons.items(), NAMED)]
+    more = [f"and {len(reasons) - NAMED} more"] if len(reasons) > NAMED else []
+    images = "1 image" if len(reasons) == 1 else f"{len(reasons)} images"
+    what = f"{images} could not be read and had to be left out: {'; '.join(named + more)}"
+    return {"where": f"data set, {split} images", "what": what}
 
 
 def gathered(problems: Iterable[Problem]) -> list[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,68 +14,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from benchmarks.checkpoints import load_weights
 from benchmarks.config import ConfigError, ModelConfig, Parts, RunConfig
+from benchmarks.data import Data, Statistics
 from benchmarks.places import fetched, write_to, written
 from benchmarks.plan import TrainCell
 from benchmarks.store import Store
 from interp_core.attach import attach, create_backbone
-from interp_core.datasets import DatasetConfig, Split, SplitName
-from interp_core.training import DEFAULT_TERMS, Epoch, fit, predict
-
-# Images of a data set judged at once; predict makes batches of this size too.
-BATCH = 256
-
-
-class Data:
-    """The run's data set, made split by split when it is asked for, and normalised by its training images."""
-
-    def __init__(self, dataset: DatasetConfig) -> None:
-        self.dataset = dataset
-        self.seconds = 0.0
-        self._splits: dict[SplitName, Split] = {}
-        self._statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-
-    def split(self, name: SplitName) -> Split:
-        """Images of one split, kept."""
-        begin = time.perf_counter()
-        if name not in self._splits:
-            self._splits[name] = self.dataset.load(name)
-        self.seconds += time.perf_counter() - begin
-        return self._splits[name]
-
-    @property
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel, in [0, 1] units; kept."""
-        if self._statistics is None:
-            self._statistics = self.dataset.channel_statistics()
-        return self._statistics
-
-    def tensors(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Normalised images (N, C, H, W) float32 and targets (N,)."""
-        begin = time.perf_counter()
-        images = normalised(split.images, self.statistics)
-        self.seconds += time.perf_counter() - begin
-        return images, torch.from_numpy(split.targets)
-
-    def batches(self, split: Split, size: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same, `size` images at a time: only these are ever floating point."""
-        for start in range(0, len(split), size):
-            yield self.tensors(split.take(np.arange(start, min(start + size, len(split)))))
-
-    def forget(self, name: SplitName) -> None:
-        """Free a split."""
-        self._splits.pop(name, None)
-
-
-def normalised(images: np.ndarray, statistics: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
-    """Images (N, C, H, W) uint8 as float32 of mean 0 and standard deviation 1 per channel.
-
-    Args:
-        images: pixels.
-        statistics: mean and standard deviation (C,) of the training images, in [0, 1] units.
-    """
-    mean, std = (torch.tensor(values)[:, None, None] for values in statistics)
-    return (torch.from_numpy(images).float() / 255 - mean) / std
+from interp_core.checkpoint import ELSEWHERE
+from interp_core.datasets import DatasetConfig, FileDataset, SplitName
+from interp_core.datasets.transforms import preprocessing
+from interp_core.training import DEFAULT_TERMS, Epoch, evaluate, fit, predict, right
 
 
 @dataclass
@@ -86,19 +35,69 @@ class Trained:
     network: nn.Module
     facts: dict[str, Any]
 
+    @property
+    def statistics(self) -> Statistics:
+        """Mean and standard deviation per channel that normalise its images, in [0, 1] units."""
+        mean, std = self.facts["normalised_by"]
+        return tuple(mean), tuple(std)
 
-def build(model: ModelConfig, classes: int, seed: int) -> nn.Module:
-    """A fresh network with random weights drawn from `seed`.
+
+class Scaling(nn.Module):
+    """A network that takes images in [0, 1].
+
+    Args:
+        network: takes normalised images.
+        statistics: that normalise them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, statistics: Statistics) -> None:
+        super().__init__()
+        self.network = network
+        for name, values in zip(("mean", "std"), statistics, strict=True):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+        self.to(next(network.parameters()).device)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K)."""
+        return self.network((images - self.mean) / self.std)
+
+
+def build(model: ModelConfig, classes: int, seed: int, *, weights: bool = True) -> nn.Module:
+    """A fresh network: the weights of its checkpoint, else timm's pretrained ones, else random from `seed`.
+
+    Args:
+        model: what to build.
+        classes: number of classes.
+        seed: of random weights.
+        weights: whether trained weights are wanted; False where all weights are about to be replaced.
 
     Raises:
-        ConfigError: timm or attach does not take the arguments.
+        ConfigError: timm or attach does not take the arguments, or the checkpoint does not fit.
     """
     torch.manual_seed(seed)
+    arguments = {"num_classes": classes, **model.kwargs, **({} if weights else ELSEWHERE)}
     try:
-        network = create_backbone(model.backbone, **{"num_classes": classes, **model.kwargs})
+        network = create_backbone(model.backbone, **arguments)
+        if model.checkpoint is not None and weights:
+            load_weights(network, model.checkpoint)
         return attach(network, **model.attach) if model.lap else network
     except (TypeError, AssertionError, ValueError) as error:
         raise ConfigError(f"model {model.name}: {model.backbone} cannot be made: {error}") from error
+
+
+def statistics_for(model: ModelConfig, network: nn.Module, data: Data) -> Statistics:
+    """What normalises the images of a network: as said, else what its trained weights are used to, else the data's."""
+    trained = model.checkpoint is not None or bool(model.kwargs.get("pretrained"))
+    wanted = model.normalise or ("backbone" if trained else "data")
+    if wanted == "data":
+        return data.statistics
+    if wanted == "backbone":
+        found = preprocessing(getattr(network, "backbone", network))
+        return found.mean, found.std
+    return wanted.mean, wanted.std
 
 
 def train_or_load(
@@ -126,7 +125,7 @@ def load(cell: TrainCell, config: RunConfig, parts: Parts, store: Store, device:
     description = weights.with_suffix(".json")
     if not description.exists() or not weights.exists():
         return None
-    network = build(cell.model, len(parts.dataset.classes), cell.seed).to(device)
+    network = build(cell.model, len(parts.dataset.classes), cell.seed, weights=False).to(device)
     try:
         with fetched(weights) as path:
             load_model(network, str(path))
@@ -151,26 +150,39 @@ def _train(
     data: Data,
     progress: Callable[[Epoch], None],
 ) -> dict[str, Any]:
-    images, targets = data.tensors(data.split("train"))
-    validation = data.tensors(data.split("val"))
+    statistics = statistics_for(cell.model, network, data)
+    # A network that is judged as it is needs no validation images.
+    needed = config.recipe.epochs > 0 or _has(parts.dataset, "val")
+    validation = data.source(data.split("val"), statistics) if needed else None
     recipe = config.recipe.model_copy(update={"seed": config.recipe.seed + cell.seed})
     terms = DEFAULT_TERMS if parts.terms is None else parts.terms
     begin = time.perf_counter()
-    history = fit(network, images, targets, recipe=recipe, terms=terms, validation=validation, progress=progress)
+    history: list[Epoch] = []
+    if recipe.epochs:
+        images, targets = data.source(data.split("train"), statistics)
+        history = fit(network, images, targets, recipe=recipe, terms=terms, validation=validation, progress=progress)
     seconds = time.perf_counter() - begin
+    network.eval()
     return {
         "train_seconds": round(seconds, 2),
-        "val_accuracy": history[-1].val_accuracy,
-        "test_accuracy": accuracy(network, data.batches(data.split("test"))),
+        "val_accuracy": history[-1].val_accuracy if history else validation and evaluate(network, *validation),
+        "test_accuracy": accuracy(network, data.batches(data.split("test"), statistics)),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "normalised_by": [list(values) for values in statistics],
+        "unreadable": data.unreadable,
         "history": [vars(epoch) for epoch in history],
     }
 
 
-def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Share of images (N, C, H, W) whose target (N,) is predicted, over all batches."""
-    right = [predict(network, images).argmax(1) == targets for images, targets in batches]
-    return torch.cat(right).float().mean().item()
+def _has(dataset: DatasetConfig, split: SplitName) -> bool:
+    """Whether a data set has images of a split."""
+    return not isinstance(dataset, FileDataset) or bool(dataset.indexed.records.get(split))
+
+
+def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor, np.ndarray]]) -> float:
+    """Share of right answers over all batches of images (N, C, H, W) and targets; see `interp_core.training.right`."""
+    found = [right(predict(network, images), targets) for images, targets, _ in batches]
+    return torch.cat(found).mean().item() if found else float("nan")
 
 
 def _save(network: nn.Module, facts: dict[str, Any], cell: TrainCell, store: Store) -> None:
@@ -183,25 +195,30 @@ def _save(network: nn.Module, facts: dict[str, Any], cell: TrainCell, store: Sto
 
 
 def correct_everywhere(
-    networks: Iterable[nn.Module], batches: Iterable[tuple[Tensor, Tensor]], most: int
+    networks: Iterable[nn.Module],
+    batches: Iterable[tuple[Tensor, Tensor, np.ndarray]],
+    most: int,
+    *,
+    multi_label: bool = False,
 ) -> np.ndarray:
     """Indices of the first `most` images that every network classifies correctly; batches after them are not asked for.
 
     Args:
         networks: in evaluation mode.
-        batches: normalised images (N, C, H, W) and targets (N,), in the order of the indices.
+        batches: images (N, C, H, W) as the networks take them, targets (N,), and indices (N,), which are returned.
         most: images wanted.
+        multi_label: whether a positive logit of the target is correct, and not the highest one.
 
     Raises:
         ConfigError: there is none.
     """
-    networks, chosen, seen = list(networks), np.empty(0, np.int64), 0
-    for images, targets in batches:
-        right = torch.ones(len(targets), dtype=torch.bool)
+    networks, chosen = list(networks), np.empty(0, np.int64)
+    for images, targets, numbers in batches:
+        kept = torch.ones(len(targets), dtype=torch.bool)
         for network in networks:
-            right &= predict(network, images).argmax(1) == targets
-        chosen = np.concatenate([chosen, right.nonzero()[:, 0].numpy() + seen])[:most]
-        seen += len(targets)
+            logits = predict(network, images)
+            kept &= logits.gather(1, targets[:, None])[:, 0] > 0 if multi_label else logits.argmax(1) == targets
+        chosen = np.concatenate([chosen, numbers[kept.numpy()]])[:most]
         if len(chosen) == most:
             break
     if len(chosen) == 0:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from benchmarks import ablations
 from benchmarks.ablations import Transform
+from benchmarks.checkpoints import digest_of
 from benchmarks.config import ModelConfig, Parts, RunConfig, digest
 from benchmarks.version import VERSION, code_digest, dependencies
 from interp_core.training import DEFAULT_TERMS
@@ -71,11 +72,14 @@ def train_cells(config: RunConfig, parts: Parts) -> list[TrainCell]:
     """One cell per model and seed."""
     terms = DEFAULT_TERMS if parts.terms is None else parts.terms
     code = code_digest("interp_core"), code_digest("interp_core.datasets")
+    data, content = parts.dataset.identity(), {model.name: _of_model(model) for model in config.models}
     return [
         TrainCell(
             model,
             seed,
-            _key(f"{model.name}-{seed}", code, parts.dataset, model, config.recipe, terms if model.lap else (), seed),
+            _key(
+                f"{model.name}-{seed}", code, data, content[model.name], config.recipe, terms if model.lap else (), seed
+            ),
         )
         for seed in config.seeds
         for model in config.models
@@ -127,6 +131,13 @@ def score_cells(parts: Parts, explain: ExplainCell, transforms: Sequence[Transfo
         for label in [f"{explain.key}-{transform.name}-{name}"]
     ]
     return plain + changed
+
+
+def _of_model(model: ModelConfig) -> object:
+    """A model's fields, a checkpoint's content in place of its path."""
+    if model.checkpoint is None:
+        return model.model_dump(mode="json")
+    return {**model.model_dump(mode="json"), "checkpoint": digest_of(model.checkpoint)}
 
 
 def _content(part: BaseModel) -> tuple[object, ...]:

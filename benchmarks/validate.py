@@ -1,7 +1,8 @@
 """All that is wrong with a configuration, at once, each with its place in the file. Nothing is computed or written.
 
 Checked are fields and their values, names (with close ones), parameters of explainers, metrics, data set and terms,
-backbones, plugins, the device, and Ray. Not checked is what only trying shows: arguments of a backbone, memory.
+backbones, that checkpoints are there, plugins, the device, and Ray. Not checked is what only trying shows: arguments of
+a backbone, weights, memory.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from baselines import explainers
+from benchmarks.checkpoints import digest_of
 from benchmarks.cluster import require_ray
 from benchmarks.config import ModelConfig, RunConfig, check_backbone, read_content, resolve_device
 from benchmarks.metrics import metrics
@@ -116,6 +118,8 @@ def _backbones(value: object) -> Iterator[Finding]:
         if isinstance(entry.get("backbone"), str):
             model = ModelConfig.model_construct(name=entry["name"], backbone=entry["backbone"])
             yield from _tried(f"{where}.backbone", lambda model=model: check_backbone(model))  # type: ignore[misc]
+        if isinstance(path := entry.get("checkpoint"), str):
+            yield from _tried(f"{where}.checkpoint", lambda path=path: digest_of(Path(path)))  # type: ignore[misc]
 
 
 def _plugins(content: dict[str, Any]) -> Iterator[Finding]:

@@ -21,11 +21,12 @@ from baselines import Explainer
 from baselines.guard import Cost, counted
 from benchmarks.ablations import Transform, transforms
 from benchmarks.config import Parts, RunConfig
+from benchmarks.data import Data, Statistics, normalised
 from benchmarks.failures import Problem, problem
 from benchmarks.metrics import Batch
 from benchmarks.metrics.base import Explain, degenerate
 from benchmarks.metrics.passes import Passes
-from benchmarks.models import Data, Trained, normalised, train_or_load
+from benchmarks.models import Trained, train_or_load
 from benchmarks.pieces import Pieces
 from benchmarks.plan import ExplainCell, ScoreCell, TrainCell, score_cells, shard_cells
 from benchmarks.store import Store, packed, unpacked
@@ -35,7 +36,6 @@ from interp_core.errors import InterpError
 from interp_core.training import Epoch
 
 Step = Callable[[str], None]
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -249,6 +249,7 @@ class _Job:
                 seed=seed,
                 passes=self._shared(piece) if metric.needs_model else None,
                 explain=again(explainer, seed, self.bench.device),
+                multi_label=self.bench.parts.dataset.multi_label,
             )
             return metric(batch)
 
@@ -262,7 +263,8 @@ class _Job:
             # Pieces of another size did not fit.
             self._passes = {(a, b): kept for (a, b), kept in self._passes.items() if b <= key[0] or a >= key[1]}
             images, targets = self.shard.images[piece].numpy(), self.shard.split.targets[piece]
-            self._passes[key] = Passes(self.item.network, images, targets, self.bench.device)
+            several = self.bench.parts.dataset.multi_label
+            self._passes[key] = Passes(self.item.network, images, targets, self.bench.device, multi_label=several)
         return self._passes[key]
 
     def _spent(self) -> tuple[int, float]:

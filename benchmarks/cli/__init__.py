@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from benchmarks.cli import checks, running, stored  # noqa: F401 - imported to be registered
+from benchmarks.cli import checks, data, running, stored  # noqa: F401 - imported to be registered
 from benchmarks.cli.base import STOPPED, app, console, errors, told
 from interp_core.errors import InterpError
 

@@ -71,6 +71,7 @@ class Batch:
             a metric to make its own.
         explain: the explainer that made `maps`, from (network, images (N, C, H, W), targets (N,)) to maps
             (N, 1, H, W); None where maps were given without it.
+        multi_label: whether an image may show several classes, each decided by the sign of its own logit.
     """
 
     model: nn.Module | None
@@ -82,6 +83,7 @@ class Batch:
     seed: int = 0
     passes: Passes | None = None
     explain: Explain | None = None
+    multi_label: bool = False
 
 
 class Metric(BaseModel):
@@ -162,7 +164,9 @@ class Metric(BaseModel):
 def passes_of(batch: Batch) -> Passes:
     """The batch's forward passes, or new ones for it alone."""
     assert batch.model is not None
-    return batch.passes or Passes(batch.model, batch.images, batch.targets, batch.device)
+    if batch.passes is not None:
+        return batch.passes
+    return Passes(batch.model, batch.images, batch.targets, batch.device, multi_label=batch.multi_label)
 
 
 def degenerate(maps: np.ndarray) -> np.ndarray:

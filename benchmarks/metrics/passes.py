@@ -45,7 +45,7 @@ class Outputs:
     Attributes:
         logits: of the target.
         probabilities: of the target.
-        hits: whether the target has the highest logit, bool.
+        hits: whether the target has the highest logit, or a positive one where an image may show several, bool.
     """
 
     logits: np.ndarray
@@ -106,6 +106,7 @@ class Passes:
         targets: (N,) classes whose outputs are wanted.
         device: where the model lives.
         batch_size: most images at once; None for what suits the device. Halved where a GPU's memory does not hold them.
+        multi_label: whether each class is decided for itself: probabilities are sigmoids then, hits positive logits.
 
     Attributes:
         forwards: images that went through the network so far.
@@ -122,6 +123,8 @@ class Passes:
         targets: np.ndarray,
         device: str = "cpu",
         batch_size: int | None = None,
+        *,
+        multi_label: bool = False,
     ) -> None:
         if model.training:
             raise ContractError("metrics need the network in evaluation mode: call model.eval() first")
@@ -129,6 +132,7 @@ class Passes:
             raise ContractError(f"targets must be {len(images)} classes, 0 or higher, got {targets.shape}")
         self.model, self.images, self.targets, self.device = model, images, targets, torch.device(device)
         self.batch_size = batch_size or BATCH.get(self.device.type, BATCH["cpu"])
+        self.multi_label = multi_label
         self.forwards, self.seconds, self._lock = 0, 0.0, Lock()
         self._images = self._placed(images)
         self._wanted = torch.as_tensor(targets, device=self.device)
@@ -339,9 +343,11 @@ class Passes:
             raise ContractError(f"targets must be classes in 0..{logits.shape[1] - 1}, got {int(self._wanted.max())}")
         return logits.float()
 
-    @staticmethod
-    def _read(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         wanted = targets[:, None]
-        best = logits.argmax(1) == targets
-        values = logits.gather(1, wanted)[:, 0], logits.softmax(1).gather(1, wanted)[:, 0], best
+        own = logits.gather(1, wanted)[:, 0]
+        if self.multi_label:
+            values = own, own.sigmoid(), own > 0
+        else:
+            values = own, logits.softmax(1).gather(1, wanted)[:, 0], logits.argmax(1) == targets
         return tuple(value.double().cpu() for value in values)  # type: ignore[return-value]

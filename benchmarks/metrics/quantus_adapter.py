@@ -35,17 +35,25 @@ REFUSALS = (AssertionError, AttributeError, IndexError, TypeError, ValueError)
 
 
 class Shell(nn.Module):
-    """A network as Quantus should see it: no modules inside, and probabilities if they are wanted."""
+    """A network as Quantus should see it: no modules inside, and probabilities if they are wanted.
 
-    def __init__(self, model: nn.Module, probabilities: bool) -> None:
+    Args:
+        model: the network.
+        probabilities: whether it gives probabilities; logits otherwise.
+        multi_label: whether these are of each class for itself.
+    """
+
+    def __init__(self, model: nn.Module, probabilities: bool, multi_label: bool = False) -> None:
         super().__init__()
         self._held = [model]
-        self._probabilities = probabilities
+        self._probabilities, self._multi_label = probabilities, multi_label
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self._held[0](images).float()
-        return logits.softmax(-1) if self._probabilities else logits
+        if not self._probabilities:
+            return logits
+        return logits.sigmoid() if self._multi_label else logits.softmax(-1)
 
     def release(self) -> None:
         """Let go of the network."""
@@ -209,7 +217,7 @@ def _shell(batch: Batch, probabilities: bool, with_model: bool) -> Iterator[Shel
         raise ContractError("metrics need the network in evaluation mode: call model.eval() first")
     if batch.targets.shape != (len(batch.images),) or batch.targets.min() < 0:
         raise ContractError(f"targets must be {len(batch.images)} classes, 0 or higher, got {batch.targets.shape}")
-    shell = Shell(batch.model, probabilities)
+    shell = Shell(batch.model, probabilities, batch.multi_label)
     try:
         yield shell
     finally:

@@ -71,7 +71,7 @@ def measured(images: int) -> dict[str, float]:
     """One run in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed.scale", "--one", str(images), folder]
-        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return dict(json.loads(found.splitlines()[-1]))
 
 

@@ -11,6 +11,7 @@ from baselines import explainers
 from benchmarks.config import ConfigError, Parts, RunConfig, digest, load_config, preset_path, presets, resolve_device
 from benchmarks.metrics import metrics
 from benchmarks.plan import train_cells
+from interp_core.datasets import FileDataset
 from interp_core.errors import InterpError, UnknownNameError
 
 
@@ -19,7 +20,12 @@ def test_every_preset_loads_and_all_it_names_can_be_made(name: str) -> None:
     config = load_config(preset_path(name))
     parts = Parts(config)
     assert list(parts.explainers) == [choice.name for choice in config.explainers]
-    assert [cell.model.lap for cell in train_cells(config, parts)] == [False, True] * len(config.seeds)
+    assert [model.lap for model in config.models] == [False, True]
+    if isinstance(parts.dataset, FileDataset):  # its files are the user's, and cells are named by them
+        with pytest.raises(InterpError, match=str(parts.dataset.root)):
+            train_cells(config, parts)
+    else:
+        assert [cell.model.lap for cell in train_cells(config, parts)] == [False, True] * len(config.seeds)
 
 
 def test_the_paper_preset_leaves_nothing_out_that_is_ours() -> None:
@@ -54,7 +60,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"models": [{"name": "a/b", "backbone": "test_resnet"}]}, "models.0.name"),
     ({"explainers": ["random", "random"]}, "given twice: random"),
     ({"seeds": [1, 1]}, "given twice: 1"),
-    ({"recipe": {"epochs": 0}}, "recipe.epochs"),
+    ({"recipe": {"epochs": -1}}, "recipe.epochs"),
     ({"recipe": {"epoch": 3}}, "recipe.epoch: Extra inputs"),
     ({"name": "../elsewhere"}, "name"),
     ({"name": ".."}, "name"),

@@ -40,6 +40,16 @@ class TestOutputs:
         assert np.allclose(found.probabilities[:, 0], whole.softmax(1)[rows, case.targets], atol=1e-6)
         assert np.array_equal(found.hits[:, 0], whole.argmax(1).numpy() == case.targets)
 
+    def test_of_several_classes_each_is_decided_for_itself(self) -> None:
+        case = net_case(3)
+        assert case.model is not None
+        found = Passes(case.model, case.images, case.targets, multi_label=True).clean()
+        with torch.no_grad():
+            logits = case.model(torch.from_numpy(case.images))[np.arange(3), case.targets]
+        assert np.allclose(found.logits[:, 0], logits, atol=1e-5)
+        assert np.allclose(found.probabilities[:, 0], logits.sigmoid(), atol=1e-6)
+        assert np.array_equal(found.hits[:, 0], logits.numpy() > 0)
+
     @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 24, 1000])
     def test_pieces_of_any_size_give_the_same(self, batch_size: int) -> None:
         case = net_case(5)

@@ -41,7 +41,7 @@ def test_presets_fit(validator: Any, name: str) -> None:
         {"metrics": [{"name": "pixel_flipping", "steps": 1}]},
         {"models": [{"name": "x"}]},
         {"batch_size": "much"},
-        {"recipe": {"epochs": 0}},
+        {"recipe": {"epochs": -1}},
     ],
 )
 def test_what_is_wrong_does_not_fit(validator: Any, tiny_file: Callable[..., Path], changes: dict[str, Any]) -> None:

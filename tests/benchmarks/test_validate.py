@@ -26,7 +26,7 @@ def test_all_that_is_wrong_is_told_at_once_with_its_place(tiny_file: Callable[..
             shard=0,
             dataset={"name": "digits-in-scenes", "image_size": "big"},
             models=[{"name": "a", "backbone": "resnet118"}, {"name": "b"}],
-            recipe={"epochs": 0, "batch_sise": 4},
+            recipe={"epochs": -1, "batch_sise": 4},
             terms=["presense"],
             explainers=["gradcam", {"name": "integrated_gradients", "steps": 0, "colour": 1}],
             metrics=["aux", {"steps": 3}],

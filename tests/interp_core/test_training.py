@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,7 +18,18 @@ from interp_core import LapModel, Recipe, fit
 from interp_core.errors import ContractError
 from interp_core.knowledge import Absence, Area, Presence
 from interp_core.recording import recording
-from interp_core.training import DEFAULT_TERMS, Epoch, evaluate, predict, shifted, start_attention, step_losses
+from interp_core.training import (
+    DEFAULT_TERMS,
+    Epoch,
+    at_once,
+    decision_loss,
+    evaluate,
+    predict,
+    right,
+    shifted,
+    start_attention,
+    step_losses,
+)
 
 COLOURS = 3
 QUICK = Recipe(epochs=1, batch_size=8, shift=1)
@@ -297,7 +309,7 @@ def test_fewer_images_than_a_batch_are_refused() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"epochs": 0},
+        {"epochs": -1},
         {"batch_size": 1},
         {"learning_rate": 0},
         {"weight_decay": -1},
@@ -309,6 +321,82 @@ def test_fewer_images_than_a_batch_are_refused() -> None:
 def test_recipes_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(fields))):
         Recipe(**fields)
+
+
+def test_no_epochs_leave_the_network_as_it_is() -> None:
+    model = tiny(lap=True).train()
+    before = copy.deepcopy(model.state_dict())
+    assert fit(model, *squares(4), recipe=Recipe(epochs=0)) == []
+    assert not model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class Held:
+    """Images handed out batch by batch, some of which cannot be read."""
+
+    def __init__(self, images: Tensor, unreadable: Sequence[int] = ()) -> None:
+        self.images, self.unreadable = images, unreadable
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, chosen: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for indices in chosen:
+            kept = indices[[int(i) not in self.unreadable for i in indices]]
+            yield kept, self.images[kept]
+
+
+def test_images_handed_out_batch_by_batch_train_the_same_network() -> None:
+    images, targets = squares()
+    recipe = Recipe(epochs=2, batch_size=8, shift=1)
+    first, second = tiny(lap=True), tiny(lap=True)
+    held = Held(images)
+    told = [
+        fit(model, given, targets, recipe=recipe, validation=(given, targets))
+        for model, given in ((first, images), (second, held))
+    ]
+    assert all(torch.equal(value, first.state_dict()[key]) for key, value in second.state_dict().items())
+    assert [epoch.val_accuracy for epoch in told[0]] == [epoch.val_accuracy for epoch in told[1]]
+
+
+def test_images_that_cannot_be_read_are_left_out() -> None:
+    images, targets = squares()
+    recipe = Recipe(epochs=12, batch_size=8, learning_rate=0.02, shift=1)
+    model, unreadable = tiny(lap=False), range(0, 48, 5)
+    images[list(unreadable)] = torch.nan
+    fit(model, Held(images, unreadable), targets, recipe=recipe)
+    assert evaluate(model, Held(images, unreadable), targets, batch_size=7) >= 0.9
+    with pytest.raises(ContractError, match="none of the training images"):
+        fit(model, Held(images, range(48)), targets, recipe=recipe)
+    assert math.isnan(evaluate(model, Held(images, range(48)), targets))
+
+
+@pytest.mark.parametrize("lap", [False, True])
+def test_several_classes_an_image_are_learned_each_for_itself(lap: bool) -> None:
+    images, targets = squares()
+    both = (images + images.roll(1, 0)).clamp(max=3)
+    labels = ((F.one_hot(targets, COLOURS) + F.one_hot(targets.roll(1, 0), COLOURS)) > 0).float()
+    model = tiny(lap=lap)
+    history = fit(model, both, labels, recipe=Recipe(epochs=20, batch_size=16, learning_rate=0.02, shift=1))
+    assert evaluate(model, both, labels) >= 0.9
+    assert history[-1].terms["cross_entropy"] < history[0].terms["cross_entropy"]
+
+
+def test_answers_are_judged_as_their_targets_ask() -> None:
+    logits = torch.tensor([[2.0, -1.0, 1.0], [-1.0, -2.0, -3.0]])
+    assert right(logits, torch.tensor([0, 1])).tolist() == [1.0, 0.0]
+    labels = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    assert right(logits, labels).tolist() == pytest.approx([2 / 3, 1.0])
+    wanted = -torch.where(labels > 0, logits.sigmoid(), 1 - logits.sigmoid()).log().mean()
+    torch.testing.assert_close(decision_loss(logits, labels), wanted)
+
+
+def test_fewer_large_images_are_judged_at_once() -> None:
+    assert [at_once((3, side, side)) for side in (64, 96, 224, 4000)] == [256, 256, 47, 8]
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -1,0 +1,173 @@
+"""Any folder of images of the user's own, with whatever evidence lies beside it.
+
+Layouts, the first that fits: a table `index.csv` (`indexed.py`); Pascal VOC (`voc.py`); COCO JSON (`coco.py`); a
+folder for each class, perhaps inside folders `train`, `val`, `test`, perhaps inside `images`. The last may have masks
+and boxes beside it (`evidence.py`). Splits the folder does not tell are made by the seed, every class in proportion.
+Known limits: an image that lies in two class folders counts as two images.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from interp_core.datasets.base import SplitName, datasets
+from interp_core.datasets.coco import coco_files, collected, read_coco
+from interp_core.datasets.division import VAL_SHARE, Labelled, completed
+from interp_core.datasets.evidence import MASK_FOLDERS, Evidence, gather
+from interp_core.datasets.files import FileDataset
+from interp_core.datasets.indexed import indexed, looks_like_index
+from interp_core.datasets.listing import MissingFile, first_there, folders, images, is_folder, named, pictures_in
+from interp_core.datasets.records import Finding, Index, Record
+from interp_core.datasets.voc import devkit, is_devkit
+
+SPLIT_FOLDERS: dict[str, SplitName] = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+NOT_CLASSES = frozenset({*MASK_FOLDERS, "annotations", "labels", "boxes"})
+
+Layout = Literal["auto", "index", "voc", "coco", "classes"]
+
+
+@datasets.register("folder")
+class Folder(FileDataset):
+    """A folder of the user's own; see the head of this file.
+
+    Attributes:
+        layout: which of the layouts; "auto" for the first that fits.
+        table: name of the table that lists images.
+        masks: folder of masks, each with the path or name of its image; None for one called masks or trimaps.
+        mask_values: grey values that mean evidence; None for all above 0.
+        boxes: table of boxes, with the columns file, x0, y0, x1, y1; None for boxes.csv, XML or JSON, if there is one.
+        inclusive: whether x1 and y1 of a table are the last pixel inside rather than the first outside.
+        val_share: of the training images that becomes "val" where the folder has none.
+    """
+
+    name: ClassVar[str] = "folder"
+    title: ClassVar[str] = "Folder"
+
+    layout: Layout = "auto"
+    table: str = "index.csv"
+    masks: str | None = None
+    mask_values: tuple[int, ...] | None = None
+    boxes: str | None = None
+    inclusive: bool = False
+    val_share: float = Field(VAL_SHARE, gt=0, lt=1)
+
+    def index(self) -> Index:
+        """All images with a label.
+
+        Raises:
+            InterpError: no layout fits, or a table cannot be read.
+        """
+        findings: list[Finding] = []
+        classes, labelled, multi_label = self._read(self.found_layout(), findings)
+        if not labelled:
+            more = f"; first of {len(findings)} findings: {findings[0].where}: {findings[0].what}" if findings else ""
+            raise MissingFile(f"{self.root} holds no image with a label{more}")
+        return Index(classes, completed(labelled, self.seed, self.val_share), multi_label, tuple(findings))
+
+    def found_layout(self) -> Layout:
+        """The layout that is read.
+
+        Raises:
+            InterpError: there is no such folder.
+        """
+        root = is_folder(self.root, "your images")
+        if self.layout != "auto":
+            return self.layout
+        if looks_like_index(root / self.table):
+            return "index"
+        if is_devkit(root):
+            return "voc"
+        return "coco" if self._labelled_by_coco() else "classes"
+
+    def layout_found(self) -> str:
+        """Which layout the folder has, in words."""
+        told = {
+            "index": f"listed by {self.table}",
+            "voc": "Pascal VOC",
+            "coco": "COCO JSON",
+            "classes": "class folders",
+        }
+        return told[self.found_layout()]
+
+    def _labelled_by_coco(self) -> bool:
+        """Whether COCO JSON says what images show, and is not only evidence for folders of the same classes."""
+        categories = {entry.name for path in coco_files(self.root) for entry in read_coco(path).categories}
+        return bool(categories) and not any(folder.name in categories for folder, _ in self._class_folders())
+
+    def _read(self, layout: Layout, findings: list[Finding]) -> tuple[tuple[str, ...], list[Labelled], bool]:
+        if layout == "index":
+            beside = self._evidence({}, findings, boxes=False)
+            return indexed(self.root, self.root / self.table, self.name, beside, self.inclusive, findings)
+        if layout == "voc":
+            return *devkit(self.root, self.name, findings), True
+        if layout == "coco":
+            classes, labelled = collected(self.root, coco_files(self.root), self.name, findings)
+            return classes, labelled, any(len(item.record.targets) > 1 for item in labelled)
+        return *self._by_class(findings), False
+
+    def _evidence(self, targets: dict[str, int], findings: list[Finding], boxes: bool = True) -> Evidence:
+        return gather(self.root, self.masks, self.mask_values, self.boxes, self.inclusive, targets, findings, boxes)
+
+    def _class_folders(self) -> list[tuple[Path, SplitName | None]]:
+        """Folders of classes that hold images, and their splits."""
+        home = first_there(self.root, ("images", ".")) or self.root
+        base = home if folders(home) else self.root
+        splits = [folder for folder in folders(base) if folder.name.lower() in SPLIT_FOLDERS]
+        if any(folders(split) for split in splits):
+            return [(folder, SPLIT_FOLDERS[split.name.lower()]) for split in splits for folder in _classes_in(split)]
+        named_masks = {Path(self.masks).parts[0]} if self.masks else set()
+        return [(folder, None) for folder in _classes_in(base) if folder.name not in named_masks]
+
+    def _by_class(self, findings: list[Finding]) -> tuple[tuple[str, ...], list[Labelled]]:
+        found = self._class_folders()
+        if not found:
+            raise MissingFile(
+                f"{self.root} has none of: {self.table}, JPEGImages with Annotations, COCO JSON, a folder of images "
+                "for each class"
+            )
+        classes = tuple(sorted({_text(folder.name) for folder, _ in found}))
+        targets = {name: index for index, name in enumerate(classes)}
+        for path in _loose({folder.parent for folder, _ in found}):
+            findings.append(Finding("image without label", named(path, self.root), "in no class folder: left out"))
+        beside = self._evidence(targets, findings)
+        paths = [(path, folder, split) for folder, split in found for path in images(folder, findings)]
+        counts = Counter(path.stem for path, _, _ in paths)
+        labelled = []
+        for path, folder, split in paths:
+            name = named(path, self.root)
+            marked = beside.of(name, counts[path.stem] == 1)
+            record = Record(
+                f"{self.name}/{name}",
+                path,
+                (targets[_text(folder.name)],),
+                marked.boxes,
+                marked.masks,
+                size=marked.size,
+            )
+            labelled.append(Labelled(record, split))
+        beside.unused(findings)
+        return classes, labelled
+
+
+def _classes_in(base: Path) -> list[Path]:
+    """Folders that may be classes: those that hold an image somewhere."""
+    found = [folder for folder in folders(base) if folder.name.lower() not in NOT_CLASSES | SPLIT_FOLDERS.keys()]
+    return [folder for folder in found if next(images(folder, []), None) is not None]
+
+
+def _loose(bases: set[Path]) -> list[Path]:
+    """Images that lie beside class folders rather than in one; those in split folders without any class too."""
+    near = {base.parent for base in bases if base.name.lower() in SPLIT_FOLDERS}
+    splits = {folder for base in near for folder in folders(base) if folder.name.lower() in SPLIT_FOLDERS}
+    return [path for base in sorted(bases | splits) for path in pictures_in(base)]
+
+
+def _text(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()

@@ -1,0 +1,151 @@
+"""RSNA Pneumonia Detection Challenge (2018), as Kaggle ships it: chest X-rays as DICOM, boxes of lung opacities.
+
+Source: kaggle.com/c/rsna-pneumonia-detection-challenge; images from NIH ChestX-ray14. Two classes: without opacity (0)
+and Lung Opacity (1). Images without opacity are normal or not; this finer class only makes the splits alike
+(`labels: three` makes it the class). The test images have no labels, so the training images are divided by patient.
+
+Boxes are in pixels of the DICOM file. PNG or JPEG exports of the same names serve in place of DICOM; where an export is
+smaller than 1024 pixels, its boxes must have been scaled with it, or `boxes_refer_to` say what they refer to.
+Known limits: a file name is taken for the patient's identifier, as it is in the challenge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from interp_core.datasets.base import datasets
+from interp_core.datasets.boxes import checked
+from interp_core.datasets.division import SHARES, divide
+from interp_core.datasets.files import FileDataset
+from interp_core.datasets.listing import first_there, images, is_folder, needed
+from interp_core.datasets.records import Box, Finding, Index, Record
+from interp_core.datasets.tables import numbers, read_table
+
+LABELS = ("stage_2_train_labels.csv", "stage_1_train_labels.csv", "train_labels.csv")
+DETAILS = ("stage_2_detailed_class_info.csv", "stage_1_detailed_class_info.csv", "detailed_class_info.csv")
+IMAGES = ("stage_2_train_images", "stage_1_train_images", "train_images", "images")
+NOT_NORMAL, NORMAL, OPACITY = "No Lung Opacity / Not Normal", "Normal", "Lung Opacity"
+TWO, THREE = ("No Lung Opacity", OPACITY), (NORMAL, OPACITY, NOT_NORMAL)
+CORNERS = ("x", "y", "width", "height")
+PAGE = "on the challenge's page at Kaggle, 'Data'"
+
+
+class Patient(NamedTuple):
+    """What the table of labels says of one."""
+
+    positive: bool
+    boxes: tuple[Box, ...]
+
+
+@datasets.register("rsna")
+class Rsna(FileDataset):
+    """RSNA pneumonia detection; see the head of this file.
+
+    Attributes:
+        labels: "two" for opacity or none, "three" for the detailed classes; Lung Opacity is 1 in both.
+        boxes_refer_to: side in pixels that boxes refer to, where it is not the files' own.
+    """
+
+    name: ClassVar[str] = "rsna"
+    title: ClassVar[str] = "RSNA pneumonia"
+
+    labels: Literal["two", "three"] = "two"
+    boxes_refer_to: int | None = None
+    hash_ids: bool = True
+
+    def index(self) -> Index:
+        """All labelled images, divided by patient.
+
+        Raises:
+            InterpError: a file is missing or is no table.
+        """
+        findings: list[Finding] = []
+        root = is_folder(self.root, "RSNA's files")
+        folder = needed(root, IMAGES, f"the training images, stage_2_train_images.zip {PAGE}")
+        table = needed(root, LABELS, f"the labels and boxes, stage_2_train_labels.csv {PAGE}")
+        patients = _patients(table, self.boxes_refer_to, findings)
+        details = _details(first_there(root, DETAILS), patients, findings)
+        classes = TWO if self.labels == "two" else THREE
+        records = list(self._records(folder, patients, details, findings))
+        strata = {patient: details.get(patient, str(entry.positive)) for patient, entry in patients.items()}
+        return Index(classes, divide(records, SHARES, self.seed, strata), findings=tuple(findings))
+
+    def layout_found(self) -> str:
+        """The challenge's own layout, in words."""
+        return "the challenge's layout"
+
+    def _records(
+        self, folder: Path, patients: dict[str, Patient], details: dict[str, str], findings: list[Finding]
+    ) -> Iterator[Record]:
+        size = None if self.boxes_refer_to is None else (self.boxes_refer_to, self.boxes_refer_to)
+        left = dict(patients)
+        for path in images(folder, findings):
+            patient = left.pop(path.stem, None)
+            if patient is None:
+                what = "has an image already" if path.stem in patients else "no such patient in the table of labels"
+                findings.append(Finding("image without label", path.name, f"{what}: left out"))
+                continue
+            target = int(patient.positive)
+            if self.labels == "three" and not patient.positive:
+                if path.stem not in details:
+                    findings.append(Finding("image without label", path.name, "not in the detailed classes: left out"))
+                    continue
+                target = THREE.index(details[path.stem])
+            yield Record(f"{self.name}/{path.stem}", path, (target,), patient.boxes, group=path.stem, size=size)
+        for name in left:
+            findings.append(Finding("label without image", name, f"no such file in {folder.name}/"))
+
+
+def _patients(path: Path, side: int | None, findings: list[Finding]) -> dict[str, Patient]:
+    """Labels and boxes by patient; who is positive in any row is."""
+    called = f"the labels and boxes, stage_2_train_labels.csv {PAGE}"
+    table = read_table(path, ("patientId", *CORNERS, "Target"), called, findings)
+    values = numbers(table, CORNERS)
+    found: dict[str, Patient] = {}
+    for row, patient, label, corners in zip(table.index, table["patientid"], table["target"], values, strict=True):
+        where = f"{path.name}, row {row}"
+        if label not in ("0", "1", "0.0", "1.0") or not patient:
+            findings.append(Finding("bad label", where, f"Target must be 0 or 1, got {label[:20]!r}: row left out"))
+            continue
+        box = _box(corners, label[0] == "1", where, side, findings)
+        before = found.get(patient, Patient(False, ()))
+        if patient in found and before.positive != (label[0] == "1"):
+            findings.append(Finding("bad label", where, "the patient has both labels: taken as positive"))
+        found[patient] = Patient(before.positive or label[0] == "1", (*before.boxes, *box))
+    return found
+
+
+def _box(corners: np.ndarray, positive: bool, where: str, side: int | None, findings: list[Finding]) -> tuple[Box, ...]:
+    if np.isnan(corners).all():
+        if positive:
+            findings.append(Finding("label without box", where, "positive, but nothing says where"))
+        return ()
+    if not positive:
+        findings.append(Finding("box", where, "of a patient without opacity: left out"))
+        return ()
+    x, y, width, height = corners.tolist()
+    size = None if side is None else (side, side)
+    box = checked((x, y, x + width, y + height), where, findings, 1, size)
+    return () if box is None else (box,)
+
+
+def _details(path: Path | None, patients: dict[str, Patient], findings: list[Finding]) -> dict[str, str]:
+    """Detailed class by patient, where it agrees with the label."""
+    if path is None:
+        findings.append(
+            Finding("missing file", DETAILS[0], f"splits are balanced by label alone; it is offered {PAGE}")
+        )
+        return {}
+    table = read_table(path, ("patientId", "class"), f"the detailed classes {PAGE}")
+    found: dict[str, str] = {}
+    for row, patient, name in zip(table.index, table["patientid"], table["class"], strict=True):
+        known = patients.get(patient)
+        if name not in THREE or (known is not None and known.positive != (name == OPACITY)):
+            findings.append(Finding("bad label", f"{path.name}, row {row}", f"{name[:40]!r} does not fit: not used"))
+        else:
+            found[patient] = name
+    return found

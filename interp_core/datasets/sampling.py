@@ -1,0 +1,82 @@
+"""Which records a split takes, in which order, and what tells one index from another.
+
+Order and samples follow keyed hashes of ids: the same images for a seed wherever the files lie, and an image more
+changes the places of no others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from interp_core.datasets.records import Index, Record
+from interp_core.errors import InterpError
+
+
+def has_evidence(record: Record, target: int) -> bool:
+    """Whether a box or mask says where a class is."""
+    named = [*(box.target for box in record.boxes), *(mask.target for mask in record.masks)]
+    return None in named or target in named
+
+
+def place(name: str, seed: int) -> bytes:
+    """Where a name stands in the order of a seed."""
+    return hashlib.blake2b(name.encode(), key=seed.to_bytes(8, "little", signed=True), digest_size=8).digest()
+
+
+def sample(records: Sequence[Record], most: int, seed: int) -> list[Record]:
+    """About `most` records and never more, in the classes' proportions, in the order of a seed; groups kept whole.
+
+    Args:
+        records: of one split.
+        most: how many at most.
+        seed: of the order.
+    """
+    groups: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: place(record.id, seed)):
+        groups.setdefault(record.group or f"\0{record.id}", []).append(record)
+    if most >= len(records):
+        return [record for group in groups.values() for record in group]
+    strata: dict[tuple[int, ...], list[list[Record]]] = {}
+    for group in groups.values():
+        strata.setdefault(tuple(sorted({t for record in group for t in record.targets})), []).append(group)
+    # Each group stands at its place between 0 and 1 in its own class; all classes are walked along together.
+    ranked = sorted(
+        ((number + 0.5) / len(members), place(members[number][0].id, seed), members[number])
+        for members in strata.values()
+        for number in range(len(members))
+    )
+    chosen: list[Record] = []
+    for _, _, group in ranked:
+        if len(chosen) + len(group) <= most:
+            chosen += group
+    return sorted(chosen, key=lambda record: place(record.id, seed))
+
+
+def digest(index: Index, root: Path) -> str:
+    """Hash of what an index says, with paths below `root`."""
+    state = hashlib.blake2b(repr((index.classes, index.multi_label)).encode(), digest_size=12)
+    prefix = str(root)
+    for split in sorted(index.records):
+        for record in index.records[split]:
+            state.update(repr((split, record)).replace(prefix, "").encode())
+    return state.hexdigest()
+
+
+def check_index(index: Index) -> None:
+    """Refuse an index that contradicts itself.
+
+    Raises:
+        InterpError: two images have one id, or a class is none of the classes.
+    """
+    seen: set[str] = set()
+    for split, records in index.records.items():
+        for record in records:
+            if record.id in seen:
+                raise InterpError(f"split {split}: two images are called {record.id!r}: ids must be unique")
+            seen.add(record.id)
+            if not all(0 <= target < len(index.classes) for target in record.targets):
+                raise InterpError(f"{record.path}: class {record.targets} is none of the {len(index.classes)} classes")
+            if not index.multi_label and len(record.targets) != 1:
+                raise InterpError(f"{record.path}: one class is wanted, got {len(record.targets)}")
