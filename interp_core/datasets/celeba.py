@@ -161,7 +161,7 @@ def _faces(
     """All that tables say, by the images' stems."""
     columns = {name.lower(): name for name in table.columns}
     values = numbers(table, [columns[name.lower()] for name in classes])
-    bad = (~np.isin(values, (-1, 0, 1))).any(1).tolist()
+    bad: list[bool] = np.any(~np.isin(values, (-1, 0, 1)), axis=1).tolist()
     stems = [_stem(name) for name in table["file"]]
     source = _sources(root, findings) if kind == "hq" else {}
     partition = _optional(root, "list_eval_partition", ("partition",), findings)
