@@ -96,7 +96,8 @@ def main() -> None:
     found = table([measured(images) for images in given.images])
     given.output.mkdir(parents=True, exist_ok=True)
     write_whole(given.output / "scale.csv", found.to_csv(index=False, float_format="%.5g"))
-    facts: dict[str, Any] = {**system(), "versions": versions(), "git": git_state(Path(__file__)), "preset": PRESET, "settings": SETTINGS}
+    made: dict[str, Any] = {"versions": versions(), "git": git_state(Path(__file__))}
+    facts = {**system(), **made, "preset": PRESET, "settings": SETTINGS}
     write_whole(given.output / "scale.json", json.dumps(facts, indent=2) + "\n")
     print(found.to_string(index=False))
 
