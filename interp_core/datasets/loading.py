@@ -101,9 +101,6 @@ class Loader(Generic[T, R]):
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def __del__(self) -> None:
-        self.close()
-
     def _outcome(self, flight: Flight[T, R], behind: deque[Flight[T, R]]) -> Iterator[R | Lost]:
         """Results of one task; after a crash those behind it that were lost with it are handed out anew."""
         if not self._crashed(flight):
