@@ -16,7 +16,7 @@ def test_further_images_are_charged_without_what_every_run_pays_once() -> None:
 
 
 def test_one_run(tmp_path: Path) -> None:
-    found = run_once(3, tmp_path, "dataset.train=40", "dataset.test=400", "recipe.epochs=1")
+    found = run_once(3, 400, tmp_path, "dataset.train=40", "recipe.epochs=1")
     assert found["images"] == 3
     assert found["seconds"] > 0
     assert 100 < found["peak_mib"] < 20_000
