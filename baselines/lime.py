@@ -27,6 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
+from baselines.probabilities import Probability, probability
 from interp_core.errors import ContractError
 
 LEAST_SCALE = 0.25
@@ -52,7 +53,7 @@ def superpixels(image: np.ndarray, segments: int) -> np.ndarray:
     return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
 
 
-def classifier(model: nn.Module, like: Tensor) -> Callable[[np.ndarray], np.ndarray]:
+def classifier(model: nn.Module, like: Tensor, kind: Probability = "softmax") -> Callable[[np.ndarray], np.ndarray]:
     """Function from images (N, H, W, 3) to probabilities (N, K) that lime can ask.
 
     `like` (N, C, H, W) tells the model's device and type. Where C is 1, the three equal channels that lime needs are
@@ -62,7 +63,7 @@ def classifier(model: nn.Module, like: Tensor) -> Callable[[np.ndarray], np.ndar
     def probabilities(images: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(images).permute(0, 3, 1, 2)[:, : like.shape[1]].to(like)
         with torch.no_grad():
-            return model(batch).softmax(1).float().cpu().numpy()
+            return probability(model(batch), kind).float().cpu().numpy()
 
     return probabilities
 
@@ -88,6 +89,7 @@ class Lime(Explainer):
         samples_at_224: images asked of the model for an image of 224 px; see `scaled_budget`.
         segments_at_224: superpixels of an image of 224 px.
         batch_size: images that go through the model at once.
+        probability: "softmax", or "sigmoid" where an image may show several classes.
     """
 
     title: ClassVar[str] = "LIME"
@@ -97,13 +99,14 @@ class Lime(Explainer):
     samples_at_224: int = Field(1000, ge=8)
     segments_at_224: int = Field(100, ge=8)
     batch_size: int = Field(64, ge=1)
+    probability: Probability = "softmax"
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Maps (N, 1, H, W), the weight of each pixel's superpixel; images must have the 1 or 3 channels lime reads."""
         channels = images.shape[1]
         if channels not in (1, 3):
             raise ContractError(f"{self.name}: lime reads images of 1 or 3 channels, got {channels}")
-        ask = classifier(model, images)
+        ask = classifier(model, images, self.probability)
         # One for all images: the map of an image must not depend on its place in the batch.
         seed = int(torch.randint(2**31, ()))
         arrays = images.float().permute(0, 2, 3, 1).cpu().numpy()

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
 from baselines.gradients import of_target
+from baselines.probabilities import Probability, probability
 
 FEWEST = 1000
 
@@ -57,6 +58,7 @@ class Rise(Explainer):
         cells: cells of a mask along each side.
         share: probability that a cell shows.
         internal_batch_size: images that go through the model at once.
+        probability: "softmax", or "sigmoid" where an image may show several classes.
     """
 
     title: ClassVar[str] = "RISE"
@@ -67,6 +69,7 @@ class Rise(Explainer):
     cells: int = Field(7, ge=2)
     share: float = Field(0.5, gt=0, lt=1)
     internal_batch_size: int = Field(64, ge=1)
+    probability: Probability = "softmax"
 
     def caveat(self, model: nn.Module) -> str | None:  # noqa: ARG002
         """Few masks."""
@@ -80,6 +83,6 @@ class Rise(Explainer):
                 count = min(self.internal_batch_size, self.masks - start)
                 masks = random_masks(count, self.cells, self.share, *images.shape[-2:]).to(images)
                 for i, image in enumerate(images):
-                    scores = of_target(model(image * masks).softmax(1), targets[i].expand(count))
+                    scores = of_target(probability(model(image * masks), self.probability), targets[i].expand(count))
                     total[i] += torch.einsum("m,mchw->chw", scores.to(masks), masks)
         return total / (self.masks * self.share)

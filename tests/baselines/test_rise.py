@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines.base import Explainer
+from baselines.lime import Lime
 from baselines.rise import Rise, random_masks
 
 TARGETS = torch.tensor([2, 1])
@@ -58,3 +60,23 @@ def test_few_masks_are_flagged(plain: nn.Module) -> None:
     assert Rise().masks == 4000
     assert Rise().caveat(plain) is None
     assert Rise(masks=999).caveat(plain) == "999 masks, where the paper has 4000: noisy"
+
+
+@pytest.mark.parametrize("explainer", [Rise(masks=40, probability="sigmoid"), Lime(probability="sigmoid")])
+def test_with_several_classes_an_image_the_others_do_not_count(explainer: Explainer) -> None:
+    class Bright(nn.Module):
+        """Class 0 where the left half is bright; class 1 by `factor` times the right half."""
+
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, images: Tensor) -> Tensor:
+            left, right = (part.mean((1, 2, 3)) for part in images.split(16, dim=3))
+            return torch.stack([left, self.factor * right], 1)
+
+    images, targets = torch.rand(1, 3, 32, 32), torch.tensor([0])
+    maps = [explainer.measure(Bright(factor).eval(), images, targets)[0] for factor in (0.0, 50.0)]
+    assert torch.equal(*maps)
+    softmax = explainer.model_copy(update={"probability": "softmax"})
+    assert not torch.allclose(softmax.measure(Bright(50.0).eval(), images, targets)[0], maps[0])
