@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import typer
+from typer.models import CommandInfo
 
 import interp_core
 from benchmarks.cli import app
@@ -89,12 +91,24 @@ def test_the_second_code_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "my_network" / "model.safetensors").exists()
 
 
+def _commands(group: typer.Typer, before: str = "") -> dict[str, CommandInfo]:
+    """Commands by what is typed for them, those of groups after the group's name."""
+    found = {
+        f"{before}{command.name or command.callback.__name__}": command  # type: ignore[union-attr]
+        for command in group.registered_commands
+    }
+    for inner in group.registered_groups:
+        found |= _commands(inner.typer_instance, f"{before}{inner.name} ")  # type: ignore[arg-type]
+    return found
+
+
 def test_the_command_has_every_option_that_is_named() -> None:
-    commands = {command.name or command.callback.__name__: command for command in app.registered_commands}  # type: ignore[union-attr]
+    commands = _commands(app)
     lines = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if "interp-bench" in line]
     for line in lines:
         words = shlex.split(line)
-        verb, *rest = words[next(i for i, word in enumerate(words) if word.endswith("interp-bench")) + 1 :]
+        rest = words[next(i for i, word in enumerate(words) if word.endswith("interp-bench")) + 1 :]
+        verb = next(name for name in (" ".join(rest[:2]), rest[0]) if name in commands)
         parameters = commands[verb].callback.__annotations__  # type: ignore[union-attr]
         for option in (word for word in rest if word.startswith("--")):
             assert option[2:].replace("-", "_") in parameters, line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +10,6 @@ from pytest_benchmark.storage.file import FileStorage
 
 from benchmarks.speed.conftest import BASELINES, pytest_configure
 
-ROOT = Path(__file__).parents[2]
 DEFAULT = "file://./.benchmarks"
 
 
@@ -24,7 +22,8 @@ def configured(storage: str, *, plugin: bool = True) -> str:
 
 
 def test_baselines_lie_with_the_results_unless_told_otherwise() -> None:
-    assert configured(DEFAULT) == f"file://{ROOT / 'results' / 'speed' / 'baselines'}"
+    assert configured(DEFAULT) == f"file://{BASELINES}"
+    assert BASELINES.parts[-3:] == ("results", "speed", "baselines")
     assert configured("file://mine") == "file://mine"
 
 
