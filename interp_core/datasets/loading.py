@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, Literal, TypeVar
 
+import torch
+
 T = TypeVar("T")
 R = TypeVar("R")
 Kind = Literal["processes", "threads"]
@@ -145,7 +147,9 @@ def _read_all(read: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def _begin(parent: int) -> None:
-    """A worker leaves the keyboard to its parent, and does not outlive it."""
+    """A worker leaves the keyboard to its parent, does not outlive it, and has one thread."""
+    # A copy of a process with threads of OpenMP must not ask for some: it would wait for its parent's.
+    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from interp_core.datasets.records import Box
-from interp_core.datasets.transforms import Geometry, geometry, preprocessing
+from interp_core.datasets.transforms import Filter, Geometry, Resize, geometry, preprocessing
 
 SIDES = st.integers(8, 90)
 RESIZES = st.sampled_from(["crop", "squash", "pad"])
@@ -159,3 +159,22 @@ def test_preprocessing_is_that_of_the_backbone() -> None:
     wanted = preprocessing("mobilenetv3_small_100")
     assert (wanted.size, wanted.interpolation, wanted.crop_pct) == (224, "bicubic", 0.875)
     assert wanted.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("filter_", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("source", [(500, 375), (375, 500), (64, 48), (31, 900), (224, 224), (40, 40)])
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+def test_pixels_are_pillows_but_for_rounding(
+    resize: Resize, source: tuple[int, int], filter_: Filter, mode: str
+) -> None:
+    rng = np.random.default_rng(3)
+    small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
+    image = small.resize(source, Image.Resampling.BICUBIC).convert(mode)
+    found = geometry(source, 56, resize, 0.875)
+    left, top, right, bottom = found.place
+    filled = image.resize((right - left, bottom - top), Image.Resampling[filter_.upper()], box=found.part)
+    wanted = np.asarray(filled.convert("RGB")).transpose(2, 0, 1).astype(int)
+    difference = np.abs(found.picture(image, filter_)[:, top:bottom, left:right].astype(int) - wanted)
+    assert difference.max() <= 1
+    assert np.mean(difference) < 0.2
