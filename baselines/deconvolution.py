@@ -13,48 +13,16 @@ Functional calls of ReLU beside modules are not seen and keep their gradient, am
 
 from __future__ import annotations
 
-import warnings
 from typing import ClassVar
 
-from pydantic import Field
-from torch import Tensor, nn
-
-from baselines.base import Explainer, explainers
-from baselines.gradients import in_parts, largest
-from baselines.modules import other_than_relu, without_relu
+from baselines.base import explainers
+from baselines.through_relu import Method, ThroughRelu
 
 
 @explainers.register("deconvolution")
-class Deconvolution(Explainer):
-    """Largest magnitude of the deconvolution over the channels.
-
-    Fields:
-        internal_batch_size: images that go through the model at once.
-    """
+class Deconvolution(ThroughRelu):
+    """Largest magnitude of the deconvolution over the channels."""
 
     title: ClassVar[str] = "Deconvolution"
-    signed: ClassVar[bool] = False
     source: ClassVar[str] = "Zeiler and Fergus 2014; captum Deconvolution"
-
-    internal_batch_size: int = Field(32, ge=1)
-
-    def unsupported(self, model: nn.Module) -> str | None:
-        """A reason where there is no ReLU to replace."""
-        return without_relu(model)
-
-    def caveat(self, model: nn.Module) -> str | None:
-        """Activations that keep their derivative."""
-        return other_than_relu(model)
-
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) >= 0."""
-        import captum.attr
-
-        method = captum.attr.Deconvolution(model)
-
-        def one(part: Tensor, labels: Tensor) -> Tensor:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Setting backward hooks on ReLU", UserWarning)
-                return largest(method.attribute(part.detach().requires_grad_(), target=labels).detach())
-
-        return in_parts(one, images, targets, self.internal_batch_size)
+    method: ClassVar[Method] = "Deconvolution"

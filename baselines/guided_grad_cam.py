@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from baselines.base import explainers
 from baselines.grad_cam import GradCam
 from baselines.gradients import in_parts, largest
-from baselines.guided_backprop import guided_gradients
 from baselines.modules import other_than_relu, without_relu
+from baselines.through_relu import replaced_gradients
 
 
 @explainers.register("guided_grad_cam")
@@ -45,7 +45,7 @@ class GuidedGradCam(GradCam):
         """Maps (N, 1, H, W) >= 0."""
 
         def one(part: Tensor, labels: Tensor) -> Tensor:
-            return largest(guided_gradients(model, part, labels))
+            return largest(replaced_gradients("GuidedBackprop", model, part, labels))
 
         cams = super().explain(model, images, targets)
         if cams.shape[-2:] != images.shape[-2:]:

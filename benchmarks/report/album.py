@@ -41,6 +41,10 @@ GALLERY_NOTE = (
 )
 
 
+# Rows of a gallery beyond which its pictures are kept smaller: the page holds them all.
+MANY = 12
+
+
 @dataclass(frozen=True)
 class Plate:
     """A finished figure: its section of the page, its words, and its files by ending (`FORMS`).
@@ -155,5 +159,5 @@ def _galleries(findings: Findings) -> Iterator[Sketch]:
         if data.gallery.shared(model.name):
             yield Sketch(
                 f"gallery_{model.name}", "gallery", model.title, GALLERY_NOTE,
-                partial(gallery_figure, data, model.name), dpi=150,
+                partial(gallery_figure, data, model.name), dpi=150 if len(data.explainers) <= MANY else 100,
             )  # fmt: skip

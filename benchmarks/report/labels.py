@@ -16,8 +16,10 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 # where a label may go, in points from its point; the first free one is taken
-_ANGLES = (0, 180, 35, -35, 145, -145, 90, -90)
-_RADII = (6.0, 12.0, 20.0, 30.0)
+_ANGLES = (0, 180, 35, -35, 145, -145, 90, -90, 65, -65, 115, -115)
+_RADII = (6.0, 12.0, 20.0, 30.0, 42.0, 56.0)
+# Beyond so many points letters are smaller.
+_MANY, _LARGE, _SMALL = 15, 7, 6
 _HALF_POINT = 3.5
 
 
@@ -32,14 +34,14 @@ def place_labels(axes: Axes, x: Sequence[float], y: Sequence[float], texts: Sequ
     taken = [Bbox.from_extents(*(p - _HALF_POINT * scale), *(p + _HALF_POINT * scale)) for p in points]
     labels: list[Annotation] = []
     for index in np.lexsort((points[:, 1], points[:, 0])) if len(points) else []:
-        label = _place(axes, (x[index], y[index]), texts[index], taken)
+        label = _place(axes, (x[index], y[index]), texts[index], taken, _LARGE if len(texts) <= _MANY else _SMALL)
         taken.append(_box(label))
         labels.append(label)
     return labels
 
 
-def _place(axes: Axes, at: tuple[float, float], text: str, taken: list[Bbox]) -> Annotation:
-    label = axes.annotate(text, at, (0, 0), textcoords="offset points", fontsize=7, annotation_clip=False)
+def _place(axes: Axes, at: tuple[float, float], text: str, taken: list[Bbox], points: float) -> Annotation:
+    label = axes.annotate(text, at, (0, 0), textcoords="offset points", fontsize=points, annotation_clip=False)
     label.set_in_layout(False)
     frame = axes.get_window_extent()
     best: tuple[float, tuple[float, float]] = (np.inf, (0.0, 0.0))

@@ -69,7 +69,7 @@ def marker(place: int) -> str:
 def folded(text: str, width: int) -> str:
     """Text in lines of at most `width` letters, not broken before or after a minus sign."""
     kept = re.sub(r" ([-−]) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
-    return "\n".join(textwrap.wrap(kept, width)) or text
+    return "\n".join(textwrap.wrap(kept, width, break_long_words=False)) or text
 
 
 def direction(metric: MetricInfo) -> str:
