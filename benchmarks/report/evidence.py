@@ -51,7 +51,7 @@ def told_apart(findings: Findings, model: str) -> str:
         f"Over {words.plural(test.blocks, 'metric')} Friedman's test gives chi-squared "
         f"{words.number(test.statistic, 1)} (p {words.probability(test.p)}; Kendall's W "
         f"{words.number(test.concordance, 2)}). Mean ranks are told apart where they differ by "
-        f"{words.number(test.critical, 4)} or more; that separates it from {whom or 'none of the others'}."
+        f"{words.number(test.critical, 3)} or more; that separates it from {whom or 'none of the others'}."
     )
 
 
