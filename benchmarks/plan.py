@@ -71,7 +71,8 @@ class ScoreCell:
 def train_cells(config: RunConfig, parts: Parts) -> list[TrainCell]:
     """One cell per model and seed."""
     terms = DEFAULT_TERMS if parts.terms is None else parts.terms
-    code = code_digest("interp_core"), code_digest("interp_core.datasets")
+    packages = ("interp_core", "interp_core.datasets", "interp_core.knowledge", "interp_core.training")
+    code = tuple(code_digest(name) for name in packages)
     data, content = parts.dataset.identity(), {model.name: _of_model(model) for model in config.models}
     return [
         TrainCell(

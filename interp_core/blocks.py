@@ -185,11 +185,13 @@ class HeadBlock(nn.Module):
     def target_maps(self, record: Recording, weight: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor | None]:
         """Concept map of each image's target and the evidence W_k . X behind it (None without `weight`), (N, 1, h, w).
 
+        Targets (N, m) give (N, m, h, w).
+
         Reuses what the recorded forward pass computed, so that explaining costs next to nothing.
         """
         assert record.features is not None
         assert record.hidden is not None
-        chosen = targets[:, None]
+        chosen = targets if targets.ndim == 2 else targets[:, None]
         evidence = None if weight is None else select(weight, record.features, chosen)
         return torch.sigmoid(self._scores(record.hidden, evidence, chosen)), evidence
 

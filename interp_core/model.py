@@ -282,6 +282,15 @@ def _register(backbone: nn.Module, site: Site, index: int) -> torch.utils.hooks.
     return module.register_forward_hook(_GateOutput(index))
 
 
+def lap_within(model: nn.Module) -> LapModel | None:
+    """The LAP model itself, or inside what `torch.compile` or a parallel wrapper made of it; None for other models."""
+    for name in ("module", "_orig_mod"):
+        inner = getattr(model, name, None)
+        if isinstance(inner, nn.Module):
+            return lap_within(inner)
+    return model if isinstance(model, LapModel) else None
+
+
 def is_gated(model: nn.Module) -> bool:
     """Whether LAP is attached to the model or to a part of it."""
     if any(isinstance(module, GateBlock | HeadBlock) for module in model.modules()):

@@ -34,7 +34,8 @@ def grey_model_for() -> Callable[[type], nn.Module]:
 
     def choose(cls: type) -> nn.Module:
         model = tiny_backbone(in_chans=1)
-        return interp_core.attach(model).eval() if cls().unsupported(model) else model
+        others = (model, interp_core.attach(tiny_backbone(in_chans=1)).eval(), TellingNet(in_chans=1).eval())
+        return next(other for other in others if cls().unsupported(other) is None)
 
     return choose
 
@@ -42,6 +43,33 @@ def grey_model_for() -> Callable[[type], nn.Module]:
 @pytest.fixture
 def images() -> Tensor:
     return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+class TellingNet(nn.Module):
+    """A network that gives a map of itself from the pass it answers with: the squares of its last features, summed."""
+
+    explains_itself = True
+
+    def __init__(self, in_chans: int = 3) -> None:
+        super().__init__()
+        self.backbone = tiny_backbone(in_chans)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.backbone(images)
+
+    def explain(self, images: Tensor, targets: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        last = self.backbone.layer4
+        assert isinstance(last, nn.Module)
+        handle = last.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        self(images)
+        handle.remove()
+        return seen[0].detach().square().sum(1, keepdim=True)
+
+
+@pytest.fixture
+def telling() -> nn.Module:
+    return TellingNet().eval()
 
 
 class RegionNet(nn.Module):

@@ -120,6 +120,17 @@ def test_edited_code_is_computed_again(tiny: Callable[..., RunConfig], monkeypat
     assert {place[3] for place in changed(before, keys(tiny()))} == {"grad_cam"}
 
 
+@pytest.mark.parametrize(
+    "package", ["interp_core", "interp_core.datasets", "interp_core.knowledge", "interp_core.training"]
+)
+def test_edited_code_of_training_is_everything_again(
+    package: str, tiny: Callable[..., RunConfig], monkeypatch: Any
+) -> None:
+    before, original = keys(tiny()), plan.code_digest
+    monkeypatch.setattr(plan, "code_digest", lambda name: "new" if name == package else original(name))
+    assert changed(before, keys(tiny())) == set(before)
+
+
 def test_shards_draw_different_random_numbers(tiny: Callable[..., RunConfig]) -> None:
     config = tiny(seeds=[0, 1])
     parts = Parts(config)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interp_core.knowledge import view_of
 from interp_core.recording import recording
 from interp_core.training import DEFAULT_TERMS
 
@@ -48,7 +49,7 @@ def training_loss(model: nn.Module, images: Tensor) -> Tensor:
         logits = model(images)
     assert record.concepts is not None
     labels = F.one_hot(targets, 4).to(logits.dtype)
-    terms = [term.weight * term.loss(record.concepts, labels) for term in DEFAULT_TERMS]
+    terms = [term.weight * term.loss(view_of(record.concepts, labels)) for term in DEFAULT_TERMS]
     return torch.stack([F.cross_entropy(logits, targets), *terms]).sum()
 
 

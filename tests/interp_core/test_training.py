@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from learners import COLOURS, Held, squares, tiny
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 import interp_core
 from interp_core import LapModel, Recipe, fit
 from interp_core.errors import ContractError
-from interp_core.knowledge import Absence, Area, Presence
+from interp_core.knowledge import Absence, Area, Presence, view_of
 from interp_core.recording import recording
 from interp_core.training import (
     DEFAULT_TERMS,
@@ -31,48 +32,8 @@ from interp_core.training import (
     step_losses,
 )
 
-COLOURS = 3
 QUICK = Recipe(epochs=1, batch_size=8, shift=1)
 MakeLap = Callable[..., LapModel]
-
-
-class TinyNet(nn.Module):
-    """Two convolutions behind timm's protocol, for images of 16 x 16 pixels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
-        self.body = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
-        self.fc = nn.Linear(16, COLOURS)
-        self.feature_info = [{"module": "stem"}, {"module": "body"}]
-
-    def forward_features(self, images: Tensor) -> Tensor:
-        return self.body(self.stem(images))
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        return self.fc(features.mean((2, 3)))
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(images))
-
-
-def tiny(*, lap: bool) -> nn.Module:
-    torch.manual_seed(0)
-    return interp_core.attach(TinyNet(), finest=2) if lap else TinyNet()
-
-
-def squares(count: int = 48) -> tuple[Tensor, Tensor]:
-    """A bright square at a random place on noise; its colour channel is the class."""
-    generator = torch.Generator().manual_seed(0)
-    images = 0.1 * torch.randn(count, 3, 16, 16, generator=generator)
-    corners = torch.randint(0, 11, (count, 2), generator=generator).tolist()
-    targets = torch.arange(count) % COLOURS
-    for image, (row, column), colour in zip(images, corners, targets.tolist(), strict=True):
-        image[colour, row : row + 5, column : column + 5] += 2
-    return images, targets
 
 
 @pytest.mark.parametrize("lap", [False, True])
@@ -166,8 +127,8 @@ def test_step_losses_are_the_weighted_terms(make_lap: MakeLap, images: Tensor) -
     assert record.concepts is not None
     assert list(losses) == ["cross_entropy", "presence", "area"]
     torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(logits, targets))
-    torch.testing.assert_close(losses["presence"], 0.5 * Presence().loss(record.concepts, labels))
-    torch.testing.assert_close(losses["area"], 3 * Area(high=0.1).loss(record.concepts, labels))
+    torch.testing.assert_close(losses["presence"], 0.5 * Presence().loss(view_of(record.concepts, labels)))
+    torch.testing.assert_close(losses["area"], 3 * Area(high=0.1).loss(view_of(record.concepts, labels)))
 
 
 def test_step_losses_of_a_plain_network_or_without_terms(make_lap: MakeLap, images: Tensor) -> None:
@@ -329,25 +290,6 @@ def test_no_epochs_leave_the_network_as_it_is() -> None:
     assert fit(model, *squares(4), recipe=Recipe(epochs=0)) == []
     assert not model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-class Held:
-    """Images handed out batch by batch, some of which cannot be read."""
-
-    def __init__(self, images: Tensor, unreadable: Sequence[int] = ()) -> None:
-        self.images, self.unreadable = images, unreadable
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.images.shape)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def batches(self, chosen: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        for indices in chosen:
-            kept = indices[[int(i) not in self.unreadable for i in indices]]
-            yield kept, self.images[kept]
 
 
 def test_images_handed_out_batch_by_batch_train_the_same_network() -> None:

@@ -1,0 +1,158 @@
+"""Terms that know a place: Region (evidence must be there) and Forbid (it must not).
+
+Evidence of a class is its concept map times its positive contribution, the map a LAP model shows by default; of a
+concept below the head, its concept map. Shares are those of the map at input resolution.
+
+The energy form is that of the energy-based pointing game (Score-CAM, arXiv 1910.01279) and of Rao et al., Studying How
+to Efficiently and Effectively Guide Models with Explanations (ICCV 2023), here on forward maps, so that no gradient of
+a gradient is needed.
+
+Limit: a region smaller than a cell of the map cannot hold all evidence, nor be free of it beside evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
+from torch import Tensor
+
+from interp_core.errors import ContractError
+from interp_core.geometry import collect
+from interp_core.knowledge.base import Term, mean_where, terms
+from interp_core.knowledge.view import HEAD, Part, View, known_rows
+from interp_core.registry import Registry
+
+TINY = 1e-6  # of mean evidence per pixel
+
+Detector = Callable[[Tensor], Tensor]
+Where = str | SkipJsonSchema[Detector]
+
+detectors: Registry[Detector] = Registry("detector", "interp_bench.detectors")
+
+
+def border(share: float = 0.1) -> Detector:
+    """A detector of the outer `share` of each side, in (0, 0.5]."""
+
+    def detect(images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        mask = images.new_ones(len(images), 1, height, width)
+        top, left = round(share * height), round(share * width)
+        mask[..., top : height - top, left : width - left] = 0
+        return mask
+
+    return detect
+
+
+detectors.register("border")(border())
+
+
+class Located(Term):
+    """What both terms share.
+
+    Fields:
+        region: name of a region that comes with the images or of a registered detector, or a detector itself: from
+            images (N, C, H, W) to masks (N, 1, H, W) in [0, 1], rows of NaN for images that have none.
+    """
+
+    region: Where
+
+    def needs(self) -> tuple[str, ...]:
+        """The region, if it is one that must be given."""
+        return (self.region,) if isinstance(self.region, str) and self.region not in detectors else ()
+
+    def masks(self, view: View) -> tuple[Tensor, Tensor]:
+        """Masks (N, 1, H, W), and 1.0 where an image has one (N,).
+
+        Raises:
+            UnknownNameError: neither a region nor a detector has the name.
+            ContractError: the masks are not as many, or not as large, as the images.
+        """
+        if isinstance(self.region, str) and (self.region in view.regions or self.region not in detectors):
+            masks = view.region(self.region)
+        else:
+            masks = (detectors[self.region] if isinstance(self.region, str) else self.region)(view.images)
+        n, _, *size = view.images.shape
+        if masks.shape != (n, 1, *size):
+            raise ContractError(
+                f"region {self.region!r} must be {(n, 1, *size)} as the images, got {tuple(masks.shape)}"
+            )
+        return known_rows(masks)
+
+
+@terms.register("region")
+class Region(Located):
+    """The evidence of a present class lies inside a region: 1 - evidence inside / evidence, a share in [0, 1].
+
+    A mean over the images that have the region, so that few masks count in full; 0 in a step without any.
+    """
+
+    name: ClassVar[str] = "region"
+    weight: float = Field(1.0, ge=0)
+    region: Where = "object"
+
+    def loss(self, view: View) -> Tensor:
+        """Scalar; see the class."""
+        masks, has = self.masks(view)
+
+        def outside(part: Part) -> Tensor:
+            values = 1 - share_inside(evidence_of(view, part), masks, part)
+            there = (part.present > 0).any(1).to(has)
+            return mean_where(_over_present(values, part), has * there)
+
+        return self.mean_of(view, outside)
+
+
+@terms.register("forbid")
+class Forbid(Located):
+    """No evidence in a region known to be irrelevant: share of a present class' evidence inside, plus the score there.
+
+    evidence inside / evidence, a mean over the present classes, + mean over the region of max_k I_k over all classes
+    meant, present or not; in [0, 2]. A mean over the images that have the region.
+    """
+
+    name: ClassVar[str] = "forbid"
+    weight: float = Field(1.0, ge=0)
+    region: Where = "irrelevant"
+
+    def loss(self, view: View) -> Tensor:
+        """Scalar; see the class."""
+        masks, has = self.masks(view)
+
+        def inside(part: Part) -> Tensor:
+            share = _over_present(share_inside(evidence_of(view, part), masks, part), part)
+            return mean_where(share + score_inside(part, masks), has)
+
+        return self.mean_of(view, inside)
+
+
+def evidence_of(view: View, part: Part) -> Tensor:
+    """Evidence maps (N, m, h, w), >= 0, of a part."""
+    return part.maps * view.evidence.clamp(min=0) if part.level == HEAD else part.maps
+
+
+def share_inside(evidence: Tensor, masks: Tensor, part: Part) -> Tensor:
+    """Share of each map (N, m, h, w) inside its image's mask (N, 1, H, W), at input resolution: (N, m) in [0, 1]."""
+    pixels = masks.shape[-2] * masks.shape[-1]
+    cells, whole = (_cells(values, part) / pixels for values in (masks, torch.ones_like(masks[:1])))
+    return (evidence * cells).sum((2, 3)) / ((evidence * whole).sum((2, 3)) + TINY)
+
+
+def score_inside(part: Part, masks: Tensor) -> Tensor:
+    """Mean inside each mask (N, 1, H, W) of the highest concept score meant, at input resolution: (N,) in [0, 1]."""
+    meant = (part.present + part.absent)[..., None, None]
+    highest, cells = (part.maps * meant).amax(1, keepdim=True), _cells(masks, part)
+    return (highest * cells).sum((1, 2, 3)) / cells.sum((1, 2, 3)).clamp(min=TINY)
+
+
+def _cells(masks: Tensor, part: Part) -> Tensor:
+    rows, columns = part.maps.shape[-2:]
+    return collect(masks, rows, columns, part.grid.first, part.grid.pitch)
+
+
+def _over_present(values: Tensor, part: Part) -> Tensor:
+    """Mean (N,) of values (N, m) over what is present; 0 where nothing is."""
+    return (values * part.present).sum(1) / part.present.sum(1).clamp(min=1)

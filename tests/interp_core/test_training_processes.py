@@ -1,0 +1,83 @@
+"""Two processes that share every batch train the network that one process trains."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from process_of_a_training import UNREADABLE, train
+
+HERE = Path(__file__).parent
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left."""
+    folder, port = tmp_path_factory.mktemp("processes"), str(free_port())
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    path = os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "process_of_a_training.py"), str(folder)],
+            env=os.environ
+            | shared
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(folder: Path) -> list[dict[str, Any]]:
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_both_end_with_the_network_of_one_process(both: list[dict[str, Any]]) -> None:
+    alone = train()
+    for found in both:
+        torch.testing.assert_close(found["whole"]["state"], alone["state"], rtol=1e-3, atol=1e-5)
+        for ours, theirs in zip(found["whole"]["losses"], alone["losses"], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-3)
+        for ours, theirs in zip(found["whole"]["validation"], alone["validation"], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-3)
+    first, second = (found["whole"]["state"] for found in both)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_each_sees_its_share_of_every_batch(both: list[dict[str, Any]]) -> None:
+    asked, (first, second) = train()["asked"], (found["whole"]["asked"] for found in both)
+    assert [a + b for a, b in zip(first, second, strict=True)] == asked
+    assert {len(part) for part in first} == {5}
+    assert {len(part) for part in second} == {4}
+
+
+def test_images_that_cannot_be_read_do_not_part_them(both: list[dict[str, Any]]) -> None:
+    first, second = (found["gaps"]["state"] for found in both)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not torch.equal(first["head.a"], both[0]["whole"]["state"]["head.a"])
+    assert set(UNREADABLE) <= {index for part in both[0]["gaps"]["asked"] + both[1]["gaps"]["asked"] for index in part}
+
+
+def test_they_go_on_from_a_checkpoint_with_the_same_bits(both: list[dict[str, Any]]) -> None:
+    for found in both:
+        whole, resumed = found["whole"]["state"], found["resumed"]["state"]
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_only_the_first_is_watched(folder: Path) -> None:
+    assert (folder / "0.csv").exists()
+    assert not (folder / "1.csv").exists()

@@ -1,0 +1,159 @@
+"""A training that was stopped anywhere and started again ends with the very same weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from learners import same, smooth, squares, tiny
+
+from interp_core import LapModel, Recipe, fit
+from interp_core.errors import StoreError
+from interp_core.knowledge import terms
+from interp_core.training import DEFAULT_TERMS, Epoch, Watcher
+
+RECIPE = Recipe(epochs=3, batch_size=8, shift=2, flip=True, clip=1.0, patience=3)
+STEPS = 3 * 3
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill(Watcher):
+    """Breaks the training off after so many steps."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def step(self, done: int) -> None:
+        if done == self.after:
+            raise Killed
+
+
+def training(
+    path: Path | None, *, kill: int | None = None, recipe: Recipe = RECIPE, **more: Any
+) -> tuple[LapModel, list]:
+    """One training of 9 steps, of a network with dropout, from the same start each time."""
+    model = smooth(dropout=0.3)
+    torch.manual_seed(7)
+    images, targets = squares(24)
+    watch = [] if kill is None else [Kill(kill)]
+    chosen = [*DEFAULT_TERMS, *([terms["sufficiency"](weight=0.5)] if "sufficiency" in terms else [])]
+    history = fit(
+        model, images, targets, recipe=recipe, terms=chosen, validation=squares(12), progress=watch,
+        checkpoint=path, save_every=2, **more,
+    )  # fmt: skip
+    return model, history
+
+
+def losses(history: list[Epoch]) -> list[tuple]:
+    return [(epoch.epoch, epoch.terms, epoch.val_accuracy, epoch.val_loss, epoch.learning_rate) for epoch in history]
+
+
+@pytest.fixture(scope="module")
+def whole() -> tuple[LapModel, list[Epoch]]:
+    """Never stopped, and without a checkpoint."""
+    return training(None)
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_stopped_after_any_step_it_ends_with_the_same_bits(step: int, tmp_path: Path, whole: tuple) -> None:
+    path = tmp_path / "new" / "run.pt"
+    with pytest.raises(Killed):
+        training(path, kill=step)
+    model, history = training(path)
+    assert same(model, whole[0])
+    assert losses(history) == losses(whole[1])
+    assert [epoch.seconds for epoch in history] == sorted(epoch.seconds for epoch in history)
+
+
+def test_stopped_again_and_again(tmp_path: Path, whole: tuple) -> None:
+    for step in (3, 5, 8):
+        with pytest.raises(Killed):
+            training(tmp_path / "run.pt", kill=step)
+    assert same(training(tmp_path / "run.pt")[0], whole[0])
+
+
+@pytest.mark.parametrize("recipe", [RECIPE.model_copy(update={"precision": "bf16", "accumulate": 2})])
+def test_in_mixed_precision_and_in_parts(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        training(tmp_path / "run.pt", kill=5, recipe=recipe)
+    assert same(training(tmp_path / "run.pt", recipe=recipe)[0], training(None, recipe=recipe)[0])
+
+
+def test_batch_norms_and_a_frozen_backbone_go_on_too(tmp_path: Path) -> None:
+    for mode in ("scratch", "finetune", "frozen"):
+        recipe, path = Recipe(mode=mode, epochs=2, batch_size=8), tmp_path / f"{mode}.pt"  # type: ignore[arg-type]
+        first, second = tiny(lap=True), tiny(lap=True)
+        fit(first, *squares(24), recipe=recipe)
+        with pytest.raises(Killed):
+            fit(tiny(lap=True), *squares(24), recipe=recipe, progress=Kill(4), checkpoint=path, save_every=1)
+        fit(second, *squares(24), recipe=recipe, checkpoint=path)
+        assert same(first, second)
+
+
+def test_one_that_ended_is_not_made_again(tmp_path: Path, whole: tuple) -> None:
+    training(tmp_path / "run.pt")
+    model, history = training(tmp_path / "run.pt", kill=1)
+    assert same(model, whole[0])
+    assert losses(history) == losses(whole[1])
+    assert not (tmp_path / "run.pt.part").exists()
+
+
+def test_a_half_written_file_is_never_read(tmp_path: Path, whole: tuple) -> None:
+    with pytest.raises(Killed):
+        training(tmp_path / "run.pt", kill=5)
+    (tmp_path / "run.pt.part").write_bytes(b"half")
+    assert same(training(tmp_path / "run.pt")[0], whole[0])
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
+    training(tmp_path / "run.pt")
+    with pytest.raises(StoreError, match="another recipe: give another path"):
+        training(tmp_path / "run.pt", recipe=RECIPE.model_copy(update={"seed": 1}))
+    with pytest.raises(StoreError, match="another regions"):
+        training(tmp_path / "run.pt", regions={"tag": (torch.tensor([0]), torch.zeros(1, 1, 16, 16))})
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_damaged_checkpoint_is_said_to_be(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    if content is None:
+        torch.save({"weights": torch.zeros(3)}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"run\.pt.*delete it to start anew"):
+        training(path)
+
+
+def test_a_folder_that_cannot_be_written_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        training(tmp_path / "file" / "run.pt")
+
+
+CHILD = """
+import os, signal, sys
+sys.path.insert(0, {here!r})
+import test_training_resume as t
+class Now(t.Watcher):
+    def step(self, done):
+        if done == {step}: os.kill(os.getpid(), signal.SIGKILL)
+t.Kill = lambda after: Now()
+t.training(t.Path({path!r}), kill=1)
+"""
+
+
+def test_a_process_that_is_killed_goes_on(tmp_path: Path, whole: tuple) -> None:
+    code = CHILD.format(here=str(Path(__file__).parent), path=str(tmp_path / "run.pt"), step=7)
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    found = subprocess.run([sys.executable, "-c", code], env=os.environ | threads, check=False)
+    assert found.returncode == -signal.SIGKILL
+    assert same(training(tmp_path / "run.pt")[0], whole[0])
