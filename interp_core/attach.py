@@ -56,6 +56,7 @@ def attach(
     candidates: int = 10,
     concepts: Concepts | None = None,
     aggregate: str = "max",
+    refine: bool | int = False,
     image_size: int | None = None,
 ) -> LapModel:
     """Attach LAP to a convolutional network; logits stay as they are until training moves `a` away from 0.
@@ -70,6 +71,8 @@ def attach(
         concepts: names of the concepts scored below the head: the same at every level, or by name of the level (the
             backbone's module); one nameless concept by default.
         aggregate: how a level's S comes from its concepts, "max", "mean" or "learned".
+        refine: take the explanation to a finer grid by a small decoder, which `fit` trains: of at most 40 cells a side,
+            or of at least so many input pixels per cell. See `interp_core.refine`.
         image_size: side in pixels of the image the network is tried with; by default what timm says of it, else 224.
 
     Raises:
@@ -90,15 +93,15 @@ def attach(
         "candidates": candidates,
         "concepts": _lists(concepts),
         "aggregate": aggregate,
+        "refine": refine,
         "image_size": image_size,
     }
     lap = LapModel(model, info, options)
     parameter = next(p for p in model.parameters() if p.is_floating_point())
-    lap.gates.to(parameter.device, parameter.dtype)
-    lap.head.to(parameter.device, parameter.dtype)
     lap.training = model.training
-    lap.gates.train(model.training)
-    lap.head.train(model.training)
+    for own in (lap.gates, lap.head, lap.refiner):
+        if own is not None:
+            own.to(parameter.device, parameter.dtype).train(model.training)
     return lap
 
 

@@ -24,6 +24,7 @@ from interp_core.errors import BackboneError
 from interp_core.explanation import Explanation, Level, evidence_map, first_order, head_contributions, head_maps
 from interp_core.geometry import resize
 from interp_core.recording import Recording, recording, wanted_recording
+from interp_core.refine import Refiner, levels_to_refine, refined_map
 from interp_core.trace import evaluating
 
 Concepts = Sequence[str] | Mapping[str, Sequence[str]]
@@ -58,6 +59,20 @@ class _GateInput(_Hook):
         return None if gated is None else (gated, *inputs[1:])
 
 
+class _Tap:
+    """Hook of one level that a refined map reads: notes its features, as they come to the gate there."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __call__(self, _module: nn.Module, inputs: tuple, output: Tensor | None = None) -> None:
+        lap: LapModel | None = getattr(_pass, "lap", None)
+        record = wanted_recording()
+        if lap is not None and record is not None:
+            site = lap.tapped[self.index]
+            record.taps[site.module] = site.layout.to_map(inputs[0] if output is None else output)
+
+
 class LapModel(nn.Module):
     """A backbone with LAP attached; made by `attach`, not by hand.
 
@@ -65,6 +80,7 @@ class LapModel(nn.Module):
         backbone: the network given, unchanged; called itself, it is the plain network still.
         gates: blocks below the head, finest first.
         head: block at the global pooling.
+        refiner: takes the head's evidence down to a finer grid, where it was asked for; see `interp_core.refine`.
         info: what the probe found in the backbone.
         options: arguments of `attach` that shaped the blocks, for saving.
         recipe: name and arguments of the timm backbone, if it was made by `create`.
@@ -87,7 +103,11 @@ class LapModel(nn.Module):
             for site, names in zip(self.sites, concept_names(options["concepts"], self.sites), strict=True)
         )
         self.head = _head_block(info, options)
-        self._handles = [_register(backbone, site, index) for index, site in enumerate(self.sites)]
+        self.tapped = levels_to_refine(info, options["refine"]) if options.get("refine") else ()
+        self.refiner = Refiner(info.channels, [s.channels for s in self.tapped]) if options.get("refine") else None
+        # Taps first, so that they see what comes to a gate at the same module.
+        self._handles = [_tap(backbone, site, index) for index, site in enumerate(self.tapped)]
+        self._handles += [_register(backbone, site, index) for index, site in enumerate(self.sites)]
         self.attached = True
 
     def forward(self, images: Tensor) -> Tensor:
@@ -155,13 +175,43 @@ class LapModel(nn.Module):
             contributions = record.contributions
             bias = logits.gather(1, record.targets[:, None])[:, 0] - contributions.sum((1, 2, 3))
         top = head_maps(concept, record.head_gate, contributions)
-        native = evidence_map(top)
-        shown = resize(native, images.shape[-2], images.shape[-1], self.info.first, self.info.reduction)
+        if self.refiner is not None:
+            native = refined_map(self.refined(record, record.targets, contributions, concept))
+            first, pitch = self.refined_grid
+        else:
+            native, first, pitch = evidence_map(top), self.info.first, self.info.reduction
+        shown = resize(native, images.shape[-2], images.shape[-1], first, pitch)
         below = tuple(
             Level(site, block.concepts, record.gates[site.module])  # type: ignore[arg-type]
             for site, block in zip(self.sites, self.gates, strict=True)
         )
         return Explanation(shown, native, record.targets, logits, bias, top, below, images)
+
+    def refined(self, record: Recording, targets: Tensor, contributions: Tensor, concept: Tensor) -> Tensor:
+        """Real-valued scores (N, 1, h, w) of the refined map of one class an image.
+
+        Args:
+            record: of a forward pass.
+            targets: (N,) class indices.
+            contributions: of these classes at the head, (N, 1, h, w).
+            concept: concept maps of these classes, (N, 1, h, w).
+        """
+        assert self.refiner is not None
+        assert record.features is not None
+        assert record.head_gate is not None
+        weight, _ = self._classifier()
+        parts = None if weight is None else record.features * (weight[targets][..., None, None] * record.head_gate)
+        below = [record.taps[site.module].to(record.features.dtype) for site in self.tapped]
+        return self.refiner(parts, record.features, contributions, concept, below)
+
+    @property
+    def refined_grid(self) -> tuple[float, float]:
+        """Pixel on which the first cell of the refined map is centred, and pixels from cell to cell."""
+        if not self.tapped:
+            return self.info.first, self.info.reduction
+        # Cells of levels below the head are taken to tile the image; training has placed them with the same grid.
+        pitch = self.tapped[0].reduction
+        return (pitch - 1) / 2, pitch
 
     def _features(self, images: Tensor) -> tuple[Tensor, tuple]:
         """The backbone's last features with the gates at work, and the numbers its head needs."""
@@ -275,6 +325,11 @@ def concept_names(concepts: Concepts | None, sites: Sequence[Site]) -> list[tupl
     return [tuple(concepts)] * len(sites)
 
 
+def _tap(backbone: nn.Module, site: Site, index: int) -> torch.utils.hooks.RemovableHandle:
+    module, tap = backbone.get_submodule(site.module), _Tap(index)
+    return module.register_forward_pre_hook(tap) if site.before else module.register_forward_hook(tap)
+
+
 def _register(backbone: nn.Module, site: Site, index: int) -> torch.utils.hooks.RemovableHandle:
     module = backbone.get_submodule(site.module)
     if site.before:
@@ -300,4 +355,4 @@ def is_gated(model: nn.Module) -> bool:
         for module in model.modules()
         for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     )
-    return any(isinstance(hook, _Hook) for hook in hooks)
+    return any(isinstance(hook, _Hook | _Tap) for hook in hooks)

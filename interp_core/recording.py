@@ -33,6 +33,7 @@ class Recording:
         all_concepts: whether the head block shall compute the maps of every class (training does).
         choose: from logits to the class indices (N,) to explain, where contributions are wanted.
         gates: of each level below the head, by name.
+        taps: features of the levels a refined map reads, by name, each in its module's layout.
         features: last features before the head gate, (N, C, h, w).
         hidden: the head scorer's hidden layer, (N, hidden, h, w).
         head_gate: gate of the head, (N, 1, h, w).
@@ -44,6 +45,7 @@ class Recording:
     all_concepts: bool = False
     choose: Callable[[Tensor], Tensor] | None = None
     gates: dict[str, GateRecord] = field(default_factory=dict)
+    taps: dict[str, Tensor] = field(default_factory=dict)
     features: Tensor | None = None
     hidden: Tensor | None = None
     head_gate: Tensor | None = None

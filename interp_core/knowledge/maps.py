@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from interp_core.knowledge.base import Term, mean_over, present_maps, surprise, terms, top_mean
+from interp_core.knowledge.base import Term, mean_over, mean_where, present_maps, surprise, terms, top_mean
 from interp_core.knowledge.view import Part, View
 
 
@@ -67,10 +67,14 @@ class Area(Term):
     that it is finite everywhere; pulls away from the bounds already inside (Kervadec et al., log-barrier extensions,
     arXiv 1904.04205). No unit; 1 / t bounds how far from the optimum of the hard constraint it ends.
 
+    "linear": max(0, m - high) + max(0, low - m), shares; pulls with the same force however far m has come.
+
     Fields:
         low: smallest share, in [0, 1].
         high: largest share, in [low, 1].
-        form: "hinge" or "barrier".
+        form: "hinge", "barrier" or "linear".
+        finest: speak of the finest map of one class drawn for each image instead, the one that masking terms open and
+            close: the refined map where the model makes one.
         t: sharpness of the barrier, > 0.
     """
 
@@ -78,7 +82,8 @@ class Area(Term):
     weight: float = Field(1.0, ge=0)
     low: float = Field(0.02, ge=0, le=1)
     high: float = Field(0.25, ge=0, le=1)
-    form: Literal["hinge", "barrier"] = "hinge"
+    form: Literal["hinge", "barrier", "linear"] = "hinge"
+    finest: bool = False
     t: float = Field(20.0, gt=0)
 
     @model_validator(mode="after")
@@ -89,16 +94,21 @@ class Area(Term):
 
     def loss(self, view: View) -> Tensor:
         """Scalar; see the class."""
+        if self.finest:
+            drawn = view.drawn(self.of)
+            return mean_where(self._cost(drawn.maps.mean((1, 2, 3))), drawn.there)
         return self.mean_of(view, self._of_part)
 
     def _of_part(self, part: Part) -> Tensor:
         present, shares = present_maps(part)
-        active = present.mean((1, 2))
+        return (self._cost(present.mean((1, 2))) * shares).sum()
+
+    def _cost(self, active: Tensor) -> Tensor:
+        """Of active shares m, of the same shape."""
         if self.form == "barrier":
-            cost = barrier(active - self.high, self.t) + barrier(self.low - active, self.t)
-        else:
-            cost = (active - self.high).clamp(min=0).square() + (self.low - active).clamp(min=0).square()
-        return (cost * shares).sum()
+            return barrier(active - self.high, self.t) + barrier(self.low - active, self.t)
+        over, under = (active - self.high).clamp(min=0), (self.low - active).clamp(min=0)
+        return over + under if self.form == "linear" else over.square() + under.square()
 
 
 def barrier(z: Tensor, t: float) -> Tensor:

@@ -1,6 +1,7 @@
 """Terms that look again at a masked image: Sufficiency and Necessity.
 
-Each draws one present class an image, makes a soft mask M of its concept map at input resolution, and lets the same
+Each draws one present class an image, makes a soft mask M of its refined map, or where the model does not refine of
+its concept map, at input resolution, and lets the same
 model answer once more: one further pass, forward and backward, for each term. Gradient reaches the maps through the
 mixture M x + (1 - M) b, whose background b is held fixed, and the network through its answer.
 
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from interp_core.knowledge.backgrounds import background
 from interp_core.knowledge.base import Term, mean_where, terms
-from interp_core.knowledge.view import View, column_of
+from interp_core.knowledge.view import View
 
 CUT = 0.05  # width of the edge of a mask that is cut
 
@@ -54,13 +55,13 @@ class Masked(Term):
 
     def drawn(self, view: View) -> tuple[Tensor, Tensor, Tensor]:
         """Masks (n, 1, H, W) of the class drawn for each image, its index (n,), and 1.0 where there is one, (n,)."""
-        column, there = view.draw(view.head(self.of))
-        count = math.ceil(self.share * len(there))
-        masks = view.placed(column_of(view.maps, column)[:count])
+        drawn = view.drawn(self.of)
+        count = math.ceil(self.share * len(drawn.there))
+        masks = view.placed(drawn.maps[:count], drawn.level)
         if self.mask == "cut":
             levels = torch.rand(len(masks), 1, 1, 1, generator=view.generator).to(masks)
             masks = torch.sigmoid((masks - levels) / CUT)
-        return masks, view.classes_of(column)[:count], there[:count]
+        return masks, view.classes_of(drawn.column)[:count], drawn.there[:count]
 
     def mixed(self, view: View, keep: Tensor) -> Tensor:
         """The first n images where `keep` (n, 1, H, W) is 1, the background where it is 0."""

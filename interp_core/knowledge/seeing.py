@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from interp_core.backbone import classifier_weights
 from interp_core.blocks import select
 from interp_core.errors import ContractError
 from interp_core.explanation import head_contributions
-from interp_core.knowledge.view import HEAD, Grid, View
+from interp_core.knowledge.view import HEAD, REFINED, Grid, View, column_of
 from interp_core.model import LapModel, lap_within
 from interp_core.recording import Recording, recording
 
@@ -71,7 +72,14 @@ def seen(
         generator=generator,
         contribute=lambda: passes.contributions(record, logits),
         again=passes.again,
+        refine=None if lap.refiner is None else partial(_refined, lap, record),
     )
+
+
+def _refined(lap: LapModel, record: Recording, view: View, columns: Tensor) -> Tensor:
+    """Refined maps (N, 1, h, w) in [0, 1] of one column (N,) an image."""
+    maps, parts = column_of(view.maps, columns), column_of(view.evidence, columns)
+    return _full(lap.refined(record, view.classes_of(columns), parts, maps)).sigmoid()
 
 
 @dataclass(frozen=True)
@@ -179,7 +187,8 @@ def _weight(lap: LapModel) -> Tensor | None:
 def _grids(lap: LapModel) -> dict[str, Grid]:
     """Cells of levels below the head are taken to tile the image."""
     below = {site.module: Grid((site.reduction - 1) / 2, site.reduction) for site in lap.sites}
-    return below | {HEAD: Grid(lap.info.first, lap.info.reduction)}
+    finest = {} if lap.refiner is None else {REFINED: Grid(*lap.refined_grid)}
+    return below | finest | {HEAD: Grid(lap.info.first, lap.info.reduction)}
 
 
 def _full(values: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from interp_core.errors import ContractError, UnknownNameError
 from interp_core.geometry import resize
 
 HEAD = "head"
+REFINED = "refined"
 
 Of = str | int | tuple[str | int, ...]
 
@@ -45,6 +46,23 @@ class Part:
     absent: Tensor
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """One class an image.
+
+    Attributes:
+        column: (N,) of the view's columns.
+        there: (N,) 1.0 where the image shows one, else 0.0.
+        maps: finest map in [0, 1] of it, (N, 1, h, w), in the graph: refined where the model refines, else the concept map.
+        level: "refined" or "head".
+    """
+
+    column: Tensor
+    there: Tensor
+    maps: Tensor
+    level: str
+
+
 @dataclass
 class View:
     """What one training step shows its terms.
@@ -60,9 +78,10 @@ class View:
         concepts: names of their J concepts, by name of level.
         names: of the K classes, where they are known.
         regions: (N, 1, H, W) in [0, 1] by name; rows of NaN for images that have none.
-        grids: where the cells of each level lie; of the head under "head".
+        grids: where the cells of each level lie; of the head under "head", of refined maps under "refined".
         generator: of random draws, on the CPU; None for torch's own.
         contribute: makes `evidence`.
+        refine: makes refined maps M in [0, 1] (N, 1, h', w') of one column (N,) an image; None where there are none.
         again: makes another pass of the same model: from images to logits (N, K) and concept maps (N, m, h, w).
     """
 
@@ -79,6 +98,8 @@ class View:
     grids: Mapping[str, Grid] = field(default_factory=dict)
     generator: torch.Generator | None = None
     contribute: Callable[[], Tensor] | None = None
+    refine: Callable[[View, Tensor], Tensor] | None = None
+    _drawn: dict[Of, Drawn] = field(default_factory=dict, repr=False)
     again: Callable[[Tensor, bool], tuple[Tensor, Tensor | None]] | None = None
 
     @cached_property
@@ -152,6 +173,21 @@ class View:
         """
         there = part.present > 0
         return (self._noise * there).argmax(1), there.any(1).to(part.maps.dtype)
+
+    def drawn(self, of: Of = "all") -> Drawn:
+        """One present class of each image among `of`, and the finest map there is of it; the same all through a step.
+
+        Raises:
+            ContractError: see `head`.
+        """
+        if of not in self._drawn:
+            column, there = self.draw(self.head(of))
+            if self.refine is None:
+                found = Drawn(column, there, column_of(self.maps, column), HEAD)
+            else:
+                found = Drawn(column, there, self.refine(self, column), REFINED)
+            self._drawn[of] = found
+        return self._drawn[of]
 
     def classes_of(self, columns: Tensor) -> Tensor:
         """The class (N,) behind each image's column (N,)."""

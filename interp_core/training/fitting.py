@@ -18,7 +18,7 @@ from interp_core.knowledge import Term, needed
 from interp_core.model import lap_within
 from interp_core.training.devices import accelerated
 from interp_core.training.modes import learning, start_attention, to_format
-from interp_core.training.recipe import DEFAULT_TERMS, Mode, Recipe
+from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, Mode, Recipe
 from interp_core.training.resume import Checkpoint
 from interp_core.training.run import Run, Validation
 from interp_core.training.sources import Regions, Source, TrainingSet, check
@@ -32,7 +32,7 @@ def fit(
     *,
     mode: Mode | None = None,
     recipe: Recipe | None = None,
-    terms: Sequence[Term] = DEFAULT_TERMS,
+    terms: Sequence[Term] | None = None,
     regions: Regions | None = None,
     names: Sequence[str] = (),
     validation: Validation | None = None,
@@ -48,7 +48,8 @@ def fit(
         targets: (N,) class indices, or (N, K) of 0 and 1 in floating point where an image may show several classes.
         mode: "scratch", "finetune" or "frozen", with the recipe's defaults for it; or give a recipe, which has a mode.
         recipe: how to train.
-        terms: knowledge of LAP models, see `interp_core.knowledge`.
+        terms: knowledge of LAP models, see `interp_core.knowledge`; by default `MAP_TERMS` in mode "frozen" for models
+            that refine their maps, else `DEFAULT_TERMS`.
         regions: indices (n,) of training images and their masks (n, 1, H, W), bool or in [0, 1], by name.
         names: of the K classes, where terms name them.
         validation: images and targets to report accuracy on after each epoch, and to stop by.
@@ -64,6 +65,7 @@ def fit(
     if recipe.epochs == 0:
         model.eval()
         return []
+    terms = default_terms(model, recipe) if terms is None else terms
     regions = regions or {}
     check(images, targets, recipe)
     _check_knowledge(model, recipe, terms, regions, validation)
@@ -79,6 +81,13 @@ def fit(
             run.go(validation, watchers, saved or None, save_every)
     model.eval()
     return run.history
+
+
+def default_terms(model: nn.Module, recipe: Recipe) -> tuple[Term, ...]:
+    """The knowledge a model is trained by where nothing is said of it."""
+    lap = lap_within(model)
+    refines = lap is not None and lap.refiner is not None
+    return MAP_TERMS if refines and recipe.mode == "frozen" else DEFAULT_TERMS
 
 
 def _recipe(mode: Mode | None, recipe: Recipe | None) -> Recipe:

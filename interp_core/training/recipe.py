@@ -9,9 +9,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from interp_core.knowledge import Absence, Area, Presence, Term
+from interp_core.knowledge import Absence, Area, Necessity, Presence, Sufficiency, Term
 
 DEFAULT_TERMS: tuple[Term, ...] = (Presence(weight=0.3), Absence(weight=0.3), Area(weight=1.0))
+
+# What a refined map is to mean: it alone keeps the decision, the rest alone loses it, and it is no larger than that takes.
+MAP_TERMS: tuple[Term, ...] = (
+    Sufficiency(weight=1.0),
+    Necessity(weight=1.0),
+    Area(weight=4.0, low=0.01, high=0.01, form="linear", finest=True),
+)
 
 Mode = Literal["scratch", "finetune", "frozen"]
 
@@ -19,7 +26,7 @@ Mode = Literal["scratch", "finetune", "frozen"]
 MODES: dict[str, dict[str, Any]] = {
     "scratch": {},
     "finetune": {"epochs": 5, "learning_rate": 1e-3, "backbone_rate": 0.1, "fixed_norms": True, "clip": 1.0},
-    "frozen": {"epochs": 5},
+    "frozen": {"epochs": 5, "learn_gates": False},
 }
 
 

@@ -39,7 +39,7 @@ class Checkpoint:
             return None
         try:
             found = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0]
             raise StoreError(f"cannot read {self.path}: {reason}; delete it to start anew") from error
         if not isinstance(found, dict) or found.get("format") != FORMAT:

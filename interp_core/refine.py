@@ -1,0 +1,130 @@
+"""Refinement: the head's evidence for one class, taken down to a finer grid by the features of the levels below.
+
+The head's cells are coarse; where in a cell the evidence lies is known to the levels below, which do not know the
+classes. A small decoder brings both together, within the forward pass that classifies:
+
+    t_L = relu(Q (A W_k * X_L) + P X_L + E [evidence_k, I_k])          class k speaks through its own channels
+    t_L = relu(t_L + conv3x3(t_L))
+    t_l = relu(up(t_{l+1}) + conv3x3[up(t_{l+1}), P_l X_l])            each level below, the finest last
+    s_k = g up(E_k) + o . t_finest + c                                 E_k = I_k max(0, contribution), o = 0 at first
+
+so that the scores start as what the head knows. Nothing in it belongs to a class, so it serves any number of them, also
+those it was not trained on. All maps come in units of their own root mean square. M = sigmoid(s) in [0, 1] is what masking terms open and close; the
+explanation is softplus(s), the same order without the ceiling.
+
+Idea after top-down decoders such as U-Net (arXiv 1505.04597) and learned maskers (Dabkowski and Gal, arXiv
+1705.07857), fed here by the network's own contributions; the form is ours. Limits: unlike contributions a refined map
+does not add up to the logit; where the head is not linear class k speaks through its evidence map alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from interp_core.blocks import pointwise
+
+if TYPE_CHECKING:
+    from interp_core.backbone import BackboneInfo, Site
+
+# A map of more cells a side costs more than it shows: at 224 pixels cells of 8 pixels are the finest.
+MOST_CELLS = 40
+
+
+class Refiner(nn.Module):
+    """From what the head knows of one class an image to real-valued scores on a finer grid; see the head of this file.
+
+    Args:
+        channels: C of the last features.
+        below: channels of the levels below, the finest first; none keeps the head's grid.
+        hidden: width of the decoder.
+        gain: initial g.
+        bias: initial c.
+    """
+
+    def __init__(
+        self, channels: int, below: Sequence[int], hidden: int = 16, gain: float = 1.5, bias: float = -2.0
+    ) -> None:
+        super().__init__()
+        self.parts = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.features = nn.Conv2d(channels, hidden, 1)
+        self.evidence = nn.Conv2d(2, hidden, 1, bias=False)
+        self.around = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, hidden, 1) for c in reversed(below))
+        self.down = nn.ModuleList(nn.Conv2d(2 * hidden, hidden, 3, padding=1) for _ in below)
+        self.out = nn.Conv2d(hidden, 1, 1)
+        self.gain = nn.Parameter(torch.tensor(gain))
+        self._gain, self._bias = gain, bias
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scores are those of the head again; the convolutions before the last reset themselves."""
+        nn.init.constant_(self.gain, self._gain)
+        nn.init.zeros_(self.out.weight)
+        nn.init.constant_(self.out.bias, self._bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, parts: Tensor | None, features: Tensor, evidence: Tensor, concept: Tensor, below: Sequence[Tensor]
+    ) -> Tensor:
+        """Scores (N, 1, h, w) on the finest grid.
+
+        Args:
+            parts: gated features times the class' weights, (N, C, H, W); None where the head is not linear.
+            features: last features X_L, (N, C, H, W).
+            evidence: contributions of the class, (N, 1, H, W).
+            concept: its concept map I_k in [0, 1], (N, 1, H, W).
+            below: features of the levels below, finest first.
+        """
+        state = self._seen(self.features, features)
+        if parts is not None:
+            state = state + self._seen(self.parts, parts)
+        pair = torch.cat([_unit(evidence), concept.to(evidence.dtype)], 1)
+        state = F.relu(state + pointwise(pair, self.evidence.weight))
+        state = F.relu(state + self.around(state))
+        for lateral, down, maps in zip(self.lateral, self.down, reversed(below), strict=True):
+            coarse = F.interpolate(state, maps.shape[-2:], mode="bilinear", align_corners=False)
+            state = F.relu(coarse + down(torch.cat([coarse, self._seen(lateral, maps)], 1)))
+        known = _unit(concept.to(evidence.dtype) * evidence.clamp(min=0))
+        known = F.interpolate(known, state.shape[-2:], mode="bilinear", align_corners=False)
+        return self.gain * known + pointwise(state, self.out.weight, self.out.bias)
+
+    @staticmethod
+    def _seen(layer: nn.Module, maps: Tensor) -> Tensor:
+        """A 1x1 convolution of maps in units of their root mean square, dividing the few outputs, not the many inputs.
+
+        Bias and weights are the layer's own.
+        """
+        weight, bias = layer.weight, layer.bias
+        scaled = pointwise(maps, weight) * _scale(maps)  # type: ignore[arg-type]
+        return scaled if bias is None else scaled + bias[:, None, None]  # type: ignore[index]
+
+
+def _scale(maps: Tensor) -> Tensor:
+    """1 / root mean square of maps (N, C, H, W), (N, 1, 1, 1)."""
+    return torch.rsqrt(maps.square().mean((1, 2, 3), keepdim=True) + 1e-12)
+
+
+def _unit(maps: Tensor) -> Tensor:
+    return maps * _scale(maps)
+
+
+def levels_to_refine(info: BackboneInfo, finest: int | bool) -> tuple[Site, ...]:
+    """The levels below the head that a refined map reads, finest first: one of each resolution, the last there is.
+
+    Args:
+        info: of the backbone.
+        finest: least number of input pixels per cell; True for what gives maps of at most `MOST_CELLS` cells a side.
+    """
+    least = ceil(max(info.size) / MOST_CELLS) if finest is True else int(finest)
+    found = {site.reduction: site for site in info.sites if least <= site.reduction < info.reduction}
+    return tuple(found[reduction] for reduction in sorted(found))
+
+
+def refined_map(scores: Tensor) -> Tensor:
+    """The explanation of scores (N, 1, h, w): softplus, >= 0, float32."""
+    return F.softplus(scores.float())
