@@ -176,7 +176,7 @@ class Desk:
         """
         if self._last is None or self._last.cell.key != cell.key:
             bench = self.bench
-            self._last = load(cell, bench.config, bench.parts, bench.store, bench.device)
+            self._last = load(cell, bench.parts, bench.store, bench.device)
         if self._last is None:
             raise StoreError(f"no network {cell.key} in {self.bench.store.folder}: can every machine see this folder?")
         return self._last

@@ -16,54 +16,44 @@ from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from baselines import Explainer, explainers
 from benchmarks.checkpoints import digest_of
 from benchmarks.metrics import Metric, metrics
+from benchmarks.named import Choice, Named, first_problem
 from benchmarks.overrides import ConfigError, overridden
 from benchmarks.places import Place, is_url, place
 from benchmarks.plugins import load_plugin, registered_by
+from benchmarks.rivals import RivalOptions, rivals
+from benchmarks.stages import Stage, Training, trainings
 from interp_core.datasets import DatasetConfig, datasets
 from interp_core.errors import UnknownNameError
 from interp_core.knowledge import Term, terms
 from interp_core.registry import Registry
-from interp_core.training import Recipe
+from interp_core.training import DEFAULT_TERMS, Recipe
 
 # How a run is carried out, not what it computes: runs that differ in these alone have one configuration hash.
 HOW = frozenset({"output", "engine", "ray"})
 HIDDEN = "**********"
-
-
-class Named(BaseModel):
-    """A registered thing and its parameters."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    name: str
-
-    def build(self, registry: Registry[Any]) -> Any:
-        """The object, its parameters checked by its own class.
-
-        Raises:
-            UnknownNameError: no such name.
-            ConfigError: a parameter is unknown or out of range.
-        """
-        try:
-            return registry[self.name](**(self.model_extra or {}))
-        except ValidationError as error:
-            raise ConfigError(f"{registry.kind} {self.name}: {first_problem(error)}") from error
-
-
-def _named(value: object) -> object:
-    return {"name": value} if isinstance(value, str) else value
+# Fields of a model that are written only where they say something else: runs without them stay what they were.
+LATER: dict[str, Any] = {"stages": None, "rival": None, "fixed": [], "explained": True}
 
 
 def _where(value: object) -> object:
     return Path(value) if isinstance(value, str) and not is_url(value) else value
 
 
-Choice = Annotated[Named, BeforeValidator(_named)]
 Positive = Annotated[float, Field(gt=0)]
 Output = Annotated[Path | str, BeforeValidator(_where)]
 
@@ -94,6 +84,13 @@ class ModelConfig(BaseModel):
         checkpoint: file with trained weights of the backbone, safetensors or a state dict of PyTorch.
         normalise: what its images are normalised by: "data" (mean and deviation of the training images), "backbone"
             (what timm says of it), or numbers. None for "backbone" where it comes with trained weights, else "data".
+        stages: how it is trained, one after another; None for once, with the run's recipe and terms.
+        rival: a rival of `benchmarks.rivals` on the backbone instead of LAP, by name with options; trained by losses of
+            its own, and explained by `intrinsic` where it gives a map of itself.
+        fixed: for ablations of LAP: "a" leaves attention off everywhere, "gates" below the head, whose blocks do not
+            learn then.
+        explained: whether it is explained and scored; else it is trained for its accuracy, and for the choice of
+            images, which it must classify correctly like the others.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -105,6 +102,10 @@ class ModelConfig(BaseModel):
     attach: dict[str, Any] = {}
     checkpoint: Path | None = None
     normalise: Literal["data", "backbone"] | Normalisation | None = None
+    stages: tuple[Stage, ...] | None = Field(None, json_schema_extra={"minItems": 1})
+    rival: Choice | None = None
+    fixed: tuple[Literal["a", "gates"], ...] = ()
+    explained: bool = True
 
     @field_validator("kwargs")
     @classmethod
@@ -112,6 +113,26 @@ class ModelConfig(BaseModel):
         if "checkpoint_path" in kwargs:  # timm's way may unpickle
             raise ValueError("checkpoint_path is not taken here: use the model's own field checkpoint")
         return kwargs
+
+    @field_validator("stages")
+    @classmethod
+    def _some(cls, stages: tuple[Stage, ...] | None) -> tuple[Stage, ...] | None:
+        if stages == ():  # pydantic's own check would tell of this where a stage is wrong, too
+            raise ValueError("give a stage at least, or leave stages out")
+        return stages
+
+    @model_validator(mode="after")
+    def _one_method(self) -> ModelConfig:
+        if self.lap and self.rival is not None:
+            raise ValueError("lap and rival exclude each other: make them two models")
+        if self.fixed and not self.lap:
+            raise ValueError("fixed is of LAP networks: set lap: true, or leave fixed out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_silence(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found = {name: list(value) if name == "fixed" else value for name, value in write(self).items()}
+        return {name: value for name, value in found.items() if name not in LATER or value != LATER[name]}
 
 
 class RayConfig(BaseModel):
@@ -140,7 +161,7 @@ class RunConfig(BaseModel):
     Fields:
         name: folder of the run under `output`.
         dataset: data set and its parameters.
-        models: networks, trained with the same recipe and budget.
+        models: networks, trained with the same recipe and budget where they have no stages of their own.
         recipe: how they are trained.
         terms: knowledge given to LAP models; None for the defaults of `interp_core.fit`.
         explainers: contestants and controls.
@@ -216,7 +237,7 @@ class RunConfig(BaseModel):
 
 
 class Parts:
-    """The objects a configuration names, built once: data set, terms, explainers, metrics by name."""
+    """The objects a configuration names, built once: data set, terms, explainers, metrics, and stages of models."""
 
     def __init__(self, config: RunConfig) -> None:
         modules = [load_plugin(name) for name in config.plugins]
@@ -231,8 +252,13 @@ class Parts:
         }
         for model in config.models:
             check_backbone(model)
+            rival_options(model)
             if model.checkpoint is not None:
                 digest_of(model.checkpoint)
+        knowledge = DEFAULT_TERMS if self.terms is None else self.terms
+        self.trainings: dict[str, tuple[Training, ...]] = {
+            model.name: trainings(model, config.recipe, knowledge) for model in config.models
+        }
 
 
 def _build(choices: tuple[Named, ...], registry: Registry[Any], modules: list[ModuleType]) -> dict[str, Any]:
@@ -260,6 +286,16 @@ def check_backbone(model: ModelConfig) -> None:
 
     if not timm.is_model(model.backbone):
         raise UnknownNameError("backbone", model.backbone, timm.list_models())
+
+
+def rival_options(model: ModelConfig) -> RivalOptions | None:
+    """Options of a model's rival, checked; None if it is none.
+
+    Raises:
+        UnknownNameError: no such rival.
+        ConfigError: an option is unknown or out of range.
+    """
+    return None if model.rival is None else model.rival.checked("rival", rivals[model.rival.name].Options)
 
 
 def load_config(path: Path, changes: dict[str, Any] | None = None, sets: Sequence[str] = ()) -> RunConfig:
@@ -311,15 +347,6 @@ def preset_path(name: str) -> Path:
     if name not in known:
         raise UnknownNameError("preset", name, known)
     return known[name]
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first thing pydantic found, in one line: where, what, and what was given."""
-    detail = error.errors()[0]
-    where = ".".join(str(part) for part in detail["loc"]) or "configuration"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    given = "" if detail["type"] in ("missing", "extra_forbidden") else f", got {detail['input']!r}"
-    return f"{where}: {detail['msg']}{given}{more}"
 
 
 def without_secrets(content: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from benchmarks.ablations import Transform
-from benchmarks.config import Parts
+from benchmarks.config import ModelConfig, Parts
 from benchmarks.metrics import Metric
 from benchmarks.models import Trained
+from benchmarks.rivals import rivals
 from interp_core.backbone import feature_layer
 
 
@@ -58,16 +59,32 @@ def describe_model(item: Trained, shape: Sequence[int]) -> dict[str, Any]:
     layer = feature_layer(backbone)
     return {
         "name": model.name,
-        "title": f"{model.backbone}, {'with LAP' if model.lap else 'plain'}",
+        "title": f"{model.backbone}, {_method(model)}",
         "backbone": model.backbone,
         "lap": model.lap,
+        "rival": model.rival and model.rival.name,
         "seed": item.cell.seed,
         **{key: facts[key] for key in ("train_seconds", "val_accuracy", "test_accuracy", "parameters")},
+        "stages": [{key: said for key, said in stage.items() if key != "history"} for stage in facts.get("stages", [])],
         "grid": list(features.shape[-2:]),
         "layer": layer.name,
         "first": layer.first,
         "pitch": layer.pitch,
     }
+
+
+def told_apart(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Networks as plain data, with their names in titles that several of them share."""
+    named = {(model["title"], model["name"]) for model in models}
+    count = Counter(title for title, _ in named)
+    return [
+        {**model, "title": f"{model['title']} ({model['name']})"} if count[model["title"]] > 1 else model
+        for model in models
+    ]
+
+
+def _method(model: ModelConfig) -> str:
+    return rivals[model.rival.name].title if model.rival else "with LAP" if model.lap else "plain"
 
 
 def _scores(metric: Metric) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from benchmarks.chosen import Chosen
 from benchmarks.cluster import Cluster, require_ray
 from benchmarks.config import ConfigError, Parts, RunConfig, resolve_device, without_secrets
 from benchmarks.data import PLAIN, Data
-from benchmarks.describe import describe, describe_model
+from benchmarks.describe import describe, describe_model, told_apart
 from benchmarks.failures import Problem, gathered, in_a_line, left_out
 from benchmarks.metrics import Batch
 from benchmarks.models import Scaling, Trained, correct_everywhere, load
@@ -143,7 +143,7 @@ class Engine:
         cells = train_cells(self.config, self.parts)
         if cluster:
             self._train_there(cluster, cells)
-            found = [load(cell, self.config, self.parts, self.store, self.device) for cell in cells]
+            found = [load(cell, self.parts, self.store, self.device) for cell in cells]
         else:
             found = [self._train_here(cell) for cell in cells]
         trained = [item for item in found if item is not None]
@@ -153,7 +153,8 @@ class Engine:
 
     def _train_here(self, cell: TrainCell) -> Trained | None:
         name = f"{cell.model.name}, seed {cell.seed}"
-        self.progress.begin(f"Training {name}", self.config.recipe.epochs)
+        epochs = sum(stage.recipe.epochs for stage in self.parts.trainings[cell.model.name])
+        self.progress.begin(f"Training {name}", epochs)
 
         def show(epoch: Epoch) -> None:
             self.progress.step(f"Training {name}: validation accuracy {epoch.val_accuracy:.3f}")
@@ -182,7 +183,8 @@ class Engine:
 
     def _valid(self, item: Trained) -> tuple[str, ...]:
         """Explainers that hold on this network; what speaks against the others is told, and doubts of these are."""
-        return tuple(name for name in self.parts.explainers if self._is_valid(item, name))
+        names = self.parts.explainers if item.cell.model.explained else ()
+        return tuple(name for name in names if self._is_valid(item, name))
 
     def _is_valid(self, item: Trained, name: str) -> bool:
         explainer, model = self.parts.explainers[name], item.cell.model.name
@@ -279,7 +281,7 @@ class Engine:
         size = {"image_size": split.shape[-1], "considered": len(split), "evaluated": len(chosen)}
         self.meta["dataset"] |= {**size, "areas": chosen.areas()}
         self.meta["dataset"]["unreadable"] = self._unreadable(trained)
-        self.meta["models"] = [describe_model(item, split.shape) for item in trained]
+        self.meta["models"] = told_apart([describe_model(item, split.shape) for item in trained])
         self.meta["cells"] = [key for keys in self._cells(jobs, chosen) for key in keys]
         self.store.write_meta(self.meta)
         self.progress.begin("Explaining and scoring", len(self.meta["cells"]))

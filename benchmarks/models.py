@@ -1,11 +1,15 @@
-"""The networks of a run: built, trained with one recipe, kept as safetensors, and found again."""
+"""The networks of a run: built, trained, kept as safetensors, and found again.
+
+While a network is trained in a folder of this machine, checkpoints lie beside its place in the store, so that a run
+that is killed goes on within the training. Known limit: where the store is a URL, the training starts anew.
+"""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +19,23 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from benchmarks.checkpoints import load_weights
-from benchmarks.config import ConfigError, ModelConfig, Parts, RunConfig
+from benchmarks.config import ConfigError, ModelConfig, Parts, rival_options
 from benchmarks.data import Data, Statistics
-from benchmarks.places import fetched, write_to, written
+from benchmarks.masks import regions_of
+from benchmarks.places import fetched, is_url, listed, renamed, write_to, written
 from benchmarks.plan import TrainCell
+from benchmarks.rivals import build as build_rival
+from benchmarks.staged import taught
 from benchmarks.store import Store
-from interp_core.attach import attach, create_backbone
+from interp_core.attach import LapModel, attach, create_backbone
 from interp_core.checkpoint import ELSEWHERE
 from interp_core.datasets import DatasetConfig, FileDataset, SplitName
 from interp_core.datasets.transforms import preprocessing
-from interp_core.training import DEFAULT_TERMS, Epoch, evaluate, fit, predict, right
+from interp_core.errors import StoreError
+from interp_core.training import Epoch, evaluate, predict, right
+from interp_core.training.resume import Checkpoint
+
+FindStatistics = Callable[[nn.Module], Statistics]
 
 
 @dataclass
@@ -65,7 +76,9 @@ class Scaling(nn.Module):
         return self.network((images - self.mean) / self.std)
 
 
-def build(model: ModelConfig, classes: int, seed: int, *, weights: bool = True) -> nn.Module:
+def build(
+    model: ModelConfig, classes: int, seed: int, *, weights: bool = True, statistics: FindStatistics | None = None
+) -> nn.Module:
     """A fresh network: the weights of its checkpoint, else timm's pretrained ones, else random from `seed`.
 
     Args:
@@ -73,19 +86,39 @@ def build(model: ModelConfig, classes: int, seed: int, *, weights: bool = True) 
         classes: number of classes.
         seed: of random weights.
         weights: whether trained weights are wanted; False where all weights are about to be replaced.
+        statistics: what normalises the images of a backbone, for rivals that must know; None for what timm says.
 
     Raises:
         ConfigError: timm or attach does not take the arguments, or the checkpoint does not fit.
+        BackboneError: LAP or the rival cannot stand on this backbone.
     """
     torch.manual_seed(seed)
     arguments = {"num_classes": classes, **model.kwargs, **({} if weights else ELSEWHERE)}
     try:
-        network = create_backbone(model.backbone, **arguments)
+        backbone = create_backbone(model.backbone, **arguments)
         if model.checkpoint is not None and weights:
-            load_weights(network, model.checkpoint)
-        return attach(network, **model.attach) if model.lap else network
+            load_weights(backbone, model.checkpoint)
+        if model.rival is not None:
+            return build_rival(model.rival.name, backbone, rival_options(model), statistics and statistics(backbone))
+        return held(attach(backbone, **model.attach), model.fixed) if model.lap else backbone
     except (TypeError, AssertionError, ValueError) as error:
         raise ConfigError(f"model {model.name}: {model.backbone} cannot be made: {error}") from error
+
+
+def held(lap: LapModel, fixed: Iterable[str]) -> LapModel:
+    """The network with what an ablation leaves out held as it is: no gradient, and every `a` held is 0 from the start.
+
+    Args:
+        lap: not trained yet.
+        fixed: "a" for attention everywhere, "gates" for all of the blocks below the head.
+    """
+    for what in fixed:
+        if what == "gates":
+            lap.gates.requires_grad_(False)
+        else:
+            for block in (*lap.gates, lap.head):
+                block.a.requires_grad_(False)  # type: ignore[union-attr, operator]
+    return lap
 
 
 def statistics_for(model: ModelConfig, network: nn.Module, data: Data) -> Statistics:
@@ -102,7 +135,6 @@ def statistics_for(model: ModelConfig, network: nn.Module, data: Data) -> Statis
 
 def train_or_load(
     cell: TrainCell,
-    config: RunConfig,
     parts: Parts,
     data: Data,
     store: Store,
@@ -110,34 +142,44 @@ def train_or_load(
     progress: Callable[[Epoch], None],
 ) -> Trained:
     """The network of a cell, from the store if it is there, else trained and stored."""
-    found = load(cell, config, parts, store, device)
+    found = load(cell, parts, store, device)
     if found is not None:
         return found
-    network = build(cell.model, len(parts.dataset.classes), cell.seed).to(device)
-    facts = _train(network, cell, config, parts, data, progress)
+
+    def statistics(backbone: nn.Module) -> Statistics:
+        return statistics_for(cell.model, backbone, data)
+
+    network = build(cell.model, len(parts.dataset.classes), cell.seed, statistics=statistics).to(device)
+    facts = _train(network, cell, parts, data, store, progress)
     _save(network, facts, cell, store)
-    return _ready(cell, network, facts, config)
+    for path in listed(store.folder / "models", f"{cell.key}.stage*.pt*"):
+        if not path.name.endswith(".corrupt"):
+            path.unlink()
+    return _ready(cell, network, facts, parts)
 
 
-def load(cell: TrainCell, config: RunConfig, parts: Parts, store: Store, device: str) -> Trained | None:
+def load(cell: TrainCell, parts: Parts, store: Store, device: str) -> Trained | None:
     """The network of a cell from the store; None if it is not there or cannot be read."""
     weights = store.folder / "models" / f"{cell.key}.safetensors"
     description = weights.with_suffix(".json")
     if not description.exists() or not weights.exists():
         return None
-    network = build(cell.model, len(parts.dataset.classes), cell.seed, weights=False).to(device)
     try:
+        facts = json.loads(description.read_text())["facts"]
+        mean, std = (tuple(values) for values in facts["normalised_by"])
+        classes = len(parts.dataset.classes)
+        network = build(cell.model, classes, cell.seed, weights=False, statistics=lambda _: (mean, std)).to(device)
         with fetched(weights) as path:
             load_model(network, str(path))
-        facts = json.loads(description.read_text())["facts"]
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         store.set_aside.append(f"models/{weights.name} could not be read and is trained again: {str(error)[:80]}")
         return None
-    return _ready(cell, network, facts, config)
+    return _ready(cell, network, facts, parts)
 
 
-def _ready(cell: TrainCell, network: nn.Module, facts: dict[str, Any], config: RunConfig) -> Trained:
-    memory_format = torch.channels_last if config.recipe.channels_last else torch.contiguous_format
+def _ready(cell: TrainCell, network: nn.Module, facts: dict[str, Any], parts: Parts) -> Trained:
+    recipe = parts.trainings[cell.model.name][-1].recipe
+    memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
     network.to(memory_format=memory_format)  # type: ignore[call-overload]
     return Trained(cell, network.eval(), facts)
 
@@ -145,33 +187,53 @@ def _ready(cell: TrainCell, network: nn.Module, facts: dict[str, Any], config: R
 def _train(
     network: nn.Module,
     cell: TrainCell,
-    config: RunConfig,
     parts: Parts,
     data: Data,
+    store: Store,
     progress: Callable[[Epoch], None],
 ) -> dict[str, Any]:
-    statistics = statistics_for(cell.model, network, data)
+    statistics, stages = statistics_for(cell.model, network, data), parts.trainings[cell.model.name]
+    training = any(stage.recipe.epochs for stage in stages)
     # A network that is judged as it is needs no validation images.
-    needed = config.recipe.epochs > 0 or _has(parts.dataset, "val")
-    validation = data.source(data.split("val"), statistics) if needed else None
-    recipe = config.recipe.model_copy(update={"seed": config.recipe.seed + cell.seed})
-    terms = DEFAULT_TERMS if parts.terms is None else parts.terms
-    begin = time.perf_counter()
-    history: list[Epoch] = []
-    if recipe.epochs:
-        images, targets = data.source(data.split("train"), statistics)
-        history = fit(network, images, targets, recipe=recipe, terms=terms, validation=validation, progress=progress)
-    seconds = time.perf_counter() - begin
+    validation = data.source(data.split("val"), statistics) if training or _has(parts.dataset, "val") else None
+    made: list[dict[str, Any]] = []
+    if training:
+        split = data.split("train")
+        made = taught(
+            network,
+            stages,
+            data.source(split, statistics),
+            [regions_of(data, split, stage.regions, cell.seed) for stage in stages],
+            [_checkpoint(cell, store, number) for number in range(1, len(stages) + 1)],
+            seed=cell.seed,
+            names=parts.dataset.classes,
+            validation=validation,
+            progress=progress,
+        )
     network.eval()
     return {
-        "train_seconds": round(seconds, 2),
-        "val_accuracy": history[-1].val_accuracy if history else validation and evaluate(network, *validation),
+        "train_seconds": round(sum(stage["seconds"] for stage in made), 2),
+        "val_accuracy": made[-1]["val_accuracy"] if made else validation and evaluate(network, *validation),
         "test_accuracy": accuracy(network, data.batches(data.split("test"), statistics)),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "normalised_by": [list(values) for values in statistics],
         "unreadable": data.unreadable,
-        "history": [vars(epoch) for epoch in history],
+        "history": [epoch for stage in made for epoch in stage["history"]],
+        "stages": made,
     }
+
+
+def _checkpoint(cell: TrainCell, store: Store, number: int) -> Path | None:
+    """Where a stage is kept while it is trained; one that cannot be read is set aside."""
+    if is_url(store.folder):
+        return None
+    path = Path(str(store.folder), "models", f"{cell.key}.stage{number}.pt")
+    try:
+        Checkpoint(path, {}).read()
+    except StoreError:
+        spare = renamed(path, f"{path.name}.corrupt")
+        store.set_aside.append(f"models/{path.name} could not be read; kept as {spare.name}, and trained anew")
+    return path
 
 
 def _has(dataset: DatasetConfig, split: SplitName) -> bool:

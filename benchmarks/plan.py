@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from benchmarks import ablations
+from benchmarks import ablations, masks
 from benchmarks.ablations import Transform
 from benchmarks.checkpoints import digest_of
-from benchmarks.config import ModelConfig, Parts, RunConfig, digest
+from benchmarks.config import ModelConfig, Parts, RunConfig, digest, rival_options
+from benchmarks.rivals import rivals
 from benchmarks.version import VERSION, code_digest, dependencies
-from interp_core.training import DEFAULT_TERMS
 
 HOW_MUCH = {"batch_size", "internal_batch_size"}
 
@@ -70,18 +70,12 @@ class ScoreCell:
 
 def train_cells(config: RunConfig, parts: Parts) -> list[TrainCell]:
     """One cell per model and seed."""
-    terms = DEFAULT_TERMS if parts.terms is None else parts.terms
     packages = ("interp_core", "interp_core.datasets", "interp_core.knowledge", "interp_core.training")
     code = tuple(code_digest(name) for name in packages)
-    data, content = parts.dataset.identity(), {model.name: _of_model(model) for model in config.models}
+    data = parts.dataset.identity()
+    content = {model.name: (_of_model(model), *_of_training(model, parts)) for model in config.models}
     return [
-        TrainCell(
-            model,
-            seed,
-            _key(
-                f"{model.name}-{seed}", code, data, content[model.name], config.recipe, terms if model.lap else (), seed
-            ),
-        )
+        TrainCell(model, seed, _key(f"{model.name}-{seed}", code, data, *content[model.name], seed))
         for seed in config.seeds
         for model in config.models
     ]
@@ -135,10 +129,23 @@ def score_cells(parts: Parts, explain: ExplainCell, transforms: Sequence[Transfo
 
 
 def _of_model(model: ModelConfig) -> object:
-    """A model's fields, a checkpoint's content in place of its path."""
-    if model.checkpoint is None:
-        return model.model_dump(mode="json")
-    return {**model.model_dump(mode="json"), "checkpoint": digest_of(model.checkpoint)}
+    """A model's fields but for its stages, a checkpoint's content in place of its path, a rival with its code."""
+    found = model.model_dump(mode="json", exclude={"stages", "explained"})
+    if model.checkpoint is not None:
+        found["checkpoint"] = digest_of(model.checkpoint)
+    if model.rival is not None:
+        code = [code_digest(module) for module in dependencies(rivals[model.rival.name].__module__)]
+        found["rival"] = (model.rival.name, rival_options(model), code)
+    return found
+
+
+def _of_training(model: ModelConfig, parts: Parts) -> tuple[object, ...]:
+    """How it is trained; of one stage without regions, however it is written, recipe and terms alone."""
+    stages = parts.trainings[model.name]
+    if len(stages) == 1 and not stages[0].regions:
+        return stages[0].recipe, stages[0].terms
+    code = code_digest(masks.__name__) if any(stage.regions for stage in stages) else None
+    return ([(stage.recipe, stage.terms, stage.regions) for stage in stages], code)
 
 
 def _content(part: BaseModel) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 from baselines import explainers
 from benchmarks.config import RunConfig
 from benchmarks.metrics import metrics
+from benchmarks.rivals import rivals
 from interp_core.datasets import datasets
 from interp_core.knowledge import terms
 
@@ -26,6 +27,7 @@ def json_schema() -> dict[str, Any]:
     schema = RunConfig.model_json_schema()
     kinds: dict[str, Mapping[str, Any]] = {
         "dataset": datasets, "term": terms, "explainer": explainers, "metric": metrics,
+        "rival": {name: cls.Options for name, cls in rivals.items()},
     }  # fmt: skip
     definitions = schema["$defs"]
     definitions.pop("Named", None)
@@ -36,7 +38,10 @@ def json_schema() -> dict[str, Any]:
     for field, kind in (("explainers", "explainer"), ("metrics", "metric")):
         properties[field] = {"type": "array", "minItems": 1, "items": {"$ref": f"#/$defs/{kind}"}}
     some = {"type": "array", "items": {"$ref": "#/$defs/term"}}
-    properties["terms"] = {"anyOf": [some, {"type": "null"}], "default": None}
+    for fields in (properties, definitions["Stage"]["properties"]):
+        fields["terms"] = {"anyOf": [some, {"type": "null"}], "default": None}
+    rival = {"anyOf": [{"$ref": "#/$defs/rival"}, {"type": "null"}], "default": None}
+    definitions["ModelConfig"]["properties"]["rival"] = rival
     return {"$schema": DIALECT, **schema}
 
 

@@ -3,7 +3,7 @@
     results/<run>/run.json             what was run, on what, when, and what went wrong
                   cells/*.parquet      per-image scores of one (model, explainer, metric, shard, seed), provenance
                   maps/*.npz           explanations, shared by all metrics
-                  models/*             trained networks: safetensors and JSON
+                  models/*             trained networks: safetensors and JSON; checkpoints of those under way
                   failures/*.json      cells that failed, with their traceback; not tried again unless asked for
                   gallery.npz          a few images with all maps, for the report
                   cells.parquet        cells in one file, where `benchmarks.packing` has put them there
@@ -41,8 +41,8 @@ from interp_core.errors import StoreError
 
 PARTS = ("cells", "maps", "models", "failures")
 WRITTEN = (
-    "cells/*.parquet*", "maps/*.npz*", "models/*.safetensors", "models/*.json", "failures/*.json*", "gallery.npz*",
-    "run.json", PACKED,
+    "cells/*.parquet*", "maps/*.npz*", "models/*.safetensors", "models/*.json", "models/*.stage*.pt*",
+    "failures/*.json*", "gallery.npz*", "run.json", PACKED,
 )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """All that is wrong with a configuration, at once, each with its place in the file. Nothing is computed or written.
 
-Checked are fields and their values, names (with close ones), parameters of explainers, metrics, data set and terms,
-backbones, that checkpoints are there, plugins, the device, and Ray. Not checked is what only trying shows: arguments of
-a backbone, weights, memory.
+Checked are fields and their values, names (with close ones), parameters of explainers, metrics, data set, terms and
+rivals, that stages fit their network, backbones, that checkpoints are there, plugins, the device, and Ray. Not checked
+is what only trying shows: arguments of a backbone, weights, memory, which masks the training images have.
 """
 
 from __future__ import annotations
@@ -21,19 +21,25 @@ from benchmarks.checkpoints import digest_of
 from benchmarks.cluster import require_ray
 from benchmarks.config import ModelConfig, RunConfig, check_backbone, read_content, resolve_device
 from benchmarks.metrics import metrics
+from benchmarks.named import Named
 from benchmarks.overrides import overridden
 from benchmarks.plugins import load_plugin
+from benchmarks.rivals import rivals
+from benchmarks.stages import trainings
 from interp_core.datasets import datasets
 from interp_core.errors import InterpError
-from interp_core.knowledge import terms
+from interp_core.knowledge import Term, terms
 from interp_core.registry import Registry
+from interp_core.training import DEFAULT_TERMS, Recipe
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "dataset": datasets,
     "terms": terms,
     "explainers": explainers,
     "metrics": metrics,
+    "rival": rivals,
 }
+TOP = ("dataset", "terms", "explainers", "metrics")
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,9 @@ def validate(path: Path, sets: Sequence[str] = ()) -> list[Finding]:
     """
     content = overridden(read_content(path), sets)
     found = [*_plugins(content), *_fields(content)]
-    for field in REGISTRIES:
+    for field in TOP:
         found += _named(field, content.get(field))
-    found += [*_backbones(content.get("models")), *_machine(content)]
+    found += [*_backbones(content.get("models")), *_methods(content), *_machine(content)]
     order = list(content)
     return sorted(found, key=lambda finding: _place(order, re.split(r"[ .]", finding.where)[0]))
 
@@ -100,12 +106,13 @@ def _entries(field: str, value: object) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{field}.{i}" if isinstance(value, list) else field, named
 
 
-def _named(field: str, value: object) -> Iterator[Finding]:
+def _named(field: str, value: object, prefix: str = "") -> Iterator[Finding]:
     """Unknown names and parameters under a field of named things."""
-    for where, entry in _entries(field, value):
+    for where, entry in _entries(f"{prefix}{field}", value):
         parameters = {key: given for key, given in entry.items() if key != "name"}
         try:
             thing = REGISTRIES[field][entry["name"]]
+            thing = thing.Options if field == "rival" else thing
             thing(**parameters)
         except ValidationError as error:
             yield from _told(error, f"{where} ({entry['name']})", thing)
@@ -120,6 +127,34 @@ def _backbones(value: object) -> Iterator[Finding]:
             yield from _tried(f"{where}.backbone", lambda model=model: check_backbone(model))  # type: ignore[misc]
         if isinstance(path := entry.get("checkpoint"), str):
             yield from _tried(f"{where}.checkpoint", lambda path=path: digest_of(Path(path)))  # type: ignore[misc]
+
+
+def _methods(content: dict[str, Any]) -> Iterator[Finding]:
+    """Rivals, terms of stages, and stages that do not fit their network."""
+    for where, entry in _entries("models", content.get("models")):
+        wrong = list(_named("rival", entry.get("rival"), f"{where}."))
+        stages = entry.get("stages")
+        for i, stage in enumerate(stages if isinstance(stages, list) else []):
+            if isinstance(stage, dict):
+                wrong += _named("terms", stage.get("terms"), f"{where}.stages.{i}.")
+        yield from wrong
+        try:
+            model, recipe = ModelConfig.model_validate(entry), Recipe.model_validate(content.get("recipe") or {})
+            trainings(model, recipe, _knowledge(content.get("terms")))
+        except ValidationError:
+            continue  # told with its place by `_fields`
+        except InterpError as error:
+            if not wrong:
+                yield Finding(where, str(error))
+
+
+def _knowledge(value: object) -> Sequence[Term]:
+    """The run's terms; the defaults where they cannot be made, which `_named` has told of."""
+    try:
+        entries = _entries("terms", value)
+        return DEFAULT_TERMS if value is None else [Named(**entry).build(terms) for _, entry in entries]
+    except InterpError:
+        return DEFAULT_TERMS
 
 
 def _plugins(content: dict[str, Any]) -> Iterator[Finding]:

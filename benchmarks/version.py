@@ -16,8 +16,8 @@ LIBRARIES = ("torch", "torchvision", "timm", "captum", "lime", "shap", "quantus"
 # From the top of the checkout, so that results written into it do not count as changes.
 CODE = (":/interp_core", ":/baselines", ":/benchmarks")
 ROOT = Path(__file__).parent.parent
-# Where explainers and metrics keep what they share.
-SHARED = ("baselines.", "benchmarks.metrics.")
+# Where explainers, metrics and rivals keep what they share.
+SHARED = ("baselines.", "benchmarks.metrics.", "benchmarks.rivals.")
 
 
 def _version(name: str) -> str:
@@ -46,7 +46,7 @@ def code_digest(name: str) -> str:
 
 @cache
 def dependencies(name: str) -> tuple[str, ...]:
-    """A module and those of the packages of explainers and metrics that it imports, directly or through others.
+    """A module and those of the packages of explainers, metrics and rivals that it imports, directly or through others.
 
     Packages themselves are left out: whoever imports one would depend on every explainer.
     """

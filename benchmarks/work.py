@@ -96,7 +96,7 @@ class Bench:
             tally.problems.append(before)
             return None
         try:
-            item = train_or_load(cell, self.config, self.parts, data, self.store, self.device, show)
+            item = train_or_load(cell, self.parts, data, self.store, self.device, show)
         except InterpError:
             raise
         except Exception as error:  # whatever training raises must not end the run of other networks

@@ -24,7 +24,7 @@ from interp_core.errors import BackboneError
 from interp_core.explanation import Explanation, Level, evidence_map, first_order, head_contributions, head_maps
 from interp_core.geometry import resize
 from interp_core.recording import Recording, recording, wanted_recording
-from interp_core.refine import Refiner, levels_to_refine, refined_map
+from interp_core.refine import Refiner, detail, levels_to_refine, refined_map
 from interp_core.trace import evaluating
 
 Concepts = Sequence[str] | Mapping[str, Sequence[str]]
@@ -181,6 +181,8 @@ class LapModel(nn.Module):
         else:
             native, first, pitch = evidence_map(top), self.info.first, self.info.reduction
         shown = resize(native, images.shape[-2], images.shape[-1], first, pitch)
+        if self.refiner is not None:
+            shown = shown * detail(images)
         below = tuple(
             Level(site, block.concepts, record.gates[site.module])  # type: ignore[arg-type]
             for site, block in zip(self.sites, self.gates, strict=True)

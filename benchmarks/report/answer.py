@@ -62,7 +62,7 @@ def answers(findings: Findings) -> list[Answer]:
 
 
 def twins(findings: Findings) -> list[str]:
-    """Sentences on the networks without an explanation of their own, and on the accuracy of all."""
+    """Sentences on the networks that are not explained as the answers say, and on the accuracy of all."""
     sentences = []
     for model in findings.models():
         table = _standings(findings, model.name)
@@ -72,9 +72,9 @@ def twins(findings: Findings) -> list[str]:
             names = words.listed([findings.title(name) for name in leaders["explainer"]])
             have = "has" if len(leaders) == 1 else "share"
             best = words.rank(table["mean_rank"].min())
-            sentences.append(
-                f"On {model.title}, which has no explanation of its own, {names} {have} the best mean rank ({best})."
-            )
+            explains = any(findings.data.explainers[name].kind == "intrinsic" for name in table["explainer"])
+            aside = "" if explains else " which has no explanation of its own,"
+            sentences.append(f"On {model.title},{aside} {names} {have} the best mean rank ({best}).")
     known = [info for info in findings.data.models.values() if not np.isnan(info.test_accuracy)]
     if known:
         shares = words.listed([f"{words.percent(info.test_accuracy)} ({info.title})" for info in known])

@@ -53,7 +53,8 @@ class Drawn:
     Attributes:
         column: (N,) of the view's columns.
         there: (N,) 1.0 where the image shows one, else 0.0.
-        maps: finest map in [0, 1] of it, (N, 1, h, w), in the graph: refined where the model refines, else the concept map.
+        maps: finest map in [0, 1] of it, (N, 1, h, w), in the graph: refined where the model refines, else its concept
+            map.
         level: "refined" or "head".
     """
 

@@ -18,7 +18,7 @@ from interp_core.training.steps import Trainable, decision_loss, step_losses
 from interp_core.training.watching import Bar, CsvLog, Epoch, TensorBoardLog, Watcher
 
 __all__ = [
-    "DEFAULT_TERMS", "MAP_TERMS", "Bar", "CsvLog", "Epoch", "Mode", "Recipe", "Regions", "Source", "TensorBoardLog", "Trainable",
-    "Watcher", "at_once", "batches_of", "decision_loss", "evaluate", "fit", "lap_within", "predict", "right", "shifted",
-    "start_attention", "step_losses",
+    "DEFAULT_TERMS", "MAP_TERMS", "Bar", "CsvLog", "Epoch", "Mode", "Recipe", "Regions", "Source", "TensorBoardLog",
+    "Trainable", "Watcher", "at_once", "batches_of", "decision_loss", "evaluate", "fit", "lap_within", "predict",
+    "right", "shifted", "start_attention", "step_losses",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from interp_core.knowledge import Absence, Area, Necessity, Presence, Sufficienc
 
 DEFAULT_TERMS: tuple[Term, ...] = (Presence(weight=0.3), Absence(weight=0.3), Area(weight=1.0))
 
-# What a refined map is to mean: it alone keeps the decision, the rest alone loses it, and it is no larger than that takes.
+# What a refined map is to mean: it alone keeps the decision, the rest loses it, and it is no larger than that takes.
 MAP_TERMS: tuple[Term, ...] = (
     Sufficiency(weight=1.0),
     Necessity(weight=1.0),

@@ -215,6 +215,39 @@ def test_how_a_run_is_carried_out_is_no_part_of_its_hash(tiny: Callable[..., Run
     assert config.hash() != tiny(images=4).hash()
 
 
+def test_what_a_model_says_of_its_training_is_written_as_it_was_read(tiny: Callable[..., RunConfig]) -> None:
+    stages = [
+        {},
+        {
+            "recipe": {"mode": "frozen"},
+            "terms": [{"name": "region", "region": "near"}],
+            "regions": {"near": {"share": 0.5}},
+        },
+    ]
+    models = [
+        {"name": "plain", "backbone": "test_resnet"},
+        {"name": "lap", "backbone": "test_resnet", "lap": True, "stages": stages, "fixed": ["gates"]},
+        {"name": "rival", "backbone": "test_resnet", "rival": {"name": "gain", "erase_weight": 2}},
+    ]
+    config = tiny(models=models)
+    described = config.described()
+    assert RunConfig.model_validate(described | {"output": config.output}) == config
+    assert {"stages", "rival", "fixed"}.isdisjoint(described["models"][0])
+    assert described["models"][2]["rival"] == {"name": "gain", "erase_weight": 2}
+    (first, second) = Parts(config).trainings["lap"]
+    assert (first.recipe, second.recipe.mode, second.recipe.epochs) == (config.recipe, "frozen", 5)
+    assert [term.name for term in second.terms] == ["region"]
+
+
+def test_parts_of_stages_can_be_replaced_from_the_command_line(tiny_file: Callable[..., Path]) -> None:
+    stages = [{}, {"recipe": {"epochs": 2}}]
+    path = tiny_file(models=[{"name": "lap", "backbone": "test_resnet", "lap": True, "stages": stages}])
+    config = load_config(path, sets=["models.lap.stages.1.recipe.epochs=9"])
+    assert config.models[0].stages is not None
+    assert config.models[0].stages[1].recipe is not None
+    assert config.models[0].stages[1].recipe.epochs == 9
+
+
 def test_output_may_be_a_url(tiny: Callable[..., RunConfig]) -> None:
     assert str(tiny(output="memory://bucket/runs").folder) == "memory://bucket/runs/tiny"
     assert tiny(output="runs").folder == Path("runs/tiny")

@@ -28,7 +28,7 @@ def trained(setting: tuple[RunConfig, Parts, Data, Store], which: int = 1) -> tu
     config, parts, data, store = setting
     epochs: list[Epoch] = []
     cell = train_cells(config, parts)[which]
-    return train_or_load(cell, config, parts, data, store, "cpu", epochs.append), epochs
+    return train_or_load(cell, parts, data, store, "cpu", epochs.append), epochs
 
 
 def test_a_trained_network_is_found_again_with_the_same_logits_and_facts(

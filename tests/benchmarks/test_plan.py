@@ -10,6 +10,7 @@ from benchmarks import plan
 from benchmarks.ablations import Transform
 from benchmarks.config import Parts, RunConfig
 from benchmarks.plan import explain_cells, score_cells, train_cells
+from interp_core.training import DEFAULT_TERMS
 
 IDS = [f"image-{i}" for i in range(5)]
 Keys = dict[tuple, str]
@@ -61,6 +62,106 @@ def test_the_recipe_touches_everything_and_knowledge_the_lap_model_alone(tiny: C
     before = keys(tiny())
     assert changed(before, keys(tiny(recipe={"epochs": 2, "batch_size": 16}))) == set(before)
     assert {place[1] for place in changed(before, keys(tiny(terms=["area"])))} == {"lap"}
+
+
+BEFORE = ("name", "backbone", "kwargs", "lap", "attach", "checkpoint", "normalise")
+TWO: list[dict[str, Any]] = [{}, {"recipe": {"epochs": 2}, "terms": ["area"]}]
+
+
+def with_lap(tiny: Callable[..., RunConfig], **fields: Any) -> Keys:
+    """Keys of the tiny run with more said of its LAP network."""
+    plain, lap = (model.model_dump() for model in tiny().models)
+    return keys(tiny(models=[plain, {**lap, **fields}]))
+
+
+def test_models_that_say_nothing_of_stages_or_rivals_keep_their_keys(tiny: Callable[..., RunConfig]) -> None:
+    config = tiny(terms=["area"])
+    parts = Parts(config)
+    assert all(set(model.model_dump(mode="json")) == set(BEFORE) for model in config.models)
+    packages = ("interp_core", "interp_core.datasets", "interp_core.knowledge", "interp_core.training")
+    code, data = [plan.code_digest(name) for name in packages], parts.dataset.identity()
+    for cell in train_cells(config, parts):
+        model = {field: getattr(cell.model, field) for field in BEFORE}
+        content = (code, data, model, config.recipe, parts.terms if cell.model.lap else (), 0)
+        assert cell.key == plan._key(f"{cell.model.name}-0", *content)
+
+
+def test_one_stage_is_the_training_it_describes_however_it_is_written(tiny: Callable[..., RunConfig]) -> None:
+    terms = [{"name": term.name, "weight": term.weight} for term in DEFAULT_TERMS]
+    assert with_lap(tiny, explained=False) == with_lap(tiny)  # no part of the training
+    for stage in ({}, {"recipe": tiny().recipe.model_dump()}, {"terms": terms}):
+        assert with_lap(tiny, stages=[stage]) == with_lap(tiny)
+
+
+REGION: dict[str, Any] = {"terms": [{"name": "region", "region": "object"}], "regions": {"object": {"share": 0.1}}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stages": TWO},
+        {"stages": [REGION]},
+        {"fixed": ["a"]},
+        {"fixed": ["gates"]},
+        {"lap": False, "rival": "cam"},
+    ],
+)
+def test_stages_rivals_and_ablations_touch_their_network_alone(
+    tiny: Callable[..., RunConfig], fields: dict[str, Any]
+) -> None:
+    before = keys(tiny())
+    assert changed(before, with_lap(tiny, **fields)) == {place for place in before if place[1] == "lap"}
+
+
+def test_every_setting_of_a_stage_or_rival_is_in_the_key(tiny: Callable[..., RunConfig]) -> None:
+    def region(**fields: Any) -> list[dict[str, Any]]:
+        return [{**REGION, "regions": {"object": {"share": 0.1, **fields}}}]
+
+    variants: list[dict[str, Any]] = [
+        {},
+        {"stages": TWO},
+        {"stages": TWO[::-1]},
+        {"stages": [*TWO, {}]},
+        {"stages": [{}, {"recipe": {"epochs": 2, "mode": "frozen"}, "terms": ["area"]}]},
+        {"stages": [{}, {"recipe": {"epochs": 2}, "terms": ["presence"]}]},
+        *({"stages": region(**fields)} for fields in (
+            {}, {"share": 0.2}, {"of": "tag"}, {"outside": True}, {"seed": 1}, {"draw": "random"},
+        )),
+        *({"lap": False, "rival": rival} for rival in ("cam", "calm", {"name": "cam", "energy_weight": 1})),
+        *({"fixed": fixed} for fixed in (["a"], ["gates"], ["a", "gates"])),
+    ]  # fmt: skip
+    found = [with_lap(tiny, **fields)["train", "lap", 0] for fields in variants]
+    assert len(set(found)) == len(found)
+
+
+def test_the_default_of_an_option_may_be_written_out(tiny: Callable[..., RunConfig]) -> None:
+    short, long = ({"lap": False, "rival": rival} for rival in ("cam", {"name": "cam", "energy_weight": 0}))
+    assert with_lap(tiny, **short) == with_lap(tiny, **long)
+
+
+def test_what_all_stages_replace_touches_nothing(tiny: Callable[..., RunConfig]) -> None:
+    stages = [{"recipe": {"epochs": 1, "batch_size": 16}, "terms": ["area"]}, *TWO[1:]]
+    lap = {**tiny().models[1].model_dump(), "stages": stages}
+    once = keys(tiny(models=[lap]))
+    assert once == keys(tiny(models=[lap], recipe={"epochs": 7}, terms=["presence"]))
+
+
+@pytest.mark.parametrize("module", ["benchmarks.rivals.gain", "benchmarks.rivals.second_order", "benchmarks.masks"])
+def test_edited_code_of_rivals_and_regions_touches_those_who_use_it(
+    module: str, tiny: Callable[..., RunConfig], monkeypatch: Any
+) -> None:
+    net = {"backbone": "test_resnet"}
+    stages = [{"regions": {"object": {}}}]
+    models = [
+        {**net, "name": "plain"},
+        {**net, "name": "cam", "rival": "cam"},
+        {**net, "name": "gain", "rival": "gain"},
+        {**net, "name": "told", "rival": "cam", "stages": stages},
+    ]
+    before, original = keys(tiny(models=models)), plan.code_digest
+    monkeypatch.setattr(plan, "code_digest", lambda name: "new" if name == module else original(name))
+    touched = {place[1] for place in changed(before, keys(tiny(models=models)))}
+    assert touched == ({"told"} if module == "benchmarks.masks" else {"gain"})
 
 
 def test_more_images_keep_full_shards(tiny: Callable[..., RunConfig]) -> None:

@@ -10,6 +10,7 @@ import yaml
 from baselines import explainers
 from benchmarks.config import presets
 from benchmarks.metrics import metrics
+from benchmarks.rivals import rivals
 from benchmarks.schema import json_schema
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -42,6 +43,13 @@ def test_presets_fit(validator: Any, name: str) -> None:
         {"models": [{"name": "x"}]},
         {"batch_size": "much"},
         {"recipe": {"epochs": -1}},
+        {"models": [{"name": "a", "backbone": "b", "stages": []}]},
+        {"models": [{"name": "a", "backbone": "b", "stages": [{"recipee": {}}]}]},
+        {"models": [{"name": "a", "backbone": "b", "stages": [{"terms": [{"name": "area", "high": "much"}]}]}]},
+        {"models": [{"name": "a", "backbone": "b", "stages": [{"regions": {"tag": {"share": 0}}}]}]},
+        {"models": [{"name": "a", "backbone": "b", "rival": {"name": "gain", "erase_weight": -1}}]},
+        {"models": [{"name": "a", "backbone": "b", "rival": {"name": "gain", "knob": 1}}]},
+        {"models": [{"name": "a", "backbone": "b", "fixed": ["b"]}]},
     ],
 )
 def test_what_is_wrong_does_not_fit(validator: Any, tiny_file: Callable[..., Path], changes: dict[str, Any]) -> None:
@@ -58,3 +66,14 @@ def test_editors_are_told_every_name(validator: Any) -> None:
     known = validator.schema["$defs"]
     assert known["explainer"]["anyOf"][0]["enum"] == list(explainers)
     assert known["metric"]["anyOf"][0]["enum"] == list(metrics)
+    assert known["rival"]["anyOf"][0]["enum"] == list(rivals)
+
+
+def test_stages_and_rivals_fit(validator: Any, tiny_file: Callable[..., Path]) -> None:
+    stage = {"recipe": {"mode": "frozen"}, "terms": ["area"], "regions": {"tag": {"of": "tag", "share": 0.01}}}
+    models = [
+        {"name": "a", "backbone": "b", "lap": True, "stages": [{}, stage], "fixed": ["gates"]},
+        {"name": "c", "backbone": "b", "rival": "cam"},
+        {"name": "d", "backbone": "b", "rival": {"name": "gain", "erase_weight": 2}},
+    ]
+    assert list(validator.iter_errors(yaml.safe_load(tiny_file(models=models).read_text()))) == []

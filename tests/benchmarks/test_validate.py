@@ -55,6 +55,37 @@ def test_all_that_is_wrong_is_told_at_once_with_its_place(tiny_file: Callable[..
     assert all(expected[where] in what for where, what in found.items())
 
 
+def test_wrong_stages_rivals_and_terms_are_told_with_their_place(tiny_file: Callable[..., Path]) -> None:
+    net = {"backbone": "test_resnet"}
+    forbid = {"name": "forbid", "region": "tag"}
+    models = [
+        {**net, "name": "a", "stages": [{}, {"recipe": {"mode": "frozen"}}]},
+        {**net, "name": "b", "lap": True, "stages": [{"terms": ["presense", {"name": "area", "low": 2}]}]},
+        {**net, "name": "c", "rival": "camm"},
+        {**net, "name": "d", "rival": {"name": "gain", "erase_weight": -1, "knob": 1}},
+        {**net, "name": "e", "lap": True, "rival": "cam"},
+        {**net, "name": "f", "lap": True, "stages": [{"terms": [forbid]}]},
+        {**net, "name": "g", "lap": True, "stages": [{"terms": [forbid], "regions": {"tag": {"share": 2}}}]},
+        {**net, "name": "h", "rival": "rrr", "stages": [{"regions": {"tag": {}}}]},
+        {**net, "name": "i", "lap": True, "stages": [{"terms": [forbid], "regions": {"tag": {"of": "tag"}}}]},
+    ]
+    found = told(tiny_file(models=models))
+    expected = {
+        "models.0": "model a, stage 2: in mode frozen a plain network",
+        "models.1.stages.0.terms.0": "did you mean presence",
+        "models.1.stages.0.terms.1 (area).low": "got 2",
+        "models.2.rival": "did you mean cam",
+        "models.3.rival (gain).erase_weight": "got -1",
+        "models.3.rival (gain).knob": "no such field",
+        "models.4": "lap and rival exclude each other",
+        "models.5": "model f, stage 1: terms speak of regions that the stage does not have: tag",
+        "models.6.stages.0.regions.tag.share": "less than or equal to 1, got 2",
+        "models.7": "rivals know the regions object and irrelevant, not tag",
+    }
+    assert found.keys() == expected.keys()
+    assert all(expected[where] in what for where, what in found.items())
+
+
 def test_findings_come_in_the_order_of_the_file(tiny_file: Callable[..., Path]) -> None:
     found = list(told(tiny_file(explainers=["gradcam"], metrics=["aux"], shard=0, dataset="digit")))
     assert found == sorted(found, key=list(yaml_order(tiny_file)).index)

@@ -71,6 +71,7 @@ def test_a_module_depends_on_what_it_imports_of_its_packages_and_on_no_package()
     assert "baselines.lime" not in found
     assert all(name.startswith(("baselines.", "benchmarks.metrics.")) for name in found)
     assert "benchmarks.metrics.passes" in dependencies("benchmarks.metrics.base")
+    assert {"benchmarks.rivals.base", "benchmarks.rivals.second_order"} <= set(dependencies("benchmarks.rivals.gain"))
 
 
 def test_a_plugin_depends_on_itself_alone(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_options_come_back(images: Tensor, tmp_path: Path, make_backbone: Callab
     interp_core.save(model, tmp_path / "model.v1")
     loaded = interp_core.load(tmp_path / "model.v1", backbone=make_backbone(classes=12))
     given = {"finest": 8, "hidden": 7, "gate_hidden": 3, "candidates": 5}
-    assert loaded.options == {**given, "concepts": None, "aggregate": "max", "image_size": None}
+    assert loaded.options == {**given, "concepts": None, "aggregate": "max", "refine": False, "image_size": None}
     assert same(model, loaded, images)
     assert loaded.recipe is None
 

@@ -14,7 +14,7 @@ import interp_core
 from interp_core import LapModel
 from interp_core.explanation import evidence_map
 from interp_core.knowledge import Area, Necessity, Sufficiency, seen, view_of
-from interp_core.refine import Refiner, levels_to_refine, refined_map
+from interp_core.refine import Refiner, detail, levels_to_refine, refined_map
 from interp_core.serving import Serving
 from interp_core.training import MAP_TERMS, Recipe, evaluate, fit
 
@@ -105,6 +105,16 @@ def test_softplus_keeps_the_order_of_scores() -> None:
     assert refined_map(torch.zeros(1)).item() == pytest.approx(0.6931472)
 
 
+def test_within_a_cell_what_stands_out_counts_more() -> None:
+    lap = refining(refine=64)
+    flat = torch.zeros(1, 3, 64, 64)
+    flat[..., 32, 32] = 2
+    torch.testing.assert_close(detail(flat)[0, 0, 32, 31:34], torch.tensor([0.2, 2.2, 0.2]))
+    explanation = lap.explain(flat, 0)
+    ratio = explanation.map[0, 0, 32, 32] / explanation.map[0, 0, 32, 31]
+    assert ratio.item() == pytest.approx(11, rel=0.2)
+
+
 def test_area_of_the_finest_map_is_linear_where_told() -> None:
     maps = torch.tensor([[[[0.2, 0.6]]], [[[0.0, 0.1]]]])
     view = view_of(maps, torch.ones(2, 1))
@@ -136,7 +146,7 @@ def test_training_with_the_backbone_frozen_finds_what_decides_and_moves_nothing_
     def inside(maps: Tensor) -> float:
         return ((maps * masks).sum((1, 2, 3)) / maps.sum((1, 2, 3))).mean().item()
 
-    assert inside(after) > 0.5 > 2 * inside(before)
+    assert inside(after) > max(0.5, inside(before) + 0.2)
 
 
 @pytest.mark.parametrize("term", [Sufficiency(), Necessity(), Area(finest=True)], ids=lambda term: term.name)

@@ -220,7 +220,7 @@ def test_regions_that_fit_no_image_are_refused(which: list[Any], masks: Tensor) 
 def test_frozen_sees_the_backbone_of_a_compiled_model() -> None:
     model = lap()
     before = copy.deepcopy(model)
-    fit(torch.compile(model, backend="eager"), *squares(16), recipe=Recipe(mode="frozen", **SHORT))  # type: ignore[arg-type]
+    fit(torch.compile(model, backend="eager"), *squares(16), recipe=Recipe(mode="frozen", learn_gates=True, **SHORT))  # type: ignore[arg-type]
     assert changed(model, before) == {name for name, _ in model.named_parameters() if not name.startswith("backbone.")}
 
 

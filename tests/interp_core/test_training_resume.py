@@ -122,7 +122,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
         training(tmp_path / "run.pt", regions={"tag": (torch.tensor([0]), torch.zeros(1, 1, 16, 16))})
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"half a file", None])
 def test_a_damaged_checkpoint_is_said_to_be(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     if content is None:

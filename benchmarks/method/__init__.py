@@ -1,0 +1,1 @@
+"""Experiments that show what training gives the maps; results are written to results/method/."""

@@ -1,0 +1,113 @@
+"""The arms of the control experiment: who is trained, on which form of the data, and what it is told.
+
+An arm is told where the tag is ("irrelevant") or where the object is ("object"), on all training images or on a few.
+Plain networks and rivals stand on the same backbone, with the same recipe and the same seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from benchmarks.method.control_data import Images, evenly
+from benchmarks.rivals import build as build_rival
+from interp_core.attach import attach
+from interp_core.knowledge import Forbid, Region, Sufficiency, Term
+from interp_core.training import DEFAULT_TERMS
+from interp_core.training.sources import Regions
+
+BACKBONE = "test_resnet"
+# Two stages of the network of the default run, narrower, so that a training takes a minute on one core.
+NETWORK: dict[str, Any] = {"layers": [2, 2, 0, 0], "channels": [24, 64, 64, 64], "stem_width": 8, "avg_down": False}
+FEW = 0.01
+COPIES = 10  # so that about every batch holds an image that something is known of
+
+Told = Literal["irrelevant", "object"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        name: in tables.
+        title: for people.
+        of: "plain", "lap", or the name of a rival.
+        terms: knowledge of LAP.
+        options: of the rival.
+        told: what is known of some training images: where the tag is ("irrelevant") or the object ("object").
+        share: of the training images of which it is known.
+        copies: how often each of these stands among the training images.
+        clean: trained on the form without tags.
+    """
+
+    name: str
+    title: str
+    of: str = "lap"
+    terms: tuple[Term, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    told: Told | None = None
+    share: float = 1.0
+    copies: int = 1
+    clean: bool = False
+
+    def network(self, classes: int, seed: int, size: int) -> nn.Module:
+        """A fresh network with random weights of `seed` for images of `size` pixels."""
+        torch.manual_seed(seed)
+        backbone = timm.create_model(BACKBONE, num_classes=classes, **NETWORK)
+        if self.of == "plain":
+            return backbone
+        if self.of == "lap":
+            return attach(backbone, image_size=size)
+        return build_rival(self.of, backbone, {"image_size": size, **self.options})
+
+    def known(self, train: Images, seed: int) -> Tensor:
+        """Indices (n,) of the training images that the arm is told about, evenly of all classes."""
+        if self.told is None:
+            return torch.empty(0, dtype=torch.int64)
+        return evenly(train.targets, round(self.share * len(train)), seed)
+
+    def material(self, train: Images, seed: int) -> tuple[Images, Regions]:
+        """Training images, copies at the end, and the regions that go with them."""
+        rows = self.known(train, seed)
+        if self.told is None:
+            return train, {}
+        every = torch.cat([torch.arange(len(train)), rows.repeat(self.copies - 1)])
+        where = torch.cat([rows, torch.arange(len(train), len(every))])
+        chosen = train.take(every)
+        masks = chosen.tags if self.told == "irrelevant" else chosen.masks
+        return chosen, {self.told: (where, masks[where])}
+
+    def facts(self) -> dict[str, Any]:
+        """Plain data, for the record."""
+        terms = [{"name": term.name, **term.model_dump(mode="json")} for term in self.terms]
+        return {**vars(self), "terms": terms, "options": dict(self.options)}
+
+
+def arms() -> tuple[Arm, ...]:
+    """All arms, in the order of the table."""
+    few: dict[str, Any] = {"share": FEW, "copies": COPIES}
+    forbid, region = (*DEFAULT_TERMS, Forbid(weight=3)), (*DEFAULT_TERMS, Region(weight=3))
+    look = Sufficiency(weight=1, mask="cut", background="fill")
+    return (
+        Arm(name="plain_clean", title="Plain, trained without tags", of="plain", clean=True),
+        Arm(name="plain", title="Plain", of="plain"),
+        Arm(name="lap", title="LAP", terms=DEFAULT_TERMS),
+        Arm(name="lap_forbid", title="LAP + Forbid, all", terms=forbid, told="irrelevant"),
+        Arm(name="lap_region", title="LAP + Region, all", terms=region, told="object"),
+        Arm(name="lap_forbid_few", title="LAP + Forbid, 1 %", terms=forbid, told="irrelevant", **few),
+        Arm(name="lap_region_few", title="LAP + Region, 1 %", terms=region, told="object", **few),
+        Arm(name="lap_forbid_look", title="LAP + Forbid + Sufficiency, all", terms=(*forbid, look), told="irrelevant"),
+        Arm(name="lap_forbid_look_few", title="LAP + Forbid + Sufficiency, 1 %", terms=(*forbid, look),
+            told="irrelevant", **few),
+        Arm(name="lap_region_look_few", title="LAP + Region + Sufficiency, 1 %", terms=(*region, look), told="object",
+            **few),
+        Arm(name="rrr", title="RRR, all", of="rrr", told="irrelevant"),
+        Arm(name="cam_energy", title="Energy on Grad-CAM, all", of="cam_energy", told="irrelevant"),
+        Arm(name="gain", title="GAIN-like, all", of="gain", told="irrelevant"),
+    )  # fmt: skip
