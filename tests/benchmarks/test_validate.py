@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.config import presets
+from benchmarks.config import Parts, load_config, presets
 from benchmarks.validate import validate
 
 
@@ -84,6 +85,15 @@ def test_wrong_stages_rivals_and_terms_are_told_with_their_place(tiny_file: Call
     }
     assert found.keys() == expected.keys()
     assert all(expected[where] in what for where, what in found.items())
+
+
+def test_the_example_of_the_manual_is_valid(tmp_path: Path) -> None:
+    manual = Path(__file__).parents[2] / "docs" / "running.md"
+    (example,) = re.findall(r"```yaml\n(.*?)```", manual.read_text(), re.DOTALL)
+    (tmp_path / "example.yaml").write_text(example)
+    assert validate(tmp_path / "example.yaml") == []
+    told, gain = (Parts(load_config(tmp_path / "example.yaml")).trainings[name] for name in ("told", "gain"))
+    assert [list(stage.regions) for stage in (*told, *gain)] == [[], ["tag", "near"], ["irrelevant"]]
 
 
 def test_findings_come_in_the_order_of_the_file(tiny_file: Callable[..., Path]) -> None:
