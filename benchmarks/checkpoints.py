@@ -22,7 +22,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     """Put the weights of a file into a network, which they must fit exactly.
 
     Args:
-        network: of timm, without LAP.
+        network: of timm, or with LAP where the file holds that too.
         path: of the file.
 
     Raises:
@@ -55,6 +55,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise ConfigError(f"checkpoint {path} holds no state dict, that is, tensors by name")
     return found
+
+
+def holds_lap(path: Path) -> bool:
+    """Whether the weights are of a network with LAP, and not of its backbone alone.
+
+    Raises:
+        ConfigError: the file is not there, or holds other things than weights.
+    """
+    names = read_weights(path)
+    return "head.a" in names and any(name.startswith("backbone.") for name in names)
 
 
 def _check_there(path: Path) -> None:

@@ -1,0 +1,113 @@
+r"""A network that is already trained gets explanations of its own: LAP fitted on a frozen backbone, without one label.
+
+    python -m benchmarks.method.retrofit --backbone mobilenetv2_100 --kwargs '{"pad_type": "same"}' --weights w.pt \
+        --data '{"name": "folder", "root": "photographs", "image_size": 224}:train:500' --out lap.safetensors
+
+What the network itself answers is the target, so any photographs will do. The file written is what `checkpoint` of a
+model of a run takes where its `lap` is true; beside it a JSON file says how it was made.
+Known limit: all images are held in memory, four bytes a value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import save_model
+from torch import Tensor
+
+from benchmarks.config import Choice, ModelConfig
+from benchmarks.data import Data
+from benchmarks.models import build, statistics_for
+from benchmarks.version import git_state, system, versions
+from interp_core.datasets import DatasetConfig, datasets
+from interp_core.knowledge import Area, Necessity, Sufficiency
+from interp_core.model import LapModel
+from interp_core.training import Bar, Recipe, fit, predict
+
+
+def photographs(sources: Sequence[str], model: ModelConfig, network: LapModel) -> Tensor:
+    """Images (N, C, H, W) of all sources, normalised as the network wants them.
+
+    Args:
+        sources: each "dataset:split:count", the data set as JSON.
+        model: whose images they shall be.
+        network: built from it.
+    """
+    found = []
+    for source in sources:
+        description, split, count = source.rsplit(":", 2)
+        dataset: DatasetConfig = TypeAdapter(Choice).validate_python(json.loads(description)).build(datasets)
+        data = Data(dataset)
+        images = data.split(split)  # type: ignore[arg-type]
+        wanted = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: int(count)]
+        statistics = statistics_for(model, network, data)
+        parts = data.parts(images, [part.numpy() for part in wanted.sort().values.split(64)])
+        found += [data.tensors(part, statistics)[0] for _, part in parts]
+    return torch.cat(found)
+
+
+def retrofit(model: ModelConfig, classes: int, sources: Sequence[str], recipe: Recipe, area: float) -> dict[str, Any]:
+    """Fit LAP on the frozen network; the network and what is to be told of it.
+
+    Args:
+        model: the trained network, with `lap` and `attach.refine`.
+        classes: K.
+        sources: see `photographs`.
+        recipe: of mode "frozen".
+        area: weight of the term that keeps maps small.
+    """
+    network = build(model, classes, recipe.seed)
+    assert isinstance(network, LapModel)
+    network.eval()
+    images = photographs(sources, model, network)
+    before = predict(network, images, 32)
+    targets = before.argmax(1)
+    small = Area(weight=area, low=0.01, high=0.01, form="linear", finest=True)
+    begin = time.perf_counter()
+    history = fit(
+        network, images, targets, recipe=recipe, progress=Bar(),
+        terms=(Sufficiency(weight=1.0), Necessity(weight=1.0), small),
+    )  # fmt: skip
+    seconds = time.perf_counter() - begin
+    kept = (predict(network, images, 32).argmax(1) == targets).float().mean().item()
+    facts = {
+        "images": len(images),
+        "seconds": round(seconds, 1),
+        "answers_kept": kept,
+        "history": [epoch.terms for epoch in history],
+    }
+    return {"network": network, "facts": facts}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--backbone", required=True, help="timm name")
+    parser.add_argument("--kwargs", type=json.loads, default={}, help="arguments of timm.create_model, as JSON")
+    parser.add_argument("--weights", type=Path, required=True, help="trained weights of the backbone")
+    parser.add_argument("--classes", type=int, default=1000)
+    parser.add_argument("--data", action="append", required=True, help="dataset as JSON:split:count; repeatable")
+    parser.add_argument("--recipe", type=json.loads, default={}, help="fields of the recipe, as JSON")
+    parser.add_argument("--area", type=float, default=4.0, help="weight of the term that keeps maps small")
+    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    given = parser.parse_args(arguments)
+    model = ModelConfig(
+        name="lap", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights, lap=True,
+        attach={"refine": True},
+    )  # fmt: skip
+    made = retrofit(model, given.classes, given.data, Recipe(mode="frozen", **given.recipe), given.area)
+    save_model(made["network"], str(given.out))
+    about = {**made["facts"], "recipe": given.recipe, "area": given.area, "data": given.data}
+    about |= {"versions": versions(), "system": system(), "git": git_state(Path(__file__))}
+    given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
