@@ -81,7 +81,8 @@ class ModelConfig(BaseModel):
         kwargs: further arguments of `timm.create_model`.
         lap: whether LAP is attached before training.
         attach: arguments of `interp_core.attach`.
-        checkpoint: file with trained weights of the backbone, safetensors or a state dict of PyTorch.
+        checkpoint: file with trained weights of the backbone, or of the network with its LAP: safetensors, or a state
+            dict of PyTorch.
         normalise: what its images are normalised by: "data" (mean and deviation of the training images), "backbone"
             (what timm says of it), or numbers. None for "backbone" where it comes with trained weights, else "data".
         stages: how it is trained, one after another; None for once, with the run's recipe and terms.

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from benchmarks.checkpoints import load_weights
+from benchmarks.checkpoints import holds_lap, load_weights
 from benchmarks.config import ConfigError, ModelConfig, Parts, rival_options
 from benchmarks.data import Data, Statistics
 from benchmarks.masks import regions_of
@@ -96,28 +96,34 @@ def build(
     arguments = {"num_classes": classes, **model.kwargs, **({} if weights else ELSEWHERE)}
     try:
         backbone = create_backbone(model.backbone, **arguments)
-        if model.checkpoint is not None and weights:
+        whole = model.lap and model.checkpoint is not None and holds_lap(model.checkpoint)
+        if model.checkpoint is not None and weights and not whole:
             load_weights(backbone, model.checkpoint)
         if model.rival is not None:
             return build_rival(model.rival.name, backbone, rival_options(model), statistics and statistics(backbone))
-        return held(attach(backbone, **model.attach), model.fixed) if model.lap else backbone
+        if not model.lap:
+            return backbone
+        lap = attach(backbone, **model.attach)
+        if model.checkpoint is not None and weights and whole:
+            load_weights(lap, model.checkpoint)
+        return held(lap, model.fixed)
     except (TypeError, AssertionError, ValueError) as error:
         raise ConfigError(f"model {model.name}: {model.backbone} cannot be made: {error}") from error
 
 
 def held(lap: LapModel, fixed: Iterable[str]) -> LapModel:
-    """The network with what an ablation leaves out held as it is: no gradient, and every `a` held is 0 from the start.
+    """The network with what an ablation leaves out held: no gradient, and every `a` held is 0.
 
     Args:
         lap: not trained yet.
         fixed: "a" for attention everywhere, "gates" for all of the blocks below the head.
     """
     for what in fixed:
+        blocks = lap.gates if what == "gates" else (*lap.gates, lap.head)
         if what == "gates":
             lap.gates.requires_grad_(False)
-        else:
-            for block in (*lap.gates, lap.head):
-                block.a.requires_grad_(False)  # type: ignore[union-attr, operator]
+        for block in blocks:
+            block.a.requires_grad_(False).zero_()  # type: ignore[union-attr, operator]
     return lap
 
 

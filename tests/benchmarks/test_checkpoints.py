@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 
-from benchmarks.checkpoints import digest_of, load_weights, read_weights
+from benchmarks.checkpoints import digest_of, holds_lap, load_weights, read_weights
 from benchmarks.config import ConfigError, ModelConfig, Normalisation, Parts, RunConfig
 from benchmarks.models import build
 from benchmarks.plan import train_cells
@@ -115,3 +115,23 @@ def test_cells_follow_the_content_of_a_checkpoint_and_not_its_place(
 def test_normalisation_is_checked() -> None:
     with pytest.raises(ValueError, match="greater than 0"):
         Normalisation(mean=(0, 0, 0), std=(1, 0, 1))
+
+
+def test_weights_of_a_network_with_its_lap_come_back_with_it(tmp_path: Path) -> None:
+    given = {"name": "lap", "backbone": "test_resnet", "lap": True, "attach": {"refine": 4}}
+    first = build(ModelConfig(**given), 5, seed=0)
+    with torch.no_grad():
+        first.head.a.fill_(1.5)  # type: ignore[union-attr, operator]
+    save_model(first, str(tmp_path / "lap.safetensors"))
+    assert holds_lap(tmp_path / "lap.safetensors")
+    model = ModelConfig(**given, checkpoint=tmp_path / "lap.safetensors")
+    again = build(model, 5, seed=1)
+    assert all(torch.equal(value, first.state_dict()[name]) for name, value in again.state_dict().items())
+    held = build(model.model_copy(update={"fixed": ("a",)}), 5, seed=1)
+    assert held.head.a.item() == 0  # type: ignore[union-attr, operator]
+    assert not held.head.a.requires_grad  # type: ignore[union-attr]
+
+
+def test_weights_of_a_backbone_hold_no_lap(tmp_path: Path) -> None:
+    save_model(build(ModelConfig(name="plain", backbone="test_resnet"), 5, seed=0), str(tmp_path / "plain.safetensors"))
+    assert not holds_lap(tmp_path / "plain.safetensors")

@@ -201,21 +201,21 @@ def test_a_failing_metric_holds_up_nobody_and_is_retried_alone(
 def test_a_network_whose_training_fails_is_left_out(
     tiny: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks import models
+    from benchmarks import staged
 
-    real = models.fit
+    real = staged.fit
 
     def fit(network: nn.Module, *given: Any, **more: Any) -> Any:
         if hasattr(network, "backbone"):
             raise RuntimeError("diverged")
         return real(network, *given, **more)
 
-    monkeypatch.setattr(models, "fit", fit)
+    monkeypatch.setattr(staged, "fit", fit)
     config = tiny(metrics=["auc"], explainers=["random"])
     outcome = Engine(config).run()
     assert [(p["where"], p["what"]) for p in outcome.problems] == [("lap, seed 0", "RuntimeError: diverged")]
     assert set(scores(config.folder)["model"]) == {"plain"}
-    monkeypatch.setattr(models, "fit", real)
+    monkeypatch.setattr(staged, "fit", real)
     assert Engine(config).run().failed == 1
     assert Engine(config, retry_failed=True).run().failed == 0
 
