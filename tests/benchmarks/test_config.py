@@ -11,6 +11,7 @@ from baselines import explainers
 from benchmarks.config import ConfigError, Parts, RunConfig, digest, load_config, preset_path, presets, resolve_device
 from benchmarks.metrics import metrics
 from benchmarks.plan import train_cells
+from benchmarks.stages import Stage
 from interp_core.datasets import FileDataset
 from interp_core.errors import InterpError, UnknownNameError
 
@@ -39,7 +40,12 @@ def test_the_paper_preset_leaves_nothing_out_that_is_ours() -> None:
 
 def test_default_preset_trains_twins_that_differ_in_lap_alone() -> None:
     plain, lap = load_config(preset_path("digits")).models
-    assert lap == plain.model_copy(update={"name": lap.name, "lap": True})
+    assert lap.stages is not None
+    assert lap == plain.model_copy(update={"name": lap.name, "lap": True, "attach": lap.attach, "stages": lap.stages})
+    # The first stage is the twin's training; what follows leaves the network as it is.
+    first, *later = lap.stages
+    assert first == Stage()
+    assert all(stage.recipe is not None and stage.recipe.mode == "frozen" for stage in later)
 
 
 def test_parameters_of_named_parts_reach_them(tiny: Callable[..., RunConfig]) -> None:
