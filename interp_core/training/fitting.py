@@ -71,7 +71,7 @@ def fit(
     _check_knowledge(model, recipe, terms, regions, validation)
     with accelerated(model, recipe.precision) as accelerator, learning(model, recipe):
         lap = lap_within(model)
-        if lap is not None:
+        if lap is not None and recipe.start_a is not None:
             start_attention(lap, recipe.start_a)
         to_format(model, recipe)
         data = TrainingSet(images, targets, regions, recipe, accelerator.process_index, accelerator.num_processes)

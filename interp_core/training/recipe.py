@@ -26,7 +26,7 @@ Mode = Literal["scratch", "finetune", "frozen"]
 MODES: dict[str, dict[str, Any]] = {
     "scratch": {},
     "finetune": {"epochs": 5, "learning_rate": 1e-3, "backbone_rate": 0.1, "fixed_norms": True, "clip": 1.0},
-    "frozen": {"epochs": 5, "learn_gates": False},
+    "frozen": {"epochs": 5, "learn_gates": False, "start_a": None},
 }
 
 
@@ -55,6 +55,7 @@ class Recipe(BaseModel):
         flip: whether every other image, by chance, is mirrored left to right.
         start_a: value given to every `a` that is 0 when training starts, since its gradient vanishes there. Started at
             2, attention settles on few positions before the scorers know the class; from 0.5 it sharpens as they learn.
+            None leaves them: a network whose attention is off then keeps its function to the bit.
         channels_last: memory format of images and weights; quicker on most CPUs and GPUs.
         seed: of the order of images, of shifts and flips, and of what terms draw.
     """
@@ -77,7 +78,7 @@ class Recipe(BaseModel):
     metric: Literal["loss", "accuracy"] = "loss"
     shift: int = Field(4, ge=0)
     flip: bool = False
-    start_a: float = Field(0.5, gt=0)
+    start_a: float | None = Field(0.5, gt=0)
     channels_last: bool = True
     seed: int = 0
 

@@ -185,3 +185,13 @@ def test_any_size_half_precision_and_one_exported_graph() -> None:
     program = torch.export.export(Serving(lap), (images,))
     for ours, theirs in zip(Serving(lap)(images), program.module()(images), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_trained_network_keeps_every_answer_to_the_bit() -> None:
+    images, targets, _ = squares(32)
+    lap = refining(refine=4)
+    before = lap(images)
+    fit(lap, images, targets, recipe=Recipe(mode="frozen", epochs=1, batch_size=16))
+    assert torch.equal(lap(images), before)
+    assert lap.refiner is not None
+    assert lap.refiner.out.weight.abs().sum() > 0

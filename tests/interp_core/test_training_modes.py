@@ -45,7 +45,7 @@ def test_a_mode_has_defaults_which_fields_replace() -> None:
 def test_frozen_moves_what_the_model_owns_and_nothing_else(learn_gates: bool) -> None:
     model = lap()
     before = copy.deepcopy(model)
-    fit(model, *squares(16), recipe=Recipe(mode="frozen", learn_gates=learn_gates, **SHORT))
+    fit(model, *squares(16), recipe=Recipe(mode="frozen", learn_gates=learn_gates, start_a=0.5, **SHORT))
     owned = ("head.", "gates.") if learn_gates else ("head.",)
     wanted = {name for name, _ in model.named_parameters() if name.startswith(owned)}
     assert changed(model, before) == wanted
@@ -220,7 +220,11 @@ def test_regions_that_fit_no_image_are_refused(which: list[Any], masks: Tensor) 
 def test_frozen_sees_the_backbone_of_a_compiled_model() -> None:
     model = lap()
     before = copy.deepcopy(model)
-    fit(torch.compile(model, backend="eager"), *squares(16), recipe=Recipe(mode="frozen", learn_gates=True, **SHORT))  # type: ignore[arg-type]
+    fit(
+        torch.compile(model, backend="eager"),
+        *squares(16),
+        recipe=Recipe(mode="frozen", learn_gates=True, start_a=0.5, **SHORT),
+    )  # type: ignore[arg-type]
     assert changed(model, before) == {name for name, _ in model.named_parameters() if not name.startswith("backbone.")}
 
 
