@@ -14,7 +14,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks import version
 from benchmarks.files import write_whole
 from benchmarks.method.medical import NET
 from benchmarks.report.style import render, styled
@@ -32,6 +32,9 @@ from interp_core.datasets.base import SplitName
 from interp_core.knowledge import Region, Term
 from interp_core.training import DEFAULT_TERMS, Recipe, fit
 from interp_core.training.sources import Regions
+
+# Map (H, W) and region (H, W) by arm and attribute.
+Shown = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 
 OUTPUT = Path("results/method")
 ATTRIBUTES = ("Arched_Eyebrows", "Pointy_Nose", "Smiling", "Wearing_Lipstick")
@@ -74,16 +77,18 @@ def trained(
 
 
 def shares(lap: LapModel, images: Tensor, names: Sequence[str], regions: Regions) -> pd.DataFrame:
-    """Share of each map inside the region of its class, a line a pair of image and class; NaN for an empty map."""
+    """Share of each map inside the region of its class, a line a pair of image and class; 0 for an empty map."""
     rows = []
     for name, (indices, masks) in regions.items():
         maps = lap.explain(images[indices], list(names).index(name)).map
-        inside, area = (maps * masks).sum((1, 2, 3)) / maps.sum((1, 2, 3)), masks.float().mean((1, 2, 3))
-        rows += [(name, int(i), float(s), float(a)) for i, s, a in zip(indices, inside, area, strict=True)]
-    return pd.DataFrame(rows, columns=["attribute", "image", "inside", "area"])
+        total, area = maps.sum((1, 2, 3)), masks.float().mean((1, 2, 3))
+        inside = (maps * masks).sum((1, 2, 3)) / total.clamp(min=torch.finfo(total.dtype).tiny)
+        values = zip(indices.tolist(), inside.tolist(), area.tolist(), (total == 0).tolist(), strict=True)
+        rows += [(name, *each) for each in values]
+    return pd.DataFrame(rows, columns=["attribute", "image", "inside", "area", "empty"])
 
 
-def study(root: Path, size: int, recipe: Recipe, attributes: Sequence[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+def study(root: Path, size: int, recipe: Recipe, attributes: Sequence[str]) -> tuple[pd.DataFrame, Shown]:
     """Shares inside by arm, part and attribute; and maps of the first other face that shows each attribute.
 
     Args:
@@ -98,7 +103,8 @@ def study(root: Path, size: int, recipe: Recipe, attributes: Sequence[str]) -> t
     mean, std = given["train"][0].mean((0, 2, 3), keepdim=True), given["train"][0].std((0, 2, 3), keepdim=True)
     scaled = {part: ((images - mean) / std, targets) for part, (images, targets) in given.items()}
     regions = {part: regions_of(dataset, part) for part in ("train", "test")}  # type: ignore[arg-type]
-    tables, shown = [], {}
+    tables = []
+    shown: Shown = {}
     for arm, told in (("labels", False), ("labels and landmarks", True)):
         lap = trained(*scaled["train"], names, regions["train"], recipe, told=told)
         for part, (images, _) in scaled.items():
@@ -116,7 +122,7 @@ def _images(dataset: DatasetConfig, part: SplitName) -> tuple[Tensor, Tensor]:
 
 
 @styled
-def figure(shown: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]) -> Figure:
+def figure(shown: Shown) -> Figure:
     """Maps with the landmarks' boxes, a row an arm, a column an attribute."""
     arms, names = (list(dict.fromkeys(key[i] for key in shown)) for i in (0, 1))
     made = Figure(figsize=(1.5 * len(names), 1.55 * len(arms) + 0.3), layout="constrained")
@@ -135,19 +141,20 @@ def figure(shown: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]) -> Figur
 
 def page(table: pd.DataFrame) -> str:
     """Markdown of the mean shares."""
-    wide = table.groupby(["arm", "part", "attribute"], sort=False)["inside"].mean().unstack("attribute")
+    wide = table.pivot_table("inside", ["arm", "part"], "attribute", sort=False)
     areas = table.drop_duplicates(["part", "attribute", "image"]).groupby("attribute")["area"].mean()
     counts = table[table["arm"] == table["arm"].iloc[0]].groupby("part")["image"].nunique()
     names = list(wide.columns)
     lines = [f"| trained with | faces | {' | '.join(names)} |", f"|---|---|{'---|' * len(names)}"]
-    for (arm, part), row in wide.iterrows():  # type: ignore[misc]
-        lines.append(f"| {arm} | {part} | {' | '.join(f'{row[name]:.3f}' for name in names)} |")
+    for where, row in zip(wide.index.to_list(), wide.to_numpy(), strict=True):
+        lines.append(f"| {' | '.join(where)} | {' | '.join(f'{value:.3f}' for value in row)} |")
     lines.append(f"| area of the region | | {' | '.join(f'{areas[name]:.3f}' for name in names)} |")
+    empty = int(table["empty"].sum())
     text = (
         "# Region by landmarks\n\nShare of LAP's map inside the place where five landmarks say the attribute is seen. "
         f"{counts.get('train', 0)} training faces and {counts.get('test', 0)} others show one of the attributes: this "
         "proves that landmarks, regions, terms and maps fit each other, from CelebA's own files to the picture, and "
-        "nothing about faces.\n\n"
+        f"nothing about faces. {empty} of {len(table)} maps are empty and count as 0; a black panel is one.\n\n"
     )
     return text + "\n".join(lines) + "\n\n![maps](faces_maps.png)\n"
 
@@ -164,8 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recipe = RECIPE.model_copy(update={"epochs": given.epochs})
     table, shown = study(given.root, given.size, recipe, given.attributes)
     write_whole(given.output / "faces.csv", table.to_csv(index=False, float_format="%.4g"))
-    facts = {"command": "python -m benchmarks.method.faces", "recipe": recipe.model_dump(), "size": given.size,
-             "attributes": given.attributes, "git": git_state(Path(__file__)), **versions(), **system()}  # fmt: skip
+    told = {"recipe": recipe.model_dump(), "size": given.size, "attributes": given.attributes}
+    made = {"git": git_state(Path(version.__file__)), **versions(), **system()}
+    facts = {"command": "python -m benchmarks.method.faces", **told, **made}
     write_whole(given.output / "faces.json", json.dumps(facts, indent=1) + "\n")
     write_whole(given.output / "faces.md", page(table))
     write_whole(given.output / "faces_maps.png", render(figure(shown), "png"))

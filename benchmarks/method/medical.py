@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import Explainer, explainers
+from benchmarks import version
 from benchmarks.files import write_whole
 from benchmarks.method import medical_page
 from benchmarks.method.medical_names import CONTROLS, METRICS, OUTPUT, SHOWN
@@ -100,7 +101,7 @@ def train(arm: Arm, images: Tensor, xrays: Xrays, fold: Fold, seed: int, recipe:
     torch.manual_seed(seed)
     network: nn.Module = create_backbone("test_resnet", **NET)
     if arm.lap:
-        network = attach(network, image_size=images.shape[-1], **({"refine": True} if arm.refined else {}))
+        network = attach(network, image_size=images.shape[-1], refine=arm.refined)
     given = with_boxes(xrays, fold.train, arm.boxes, seed)
     regions = {"object": (torch.from_numpy(given), xrays.masks[fold.train[given]])} if arm.boxes else None
     part, held = ((images[rows], xrays.targets[rows]) for rows in (fold.train, fold.val))
@@ -150,10 +151,11 @@ def one(
     images = (xrays.images - own.mean()) / own.std()
     begin = time.perf_counter()
     network, epochs = train(arm, images, xrays, fold, seed, recipe)
-    line = {"arm": name, "seed": seed, "fold": number, "train": len(fold.train), "val": len(fold.val),
-            "judged": len(judged), "epochs": epochs, "train_seconds": round(time.perf_counter() - begin, 2)}  # fmt: skip
-    begin = time.perf_counter()
+    seconds = round(time.perf_counter() - begin, 2)
     keys = {"arm": name, "seed": seed, "fold": number}
+    counts = {"train": len(fold.train), "val": len(fold.val), "judged": len(judged)}
+    line: dict[str, Any] = {**keys, **counts, "epochs": epochs, "train_seconds": seconds}
+    begin = time.perf_counter()
     logits = predict(network, images[judged])
     answers = pd.DataFrame({**keys, "image": [xrays.ids[i] for i in judged], "person": xrays.persons[judged],
                             "target": xrays.targets[judged], "score": logits[:, OPACITY] - logits[:, 0]})  # fmt: skip
@@ -223,7 +225,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _given(arguments)
     xrays, kept = load(given.root, SIDE), Kept(given.output)
     recipe = RECIPE.model_copy(update={} if given.epochs is None else {"epochs": given.epochs})
-    commit = (git_state(Path(__file__)) or {}).get("commit", "")[:7]
+    state = git_state(Path(version.__file__)) or {"commit": "", "dirty": False}
+    commit = state["commit"][:7] + "+" * state["dirty"]
     for name, seed, number, fold in units(xrays, given.arms, given.seeds, given.folds):
         if (name, seed, number) in kept.done:
             continue
@@ -232,14 +235,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
             medical_page.keep_shown(given.output, number, name, shown)
         kept.add({**line, "on": given.on, "commit": commit}, answers, maps)
         print(f"{name}, seed {seed}, fold {number}: {line['train_seconds']} s, {line['judge_seconds']} s", flush=True)
-    facts = {"command": "python -m benchmarks.method.medical", "on": given.on, "recipe": recipe.model_dump(), "net": NET,
-             "terms": {name: [{"name": term.name, **term.model_dump()} for term in ARMS[name].terms] for name in given.arms},
-             "explainers": EXTERNAL, "boxes": BOXES, "git": git_state(Path(__file__)), **versions(), **system()}  # fmt: skip
-    write_whole(given.output / "medical.json", json.dumps(facts, indent=1, default=str) + "\n")
+    write_whole(given.output / "medical.json", json.dumps(facts(given, recipe), indent=1, default=str) + "\n")
     medical_page.write(given.output)
     if given.pictures is not None:
         medical_page.figure_with_images(given.output, given.pictures, xrays.images)
     return 0
+
+
+def facts(given: argparse.Namespace, recipe: Recipe) -> dict[str, Any]:
+    """What made the files, without anything that names the machine."""
+    said = {name: [{"name": term.name, **term.model_dump()} for term in ARMS[name].terms] for name in given.arms}
+    return {
+        "command": "python -m benchmarks.method.medical",
+        "on": given.on,
+        "seeds": given.seeds,
+        "folds": given.folds,
+        "recipe": recipe.model_dump(),
+        "net": NET,
+        "terms": said,
+        "explainers": EXTERNAL,
+        "boxes": BOXES,
+        "git": git_state(Path(version.__file__)),
+        **versions(),
+        **system(),
+    }
 
 
 def _given(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -44,7 +44,7 @@ def subjects(answers: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def auroc_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """AUROC of each arm: mean over seeds with an interval over persons, the seeds' own, and the difference from plain."""
+    """AUROC of each arm: mean over seeds, interval over persons, lowest and highest seed, difference from plain."""
     targets, persons = subjects(answers)
     tables = {
         arm: np.mean([wins(row, targets) for row in scores], 0) for arm, scores in scores_by_image(answers).items()
@@ -64,7 +64,7 @@ def auroc_table(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def map_table(maps: pd.DataFrame) -> pd.DataFrame:
-    """Mean localisation of each arm, explainer and metric over images, seeds averaged before; intervals over persons."""
+    """Mean localisation of each arm, explainer and metric over images, of means over seeds; intervals over persons."""
     means = maps.groupby(["arm", "explainer", "image"], sort=False)[[*METRICS, "person", "area"]].mean().reset_index()
     lines = []
     for (arm, explainer), rows in means.groupby(["arm", "explainer"], sort=False):
@@ -94,9 +94,9 @@ def keep_shown(folder: Path, fold: int, arm: str, shown: Mapping[str, np.ndarray
     """Put the maps of a fold into the file that the figure is made from; of arms but LAP's first only its own map."""
     path = folder / "medical_shown.npz"
     there: dict[str, np.ndarray] = dict(np.load(path)) if path.is_file() else {}
-    wanted = {name: values for name, values in shown.items() if name not in UNKEPT}
-    wanted = wanted if arm == REFERENCE else {arm: shown["lap"]}
-    kept = {f"{fold}/{name}": values for name, values in wanted.items()}
+    own = {name: values for name, values in shown.items() if name not in UNKEPT}
+    other = {arm: shown["lap"], "masks": shown["masks"], "rows": shown["rows"]}
+    kept = {f"{fold}/{name}": values for name, values in (own if arm == REFERENCE else other).items()}
     there |= {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in kept.items()}
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **there)  # type: ignore[arg-type]
@@ -128,7 +128,9 @@ def figure(shown: Mapping[str, np.ndarray], images: Tensor | None = None) -> Fig
                 axes.imshow(images[int(shown[f"{fold}/rows"][0]), 0], cmap="gray")
             else:
                 axes.imshow(_shades(shown[f"{fold}/{name}"][0, 0]), cmap="viridis", vmin=0, vmax=1)
-            axes.contour(shown[f"{fold}/masks"][0, 0], levels=[0.5], colors="white" if name else "#E69F00", linewidths=0.9)
+            axes.contour(
+                shown[f"{fold}/masks"][0, 0], levels=[0.5], colors="white" if name else "#E69F00", linewidths=0.9
+            )
             axes.set(xticks=[], yticks=[])
     for axes, name in zip(grid[0], columns, strict=True):
         axes.set_title("X-ray" if name is None else title(name).replace(" ", "\n", 1), fontsize=7)
@@ -165,32 +167,36 @@ def write(folder: Path) -> None:
 
 def page(answers: pd.DataFrame, maps: pd.DataFrame, trainings: pd.DataFrame, found: dict[str, pd.DataFrame]) -> str:
     """Markdown: what the images are, how well they are told apart, where the maps lie, and what that can show."""
-    return "\n\n".join(
-        [
-            "# Medical: chest X-rays, labels of images alone",
-            _about(answers, trainings),
-            "## Ill or not",
-            _auroc_lines(found["auroc"]),
-            "## Where",
-            _where(maps, found),
-            "## What this can and cannot show",
-            _limits(answers, found),
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                "# Medical: chest X-rays, labels of images alone",
+                _about(answers, trainings),
+                "## Ill or not",
+                _auroc_lines(found["auroc"]),
+                "## Where",
+                _where(maps, found),
+                "## What this can and cannot show",
+                _limits(answers, found),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _about(answers: pd.DataFrame, trainings: pd.DataFrame) -> str:
     targets, persons = subjects(answers)
     positive = persons[targets == 1]
     most = np.sort(np.unique(positive, return_counts=True)[1])[::-1]
+    repetitions, seconds = trainings["seed"].nunique(), trainings["train_seconds"].median()
     return (
-        f"{len(targets)} chest X-rays of {len(np.unique(persons))} persons, {len(positive)} with lung opacity; these are "
-        f"of {len(most)} persons, {most[0]} of one and {most[1]} of another, and weigh as {effective(positive):.1f} "
-        f"persons with equally many images would. RSNA calls every image a patient; persons are NIH's. Folds part "
-        f"persons, {trainings['fold'].nunique()} folds, {trainings['seed'].nunique()} repetitions that part them anew; "
-        "every image is judged once a repetition. A small residual network from random weights; plain and LAP share "
-        f"recipe and folds; {trainings['train_seconds'].median():.0f} s a training on one CPU core. Intervals are 95 %, "
-        "by drawing persons with all their images."
+        f"{len(targets)} chest X-rays of {len(np.unique(persons))} persons, {len(positive)} with lung opacity; these "
+        f"are of {len(most)} persons, {most[0]} of one and {most[1]} of another, and weigh as "
+        f"{effective(positive):.1f} persons with equally many images would. RSNA calls every image a patient; persons "
+        f"are NIH's. Folds part persons, {trainings['fold'].nunique()} folds, {repetitions} repetitions that part them "
+        "anew; every image is judged once a repetition. A small residual network from random weights; plain and LAP "
+        f"share recipe and folds; {seconds:.0f} s a training on one CPU core, others at work beside it. Intervals are "
+        "95 %, by drawing persons with all their images."
     )
 
 
@@ -198,14 +204,18 @@ def _auroc_lines(table: pd.DataFrame) -> str:
     rows = ["| arm | AUROC | repetitions | difference from plain |", "|---|---|---|---|"]
     for line in table.to_dict("records"):
         own = f"{line['lowest_seed']:.3f} to {line['highest_seed']:.3f}"
-        difference = "" if line["arm"] == "plain" or "minus_plain" not in line else _with_interval(line, "minus_plain", True)
+        difference = (
+            "" if line["arm"] == "plain" or "minus_plain" not in line else _with_interval(line, "minus_plain", True)
+        )
         rows.append(f"| {TITLES[line['arm']]} | {_with_interval(line, 'auroc')} | {own} | {difference} |")
     return "\n".join(rows)
 
 
 def _with_interval(line: Mapping[Any, Any], name: str, signed: bool = False) -> str:
     form = "+.3f" if signed else ".3f"
-    low, high = (line["ci_low"], line["ci_high"]) if name in ("auroc", "mean") else (line[f"{name}_low"], line[f"{name}_high"])
+    low, high = (
+        (line["ci_low"], line["ci_high"]) if name in ("auroc", "mean") else (line[f"{name}_low"], line[f"{name}_high"])
+    )
     return f"{line[name]:{form}} ({low:{form}} to {high:{form}})"
 
 
@@ -215,11 +225,16 @@ def _where(maps: pd.DataFrame, found: dict[str, pd.DataFrame]) -> str:
     heads = [metrics[name].title for name in METRICS]
     rows = [f"| network | explainer | {' | '.join(heads)} |", f"|---|---|{'---|' * len(METRICS)}"]
     for (arm, explainer), lines in table.groupby(["arm", "explainer"], sort=False):
-        cells = [_with_interval(line, "mean") for line in lines.set_index("metric").loc[list(METRICS)].to_dict("records")]
+        cells = [
+            _with_interval(line, "mean") for line in lines.set_index("metric").loc[list(METRICS)].to_dict("records")
+        ]
         rows.append(f"| {TITLES[str(arm)]} | {title(str(explainer))} | {' | '.join(cells)} |")
     rows.append(f"| | chance: share of the image in boxes | {area:.3f} | {area:.3f} | {area:.3f} | 0.500 |")
-    parts = ["Maps of Lung Opacity on all positive images, whatever the network said of them, against the radiologists' "
-             "boxes. Maps without boxes in their training but for the second LAP arm.", "\n".join(rows)]  # fmt: skip
+    said = (
+        "Maps of Lung Opacity on all positive images, whatever the network said of them, against the radiologists' "
+        "boxes. Only the second LAP arm has seen any box in training."
+    )
+    parts = [said, "\n".join(rows)]
     if "paired" in found:
         parts.append(_paired_lines(found["paired"]))
     return "\n\n".join(parts)
@@ -255,12 +270,13 @@ def _limits(answers: pd.DataFrame, found: dict[str, pd.DataFrame]) -> str:
         f"* Not how good LAP is on chest X-rays. An AUROC that may lie anywhere between {width['ci_low']:.2f} and "
         f"{width['ci_high']:.2f} ranks no method, and images of 64 pixels hide what radiologists look for.",
         "* Differences between explainers on the same images are paired and therefore sharper than their intervals "
-        f"look; yet {len(np.unique(persons[targets == 1]))} persons stand behind them, two of whom give half the images.",
+        f"look; yet {len(np.unique(persons[targets == 1]))} persons stand behind them, and few of these give most of "
+        "the images.",
         "* Boxes are coarse: all of a box counts as evidence, nothing outside does. A network may use other signs of "
-        "illness, such as lines, tubes or the projection of a bedside image; maps that show these are right about the network "
-        "and wrong by the boxes.",
-        "* The mean training box knows where opacities usually lie and nothing of the image. A map that is not above it "
-        "shows no more than that lungs were found.",
+        "illness, such as lines, tubes or the projection of a bedside image; maps that show these are right about the "
+        "network and wrong by the boxes.",
+        "* The mean training box knows where opacities usually lie and nothing of the image. A map that is not above "
+        "it shows no more than that lungs were found.",
         "* That the method runs from files to tables on real X-rays, from labels alone, is shown. Whether it helps a "
         "reader needs the 26,684 images of the challenge, images of full size, and persons kept apart.",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The chest X-rays of a small medical study: in memory, with the person behind each, parted so that nobody is in two parts.
+"""The chest X-rays of a small medical study: in memory, with the person behind each, nobody in two parts of a fold.
 
 RSNA names files by what it calls a patient, one image each; the images come from NIH ChestX-ray14, where a person may
 have many. Where a table `source.csv` with the columns patientId and nih_image lies beside the images, persons are those
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp_core.datasets import SPLITS, datasets
+from interp_core.datasets import SPLITS, FileDataset, datasets
 from interp_core.errors import ContractError
 
 SOURCE = "source.csv"
@@ -64,7 +64,8 @@ def load(root: Path, size: int = 64) -> Xrays:
         InterpError: files are missing or are no tables.
     """
     dataset = datasets["rsna"](root=root, image_size=size, workers=0)  # type: ignore[call-arg]
-    splits = [dataset.load(name) for name in SPLITS if dataset.indexed.records.get(name)]  # type: ignore[attr-defined]
+    assert isinstance(dataset, FileDataset)
+    splits = [dataset.load(name) for name in SPLITS if dataset.indexed.records.get(name)]
     parts = [split.take(np.arange(len(split))) for split in splits]
     kept = [item.record.group for split in splits for item in split.items if item.image not in split.unreadable]
     return Xrays(
@@ -111,7 +112,7 @@ def folds(targets: np.ndarray, groups: np.ndarray, count: int, seed: int) -> Ite
 
 
 def with_boxes(xrays: Xrays, train: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Positions in `train` of up to `count` positive images whose boxes are given away, of as many persons as can be."""
+    """Positions in `train` of up to `count` positive images that give boxes away, of as many persons as can be."""
     places = np.flatnonzero(xrays.masks[train].flatten(1).any(1).numpy())
     places = np.random.default_rng(seed).permutation(places)
     turn = pd.Series(xrays.persons[train][places]).groupby(xrays.persons[train][places]).cumcount().to_numpy()
