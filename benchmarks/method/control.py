@@ -42,15 +42,18 @@ RECIPES = {
     "digits": Recipe(epochs=8, batch_size=32, learning_rate=0.003),
     "tinyimagenet20": Recipe(epochs=10, batch_size=32, learning_rate=0.003),
 }
-PAIRS = 40
+PAIRS = 10
 
 Forms = tuple[Material, Material]
 
 
-def run(data: str, forms: Forms, chosen: Sequence[Arm], seeds: Sequence[int], path: Path) -> pd.DataFrame:
+def run(
+    recipe: Recipe, data: str, forms: Forms, chosen: Sequence[Arm], seeds: Sequence[int], path: Path
+) -> pd.DataFrame:
     """Train and judge what is not in the file yet, adding a line at a time.
 
     Args:
+        recipe: how to train.
         data: "digits" or "tinyimagenet20".
         forms: tagged and clean.
         chosen: arms.
@@ -63,7 +66,7 @@ def run(data: str, forms: Forms, chosen: Sequence[Arm], seeds: Sequence[int], pa
         for arm in chosen:
             if any(line["arm"] == arm.name and line["seed"] == seed for line in lines):
                 continue
-            found = trained(arm, forms[arm.clean], RECIPES[data], seed)
+            found = trained(arm, forms[arm.clean], recipe, seed)
             lines.append({"data": data, "arm": arm.name, "seed": seed, **found, "commit": commit})
             _save(lines, path)
             print(f"{arm.name}, seed {seed}: accuracy {found['accuracy']:.3f}, on the tag {found['tag_map']:.3f}")
@@ -74,7 +77,7 @@ def trained(arm: Arm, material: Material, recipe: Recipe, seed: int) -> dict[str
     """Train an arm and say what came of it; see `judge`."""
     network = arm.network(material.classes, seed, material.parts["train"].images.shape[-1])
     train, regions = arm.material(material.parts["train"], seed)
-    recipe = recipe.model_copy(update={"seed": seed})
+    recipe = recipe.model_copy(update={"seed": seed, "epochs": recipe.epochs * arm.longer})
     begin = time.perf_counter()
     fit(network, train.images, train.targets, recipe=recipe, terms=arm.terms, regions=regions)
     seconds = time.perf_counter() - begin
@@ -82,14 +85,14 @@ def trained(arm: Arm, material: Material, recipe: Recipe, seed: int) -> dict[str
     return {"told": told, **judge(network, material.parts), "seconds": round(seconds, 1)}
 
 
-def costs(data: str, forms: Forms, chosen: Sequence[Arm], path: Path) -> pd.DataFrame:
+def costs(recipe: Recipe, data: str, forms: Forms, chosen: Sequence[Arm], path: Path) -> pd.DataFrame:
     """Time a step of each arm that is not in the file yet against a plain one."""
     lines = _stored(path)
     plain = next(arm for arm in arms() if arm.name == "plain")
     commit = (git_state(Path(__file__)) or {}).get("commit", "")[:7]
     for arm in chosen:
         if arm.of != "plain" and all(line["arm"] != arm.name for line in lines):
-            found = cost(arm, plain, forms[arm.clean], RECIPES[data], PAIRS)
+            found = cost(arm, plain, forms[arm.clean], recipe, PAIRS)
             lines.append({"data": data, "arm": arm.name, **asdict(found), "pairs": PAIRS, "commit": commit})
             _save(lines, path)
     return pd.DataFrame(lines)
@@ -110,6 +113,11 @@ def _forms(given: argparse.Namespace) -> Forms:
     return tiny(given.root, given.train or 4000, 500, 1000)
 
 
+def _recipe(given: argparse.Namespace) -> Recipe:
+    recipe = RECIPES[given.data]
+    return recipe if given.epochs is None else recipe.model_copy(update={"epochs": given.epochs})
+
+
 def _chosen(names: str | None) -> list[Arm]:
     known = {arm.name: arm for arm in arms()}
     wanted = list(known) if names is None else names.split(",")
@@ -123,7 +131,7 @@ def _provenance(given: argparse.Namespace) -> str:
     facts = {
         "command": " ".join([COMMAND, "--data", given.data]),
         "arms": [arm.facts() for arm in arms()],
-        "recipe": RECIPES[given.data].model_dump(),
+        "recipe": _recipe(given).model_dump(),
         "threads": torch.get_num_threads(),
         "git": git_state(Path(__file__)),
         **versions(),
@@ -139,9 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = _chosen(given.arms)
         if not given.report:
-            forms = _forms(given)
-            run(given.data, forms, chosen, [int(seed) for seed in given.seeds.split(",")], path)
-            costs(given.data, forms, chosen, path.with_name(f"{path.stem}_cost.csv"))
+            forms, recipe = _forms(given), _recipe(given)
+            run(recipe, given.data, forms, chosen, [int(seed) for seed in given.seeds.split(",")], path)
+            costs(recipe, given.data, forms, chosen, path.with_name(f"{path.stem}_cost.csv"))
             write_whole(path.with_suffix(".json"), _provenance(given))
         for written in write(path, COMMAND):
             print(written)
@@ -158,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", default="0,1,2", help="commas between them")
     parser.add_argument("--arms", help="commas between them; all by default")
     parser.add_argument("--train", type=int, help="number of training images")
+    parser.add_argument("--epochs", type=int, help="of a training")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--report", action="store_true", help="do not train: table and figure from what is there")
     return parser

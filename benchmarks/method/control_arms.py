@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.method.control_data import Images, evenly
+from benchmarks.method.control_terms import Barred, Exchange
 from benchmarks.rivals import build as build_rival
 from interp_core.attach import attach
-from interp_core.knowledge import Forbid, Region, Sufficiency, Term
+from interp_core.knowledge import Forbid, Region, Term
 from interp_core.training import DEFAULT_TERMS
 from interp_core.training.sources import Regions
 
@@ -44,6 +46,8 @@ class Arm:
         share: of the training images of which it is known.
         copies: how often each of these stands among the training images.
         clean: trained on the form without tags.
+        longer: how many times the epochs of the recipe it is trained for.
+        margin: pixels by which the region told is widened on every side.
     """
 
     name: str
@@ -55,6 +59,8 @@ class Arm:
     share: float = 1.0
     copies: int = 1
     clean: bool = False
+    longer: int = 1
+    margin: int = 0
 
     def network(self, classes: int, seed: int, size: int) -> nn.Module:
         """A fresh network with random weights of `seed` for images of `size` pixels."""
@@ -81,7 +87,7 @@ class Arm:
         where = torch.cat([rows, torch.arange(len(train), len(every))])
         chosen = train.take(every)
         masks = chosen.tags if self.told == "irrelevant" else chosen.masks
-        return chosen, {self.told: (where, masks[where])}
+        return chosen, {self.told: (where, widened(masks[where], self.margin))}
 
     def facts(self) -> dict[str, Any]:
         """Plain data, for the record."""
@@ -89,25 +95,40 @@ class Arm:
         return {**vars(self), "terms": terms, "options": dict(self.options)}
 
 
+def widened(masks: Tensor, margin: int) -> Tensor:
+    """Masks (N, 1, H, W) bool, wider by `margin` pixels on every side."""
+    return F.max_pool2d(masks.float(), 2 * margin + 1, stride=1, padding=margin) > 0 if margin else masks
+
+
 def arms() -> tuple[Arm, ...]:
     """All arms, in the order of the table."""
     few: dict[str, Any] = {"share": FEW, "copies": COPIES}
     forbid, region = (*DEFAULT_TERMS, Forbid(weight=3)), (*DEFAULT_TERMS, Region(weight=3))
-    look = Sufficiency(weight=1, mask="cut", background="fill")
+    more = Exchange(weight=2, levels=(0.1, 0.4))
     return (
         Arm(name="plain_clean", title="Plain, trained without tags", of="plain", clean=True),
         Arm(name="plain", title="Plain", of="plain"),
         Arm(name="lap", title="LAP", terms=DEFAULT_TERMS),
         Arm(name="lap_forbid", title="LAP + Forbid, all", terms=forbid, told="irrelevant"),
+        Arm(name="lap_forbid_wide", title="LAP + Forbid with a margin, all", terms=forbid, told="irrelevant", margin=8),
+        Arm(name="lap_barred", title="LAP + Forbid + Barred with a margin, all", terms=(*forbid, Barred(weight=3)),
+            told="irrelevant", margin=8),
+        Arm(name="lap_barred_long", title="LAP + Forbid + Barred with a margin, all, longer",
+            terms=(*forbid, Barred(weight=3)), told="irrelevant", margin=8, longer=2),
         Arm(name="lap_region", title="LAP + Region, all", terms=region, told="object"),
+        Arm(name="lap_region_long", title="LAP + Region, all, longer", terms=region, told="object", longer=2),
         Arm(name="lap_forbid_few", title="LAP + Forbid, 1 %", terms=forbid, told="irrelevant", **few),
         Arm(name="lap_region_few", title="LAP + Region, 1 %", terms=region, told="object", **few),
-        Arm(name="lap_forbid_look", title="LAP + Forbid + Sufficiency, all", terms=(*forbid, look), told="irrelevant"),
-        Arm(name="lap_forbid_look_few", title="LAP + Forbid + Sufficiency, 1 %", terms=(*forbid, look),
-            told="irrelevant", **few),
-        Arm(name="lap_region_look_few", title="LAP + Region + Sufficiency, 1 %", terms=(*region, look), told="object",
+        Arm(name="lap_region_few_long", title="LAP + Region, 1 %, longer", terms=region, told="object", longer=2,
             **few),
+        Arm(name="lap_exchange_few", title="LAP + Region, 1 %, + Exchange", terms=(*region, more),
+            told="object", **few),
+        Arm(name="lap_exchange_few_long", title="LAP + Region, 1 %, + Exchange, longer", terms=(*region, more),
+            told="object", longer=2, **few),
+        Arm(name="plain_clean_long", title="Plain, trained without tags, longer", of="plain", clean=True,
+            longer=2),
+        Arm(name="cam_energy", title="Energy on CAM (= on Grad-CAM), all", of="cam_energy", told="irrelevant"),
+        Arm(name="cam_energy_few", title="Energy on CAM, 1 %", of="cam_energy", told="irrelevant", **few),
         Arm(name="rrr", title="RRR, all", of="rrr", told="irrelevant"),
-        Arm(name="cam_energy", title="Energy on Grad-CAM, all", of="cam_energy", told="irrelevant"),
         Arm(name="gain", title="GAIN-like, all", of="gain", told="irrelevant"),
     )  # fmt: skip

@@ -81,7 +81,7 @@ def stepper(arm: Arm, material: Material, recipe: Recipe) -> Callable[[], object
 
 def _start(network: nn.Module, recipe: Recipe) -> None:
     network.train()
-    if isinstance(network, LapModel):
+    if isinstance(network, LapModel) and recipe.start_a is not None:
         start_attention(network, recipe.start_a)
 
 

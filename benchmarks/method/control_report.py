@@ -23,16 +23,18 @@ COLUMNS = (
 )  # fmt: skip
 HEAD = """# The designer is in control: {data}
 
-{seeds} training seeds; mean, and half the {level:.0%} t-interval over seeds where there are several. Made by
+Training seeds: {seeds}. Mean, and half the {level:.0%} t-interval over seeds where there are several. Made by
 `{command}`.
 
 * accuracy: on test images whose tag is random; *without tags*: on the same images without.
+* to plain, clean: difference of accuracy to the plain network trained without tags, for as many epochs.
 * follows: test images with a disagreeing tag that are given the tag's class.
 * on the tag: share of the map on the tag, where the tag agrees; the tag covers {area:.2%} of an image. The map is LAP's
   or the rival's own, else CAM (Grad-CAM but for a factor). *Contributions*: the same of LAP's positive contributions.
 * step: time of a training step over that of the plain network, median of pairs timed in turn [quartiles].
 
 """
+CLEAN = ("plain_clean", "plain_clean_long")  # what arms of either length are compared with
 COLOURS = {"plain": "0.35", "lap": "tab:blue"}
 RIVAL = "tab:orange"
 
@@ -92,7 +94,7 @@ def behind(lines: pd.DataFrame, name: str, reference: str = "plain_clean") -> np
 def _row(arm: Arm, lines: pd.DataFrame, costs: pd.DataFrame) -> str:
     own = lines[lines.arm == arm.name]
     known = {"irrelevant": "tag", "object": "object"}.get(arm.told or "")
-    apart = "" if arm.name == "plain_clean" else _percent(behind(lines, arm.name), sign=True)
+    apart = "" if arm.name in CLEAN else _percent(behind(lines, arm.name, CLEAN[arm.longer > 1]), sign=True)
     cells = [
         arm.title, f"{known}, {int(own.told.iloc[0])} images" if known else "", _percent(own.accuracy), apart,
         _percent(own.accuracy_clean), "" if arm.clean else _percent(own.follows), _percent(own.tag_map),

@@ -1,14 +1,18 @@
-"""A knowledge term of this experiment: what is not evidence may be exchanged for another image's.
+"""Two knowledge terms of this experiment.
 
-Forbid and Region say where evidence lies, and a network can obey with features that look at the tag from a cell beside
-it. In training nothing speaks against that, since tag and object always agree. Exchange makes images in which they do
-not: the object of one, cut out by the model's own concept map, before what is left of another without its object. It
-needs no masks; that the maps lie on objects is what Region teaches from a few.
+Barred: no part of any logit comes through a region. Forbid speaks of the map shown, concept score times contribution,
+and a network can obey by a low score where it goes on deciding by.
+
+Exchange: what is not evidence may be exchanged for another image's. A network can also obey by looking at the tag from
+cells beside it, against which nothing in training speaks, since tag and object always agree. Exchange makes images in
+which they do not: the object of one, cut out by the model's own concept map, before what is left of another without
+its object. It needs no masks; that the maps lie on objects is what Region teaches from a few.
 
 After background exchange in Xiao et al., Noise or Signal (arXiv 2006.09994), there with given masks; ours is the use
 of the model's own maps within training.
 
-Limit: where a map lies on the tag, the tag is taken along, so that without knowledge the term changes nothing.
+Limits: Barred counts what passes through a cell, not what the cell looks at. Where a map lies on the tag, the tag is
+taken along, so that without knowledge Exchange changes nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +26,27 @@ from torch import Tensor
 
 from interp_core.knowledge import Term, View
 from interp_core.knowledge.backgrounds import fill
+from interp_core.knowledge.base import mean_where
+from interp_core.knowledge.located import Located, Where, share_inside
 
 EDGE = 0.05
+
+
+class Barred(Located):
+    """Nothing is decided inside a region: sum over classes of |C_k| inside / sum of |C_k|, a share in [0, 1].
+
+    C are signed contributions to all logits. A mean over the images that have the region.
+    """
+
+    name: ClassVar[str] = "barred"
+    weight: float = Field(1.0, ge=0)
+    region: Where = "irrelevant"
+
+    def loss(self, view: View) -> Tensor:
+        """Scalar; see the class."""
+        masks, has = self.masks(view)
+        through = view.evidence.abs().sum(1, keepdim=True)
+        return mean_where(share_inside(through, masks, view.head())[:, 0], has)
 
 
 class Exchange(Term):

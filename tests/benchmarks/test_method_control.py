@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from benchmarks.method import control, control_report
-from benchmarks.method.control_arms import Arm, arms
+from benchmarks.method.control_arms import Arm, arms, widened
 from benchmarks.method.control_cost import cost
 from benchmarks.method.control_data import Images, Material, digits, evenly, pattern, tag_on, told_by
 from benchmarks.method.control_measure import judge, maps_of, share_on
+from benchmarks.method.control_terms import Barred, Exchange
 from interp_core.datasets.digits import TAG_COLOURS
 from interp_core.errors import ContractError
+from interp_core.knowledge import View
 from interp_core.training import Recipe
 
 SHORT = Recipe(epochs=1, batch_size=8, shift=0)
@@ -104,6 +106,15 @@ def test_copies_carry_the_regions_of_what_they_copy(forms: tuple[Material, Mater
     assert torch.equal(masks, train.tags[known].repeat(3, 1, 1, 1))
 
 
+def test_a_margin_widens_a_region_on_every_side() -> None:
+    mask = torch.zeros(1, 1, 7, 7, dtype=torch.bool)
+    mask[0, 0, 0, 3] = True
+    wide = widened(mask, 2)
+    assert wide[0, 0, :3, 1:6].all()
+    assert int(wide.sum()) == 15
+    assert torch.equal(widened(mask, 0), mask)
+
+
 def test_arms_have_different_names_and_know_what_their_terms_ask_for() -> None:
     names = [arm.name for arm in arms()]
     assert len(set(names)) == len(names)
@@ -111,6 +122,52 @@ def test_arms_have_different_names_and_know_what_their_terms_ask_for() -> None:
     for arm in arms():
         asked = {name for term in arm.terms for name in term.needs()}
         assert asked <= {arm.told}
+
+
+# Terms of its own
+
+
+def test_barred_counts_contributions_of_all_classes_for_and_against() -> None:
+    maps, evidence = torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 4, 4)
+    evidence[0, 0, 0, 0], evidence[0, 1, 0, 0], evidence[0, 0, 3, 3] = -1.0, 2.0, 3.0
+    masks = torch.full((2, 1, 4, 4), torch.nan)
+    masks[0] = 0
+    masks[0, :, :2] = 1
+    made = View(torch.zeros(2, 3, 4, 4), torch.eye(2), maps, None, torch.zeros(2, 2), regions={"irrelevant": masks},
+                contribute=lambda: evidence)  # fmt: skip
+    assert float(Barred().loss(made)) == pytest.approx(0.5, abs=1e-4)
+
+
+def view(images: torch.Tensor, maps: torch.Tensor, seen: list[torch.Tensor]) -> View:
+    """Two images of two classes, and a network that keeps what it is shown and reads the upper left pixel."""
+
+    def again(shown: torch.Tensor, _look: bool) -> tuple[torch.Tensor, None]:
+        seen.append(shown)
+        return torch.stack([shown[:, 0, 0, 0], -shown[:, 0, 0, 0]], 1), None
+
+    labels = torch.eye(2)
+    return View(images, labels, maps, None, torch.zeros(2, 2), generator=torch.Generator().manual_seed(0), again=again)
+
+
+def test_exchange_puts_the_evidence_of_one_image_before_the_rest_of_another() -> None:
+    images = torch.stack([torch.full((3, 4, 4), 1.0), torch.full((3, 4, 4), -1.0)])
+    maps = torch.zeros(2, 2, 4, 4)
+    maps[0, 0, :2, :2], maps[1, 1, :2, :2] = 1, 1
+    seen: list[torch.Tensor] = []
+    found = Exchange().loss(view(images, maps, seen))
+    expected = images.flip(0).clone()
+    expected[:, :, :2, :2] = images[:, :, :2, :2]
+    assert torch.allclose(seen[0], expected, atol=0.05)
+    # Both answers are right by a margin of 2: -log sigmoid(2).
+    assert float(found) == pytest.approx(0.1269, abs=5e-3)
+
+
+def test_exchange_without_evidence_shows_the_other_image_and_loses() -> None:
+    images = torch.stack([torch.full((3, 4, 4), 1.0), torch.full((3, 4, 4), -1.0)])
+    maps = torch.zeros(2, 2, 4, 4)
+    maps[0, 0, 3, 3], maps[1, 1, 3, 3] = 1, 1
+    found = Exchange().loss(view(images, maps, []))
+    assert float(found) == pytest.approx(2.1269, abs=5e-3)
 
 
 # What is asked
@@ -123,13 +180,14 @@ def test_share_on_a_mask() -> None:
 
 
 class Reader(nn.Module):
-    """Reads the tag of the upper left corner, which is as bright as its class; CAM's form: features, mean, linear."""
+    """Reads the upper left pixel, which is as bright as the tag's class."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.classes = nn.Parameter(torch.arange(2.0))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return -(images[:, 0, 0, 0, None] - torch.arange(2.0)).abs()
+        return -(images[:, 0, 0, 0, None] - self.classes).abs()
 
 
 def test_a_network_that_reads_the_tag_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,11 +227,10 @@ def few() -> list[Arm]:
 def test_a_stopped_run_goes_on(
     tmp_path: Path, forms: tuple[Material, Material], few: list[Arm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(control.RECIPES, "digits", SHORT)
     path = tmp_path / "control_digits.csv"
-    first = control.run("digits", forms, few[:1], [0], path)
+    first = control.run(SHORT, "digits", forms, few[:1], [0], path)
     monkeypatch.setattr(control, "trained", lambda *given: {**first.iloc[0].to_dict(), "arm": given[0].name})
-    both = control.run("digits", forms, few, [0], path)
+    both = control.run(SHORT, "digits", forms, few, [0], path)
     assert list(both.arm) == [arm.name for arm in few]
     assert list(pd.read_csv(path).seed) == [0, 0, 0]
 
