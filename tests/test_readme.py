@@ -21,7 +21,7 @@ from benchmarks.config import Parts, load_config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-ORDER = ["shap", "integrated_gradients", "lap", "lime", "grad_cam", "centre_gaussian"]
+ORDER = ["lap", "shap", "integrated_gradients", "lime", "grad_cam", "centre_gaussian"]
 CI = (ROOT / ".ci" / "run").read_text()
 
 
