@@ -226,7 +226,7 @@ def test_finest_and_the_other_options_shape_the_blocks(make_backbone: Make) -> N
     assert isinstance(gate, GateBlock)
     assert (gate.scorer.reduce.out_channels, lap.head.scorer.reduce.out_channels, lap.head.candidates) == (3, 5, 2)
     given = {"finest": 16, "hidden": 5, "gate_hidden": 3, "candidates": 2}
-    assert lap.options == {**given, "concepts": None, "aggregate": "max", "image_size": None}
+    assert lap.options == {**given, "concepts": None, "aggregate": "max", "refine": False, "image_size": None}
 
 
 @pytest.mark.parametrize(
