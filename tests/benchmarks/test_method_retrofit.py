@@ -1,0 +1,73 @@
+"""A trained network is fitted without labels and keeps its answers; a linear probe gives it new classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_model
+
+from benchmarks.config import ModelConfig
+from benchmarks.method import probe, retrofit
+from benchmarks.models import build
+from interp_core.model import LapModel
+
+SIDE = 48
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> str:
+    """Two classes of noise, one reddish and one bluish, as a data set in JSON."""
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 8)):
+        for name, channel in (("red", 0), ("blue", 2)):
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.integers(0, 120, (SIDE, SIDE, 3), dtype=np.uint8)
+                pixels[..., channel] += 100
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return json.dumps({"name": "folder", "root": str(tmp_path / "pictures"), "image_size": SIDE})
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_model(timm.create_model("test_resnet", num_classes=5), str(tmp_path / "weights.safetensors"))
+    return tmp_path / "weights.safetensors"
+
+
+def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lap.safetensors"
+    recipe = json.dumps({"epochs": 1, "batch_size": 8, "learning_rate": 0.01})
+    given = ["--backbone", "test_resnet", "--weights", str(weights), "--classes", "5", "--out", str(out)]
+    retrofit.main([*given, "--data", f"{photographs}:train:20", "--data", f"{photographs}:test:6", "--recipe", recipe])
+    about = json.loads(out.with_suffix(".json").read_text())
+    assert about["images"] == 26
+    assert about["answers_kept"] == 1
+    model = ModelConfig(name="lap", backbone="test_resnet", checkpoint=out, lap=True, attach={"refine": True})
+    lap = build(model, 5, 0).eval()
+    plain = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1).eval()
+    images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    assert isinstance(lap, LapModel)
+    assert lap.refiner is not None
+    assert bool(lap.refiner.out.weight.abs().sum() > 0)
+    assert torch.equal(lap(images), plain(images))
+
+
+def test_a_probe_changes_the_last_layer_alone(photographs: str, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "probe.safetensors"
+    given = ["--backbone", "test_resnet", "--weights", str(weights), "--classes", "5", "--data", photographs]
+    probe.main([*given, "--out", str(out)])
+    accuracies = json.loads(out.with_suffix(".json").read_text())["val_accuracy"]
+    assert max(accuracies.values()) >= 0.9
+    probed = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=out), 2, 1)
+    trained = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1)
+    others = {name: value for name, value in trained.state_dict().items() if not name.startswith("fc.")}
+    assert all(torch.equal(value, probed.state_dict()[name]) for name, value in others.items())
+    assert probed.get_classifier().weight.shape[0] == 2  # type: ignore[operator]
