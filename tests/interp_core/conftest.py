@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from nets import Pooled
 from torch import Tensor, nn
 
 import interp_core
@@ -56,7 +57,7 @@ def sharpen(lap: LapModel, a: float = 2.0) -> LapModel:
     return lap
 
 
-class ProtocolNet(nn.Module):
+class ProtocolNet(Pooled):
     """One convolution, a layer of choice and a linear head behind timm's protocol; weights are set by the tests."""
 
     def __init__(self, inner: nn.Module | None = None, *, channels: int = 2, classes: int = 2, stride: int = 4) -> None:
@@ -68,15 +69,6 @@ class ProtocolNet(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         return self.inner(self.stem(images))
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        return self.fc(features.mean((2, 3)))
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(images))
 
 
 def snapshot(model: nn.Module) -> dict[str, Any]:

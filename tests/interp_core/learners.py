@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+from nets import Pooled
 from torch import Tensor, nn
 
 import interp_core
@@ -12,7 +13,7 @@ import interp_core
 COLOURS = 3
 
 
-class TinyNet(nn.Module):
+class TinyNet(Pooled):
     """Two convolutions behind timm's protocol, for images of 16 x 16 pixels."""
 
     def __init__(self) -> None:
@@ -24,15 +25,6 @@ class TinyNet(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         return self.body(self.stem(images))
-
-    def forward_head(self, features: Tensor) -> Tensor:
-        return self.fc(features.mean((2, 3)))
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(images))
 
 
 def tiny(*, lap: bool) -> nn.Module:

@@ -13,6 +13,22 @@ from interp_core.recording import recording
 from interp_core.training import DEFAULT_TERMS
 
 
+class Pooled(nn.Module):
+    """The part of timm's protocol that follows the features: average pooling and the linear layer `fc`."""
+
+    fc: nn.Linear
+    forward_features: Callable[[Tensor], Tensor]
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        return self.fc(features.mean((2, 3)))
+
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(images))
+
+
 class OwnNet(nn.Module):
     """A network that follows no protocol, so that torch.fx splits it; batch norm makes modes differ."""
 
