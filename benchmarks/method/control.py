@@ -27,14 +27,17 @@ import pandas as pd
 import torch
 
 from benchmarks.files import write_whole
-from benchmarks.method.control_arms import Arm, arms
+from benchmarks.method.control_arms import Arm, arms, widened
 from benchmarks.method.control_cost import cost
-from benchmarks.method.control_data import Material, digits, tiny
+from benchmarks.method.control_data import Images, Material, digits, tiny
+from benchmarks.method.control_detector import detect, judge_masks, marked
 from benchmarks.method.control_measure import judge
 from benchmarks.method.control_report import write
 from benchmarks.version import git_state, system, versions
 from interp_core.errors import InterpError, UnknownNameError
-from interp_core.training import Recipe, fit
+from interp_core.model import LapModel
+from interp_core.training import DEFAULT_TERMS, MAP_TERMS, Recipe, fit
+from interp_core.training.sources import Regions
 
 OUTPUT = Path("results/method")
 COMMAND = "python -m benchmarks.method.control"
@@ -42,6 +45,7 @@ RECIPES = {
     "digits": Recipe(epochs=8, batch_size=32, learning_rate=0.003),
     "tinyimagenet20": Recipe(epochs=10, batch_size=32, learning_rate=0.003),
 }
+REFINING = Recipe(mode="frozen", epochs=2, batch_size=32, learning_rate=0.003, weight_decay=0.001)
 PAIRS = 10
 
 Forms = tuple[Material, Material]
@@ -77,12 +81,39 @@ def trained(arm: Arm, material: Material, recipe: Recipe, seed: int) -> dict[str
     """Train an arm and say what came of it; see `judge`."""
     network = arm.network(material.classes, seed, material.parts["train"].images.shape[-1])
     train, regions = arm.material(material.parts["train"], seed)
-    recipe = recipe.model_copy(update={"seed": seed, "epochs": recipe.epochs * arm.longer})
-    begin = time.perf_counter()
+    recipe = recipe.model_copy(update={"seed": seed})
+    begin, facts = time.perf_counter(), {"told": float(len(arm.known(material.parts["train"], seed)))}
+    if arm.finds:
+        train, regions, how_well = found_regions(arm, material, recipe, seed)
+        facts |= how_well
     fit(network, train.images, train.targets, recipe=recipe, terms=arm.terms, regions=regions)
+    if arm.refined:
+        fit(network, train.images, train.targets, recipe=REFINING.model_copy(update={"seed": seed}), terms=MAP_TERMS)
     seconds = time.perf_counter() - begin
-    told = len(arm.known(material.parts["train"], seed))
-    return {"told": told, **judge(network, material.parts), "seconds": round(seconds, 1)}
+    return {**facts, **judge(network, material.parts), "seconds": round(seconds, 1)}
+
+
+def found_regions(arm: Arm, material: Material, recipe: Recipe, seed: int) -> tuple[Images, Regions, dict[str, float]]:
+    """All training images with the masks that a detector, taught by the few that are known, gives them.
+
+    Args:
+        arm: which few.
+        material: of the training images.
+        recipe: of the network whose concept is the detector.
+        seed: of its weights and of which few.
+
+    Returns:
+        Images, regions, and how well the masks meet the tags.
+    """
+    train = material.parts["train"]
+    network = arm.network(material.classes, seed, train.images.shape[-1], detector=True)
+    assert isinstance(network, LapModel)
+    taught, regions = arm.material(train, seed)
+    terms = (*DEFAULT_TERMS, marked(network))
+    fit(network, taught.images, taught.targets, recipe=recipe, terms=terms, regions=regions)
+    found = detect(network, train.images)
+    every = torch.arange(len(train))
+    return train, {"irrelevant": (every, widened(found, arm.margin))}, judge_masks(found, train)
 
 
 def costs(recipe: Recipe, data: str, forms: Forms, chosen: Sequence[Arm], path: Path) -> pd.DataFrame:

@@ -1,13 +1,14 @@
 """The arms of the control experiment: who is trained, on which form of the data, and what it is told.
 
-An arm is told where the tag is ("irrelevant") or where the object is ("object"), on all training images or on a few.
-Plain networks and rivals stand on the same backbone, with the same recipe and the same seeds.
+An arm is told where the tag is ("irrelevant") or where the object is ("object"), on all training images or on a few,
+or it finds the tag in all by what a few have taught it. Plain networks and rivals stand on the same backbone, with the
+same recipe and the same seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import timm
@@ -16,10 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.method.control_data import Images, evenly
-from benchmarks.method.control_terms import Barred, Exchange
+from benchmarks.method.control_detector import CONCEPTS
+from benchmarks.method.control_terms import Barred
 from benchmarks.rivals import build as build_rival
 from interp_core.attach import attach
-from interp_core.knowledge import Forbid, Region, Term
+from interp_core.knowledge import Exchange, Forbid, Region, Term
+from interp_core.knowledge.exchanged import exchanged
 from interp_core.training import DEFAULT_TERMS
 from interp_core.training.sources import Regions
 
@@ -27,6 +30,7 @@ BACKBONE = "test_resnet"
 # Two stages of the network of the default run, narrower, so that a training takes a minute on one core.
 NETWORK: dict[str, Any] = {"layers": [2, 2, 0, 0], "channels": [24, 64, 64, 64], "stem_width": 8, "avg_down": False}
 FEW = 0.01
+FINEST = 2  # pixels to a cell of a refined map
 COPIES = 10  # so that about every batch holds an image that something is known of
 
 Told = Literal["irrelevant", "object"]
@@ -46,8 +50,10 @@ class Arm:
         share: of the training images of which it is known.
         copies: how often each of these stands among the training images.
         clean: trained on the form without tags.
-        longer: how many times the epochs of the recipe it is trained for.
         margin: pixels by which the region told is widened on every side.
+        finds: what is known of the share is used to teach a detector first, and the detector tells of all images.
+        refined: the map is refined in a second stage, the network frozen.
+        swapped: trained on images whose tags were exchanged beforehand, once, instead of by a term.
     """
 
     name: str
@@ -59,17 +65,20 @@ class Arm:
     share: float = 1.0
     copies: int = 1
     clean: bool = False
-    longer: int = 1
     margin: int = 0
+    finds: bool = False
+    refined: bool = False
+    swapped: bool = False
 
-    def network(self, classes: int, seed: int, size: int) -> nn.Module:
-        """A fresh network with random weights of `seed` for images of `size` pixels."""
+    def network(self, classes: int, seed: int, size: int, *, detector: bool = False) -> nn.Module:
+        """A fresh network with random weights of `seed` for images of `size` pixels; or the one that finds the tag."""
         torch.manual_seed(seed)
         backbone = timm.create_model(BACKBONE, num_classes=classes, **NETWORK)
         if self.of == "plain":
             return backbone
         if self.of == "lap":
-            return attach(backbone, image_size=size)
+            finer: dict[str, Any] = {"refine": FINEST} if self.refined and not detector else {}
+            return attach(backbone, image_size=size, concepts=CONCEPTS if detector else None, **finer)
         return build_rival(self.of, backbone, {"image_size": size, **self.options})
 
     def known(self, train: Images, seed: int) -> Tensor:
@@ -83,6 +92,11 @@ class Arm:
         rows = self.known(train, seed)
         if self.told is None:
             return train, {}
+        if self.swapped:
+            order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+            shuffled = train.take(order)
+            masks = widened(shuffled.tags, self.margin).float()
+            return replace(shuffled, images=exchanged(shuffled.images, masks, torch.ones(len(train)))), {}
         every = torch.cat([torch.arange(len(train)), rows.repeat(self.copies - 1)])
         where = torch.cat([rows, torch.arange(len(train), len(every))])
         chosen = train.take(every)
@@ -104,31 +118,25 @@ def arms() -> tuple[Arm, ...]:
     """All arms, in the order of the table."""
     few: dict[str, Any] = {"share": FEW, "copies": COPIES}
     forbid, region = (*DEFAULT_TERMS, Forbid(weight=3)), (*DEFAULT_TERMS, Region(weight=3))
-    more = Exchange(weight=2, levels=(0.1, 0.4))
+    swap: dict[str, Any] = {"terms": (*DEFAULT_TERMS, Forbid(weight=1), Exchange(weight=1)), "told": "irrelevant",
+                            "margin": 2}  # fmt: skip
     return (
         Arm(name="plain_clean", title="Plain, trained without tags", of="plain", clean=True),
         Arm(name="plain", title="Plain", of="plain"),
         Arm(name="lap", title="LAP", terms=DEFAULT_TERMS),
+        Arm(name="lap_refined", title="LAP, map refined", terms=DEFAULT_TERMS, refined=True),
         Arm(name="lap_forbid", title="LAP + Forbid, all", terms=forbid, told="irrelevant"),
-        Arm(name="lap_forbid_wide", title="LAP + Forbid with a margin, all", terms=forbid, told="irrelevant", margin=8),
         Arm(name="lap_barred", title="LAP + Forbid + Barred with a margin, all", terms=(*forbid, Barred(weight=3)),
             told="irrelevant", margin=8),
-        Arm(name="lap_barred_long", title="LAP + Forbid + Barred with a margin, all, longer",
-            terms=(*forbid, Barred(weight=3)), told="irrelevant", margin=8, longer=2),
         Arm(name="lap_region", title="LAP + Region, all", terms=region, told="object"),
-        Arm(name="lap_region_long", title="LAP + Region, all, longer", terms=region, told="object", longer=2),
-        Arm(name="lap_forbid_few", title="LAP + Forbid, 1 %", terms=forbid, told="irrelevant", **few),
         Arm(name="lap_region_few", title="LAP + Region, 1 %", terms=region, told="object", **few),
-        Arm(name="lap_region_few_long", title="LAP + Region, 1 %, longer", terms=region, told="object", longer=2,
-            **few),
-        Arm(name="lap_exchange_few", title="LAP + Region, 1 %, + Exchange", terms=(*region, more),
-            told="object", **few),
-        Arm(name="lap_exchange_few_long", title="LAP + Region, 1 %, + Exchange, longer", terms=(*region, more),
-            told="object", longer=2, **few),
-        Arm(name="plain_clean_long", title="Plain, trained without tags, longer", of="plain", clean=True,
-            longer=2),
+        Arm(name="lap_exchange", title="LAP + Forbid + Exchange, all", **swap),
+        Arm(name="lap_exchange_few", title="LAP + Forbid + Exchange, tags found from 1 %", **swap, **few, finds=True),
+        Arm(name="plain_exchange", title="Plain, tags exchanged beforehand, all", of="plain", told="irrelevant",
+            margin=2, swapped=True),
         Arm(name="cam_energy", title="Energy on CAM (= on Grad-CAM), all", of="cam_energy", told="irrelevant"),
         Arm(name="cam_energy_few", title="Energy on CAM, 1 %", of="cam_energy", told="irrelevant", **few),
-        Arm(name="rrr", title="RRR, all", of="rrr", told="irrelevant"),
         Arm(name="gain", title="GAIN-like, all", of="gain", told="irrelevant"),
+        Arm(name="rrr", title="RRR, all", of="rrr", told="irrelevant"),
+        Arm(name="rrr_few", title="RRR, 1 %", of="rrr", told="irrelevant", **few),
     )  # fmt: skip

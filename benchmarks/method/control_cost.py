@@ -2,7 +2,8 @@
 
 Steps are timed in turn, plain, arm, plain, arm, ..., on the same batch, so that whatever slows the machine slows both;
 the ratio is the median of the pairs, with their quartiles. A batch of an arm that is told about few images holds as
-many of them as its batches do on average, and one at least.
+many of them as its batches do on average, and one at least. Of an arm that finds regions first or refines its map
+afterwards, the steps between are timed.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ def _regions(arm: Arm, material: Material, recipe: Recipe) -> dict[str, torch.Te
         return {}
     train = material.parts["train"]
     masks = (train.tags if arm.told == "irrelevant" else train.masks)[: recipe.batch_size].float()
-    count = round(arm.share * len(train))
-    masks[max(1, round(recipe.batch_size * count * arm.copies / (len(train) + count * (arm.copies - 1)))) :] = torch.nan
+    if not arm.finds:
+        count = round(arm.share * len(train))
+        held = recipe.batch_size * count * arm.copies / (len(train) + count * (arm.copies - 1))
+        masks[max(1, round(held)) :] = torch.nan
     return {arm.told: masks}

@@ -27,14 +27,15 @@ Training seeds: {seeds}. Mean, and half the {level:.0%} t-interval over seeds wh
 `{command}`.
 
 * accuracy: on test images whose tag is random; *without tags*: on the same images without.
-* to plain, clean: difference of accuracy to the plain network trained without tags, for as many epochs.
+* to plain, clean: difference of accuracy to the plain network trained without tags.
+* told of: training images of which the arm knew the place; *found* from as many, in all (IoU with the tags).
 * follows: test images with a disagreeing tag that are given the tag's class.
 * on the tag: share of the map on the tag, where the tag agrees; the tag covers {area:.2%} of an image. The map is LAP's
   or the rival's own, else CAM (Grad-CAM but for a factor). *Contributions*: the same of LAP's positive contributions.
 * step: time of a training step over that of the plain network, median of pairs timed in turn [quartiles].
 
 """
-CLEAN = ("plain_clean", "plain_clean_long")  # what arms of either length are compared with
+CLEAN = "plain_clean"  # what arms are compared with
 COLOURS = {"plain": "0.35", "lap": "tab:blue"}
 RIVAL = "tab:orange"
 
@@ -83,7 +84,7 @@ def half_interval(values: Sequence[float] | np.ndarray) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
 
 
-def behind(lines: pd.DataFrame, name: str, reference: str = "plain_clean") -> np.ndarray:
+def behind(lines: pd.DataFrame, name: str, reference: str = CLEAN) -> np.ndarray:
     """Accuracy of an arm minus that of the reference, seed by seed, for seeds that both have."""
     wide = lines.pivot_table(index="seed", columns="arm", values="accuracy")
     if reference not in wide or name not in wide:
@@ -94,14 +95,21 @@ def behind(lines: pd.DataFrame, name: str, reference: str = "plain_clean") -> np
 def _row(arm: Arm, lines: pd.DataFrame, costs: pd.DataFrame) -> str:
     own = lines[lines.arm == arm.name]
     known = {"irrelevant": "tag", "object": "object"}.get(arm.told or "")
-    apart = "" if arm.name in CLEAN else _percent(behind(lines, arm.name, CLEAN[arm.longer > 1]), sign=True)
+    apart = "" if arm.name == CLEAN else _percent(behind(lines, arm.name), sign=True)
     cells = [
-        arm.title, f"{known}, {int(own.told.iloc[0])} images" if known else "", _percent(own.accuracy), apart,
+        arm.title, _told(own, known), _percent(own.accuracy), apart,
         _percent(own.accuracy_clean), "" if arm.clean else _percent(own.follows), _percent(own.tag_map),
         f"{own.tag_map.mean() / own.tag_area.mean():.1f}", _percent(own.get("tag_contributions", ())),
         _cost(arm.name, costs),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
+
+
+def _told(own: pd.DataFrame, known: str | None) -> str:
+    if known is None:
+        return ""
+    iou = float(own["found_iou"].mean()) if "found_iou" in own else float("nan")
+    return f"{known}, {int(own.told.iloc[0])} images" + ("" if np.isnan(iou) else f"; found in all (IoU {iou:.2f})")
 
 
 def _percent(values: Any, *, sign: bool = False) -> str:
@@ -142,7 +150,7 @@ def _decorate(axes: Axes, lines: pd.DataFrame) -> None:
     axes.axvline(lines.tag_area.mean() * 100, color="0.7", linewidth=1, linestyle=":")
     note: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "va": "top", "fontsize": 7, "color": "0.5"}
     axes.text(lines.tag_area.mean() * 100, 0.99, " area of the tag", **note)
-    clean = lines[lines.arm == "plain_clean"].accuracy
+    clean = lines[lines.arm == CLEAN].accuracy
     if len(clean):
         axes.axhline(clean.mean() * 100, color="0.7", linewidth=1, linestyle="--")
     axes.set_xscale("log")

@@ -1,19 +1,20 @@
 """Knowledge: what the designer says the evidence may or must be, as terms of the training loss.
 
-Image-level labels are enough for all but Region and Forbid. Formulas, units and sources stand with the terms; a table
-of them is in `docs/knowledge.md`.
+Image-level labels are enough for all but Region, Forbid, Marked and Exchange. Formulas, units and sources stand with
+the terms; a table of them is in `docs/knowledge.md`.
 """
 
 from interp_core.knowledge.agreement import Agreement
 from interp_core.knowledge.base import Term, mean_over, mean_where, needed, surprise, terms, top_mean
-from interp_core.knowledge.located import Forbid, Region, border, detectors
+from interp_core.knowledge.exchanged import Exchange
+from interp_core.knowledge.located import Forbid, Marked, Region, border, detectors
 from interp_core.knowledge.maps import Absence, Area, Presence, Uniqueness
 from interp_core.knowledge.masked import Necessity, Sufficiency
 from interp_core.knowledge.seeing import columns_of, seen
 from interp_core.knowledge.view import Grid, Part, View, view_of
 
 __all__ = [
-    "Absence", "Agreement", "Area", "Forbid", "Grid", "Necessity", "Part", "Presence", "Region", "Sufficiency", "Term",
-    "Uniqueness", "View", "border", "columns_of", "detectors", "mean_over", "mean_where", "needed", "seen", "surprise",
-    "terms", "top_mean", "view_of",
+    "Absence", "Agreement", "Area", "Exchange", "Forbid", "Grid", "Marked", "Necessity", "Part", "Presence",
+    "Region", "Sufficiency", "Term", "Uniqueness", "View", "border", "columns_of", "detectors", "mean_over",
+    "mean_where", "needed", "seen", "surprise", "terms", "top_mean", "view_of",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Terms that know a place: Region (evidence must be there) and Forbid (it must not).
+"""Terms that know a place: Region (evidence must be there), Forbid (it must not), Marked (a concept is there).
 
 Evidence of a class is its concept map times its positive contribution, the map a LAP model shows by default; of a
 concept below the head, its concept map. Shares are those of the map at input resolution.
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from interp_core.errors import ContractError
 from interp_core.geometry import collect
-from interp_core.knowledge.base import Term, mean_where, terms
+from interp_core.knowledge.base import Term, mean_where, surprise, terms
 from interp_core.knowledge.view import HEAD, Part, View, known_rows
 from interp_core.registry import Registry
 
@@ -129,6 +129,31 @@ class Forbid(Located):
         return self.mean_of(view, inside)
 
 
+@terms.register("marked")
+class Marked(Located):
+    """A concept's map is its mask: half -mean log I inside, half -mean log(1 - I) outside, in nats.
+
+    Inside and outside weigh alike, so that a small thing is found too. A cell counts for as much of the mask as falls
+    on it. A mean over the images that have the region: a few masks teach the concept, whose map then shows it in all.
+    """
+
+    name: ClassVar[str] = "marked"
+    weight: float = Field(1.0, ge=0)
+    region: Where = "object"
+
+    def loss(self, view: View) -> Tensor:
+        """Scalar; see the class."""
+        masks, has = self.masks(view)
+
+        def unlike(part: Part) -> Tensor:
+            cells, whole = (_cells(values, part) for values in (masks, torch.ones_like(masks[:1])))
+            inside = (cells / whole.clamp(min=TINY)).clamp(0, 1)
+            values = (_weighted(surprise(part.maps), inside) + _weighted(surprise(1 - part.maps), 1 - inside)) / 2
+            return mean_where(_over_present(values, part), has)
+
+        return self.mean_of(view, unlike)
+
+
 def evidence_of(view: View, part: Part) -> Tensor:
     """Evidence maps (N, m, h, w), >= 0, of a part."""
     return part.maps * view.evidence.clamp(min=0) if part.level == HEAD else part.maps
@@ -146,6 +171,11 @@ def score_inside(part: Part, masks: Tensor) -> Tensor:
     meant = (part.present + part.absent)[..., None, None]
     highest, cells = (part.maps * meant).amax(1, keepdim=True), _cells(masks, part)
     return (highest * cells).sum((1, 2, 3)) / cells.sum((1, 2, 3)).clamp(min=TINY)
+
+
+def _weighted(values: Tensor, weights: Tensor) -> Tensor:
+    """Means (N, m) of values (N, m, h, w) with weights (N, 1, h, w); 0 where all of them are."""
+    return (values * weights).sum((2, 3)) / weights.sum((2, 3)).clamp(min=TINY)
 
 
 def _cells(masks: Tensor, part: Part) -> Tensor:

@@ -14,12 +14,14 @@ from benchmarks.method import control, control_report
 from benchmarks.method.control_arms import Arm, arms, widened
 from benchmarks.method.control_cost import cost
 from benchmarks.method.control_data import Images, Material, digits, evenly, pattern, tag_on, told_by
+from benchmarks.method.control_detector import detect, judge_masks, marked
 from benchmarks.method.control_measure import judge, maps_of, share_on
-from benchmarks.method.control_terms import Barred, Exchange
+from benchmarks.method.control_terms import Barred
 from interp_core.datasets.digits import TAG_COLOURS
 from interp_core.errors import ContractError
 from interp_core.knowledge import View
-from interp_core.training import Recipe
+from interp_core.model import LapModel
+from interp_core.training import Recipe, fit
 
 SHORT = Recipe(epochs=1, batch_size=8, shift=0)
 
@@ -138,36 +140,50 @@ def test_barred_counts_contributions_of_all_classes_for_and_against() -> None:
     assert float(Barred().loss(made)) == pytest.approx(0.5, abs=1e-4)
 
 
-def view(images: torch.Tensor, maps: torch.Tensor, seen: list[torch.Tensor]) -> View:
-    """Two images of two classes, and a network that keeps what it is shown and reads the upper left pixel."""
-
-    def again(shown: torch.Tensor, _look: bool) -> tuple[torch.Tensor, None]:
-        seen.append(shown)
-        return torch.stack([shown[:, 0, 0, 0], -shown[:, 0, 0, 0]], 1), None
-
-    labels = torch.eye(2)
-    return View(images, labels, maps, None, torch.zeros(2, 2), generator=torch.Generator().manual_seed(0), again=again)
+# A detector taught by a few
 
 
-def test_exchange_puts_the_evidence_of_one_image_before_the_rest_of_another() -> None:
-    images = torch.stack([torch.full((3, 4, 4), 1.0), torch.full((3, 4, 4), -1.0)])
-    maps = torch.zeros(2, 2, 4, 4)
-    maps[0, 0, :2, :2], maps[1, 1, :2, :2] = 1, 1
-    seen: list[torch.Tensor] = []
-    found = Exchange().loss(view(images, maps, seen))
-    expected = images.flip(0).clone()
-    expected[:, :, :2, :2] = images[:, :, :2, :2]
-    assert torch.allclose(seen[0], expected, atol=0.05)
-    # Both answers are right by a margin of 2: -log sigmoid(2).
-    assert float(found) == pytest.approx(0.1269, abs=5e-3)
+def test_a_taught_concept_finds_the_tag_in_all_images(forms: tuple[Material, Material]) -> None:
+    arm = next(arm for arm in arms() if arm.name == "lap_exchange_few")
+    network = arm.network(10, 0, 64, detector=True)
+    assert isinstance(network, LapModel)
+    train = forms[0].parts["train"]
+    few = torch.arange(10)
+    recipe = Recipe(epochs=20, batch_size=20, learning_rate=0.01, shift=0)
+    fit(network, train.images, train.targets, recipe=recipe, terms=(marked(network),),
+        regions={"irrelevant": (few, train.tags[few])})  # fmt: skip
+    judged = judge_masks(detect(network, train.images), train)
+    assert judged["found_recall"] > 0.6
+    assert judged["found_iou"] > 0.3
 
 
-def test_exchange_without_evidence_shows_the_other_image_and_loses() -> None:
-    images = torch.stack([torch.full((3, 4, 4), 1.0), torch.full((3, 4, 4), -1.0)])
-    maps = torch.zeros(2, 2, 4, 4)
-    maps[0, 0, 3, 3], maps[1, 1, 3, 3] = 1, 1
-    found = Exchange().loss(view(images, maps, []))
-    assert float(found) == pytest.approx(2.1269, abs=5e-3)
+def test_masks_are_judged_by_what_they_share_with_the_tags() -> None:
+    tags, found = torch.zeros(2, 1, 4, 4, dtype=torch.bool), torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    tags[:, :, :2, :2], found[0, :, :2, :3] = True, True
+    images = Images(torch.zeros(2, 3, 4, 4), torch.zeros(2), tags, tags, torch.zeros(2))
+    assert judge_masks(found, images) == {"found_iou": pytest.approx(2 / 6), "found_recall": pytest.approx(0.5)}
+
+
+def test_an_arm_that_finds_is_told_of_all_images_what_it_found(forms: tuple[Material, Material]) -> None:
+    arm = next(arm for arm in arms() if arm.name == "lap_exchange_few")
+    images, regions, judged = control.found_regions(arm, forms[0], SHORT, 0)
+    rows, masks = regions["irrelevant"]
+    assert torch.equal(rows, torch.arange(len(images)))
+    assert masks.shape == (len(images), 1, 64, 64)
+    assert set(judged) == {"found_iou", "found_recall"}
+
+
+def test_tags_exchanged_beforehand_are_another_images(forms: tuple[Material, Material]) -> None:
+    arm = next(arm for arm in arms() if arm.name == "plain_exchange")
+    images, regions = arm.material(forms[0].parts["train"], 0)
+    assert regions == {}
+    # Each tag now lies on the image before the one that is shown with it.
+    apart = (
+        images.images
+        != forms[0].parts["train"].take(torch.randperm(len(images), generator=torch.Generator().manual_seed(0))).images
+    )
+    assert bool(apart.flatten(1).any(1).all())
+    assert float(apart.float().mean()) < 0.1
 
 
 # What is asked

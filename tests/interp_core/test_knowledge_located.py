@@ -1,6 +1,8 @@
-"""Region and Forbid on maps of four cells, one pixel each."""
+"""Region, Forbid and Marked on maps of four cells, one pixel each."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from interp_core.errors import ContractError, UnknownNameError
 from interp_core.geometry import collect
-from interp_core.knowledge import Forbid, Grid, Region, View, border, needed, view_of
+from interp_core.knowledge import Forbid, Grid, Marked, Region, View, border, needed, view_of
 from interp_core.knowledge.located import share_inside
 
 CONCEPT = [[0.5, 1.0], [0.0, 0.2]]
@@ -75,6 +77,21 @@ def test_forbid_pushes_evidence_out_and_region_pulls_it_in() -> None:
         slope = shown.maps.grad[0, 0]
         assert slope[0, 0] * inside > 0 > slope[0, 1] * inside
         assert slope[1, 1] == 0
+
+
+def test_marked_weighs_inside_and_outside_alike() -> None:
+    # Inside 0.5 and 0, which is finite; outside 1, likewise, and 0.2.
+    floor = -math.log(1e-6)
+    inside, outside = (math.log(2) + floor) / 2, (floor - math.log(0.8)) / 2
+    found = Marked(of=0, region="place").loss(view([[1.0, 0.0]], place=[LEFT])).item()
+    assert found == pytest.approx((inside + outside) / 2, rel=1e-4)
+
+
+def test_a_map_that_is_its_mask_costs_nothing() -> None:
+    shown = view([[1.0, 0.0], [1.0, 0.0]], place=[TOP, NONE])
+    shown.below = {"stem": torch.tensor([[TOP], [LEFT]])}
+    shown.concepts = {"stem": ("tag",)}
+    assert Marked(of="tag", region="place").loss(shown).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_a_detector_says_where() -> None:

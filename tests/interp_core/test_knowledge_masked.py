@@ -170,7 +170,12 @@ def test_a_divergence_is_zero_between_equals_and_positive_elsewhere() -> None:
 
 
 def test_both_say_that_they_cost_a_pass() -> None:
-    assert {name for name, term in terms.items() if term().passes} == {"sufficiency", "necessity", "agreement"}
+    assert {name for name, term in terms.items() if term().passes} == {
+        "sufficiency",
+        "necessity",
+        "agreement",
+        "exchange",
+    }
 
 
 def test_descending_finds_what_the_decision_rests_on() -> None:
