@@ -190,7 +190,7 @@ class LapModel(nn.Module):
         return Explanation(shown, native, record.targets, logits, bias, top, below, images)
 
     def refined(self, record: Recording, targets: Tensor, contributions: Tensor, concept: Tensor) -> Tensor:
-        """Real-valued scores (N, 1, h, w) of the refined map of one class an image.
+        """What the refiner says of one class an image: region scores and effects, (N, 2, h, w).
 
         Args:
             record: of a forward pass.

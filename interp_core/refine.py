@@ -5,21 +5,27 @@ classes. A small decoder brings both together, within the forward pass that clas
 
     t_L = relu(Q (A W_k * X_L) + P X_L + E [evidence_k, I_k])          class k speaks through its own channels
     t_L = relu(t_L + conv3x3(t_L))
-    t_l = relu(up(t_{l+1}) + conv3x3[up(t_{l+1}), P_l X_l])            each level below, the finest last
+    t_l = relu(u + conv3x3[u, P_l X_l, u * P_l X_l]),  u = up(t_{l+1})  each level below, the finest last
     s_k = g up(E_k) + o . t_finest + c                                 E_k = I_k max(0, contribution), o = 0 at first
+    r_k = h up(E_k) + q . t_finest                                     q = 0 at first
 
-so that the scores start as what the head knows. Nothing in it belongs to a class, so it serves any number of them, also
-those it was not trained on. All maps come in units of their own root mean square. M = sigmoid(s) in [0, 1] is what
-masking terms open and close; the explanation is softplus(s), the same order without the ceiling, and within a cell
-each pixel p takes part as it stands out from the data's mean colour, which is 0 in normalised images:
+so that both start in the order of what the head knows. Nothing in it belongs to a class, so it serves any number of
+them, also those it was not trained on. All maps come in units of their own root mean square.
 
-    map_k(p) = resize(softplus(s_k))(p) (0.2 + mean_c |x_c(p)|)
+M = sigmoid(s) in [0, 1] is the region that masking terms open and close: what decides, and how much of the image that
+is. r is signed: how far the logit falls when the place is removed, which `Removal` teaches. The explanation is the
+effect, mostly where the region is, and within a cell each pixel p takes part as it stands out from the data's mean
+colour, which is 0 in normalised images:
 
-since a pixel of the mean colour has little to show. Chosen on validation images: digits for, photographs nearly even.
+    map_k(p) = resize((0.1 + M) softplus(20 r) / 20)(p) (0.2 + mean_c |x_c(p)|)
 
-Idea after top-down decoders such as U-Net (arXiv 1505.04597) and learned maskers (Dabkowski and Gal, arXiv
-1705.07857), fed here by the network's own contributions; the form is ours. Limits: unlike contributions a refined map
-does not add up to the logit; where the head is not linear class k speaks through its evidence map alone.
+A small part of the effect counts outside the region, so that the order of what lies there is kept; softplus keeps that
+of effects below 0 without changing those above. Chosen on validation images of digits (results/method/log.md).
+
+Idea after top-down decoders such as U-Net (arXiv 1505.04597), learned maskers (Dabkowski and Gal, arXiv 1705.07857)
+and learned explainers (FastSHAP, arXiv 2107.07436), fed here by the network's own contributions; the form is ours.
+Limits: unlike contributions a refined map does not add up to the logit; where the head is not linear class k speaks
+through its evidence map alone.
 """
 
 from __future__ import annotations
@@ -39,22 +45,29 @@ if TYPE_CHECKING:
 
 # A map of more cells a side costs more than it shows: at 224 pixels cells of 8 pixels are the finest.
 MOST_CELLS = 40
+OUTSIDE = 0.1  # how much of the effect counts where the region is closed
+SHARPNESS = 20.0  # of the softplus
 DETAIL = 0.2  # in units of the deviation of normalised images; 0 would leave pixels of the mean colour out altogether
 
 
 class Refiner(nn.Module):
-    """From what the head knows of one class an image to real-valued scores on a finer grid; see the head of this file.
+    """From what the head knows of one class an image to region and effects on a finer grid; see the head of this file.
 
     Args:
         channels: C of the last features.
         below: channels of the levels below, the finest first; none keeps the head's grid.
         hidden: width of the decoder.
-        gain: initial g.
+        gain: initial g and h.
         bias: initial c.
     """
 
     def __init__(
-        self, channels: int, below: Sequence[int], hidden: int = 16, gain: float = 1.5, bias: float = -2.0
+        self,
+        channels: int,
+        below: Sequence[int],
+        hidden: int = 32,
+        gain: tuple[float, float] = (1.5, 0.1),
+        bias: float = -2.0,
     ) -> None:
         super().__init__()
         self.parts = nn.Conv2d(channels, hidden, 1, bias=False)
@@ -62,22 +75,23 @@ class Refiner(nn.Module):
         self.evidence = nn.Conv2d(2, hidden, 1, bias=False)
         self.around = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.lateral = nn.ModuleList(nn.Conv2d(c, hidden, 1) for c in reversed(below))
-        self.down = nn.ModuleList(nn.Conv2d(2 * hidden, hidden, 3, padding=1) for _ in below)
-        self.out = nn.Conv2d(hidden, 1, 1)
-        self.gain = nn.Parameter(torch.tensor(gain))
+        self.down = nn.ModuleList(nn.Conv2d(3 * hidden, hidden, 3, padding=1) for _ in below)
+        self.out = nn.Conv2d(hidden, 2, 1)
+        self.gain = nn.Parameter(torch.tensor(gain)[:, None, None])
         self._gain, self._bias = gain, bias
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Scores are those of the head again; the convolutions before the last reset themselves."""
-        nn.init.constant_(self.gain, self._gain)
-        nn.init.zeros_(self.out.weight)
-        nn.init.constant_(self.out.bias, self._bias)  # type: ignore[arg-type]
+        """Maps are in the order of the head's again; the convolutions before the last reset themselves."""
+        with torch.no_grad():
+            self.gain.copy_(torch.tensor(self._gain)[:, None, None])
+            self.out.weight.zero_()
+            self.out.bias.copy_(torch.tensor([self._bias, 0.0]))  # type: ignore[union-attr]
 
     def forward(
         self, parts: Tensor | None, features: Tensor, evidence: Tensor, concept: Tensor, below: Sequence[Tensor]
     ) -> Tensor:
-        """Scores (N, 1, h, w) on the finest grid.
+        """Region scores s and effects r, (N, 2, h, w), on the finest grid.
 
         Args:
             parts: gated features times the class' weights, (N, C, H, W); None where the head is not linear.
@@ -94,7 +108,8 @@ class Refiner(nn.Module):
         state = F.relu(state + self.around(state))
         for lateral, down, maps in zip(self.lateral, self.down, reversed(below), strict=True):
             coarse = F.interpolate(state, maps.shape[-2:], mode="bilinear", align_corners=False)
-            state = F.relu(coarse + down(torch.cat([coarse, self._seen(lateral, maps)], 1)))
+            seen = self._seen(lateral, maps)
+            state = F.relu(coarse + down(torch.cat([coarse, seen, coarse * seen], 1)))
         known = _unit(concept.to(evidence.dtype) * evidence.clamp(min=0))
         known = F.interpolate(known, state.shape[-2:], mode="bilinear", align_corners=False)
         return self.gain * known + pointwise(state, self.out.weight, self.out.bias)
@@ -136,6 +151,13 @@ def detail(images: Tensor) -> Tensor:
     return DETAIL + images.float().abs().mean(1, keepdim=True)
 
 
+def region_and_effects(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """M in [0, 1] and r, (N, 1, h, w) each, in single precision, of what a refiner gave (N, 2, h, w)."""
+    region, effects = scores.float().split(1, dim=1)
+    return region.sigmoid(), effects
+
+
 def refined_map(scores: Tensor) -> Tensor:
-    """The explanation of scores (N, 1, h, w): softplus, >= 0, float32."""
-    return F.softplus(scores.float())
+    """The explanation (N, 1, h, w) >= 0, float32, of what a refiner gave (N, 2, h, w)."""
+    region, effects = region_and_effects(scores)
+    return (OUTSIDE + region) * F.softplus(SHARPNESS * effects) / SHARPNESS

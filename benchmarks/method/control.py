@@ -42,7 +42,7 @@ from interp_core.training.sources import Regions
 OUTPUT = Path("results/method")
 COMMAND = "python -m benchmarks.method.control"
 RECIPES = {
-    "digits": Recipe(epochs=8, batch_size=32, learning_rate=0.003),
+    "digits": Recipe(epochs=14, batch_size=32, learning_rate=0.003),
     "tinyimagenet20": Recipe(epochs=10, batch_size=32, learning_rate=0.003),
 }
 REFINING = Recipe(mode="frozen", epochs=2, batch_size=32, learning_rate=0.003, weight_decay=0.001)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from benchmarks.method.control_data import Images, evenly
 from benchmarks.method.control_detector import CONCEPTS
-from benchmarks.method.control_terms import Barred
 from benchmarks.rivals import build as build_rival
 from interp_core.attach import attach
 from interp_core.knowledge import Exchange, Forbid, Region, Term
@@ -126,8 +125,6 @@ def arms() -> tuple[Arm, ...]:
         Arm(name="lap", title="LAP", terms=DEFAULT_TERMS),
         Arm(name="lap_refined", title="LAP, map refined", terms=DEFAULT_TERMS, refined=True),
         Arm(name="lap_forbid", title="LAP + Forbid, all", terms=forbid, told="irrelevant"),
-        Arm(name="lap_barred", title="LAP + Forbid + Barred with a margin, all", terms=(*forbid, Barred(weight=3)),
-            told="irrelevant", margin=8),
         Arm(name="lap_region", title="LAP + Region, all", terms=region, told="object"),
         Arm(name="lap_region_few", title="LAP + Region, 1 %", terms=region, told="object", **few),
         Arm(name="lap_exchange", title="LAP + Forbid + Exchange, all", **swap),

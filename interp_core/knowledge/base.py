@@ -34,6 +34,7 @@ class Term(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str] = ""
+    needs_refiner: ClassVar[bool] = False
     weight: float = Field(1.0, ge=0)
     of: Of = "all"
     shown_by: Of | None = None

@@ -22,6 +22,7 @@ from interp_core.explanation import head_contributions
 from interp_core.knowledge.view import HEAD, REFINED, Grid, View, column_of
 from interp_core.model import LapModel, lap_within
 from interp_core.recording import Recording, recording
+from interp_core.refine import region_and_effects
 
 FEW = 64  # classes up to which every class is a column
 LIKELY = 10  # absent classes beside the present ones where there are more
@@ -76,10 +77,10 @@ def seen(
     )
 
 
-def _refined(lap: LapModel, record: Recording, view: View, columns: Tensor) -> Tensor:
-    """Refined maps (N, 1, h, w) in [0, 1] of one column (N,) an image."""
+def _refined(lap: LapModel, record: Recording, view: View, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Refined maps in [0, 1] and effects, (N, 1, h, w) each, of one column (N,) an image."""
     maps, parts = column_of(view.maps, columns), column_of(view.evidence, columns)
-    return _full(lap.refined(record, view.classes_of(columns), parts, maps)).sigmoid()
+    return region_and_effects(lap.refined(record, view.classes_of(columns), parts, maps))
 
 
 @dataclass(frozen=True)

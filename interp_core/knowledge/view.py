@@ -56,12 +56,15 @@ class Drawn:
         maps: finest map in [0, 1] of it, (N, 1, h, w), in the graph: refined where the model refines, else its concept
             map.
         level: "refined" or "head".
+        effects: (N, 1, h, w) what the refiner says the logit loses where a place is removed, in the graph; see
+            `interp_core.refine`. None where the model does not refine.
     """
 
     column: Tensor
     there: Tensor
     maps: Tensor
     level: str
+    effects: Tensor | None = None
 
 
 @dataclass
@@ -82,7 +85,8 @@ class View:
         grids: where the cells of each level lie; of the head under "head", of refined maps under "refined".
         generator: of random draws, on the CPU; None for torch's own.
         contribute: makes `evidence`.
-        refine: makes refined maps M in [0, 1] (N, 1, h', w') of one column (N,) an image; None where there are none.
+        refine: makes refined maps M in [0, 1] and effects, (N, 1, h', w') each, of one column (N,) an image; None where
+            the model does not refine.
         again: makes another pass of the same model: from images to logits (N, K) and concept maps (N, m, h, w).
     """
 
@@ -99,7 +103,7 @@ class View:
     grids: Mapping[str, Grid] = field(default_factory=dict)
     generator: torch.Generator | None = None
     contribute: Callable[[], Tensor] | None = None
-    refine: Callable[[View, Tensor], Tensor] | None = None
+    refine: Callable[[View, Tensor], tuple[Tensor, Tensor]] | None = None
     _drawn: dict[Of, Drawn] = field(default_factory=dict, repr=False)
     again: Callable[[Tensor, bool], tuple[Tensor, Tensor | None]] | None = None
 
@@ -186,7 +190,8 @@ class View:
             if self.refine is None:
                 found = Drawn(column, there, column_of(self.maps, column), HEAD)
             else:
-                found = Drawn(column, there, self.refine(self, column), REFINED)
+                maps, effects = self.refine(self, column)
+                found = Drawn(column, there, maps, REFINED, effects)
             self._drawn[of] = found
         return self._drawn[of]
 

@@ -16,10 +16,8 @@ from benchmarks.method.control_cost import cost
 from benchmarks.method.control_data import Images, Material, digits, evenly, pattern, tag_on, told_by
 from benchmarks.method.control_detector import detect, judge_masks, marked
 from benchmarks.method.control_measure import judge, maps_of, share_on
-from benchmarks.method.control_terms import Barred
 from interp_core.datasets.digits import TAG_COLOURS
 from interp_core.errors import ContractError
-from interp_core.knowledge import View
 from interp_core.model import LapModel
 from interp_core.training import Recipe, fit
 
@@ -124,20 +122,6 @@ def test_arms_have_different_names_and_know_what_their_terms_ask_for() -> None:
     for arm in arms():
         asked = {name for term in arm.terms for name in term.needs()}
         assert asked <= {arm.told}
-
-
-# Terms of its own
-
-
-def test_barred_counts_contributions_of_all_classes_for_and_against() -> None:
-    maps, evidence = torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 4, 4)
-    evidence[0, 0, 0, 0], evidence[0, 1, 0, 0], evidence[0, 0, 3, 3] = -1.0, 2.0, 3.0
-    masks = torch.full((2, 1, 4, 4), torch.nan)
-    masks[0] = 0
-    masks[0, :, :2] = 1
-    made = View(torch.zeros(2, 3, 4, 4), torch.eye(2), maps, None, torch.zeros(2, 2), regions={"irrelevant": masks},
-                contribute=lambda: evidence)  # fmt: skip
-    assert float(Barred().loss(made)) == pytest.approx(0.5, abs=1e-4)
 
 
 # A detector taught by a few

@@ -104,8 +104,8 @@ def make_backbone_fixture() -> Callable[..., nn.Module]:
 def make_lap() -> Callable[..., LapModel]:
     """A LAP model of a small member of a family, its attention at work."""
 
-    def make(name: str = "test_resnet", *, a: float = 2.0, **kwargs: Any) -> LapModel:
-        return sharpen(interp_core.attach(make_backbone(name, **kwargs)), a)
+    def make(name: str = "test_resnet", *, a: float = 2.0, refine: bool = False, **kwargs: Any) -> LapModel:
+        return sharpen(interp_core.attach(make_backbone(name, **kwargs), refine=refine), a)
 
     return make
 

@@ -41,7 +41,7 @@ def view(lap: LapModel, images: Tensor, targets: Tensor = ONE, seed: int = 0) ->
 def test_a_loss_is_a_finite_scalar_with_a_gradient(
     make_lap: MakeLap, images: Tensor, name: str, targets: Tensor
 ) -> None:
-    lap = make_lap().train()
+    lap = make_lap(refine=terms[name].needs_refiner).train()
     nn.init.normal_(lap.head.scorer.expand.weight, std=0.1)
     loss = terms[name](**{"high": 0.01, "low": 0.0} if name == "area" else {}).loss(view(lap, images, targets))
     assert loss.shape == ()
@@ -54,10 +54,11 @@ def test_a_loss_is_a_finite_scalar_with_a_gradient(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_descending_lowers_what_a_term_asks(make_lap: MakeLap, images: Tensor, name: str) -> None:
-    lap = make_lap().eval()
+    lap = make_lap(refine=terms[name].needs_refiner).eval()
     nn.init.normal_(lap.head.scorer.expand.weight, std=0.1)
     term = terms[name](**{"high": 0.01, "low": 0.0} if name == "area" else {})
-    optimizer, values = torch.optim.Adam([*lap.gates.parameters(), *lap.head.parameters()], lr=0.01), []
+    own = [parameter for key, parameter in lap.named_parameters() if not key.startswith("backbone.")]
+    optimizer, values = torch.optim.Adam(own, lr=0.01), []
     for _ in range(12):
         loss = term.loss(view(lap, images))
         optimizer.zero_grad()
@@ -70,7 +71,7 @@ def test_descending_lowers_what_a_term_asks(make_lap: MakeLap, images: Tensor, n
 @pytest.mark.parametrize("family", ["test_resnet", "mobilenetv3_small_050", "vgg11_bn", "convnext_atto"])
 def test_all_terms_take_one_backward_pass_together(make_lap: MakeLap, images: Tensor, family: str) -> None:
     """Also through hard sigmoids and heads with hidden layers; the former have no second derivative at all."""
-    lap = make_lap(family).train()
+    lap = make_lap(family, refine=True).train()
     shown = view(lap, images)
     torch.stack([terms[name]().loss(shown) for name in NAMES]).sum().backward()
     learned = [p.grad for p in lap.head.parameters() if p.grad is not None]
@@ -102,7 +103,7 @@ class Shapes(TorchDispatchMode):
 
 
 def test_a_thousand_classes_make_no_thousand_maps(images: Tensor, make_backbone: Callable[..., nn.Module]) -> None:
-    lap = interp_core.attach(make_backbone(classes=1000)).train()
+    lap = interp_core.attach(make_backbone(classes=1000), refine=True).train()
     with Shapes() as made:
         shown = view(lap, images, torch.tensor([999, 3]))
         torch.stack([terms[name]().loss(shown) for name in NAMES]).sum().backward()
@@ -136,7 +137,7 @@ def test_columns_of_many_classes_are_those_of_all(images: Tensor, make_backbone:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_seed_one_loss(make_lap: MakeLap, images: Tensor, name: str) -> None:
-    lap = make_lap()
+    lap = make_lap(refine=terms[name].needs_refiner)
     first, again = (terms[name]().loss(view(lap, images, seed=3)) for _ in range(2))
     assert torch.equal(first, again)
 
@@ -161,7 +162,7 @@ def test_a_term_says_what_it_is(name: str) -> None:
 
 
 def test_passes_are_as_many_as_a_term_says(make_lap: MakeLap, images: Tensor) -> None:
-    lap = make_lap()
+    lap = make_lap(refine=True)
     made: list[int] = []
     lap.register_forward_hook(lambda *_: made.append(1))
     for name in NAMES:

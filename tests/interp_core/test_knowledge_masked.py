@@ -175,6 +175,7 @@ def test_both_say_that_they_cost_a_pass() -> None:
         "necessity",
         "agreement",
         "exchange",
+        "removal",
     }
 
 

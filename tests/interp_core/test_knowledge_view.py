@@ -204,7 +204,7 @@ def test_a_plain_network_has_nothing_to_show(make_lap: MakeLap, images: Tensor) 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16])
 def test_half_precision_gives_losses_in_single(make_lap: MakeLap, images: Tensor, kind: torch.dtype) -> None:
-    lap = make_lap()
+    lap = make_lap(refine=True)
     regions = {name: torch.ones(2, 1, 64, 64) for name in ("object", "irrelevant")}
     with torch.autocast("cpu", kind):
         inside = seen(lap, images, torch.tensor([2, 0]), regions=regions)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import interp_core
 from interp_core import LapModel
 from interp_core.explanation import evidence_map
-from interp_core.knowledge import Area, Necessity, Sufficiency, seen, view_of
+from interp_core.knowledge import Area, Necessity, Removal, Sufficiency, seen, view_of
 from interp_core.refine import Refiner, detail, levels_to_refine, refined_map
 from interp_core.serving import Serving
 from interp_core.training import MAP_TERMS, Recipe, evaluate, fit
@@ -87,7 +87,7 @@ def test_scores_do_not_depend_on_the_scale_of_the_features() -> None:
     evidence, concept = torch.randn(2, 1, 4, 4), torch.rand(2, 1, 4, 4)
     first = refiner(parts, features, evidence, concept, below)
     again = refiner(7 * parts, 5 * features, 3 * evidence, concept, [2 * maps for maps in below])
-    assert first.shape == (2, 1, 16, 16)
+    assert first.shape == (2, 2, 16, 16)
     torch.testing.assert_close(first, again, rtol=1e-4, atol=1e-5)
 
 
@@ -99,10 +99,15 @@ def test_the_class_asked_for_decides_the_map() -> None:
     assert not torch.allclose(lap.explain(images, 0).map, lap.explain(images, 1).map)
 
 
-def test_softplus_keeps_the_order_of_scores() -> None:
-    scores = torch.linspace(-30, 30, 101).view(1, 1, 1, -1)
+def test_the_map_is_the_effect_where_the_region_is_and_a_tenth_of_it_elsewhere() -> None:
+    scores = torch.tensor([[[[50.0, -50.0, 50.0, -50.0]], [[1.0, 1.0, 0.0, -1.0]]]])
+    expected = [1.1, 0.1, 1.1 * 0.6931472 / 20, 0.0]
+    assert refined_map(scores).flatten().tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_order_of_effects_is_kept_below_zero_too() -> None:
+    scores = torch.stack([torch.zeros(101), torch.linspace(-3, 3, 101)]).view(1, 2, 1, -1)
     assert bool((refined_map(scores).diff() > 0).all())
-    assert refined_map(torch.zeros(1)).item() == pytest.approx(0.6931472)
 
 
 def test_within_a_cell_what_stands_out_counts_more() -> None:
@@ -127,7 +132,9 @@ def test_masking_terms_open_the_refined_map() -> None:
     images, targets = some(3), torch.tensor([0, 1, 2])
     drawn = seen(lap, images, targets).drawn()
     assert drawn.level == "refined"
-    torch.testing.assert_close(drawn.maps, 1 - torch.exp(-lap.explain(images, targets).native), rtol=1e-4, atol=1e-5)
+    assert drawn.effects is not None
+    scores = torch.cat([drawn.maps.logit(), drawn.effects], 1)
+    torch.testing.assert_close(refined_map(scores), lap.explain(images, targets).native, rtol=1e-4, atol=1e-5)
 
 
 def test_training_with_the_backbone_frozen_finds_what_decides_and_moves_nothing_else() -> None:
@@ -141,6 +148,7 @@ def test_training_with_the_backbone_frozen_finds_what_decides_and_moves_nothing_
     after = lap.explain(images, targets).map
     assert set(history[0].terms) == {"cross_entropy", *(term.name for term in MAP_TERMS)}
     assert history[-1].terms["area"] < history[0].terms["area"]
+    assert history[-1].terms["removal"] < 0.8 * history[0].terms["removal"]
     assert all(torch.equal(value, state[key]) for key, value in lap.backbone.state_dict().items())
 
     def inside(maps: Tensor) -> float:
@@ -149,7 +157,7 @@ def test_training_with_the_backbone_frozen_finds_what_decides_and_moves_nothing_
     assert inside(after) > max(0.5, inside(before) + 0.2)
 
 
-@pytest.mark.parametrize("term", [Sufficiency(), Necessity(), Area(finest=True)], ids=lambda term: term.name)
+@pytest.mark.parametrize("term", [Sufficiency(), Necessity(), Area(finest=True), Removal()], ids=lambda term: term.name)
 def test_each_term_moves_the_refiner(term: Sufficiency) -> None:
     lap = refining()
     assert lap.refiner is not None
