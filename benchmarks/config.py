@@ -167,7 +167,8 @@ class RunConfig(BaseModel):
         terms: knowledge given to LAP models; None for the defaults of `interp_core.fit`.
         explainers: contestants and controls.
         metrics: judges.
-        images: how many test images are explained; the first that every network classifies correctly.
+        images: how many images are explained; the first that every network classifies correctly.
+        split: whose images these are, "test", or "val" for choosing settings without having seen the test images.
         shard: images per cell.
         gallery: images shown in the gallery.
         seeds: one training, and all that follows, for each.
@@ -198,6 +199,7 @@ class RunConfig(BaseModel):
     explainers: Annotated[tuple[Choice, ...], Field(min_length=1)]
     metrics: Annotated[tuple[Choice, ...], Field(min_length=1)]
     images: int = Field(32, ge=1)
+    split: Literal["test", "val"] = "test"
     shard: int = Field(16, ge=1)
     gallery: int = Field(6, ge=1)
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
@@ -234,7 +236,8 @@ class RunConfig(BaseModel):
 
     def hash(self) -> str:
         """Of all that decides what is computed."""
-        return digest(self.model_dump(mode="json", exclude=set(HOW)))
+        silent = {"split"} if self.split == "test" else set()  # runs from before the field stay what they were
+        return digest(self.model_dump(mode="json", exclude={*HOW, *silent}))
 
 
 class Parts:

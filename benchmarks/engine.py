@@ -171,15 +171,15 @@ class Engine:
             self.progress.step("Training on the cluster")
 
     def _chosen(self, trained: list[Trained]) -> Chosen:
-        test = self.data.explained("test")
-        side = min(test.shape[-2:])
+        split = self.data.explained(self.config.split)
+        side = min(split.shape[-2:])
         if max(self.config.grids, default=0) > side:
             raise ConfigError(f"grids: {max(self.config.grids)} cells a side do not fit images of {side} pixels")
         with self.tally.clock.measure("select"):
             networks = [Scaling(item.network, item.statistics) for item in trained]
-            images, several = self.data.batches(test, PLAIN), self.parts.dataset.multi_label
+            images, several = self.data.batches(split, PLAIN), self.parts.dataset.multi_label
             indices = correct_everywhere(networks, images, self.config.images, multi_label=several)
-        return Chosen(test, indices, self.config.shard)
+        return Chosen(split, indices, self.config.shard)
 
     def _valid(self, item: Trained) -> tuple[str, ...]:
         """Explainers that hold on this network; what speaks against the others is told, and doubts of these are."""
@@ -278,7 +278,8 @@ class Engine:
 
     def _write_meta(self, trained: list[Trained], chosen: Chosen, jobs: Jobs) -> None:
         split = chosen.split
-        size = {"image_size": split.shape[-1], "considered": len(split), "evaluated": len(chosen)}
+        size = {"image_size": split.shape[-1], "split": self.config.split}
+        size |= {"considered": len(split), "evaluated": len(chosen)}
         self.meta["dataset"] |= {**size, "areas": chosen.areas()}
         self.meta["dataset"]["unreadable"] = self._unreadable(trained)
         self.meta["models"] = told_apart([describe_model(item, split.shape) for item in trained])
