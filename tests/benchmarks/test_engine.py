@@ -349,6 +349,14 @@ def test_a_fresh_run_computes_everything_and_leaves_strange_files(done: tuple[Ru
     assert (config.folder / "notes.txt").read_text() == "mine"
 
 
+def test_validation_images_are_judged_where_asked_for(warm: Callable[..., RunConfig]) -> None:
+    asked = warm(split="val", metrics=[{"name": "sparseness"}])
+    assert asked.hash() != warm(metrics=[{"name": "sparseness"}]).hash()
+    outcome = Engine(asked).run()
+    assert {name.split("/")[1] for name in scores(outcome.folder)["image_id"]} == {"val"}
+    assert json.loads((outcome.folder / "run.json").read_text())["dataset"]["split"] == "val"
+
+
 def test_overrides_are_told(warm: Callable[..., RunConfig]) -> None:
     config = warm(metrics=["auc"], explainers=["random"])
     Engine(config, overrides={"images": 3}).run()
