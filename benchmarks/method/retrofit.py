@@ -1,6 +1,7 @@
 r"""A network that is already trained gets explanations of its own: LAP fitted on a frozen backbone, without one label.
 
     python -m benchmarks.method.retrofit --backbone mobilenetv2_100 --kwargs '{"pad_type": "same"}' --weights w.pt \
+        --normalise '{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}' \
         --data '{"name": "folder", "root": "photographs", "image_size": 224}:train:500' --out lap.safetensors
 
 What the network itself answers is the target, so any photographs will do. The file written is what `checkpoint` of a
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--backbone", required=True, help="timm name")
     parser.add_argument("--kwargs", type=json.loads, default={}, help="arguments of timm.create_model, as JSON")
+    parser.add_argument("--normalise", type=json.loads, help="mean and std of the weights' images, as JSON")
     parser.add_argument("--weights", type=Path, required=True, help="trained weights of the backbone")
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--data", action="append", required=True, help="dataset as JSON:split:count; repeatable")
@@ -102,11 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     model = ModelConfig(
         name="lap", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights, lap=True,
-        attach={"refine": True},
+        attach={"refine": True}, normalise=given.normalise,
     )  # fmt: skip
     made = retrofit(model, given.classes, given.data, Recipe(mode="frozen", **given.recipe), given.area)
     save_model(made["network"], str(given.out))
-    about = {**made["facts"], "recipe": given.recipe, "area": given.area, "data": given.data}
+    about = {**made["facts"], **{name: getattr(given, name) for name in ("normalise", "recipe", "area", "data")}}
     about |= {"versions": versions(), "system": system(), "git": git_state(Path(__file__))}
     given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
 

@@ -63,9 +63,12 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
 def test_a_probe_changes_the_last_layer_alone(photographs: str, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "probe.safetensors"
     given = ["--backbone", "test_resnet", "--weights", str(weights), "--classes", "5", "--data", photographs]
+    given += ["--normalise", json.dumps({"mean": [0.5] * 3, "std": [0.25] * 3})]
     probe.main([*given, "--out", str(out)])
-    accuracies = json.loads(out.with_suffix(".json").read_text())["val_accuracy"]
-    assert max(accuracies.values()) >= 0.9
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert told["val_accuracy"] >= 0.9
+    assert told["val_log_loss"][str(told["strength"])] == min(told["val_log_loss"].values())
+    assert told["normalise"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
     probed = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=out), 2, 1)
     trained = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1)
     others = {name: value for name, value in trained.state_dict().items() if not name.startswith("fc.")}
