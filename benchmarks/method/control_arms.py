@@ -30,6 +30,7 @@ BACKBONE = "test_resnet"
 NETWORK: dict[str, Any] = {"layers": [2, 2, 0, 0], "channels": [24, 64, 64, 64], "stem_width": 8, "avg_down": False}
 FEW = 0.01
 FINEST = 2  # pixels to a cell of a refined map
+MARGIN = 2  # pixels by which a tag that is taken away is widened
 COPIES = 10  # so that about every batch holds an image that something is known of
 
 Told = Literal["irrelevant", "object"]
@@ -116,24 +117,29 @@ def widened(masks: Tensor, margin: int) -> Tensor:
 def arms() -> tuple[Arm, ...]:
     """All arms, in the order of the table."""
     few: dict[str, Any] = {"share": FEW, "copies": COPIES}
-    forbid, region = (*DEFAULT_TERMS, Forbid(weight=3)), (*DEFAULT_TERMS, Region(weight=3))
-    swap: dict[str, Any] = {"terms": (*DEFAULT_TERMS, Forbid(weight=1), Exchange(weight=1)), "told": "irrelevant",
-                            "margin": 2}  # fmt: skip
+    found: dict[str, Any] = {**few, "finds": True, "margin": MARGIN}
+    forbid, region, exchange = (Forbid(),), (Region(),), (Forbid(), Exchange())
+    tag: dict[str, Any] = {"told": "irrelevant"}
     return (
         Arm(name="plain_clean", title="Plain, trained without tags", of="plain", clean=True),
         Arm(name="plain", title="Plain", of="plain"),
-        Arm(name="lap", title="LAP", terms=DEFAULT_TERMS),
-        Arm(name="lap_refined", title="LAP, map refined", terms=DEFAULT_TERMS, refined=True),
-        Arm(name="lap_forbid", title="LAP + Forbid, all", terms=forbid, told="irrelevant"),
+        Arm(name="lap", title="LAP"),
+        Arm(name="lap_refined", title="LAP, map refined", refined=True),
+        Arm(name="lap_forbid", title="LAP + Forbid, all", terms=forbid, **tag),
+        Arm(name="lap_forbid_few", title="LAP + Forbid, 1 %", terms=forbid, **tag, **few),
+        Arm(name="lap_forbid_found", title="LAP + Forbid, tags found from 1 %", terms=forbid, **tag, **found),
         Arm(name="lap_region", title="LAP + Region, all", terms=region, told="object"),
         Arm(name="lap_region_few", title="LAP + Region, 1 %", terms=region, told="object", **few),
-        Arm(name="lap_exchange", title="LAP + Forbid + Exchange, all", **swap),
-        Arm(name="lap_exchange_few", title="LAP + Forbid + Exchange, tags found from 1 %", **swap, **few, finds=True),
-        Arm(name="plain_exchange", title="Plain, tags exchanged beforehand, all", of="plain", told="irrelevant",
-            margin=2, swapped=True),
-        Arm(name="cam_energy", title="Energy on CAM (= on Grad-CAM), all", of="cam_energy", told="irrelevant"),
-        Arm(name="cam_energy_few", title="Energy on CAM, 1 %", of="cam_energy", told="irrelevant", **few),
-        Arm(name="gain", title="GAIN-like, all", of="gain", told="irrelevant"),
-        Arm(name="rrr", title="RRR, all", of="rrr", told="irrelevant"),
-        Arm(name="rrr_few", title="RRR, 1 %", of="rrr", told="irrelevant", **few),
+        Arm(name="lap_exchange_found", title="LAP + Forbid + Exchange, tags found from 1 %", terms=exchange, **tag,
+            **found),
+        Arm(name="lap_forbid_map", title="LAP + Forbid on the map, all", terms=(Forbid(evidence="map"),), **tag),
+        Arm(name="lap_forbid_presence", title="LAP + Forbid + Presence, Absence, Area, all",
+            terms=(*DEFAULT_TERMS, *forbid), **tag),
+        Arm(name="plain_exchange", title="Plain, tags exchanged beforehand, all", of="plain", margin=MARGIN,
+            swapped=True, **tag),
+        Arm(name="cam_energy", title="Energy on CAM (= on Grad-CAM), all", of="cam_energy", **tag),
+        Arm(name="cam_energy_few", title="Energy on CAM, 1 %", of="cam_energy", **tag, **few),
+        Arm(name="gain", title="GAIN-like, all", of="gain", **tag),
+        Arm(name="rrr", title="RRR, all", of="rrr", **tag),
+        Arm(name="rrr_few", title="RRR, 1 %", of="rrr", **tag, **few),
     )  # fmt: skip

@@ -1,19 +1,22 @@
 """Terms that know a place: Region (evidence must be there), Forbid (it must not), Marked (a concept is there).
 
-Evidence of a class is its concept map times its positive contribution, the map a LAP model shows by default; of a
-concept below the head, its concept map. Shares are those of the map at input resolution.
+Evidence of a class is what decides, its positive contributions to the logit, or the map of them that the head shows,
+which is those times the concept map: that one can be emptied by the scores alone, and the network goes on deciding by
+what it no longer shows (results/method/log.md). Of a concept below the head it is the concept map. Shares are at input
+resolution.
 
 The energy form is that of the energy-based pointing game (Score-CAM, arXiv 1910.01279) and of Rao et al., Studying How
 to Efficiently and Effectively Guide Models with Explanations (ICCV 2023), here on forward maps, so that no gradient of
 a gradient is needed.
 
-Limit: a region smaller than a cell of the map cannot hold all evidence, nor be free of it beside evidence.
+Limits: a region smaller than a cell of the map cannot hold all evidence, nor be free of it beside evidence. Terms that
+ask scores to be high somewhere (Presence) reward a shortcut that is learned first: leave them out beside these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -83,8 +86,30 @@ class Located(Term):
         return known_rows(masks)
 
 
+class Placed(Located):
+    """What Region and Forbid share.
+
+    Fields:
+        evidence: of a class: "contributions", which move the network, or "map", contributions times concept map, where
+            the network is frozen and only its map shall learn.
+    """
+
+    evidence: Literal["contributions", "map"] = "contributions"
+
+    def inside(self, view: View, masks: Tensor, part: Part) -> Tensor:
+        """Share of each class' or concept's evidence inside its image's mask (N, 1, H, W): (N, m) in [0, 1]."""
+        return share_inside(self._evidence(view, part), masks, part)
+
+    def _evidence(self, view: View, part: Part) -> Tensor:
+        """Maps (N, m, h, w), >= 0."""
+        if part.level != HEAD:
+            return part.maps
+        found = view.evidence.clamp(min=0)
+        return found if self.evidence == "contributions" else found * part.maps
+
+
 @terms.register("region")
-class Region(Located):
+class Region(Placed):
     """The evidence of a present class lies inside a region: 1 - evidence inside / evidence, a share in [0, 1].
 
     A mean over the images that have the region, so that few masks count in full; 0 in a step without any.
@@ -99,7 +124,7 @@ class Region(Located):
         masks, has = self.masks(view)
 
         def outside(part: Part) -> Tensor:
-            values = 1 - share_inside(evidence_of(view, part), masks, part)
+            values = 1 - self.inside(view, masks, part)
             there = (part.present > 0).any(1).to(has)
             return mean_where(_over_present(values, part), has * there)
 
@@ -107,11 +132,10 @@ class Region(Located):
 
 
 @terms.register("forbid")
-class Forbid(Located):
-    """No evidence in a region known to be irrelevant: share of a present class' evidence inside, plus the score there.
+class Forbid(Placed):
+    """No evidence in a region known to be irrelevant: share of a present class' evidence inside, in [0, 1].
 
-    evidence inside / evidence, a mean over the present classes, + mean over the region of max_k I_k over all classes
-    meant, present or not; in [0, 2]. A mean over the images that have the region.
+    A mean over the present classes, then over the images that have the region.
     """
 
     name: ClassVar[str] = "forbid"
@@ -122,11 +146,7 @@ class Forbid(Located):
         """Scalar; see the class."""
         masks, has = self.masks(view)
 
-        def inside(part: Part) -> Tensor:
-            share = _over_present(share_inside(evidence_of(view, part), masks, part), part)
-            return mean_where(share + score_inside(part, masks), has)
-
-        return self.mean_of(view, inside)
+        return self.mean_of(view, lambda part: mean_where(_over_present(self.inside(view, masks, part), part), has))
 
 
 @terms.register("marked")
@@ -154,23 +174,11 @@ class Marked(Located):
         return self.mean_of(view, unlike)
 
 
-def evidence_of(view: View, part: Part) -> Tensor:
-    """Evidence maps (N, m, h, w), >= 0, of a part."""
-    return part.maps * view.evidence.clamp(min=0) if part.level == HEAD else part.maps
-
-
 def share_inside(evidence: Tensor, masks: Tensor, part: Part) -> Tensor:
     """Share of each map (N, m, h, w) inside its image's mask (N, 1, H, W), at input resolution: (N, m) in [0, 1]."""
     pixels = masks.shape[-2] * masks.shape[-1]
     cells, whole = (_cells(values, part) / pixels for values in (masks, torch.ones_like(masks[:1])))
     return (evidence * cells).sum((2, 3)) / ((evidence * whole).sum((2, 3)) + TINY)
-
-
-def score_inside(part: Part, masks: Tensor) -> Tensor:
-    """Mean inside each mask (N, 1, H, W) of the highest concept score meant, at input resolution: (N,) in [0, 1]."""
-    meant = (part.present + part.absent)[..., None, None]
-    highest, cells = (part.maps * meant).amax(1, keepdim=True), _cells(masks, part)
-    return (highest * cells).sum((1, 2, 3)) / cells.sum((1, 2, 3)).clamp(min=TINY)
 
 
 def _weighted(values: Tensor, weights: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def test_arms_have_different_names_and_know_what_their_terms_ask_for() -> None:
 
 
 def test_a_taught_concept_finds_the_tag_in_all_images(forms: tuple[Material, Material]) -> None:
-    arm = next(arm for arm in arms() if arm.name == "lap_exchange_few")
+    arm = next(arm for arm in arms() if arm.name == "lap_exchange_found")
     network = arm.network(10, 0, 64, detector=True)
     assert isinstance(network, LapModel)
     train = forms[0].parts["train"]
@@ -149,7 +149,7 @@ def test_masks_are_judged_by_what_they_share_with_the_tags() -> None:
 
 
 def test_an_arm_that_finds_is_told_of_all_images_what_it_found(forms: tuple[Material, Material]) -> None:
-    arm = next(arm for arm in arms() if arm.name == "lap_exchange_few")
+    arm = next(arm for arm in arms() if arm.name == "lap_exchange_found")
     images, regions, judged = control.found_regions(arm, forms[0], SHORT, 0)
     rows, masks = regions["irrelevant"]
     assert torch.equal(rows, torch.arange(len(images)))

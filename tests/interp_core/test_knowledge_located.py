@@ -14,7 +14,7 @@ from interp_core.knowledge import Forbid, Grid, Marked, Region, View, border, ne
 from interp_core.knowledge.located import share_inside
 
 CONCEPT = [[0.5, 1.0], [0.0, 0.2]]
-CONTRIBUTION = [[2.0, 1.0], [9.0, -5.0]]  # evidence: 1, 1, 0, 0
+CONTRIBUTION = [[2.0, 2.0], [0.0, -5.0]]  # evidence: 2, 2, 0, 0
 LEFT = [[1.0, 0.0], [1.0, 0.0]]
 TOP = [[1.0, 1.0], [0.0, 0.0]]
 NONE = [[float("nan")] * 2] * 2
@@ -23,7 +23,7 @@ NONE = [[float("nan")] * 2] * 2
 def view(labels: list[list[float]], **regions: list) -> View:
     count = len(labels)
     maps = torch.tensor([[CONCEPT, [[0.9, 0.0], [0.3, 0.0]]]]).repeat(count, 1, 1, 1).requires_grad_()
-    evidence = torch.tensor([[CONTRIBUTION, [[0.0, 0.0], [1.0, 0.0]]]]).repeat(count, 1, 1, 1)
+    evidence = torch.tensor([[CONTRIBUTION, [[0.0, 0.0], [1.0, 0.0]]]]).repeat(count, 1, 1, 1).requires_grad_()
     masks = {name: torch.tensor(values)[:, None] for name, values in regions.items()}
     return view_of(maps, torch.tensor(labels), regions=masks, contribute=lambda: evidence)
 
@@ -52,31 +52,42 @@ def test_a_step_without_regions_costs_nothing_and_gives_no_nan() -> None:
         loss = term.loss(shown)
         loss.backward()
         assert loss.item() == 0
-        assert shown.maps.grad is not None
-        assert not shown.maps.grad.any()
+        assert shown.evidence.grad is not None
+        assert not shown.evidence.grad.any()
 
 
 def test_an_image_without_a_present_class_costs_nothing() -> None:
     assert Region().loss(view([[0.0, 0.0]], object=[LEFT])).item() == 0
 
 
-def test_forbid_is_the_share_inside_and_the_highest_score_there() -> None:
-    # Class 0: half its evidence on the left; highest scores there 0.9 and 0.3, of class 1.
-    assert Forbid().loss(view([[1.0, 0.0]], irrelevant=[LEFT])).item() == pytest.approx(0.5 + 0.6, abs=1e-5)
-    assert Forbid(of=0).loss(view([[1.0, 0.0]], irrelevant=[LEFT])).item() == pytest.approx(0.5 + 0.25, abs=1e-5)
-    # No present class: the score alone.
-    assert Forbid().loss(view([[0.0, 0.0]], irrelevant=[LEFT])).item() == pytest.approx(0.6, abs=1e-5)
+def test_forbid_is_the_share_inside() -> None:
+    assert Forbid().loss(view([[1.0, 0.0]], irrelevant=[LEFT])).item() == pytest.approx(0.5, abs=1e-5)
+    assert Forbid().loss(view([[1.0, 1.0]], irrelevant=[LEFT])).item() == pytest.approx(0.75, abs=1e-5)
+    assert Forbid().loss(view([[1.0, 1.0]], irrelevant=[TOP])).item() == pytest.approx(0.5, abs=1e-5)
+    assert Forbid().loss(view([[0.0, 0.0]], irrelevant=[LEFT])).item() == 0
 
 
-def test_forbid_pushes_evidence_out_and_region_pulls_it_in() -> None:
+def test_forbid_pushes_contributions_out_and_region_pulls_them_in() -> None:
     for term, inside in ((Forbid(of=0, region="place"), 1), (Region(of=0, region="place"), -1)):
         shown = view([[1.0, 0.0]], place=[LEFT])
         term.loss(shown).backward()
-        assert shown.maps.grad is not None
-        # Cells without positive contribution carry no evidence; only Forbid's score reaches them, inside.
-        slope = shown.maps.grad[0, 0]
+        slope = shown.evidence.grad[0, 0]
         assert slope[0, 0] * inside > 0 > slope[0, 1] * inside
-        assert slope[1, 1] == 0
+        assert slope[1, 1] == 0  # speaks against the class
+
+
+def test_the_map_is_contributions_times_concept_map() -> None:
+    # Evidence of class 0 in the map: 1, 2, 0, 0.
+    assert Forbid(evidence="map").loss(view([[1.0, 0.0]], irrelevant=[LEFT])).item() == pytest.approx(1 / 3, abs=1e-5)
+    assert Region(evidence="map").loss(view([[1.0, 0.0]], object=[LEFT])).item() == pytest.approx(2 / 3, abs=1e-5)
+
+
+def test_scores_alone_satisfy_neither() -> None:
+    """A map that is closed over the region says nothing of what the network does there."""
+    for term in (Forbid(region="place"), Region(region="place")):
+        shown = view([[1.0, 0.0]], place=[LEFT])
+        term.loss(shown).backward()
+        assert shown.maps.grad is None or not shown.maps.grad.any()
 
 
 def test_marked_weighs_inside_and_outside_alike() -> None:
@@ -98,7 +109,7 @@ def test_a_detector_says_where() -> None:
     def left(images: Tensor) -> Tensor:
         return torch.tensor([[LEFT]]).expand(len(images), -1, -1, -1)
 
-    assert Forbid(region=left).loss(view([[1.0, 0.0]])).item() == pytest.approx(1.1, abs=1e-5)
+    assert Forbid(region=left).loss(view([[1.0, 0.0]])).item() == pytest.approx(0.5, abs=1e-5)
     assert Forbid(region="border").needs() == ()
     assert Forbid(region="border").loss(view([[1.0, 0.0]])).item() == 0  # a tenth of two pixels is none
 
@@ -129,7 +140,7 @@ def test_a_concept_below_the_head_is_its_own_evidence() -> None:
     shown.concepts, shown.names = {"stem": ("fur",)}, ("cat", "dog")
     assert Region(of="fur").loss(shown).item() == pytest.approx((0.75 + 1) / 2, abs=1e-5)
     assert Region(of="fur", shown_by="cat").loss(shown).item() == pytest.approx(0.75, abs=1e-5)
-    assert Forbid(of="fur", region="object").loss(shown).item() == pytest.approx((0.25 + 0.1) / 2, abs=1e-5)
+    assert Forbid(of="fur", region="object").loss(shown).item() == pytest.approx((0.25 + 0.0) / 2, abs=1e-5)
 
 
 def test_cells_collect_what_pixels_hold() -> None:
