@@ -1,20 +1,20 @@
 """Refinement: the head's evidence for one class, taken down to a finer grid by the features of the levels below.
 
 The head's cells are coarse; where in a cell the evidence lies is known to the levels below, which do not know the
-classes. A small decoder brings both together, within the forward pass that classifies:
+classes. Two small decoders bring both together, within the forward pass that classifies, each in this way:
 
     t_L = relu(Q (A W_k * X_L) + P X_L + E [evidence_k, I_k])          class k speaks through its own channels
     t_L = relu(t_L + conv3x3(t_L))
     t_l = relu(u + conv3x3[u, P_l X_l, u * P_l X_l]),  u = up(t_{l+1})  each level below, the finest last
-    s_k = g up(E_k) + o . t_finest + c                                 E_k = I_k max(0, contribution), o = 0 at first
-    r_k = h up(E_k) + q . t_finest                                     q = 0 at first
+    y_k = g up(E_k) + o . t_finest + c                                 E_k = I_k max(0, contribution), o = 0 at first
 
-so that both start in the order of what the head knows. Nothing in it belongs to a class, so it serves any number of
+so that it starts in the order of what the head knows. Nothing in it belongs to a class, so it serves any number of
 them, also those it was not trained on. All maps come in units of their own root mean square.
 
-M = sigmoid(s) in [0, 1] is the region that masking terms open and close: what decides, and how much of the image that
-is. r is signed: how far the logit falls when the place is removed, which `Removal` teaches. The explanation is the
-effect, mostly where the region is, and within a cell each pixel p takes part as it stands out from the data's mean
+The first gives s, and M = sigmoid(s) in [0, 1] is the region that masking terms open and close: what decides, and how
+much of the image that is. The second gives r, signed: how far the logit falls when the place is removed, which
+`Removal` teaches. They share no weights, since each would move the other from what it was taught. The explanation is
+the effect, mostly where the region is, and within a cell each pixel p takes part as it stands out from the data's mean
 colour, which is 0 in normalised images:
 
     map_k(p) = resize((0.1 + M) softplus(20 r) / 20)(p) (0.2 + mean_c |x_c(p)|)
@@ -56,37 +56,13 @@ class Refiner(nn.Module):
     Args:
         channels: C of the last features.
         below: channels of the levels below, the finest first; none keeps the head's grid.
-        hidden: width of the decoder.
-        gain: initial g and h.
-        bias: initial c.
+        hidden: width of the decoders.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        below: Sequence[int],
-        hidden: int = 32,
-        gain: tuple[float, float] = (1.5, 0.1),
-        bias: float = -2.0,
-    ) -> None:
+    def __init__(self, channels: int, below: Sequence[int], hidden: int = 32) -> None:
         super().__init__()
-        self.parts = nn.Conv2d(channels, hidden, 1, bias=False)
-        self.features = nn.Conv2d(channels, hidden, 1)
-        self.evidence = nn.Conv2d(2, hidden, 1, bias=False)
-        self.around = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.lateral = nn.ModuleList(nn.Conv2d(c, hidden, 1) for c in reversed(below))
-        self.down = nn.ModuleList(nn.Conv2d(3 * hidden, hidden, 3, padding=1) for _ in below)
-        self.out = nn.Conv2d(hidden, 2, 1)
-        self.gain = nn.Parameter(torch.tensor(gain)[:, None, None])
-        self._gain, self._bias = gain, bias
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Maps are in the order of the head's again; the convolutions before the last reset themselves."""
-        with torch.no_grad():
-            self.gain.copy_(torch.tensor(self._gain)[:, None, None])
-            self.out.weight.zero_()
-            self.out.bias.copy_(torch.tensor([self._bias, 0.0]))  # type: ignore[union-attr]
+        self.region = Decoder(channels, below, hidden, gain=1.5, bias=-2.0)
+        self.effects = Decoder(channels, below, hidden, gain=0.1, bias=0.0)
 
     def forward(
         self, parts: Tensor | None, features: Tensor, evidence: Tensor, concept: Tensor, below: Sequence[Tensor]
@@ -100,17 +76,55 @@ class Refiner(nn.Module):
             concept: its concept map I_k in [0, 1], (N, 1, H, W).
             below: features of the levels below, finest first.
         """
+        known = parts, features, evidence, concept.to(evidence.dtype), below
+        return torch.cat([self.region(*known), self.effects(*known)], 1)
+
+
+class Decoder(nn.Module):
+    """One map on the finest grid; see the head of this file.
+
+    Args:
+        channels: C of the last features.
+        below: channels of the levels below, the finest first.
+        hidden: width.
+        gain: initial g.
+        bias: initial c.
+    """
+
+    def __init__(self, channels: int, below: Sequence[int], hidden: int, gain: float, bias: float) -> None:
+        super().__init__()
+        self.parts = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.features = nn.Conv2d(channels, hidden, 1)
+        self.evidence = nn.Conv2d(2, hidden, 1, bias=False)
+        self.around = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, hidden, 1) for c in reversed(below))
+        self.down = nn.ModuleList(nn.Conv2d(3 * hidden, hidden, 3, padding=1) for _ in below)
+        self.out = nn.Conv2d(hidden, 1, 1)
+        self.gain = nn.Parameter(torch.tensor(gain))
+        self._gain, self._bias = gain, bias
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """The map is in the order of the head's again; the convolutions before the last reset themselves."""
+        with torch.no_grad():
+            self.gain.fill_(self._gain)
+            self.out.weight.zero_()
+            self.out.bias.fill_(self._bias)  # type: ignore[union-attr]
+
+    def forward(
+        self, parts: Tensor | None, features: Tensor, evidence: Tensor, concept: Tensor, below: Sequence[Tensor]
+    ) -> Tensor:
+        """The map (N, 1, h, w); arguments as of `Refiner`."""
         state = self._seen(self.features, features)
         if parts is not None:
             state = state + self._seen(self.parts, parts)
-        pair = torch.cat([_unit(evidence), concept.to(evidence.dtype)], 1)
-        state = F.relu(state + pointwise(pair, self.evidence.weight))
+        state = F.relu(state + pointwise(torch.cat([_unit(evidence), concept], 1), self.evidence.weight))
         state = F.relu(state + self.around(state))
         for lateral, down, maps in zip(self.lateral, self.down, reversed(below), strict=True):
             coarse = F.interpolate(state, maps.shape[-2:], mode="bilinear", align_corners=False)
             seen = self._seen(lateral, maps)
             state = F.relu(coarse + down(torch.cat([coarse, seen, coarse * seen], 1)))
-        known = _unit(concept.to(evidence.dtype) * evidence.clamp(min=0))
+        known = _unit(concept * evidence.clamp(min=0))
         known = F.interpolate(known, state.shape[-2:], mode="bilinear", align_corners=False)
         return self.gain * known + pointwise(state, self.out.weight, self.out.bias)
 

@@ -132,6 +132,8 @@ def arms() -> tuple[Arm, ...]:
         Arm(name="lap_region_few", title="LAP + Region, 1 %", terms=region, told="object", **few),
         Arm(name="lap_exchange_found", title="LAP + Forbid + Exchange, tags found from 1 %", terms=exchange, **tag,
             **found),
+        Arm(name="lap_forbid_contributions", title="LAP + Forbid on contributions, all",
+            terms=(Forbid(evidence="contributions"),), **tag),
         Arm(name="lap_forbid_map", title="LAP + Forbid on the map, all", terms=(Forbid(evidence="map"),), **tag),
         Arm(name="lap_forbid_presence", title="LAP + Forbid + Presence, Absence, Area, all",
             terms=(*DEFAULT_TERMS, *forbid), **tag),

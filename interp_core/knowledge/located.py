@@ -1,9 +1,9 @@
 """Terms that know a place: Region (evidence must be there), Forbid (it must not), Marked (a concept is there).
 
-Evidence of a class is what decides, its positive contributions to the logit, or the map of them that the head shows,
-which is those times the concept map: that one can be emptied by the scores alone, and the network goes on deciding by
-what it no longer shows (results/method/log.md). Of a concept below the head it is the concept map. Shares are at input
-resolution.
+Evidence of a class is the positive part of its activations W_k . X: what the classifier says of a place before
+attention weighs it. Contributions and the map that is shown can be emptied there by attention and scores, and the
+network goes on deciding by what it hides; activations only by features that no longer speak (results/method/log.md).
+Of a concept below the head it is the concept map. Shares are at input resolution.
 
 The energy form is that of the energy-based pointing game (Score-CAM, arXiv 1910.01279) and of Rao et al., Studying How
 to Efficiently and Effectively Guide Models with Explanations (ICCV 2023), here on forward maps, so that no gradient of
@@ -90,11 +90,12 @@ class Placed(Located):
     """What Region and Forbid share.
 
     Fields:
-        evidence: of a class: "contributions", which move the network, or "map", contributions times concept map, where
-            the network is frozen and only its map shall learn.
+        evidence: of a class, its positive part: "activations", which move the network; "contributions", the same
+            weighed by attention; or "map", contributions times concept map, where the network is frozen and its map
+            shall learn.
     """
 
-    evidence: Literal["contributions", "map"] = "contributions"
+    evidence: Literal["activations", "contributions", "map"] = "activations"
 
     def inside(self, view: View, masks: Tensor, part: Part) -> Tensor:
         """Share of each class' or concept's evidence inside its image's mask (N, 1, H, W): (N, m) in [0, 1]."""
@@ -104,6 +105,8 @@ class Placed(Located):
         """Maps (N, m, h, w), >= 0."""
         if part.level != HEAD:
             return part.maps
+        if self.evidence == "activations":
+            return view.activations.clamp(min=0)
         found = view.evidence.clamp(min=0)
         return found if self.evidence == "contributions" else found * part.maps
 

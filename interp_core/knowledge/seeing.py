@@ -72,6 +72,7 @@ def seen(
         grids=_grids(lap),
         generator=generator,
         contribute=lambda: passes.contributions(record, logits),
+        activate=partial(_activations, lap, record, classes) if lap.info.linear_head else None,
         again=passes.again,
         refine=None if lap.refiner is None else partial(_refined, lap, record),
     )
@@ -161,6 +162,14 @@ def _maps(lap: LapModel, record: Recording, classes: Tensor | None) -> Tensor:
         assert record.concepts is not None
         return _full(record.concepts)
     return _full(lap.head.target_maps(record, _weight(lap), classes)[0])
+
+
+def _activations(lap: LapModel, record: Recording, classes: Tensor | None) -> Tensor:
+    """W_k . X of the columns of a linear head."""
+    weight = _weight(lap)
+    assert record.features is not None
+    assert weight is not None
+    return _full(select(weight, record.features, classes))
 
 
 def _contributions(lap: LapModel, record: Recording, classes: Tensor | None, logits: Tensor) -> Tensor:

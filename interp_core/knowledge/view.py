@@ -85,6 +85,7 @@ class View:
         grids: where the cells of each level lie; of the head under "head", of refined maps under "refined".
         generator: of random draws, on the CPU; None for torch's own.
         contribute: makes `evidence`.
+        activate: makes `activations`; None where they are the evidence.
         refine: makes refined maps M in [0, 1] and effects, (N, 1, h', w') each, of one column (N,) an image; None where
             the model does not refine.
         again: makes another pass of the same model: from images to logits (N, K) and concept maps (N, m, h, w).
@@ -103,6 +104,7 @@ class View:
     grids: Mapping[str, Grid] = field(default_factory=dict)
     generator: torch.Generator | None = None
     contribute: Callable[[], Tensor] | None = None
+    activate: Callable[[], Tensor] | None = None
     refine: Callable[[View, Tensor], tuple[Tensor, Tensor]] | None = None
     _drawn: dict[Of, Drawn] = field(default_factory=dict, repr=False)
     again: Callable[[Tensor, bool], tuple[Tensor, Tensor | None]] | None = None
@@ -117,6 +119,17 @@ class View:
         if self.contribute is None:
             _no_model()
         return self.contribute()
+
+    @cached_property
+    def activations(self) -> Tensor:
+        """Signed W_k . X of the columns, not weighed by attention, (N, m, h, w), in the graph.
+
+        Where the head is not linear they are the contributions.
+
+        Raises:
+            ContractError: the view was made without a model.
+        """
+        return self.evidence if self.activate is None else self.activate()
 
     def answer(self, images: Tensor) -> Tensor:
         """Logits (N, K) of other images: another pass, in the mode the model is in, that moves no running statistics.

@@ -56,7 +56,7 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     assert isinstance(lap, LapModel)
     assert lap.refiner is not None
-    assert bool(lap.refiner.out.weight.abs().sum() > 0)
+    assert bool(lap.refiner.region.out.weight.abs().sum() > 0)
     assert torch.equal(lap(images), plain(images))
 
 

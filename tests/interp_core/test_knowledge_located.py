@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from interp_core import LapModel
 from interp_core.errors import ContractError, UnknownNameError
 from interp_core.geometry import collect
-from interp_core.knowledge import Forbid, Grid, Marked, Region, View, border, needed, view_of
+from interp_core.knowledge import Forbid, Grid, Marked, Region, View, border, needed, seen, view_of
 from interp_core.knowledge.located import share_inside
 
 CONCEPT = [[0.5, 1.0], [0.0, 0.2]]
@@ -74,6 +76,16 @@ def test_forbid_pushes_contributions_out_and_region_pulls_them_in() -> None:
         slope = shown.evidence.grad[0, 0]
         assert slope[0, 0] * inside > 0 > slope[0, 1] * inside
         assert slope[1, 1] == 0  # speaks against the class
+
+
+def test_activations_are_what_attention_has_not_weighed(make_lap: Callable[..., LapModel], images: Tensor) -> None:
+    lap = make_lap("test_resnet")
+    for block in (*lap.gates, lap.head):
+        nn.init.constant_(block.a, 2.0)
+    shown = seen(lap, images, torch.tensor([0, 1]))
+    torch.testing.assert_close(shown.activations * lap.explain(images).head.attention, shown.evidence)
+    hidden = seen(make_lap("vgg11_bn"), images, torch.tensor([0, 1]))
+    assert hidden.activations is hidden.evidence  # its head is not linear
 
 
 def test_the_map_is_contributions_times_concept_map() -> None:

@@ -78,7 +78,8 @@ def test_a_network_of_one_resolution_keeps_the_grid_of_its_head() -> None:
 def test_scores_do_not_depend_on_the_scale_of_the_features() -> None:
     torch.manual_seed(0)
     refiner = Refiner(6, [4, 5], hidden=8)
-    nn.init.normal_(refiner.out.weight)
+    for decoder in (refiner.region, refiner.effects):
+        nn.init.normal_(decoder.out.weight)
     parts, features, below = (
         torch.randn(2, 6, 4, 4),
         torch.rand(2, 6, 4, 4),
@@ -94,7 +95,8 @@ def test_scores_do_not_depend_on_the_scale_of_the_features() -> None:
 def test_the_class_asked_for_decides_the_map() -> None:
     lap = refining()
     assert lap.refiner is not None
-    nn.init.normal_(lap.refiner.out.weight)
+    for decoder in (lap.refiner.region, lap.refiner.effects):
+        nn.init.normal_(decoder.out.weight)
     images = some(1)
     assert not torch.allclose(lap.explain(images, 0).map, lap.explain(images, 1).map)
 
@@ -158,12 +160,16 @@ def test_training_with_the_backbone_frozen_finds_what_decides_and_moves_nothing_
 
 
 @pytest.mark.parametrize("term", [Sufficiency(), Necessity(), Area(finest=True), Removal()], ids=lambda term: term.name)
-def test_each_term_moves_the_refiner(term: Sufficiency) -> None:
+def test_each_term_moves_its_decoder_and_no_other(term: Sufficiency) -> None:
     lap = refining()
     assert lap.refiner is not None
     term.loss(seen(lap, some(), torch.arange(4))).backward()
-    assert lap.refiner.out.weight.grad is not None
-    assert bool(lap.refiner.out.weight.grad.abs().sum() > 0)
+    moved, left = lap.refiner.region, lap.refiner.effects
+    if term.name == "removal":
+        moved, left = left, moved
+    assert moved.out.weight.grad is not None
+    assert bool(moved.out.weight.grad.abs().sum() > 0)
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in left.parameters())
 
 
 def test_it_is_saved_and_comes_back(tmp_path: Path) -> None:
@@ -171,7 +177,8 @@ def test_it_is_saved_and_comes_back(tmp_path: Path) -> None:
     assert lap.refiner is None
     lap = refining()
     assert lap.refiner is not None
-    nn.init.normal_(lap.refiner.out.weight)
+    for decoder in (lap.refiner.region, lap.refiner.effects):
+        nn.init.normal_(decoder.out.weight)
     again = refining()
     again.load_state_dict(lap.state_dict())
     images = some(2)
@@ -202,4 +209,5 @@ def test_a_trained_network_keeps_every_answer_to_the_bit() -> None:
     fit(lap, images, targets, recipe=Recipe(mode="frozen", epochs=1, batch_size=16))
     assert torch.equal(lap(images), before)
     assert lap.refiner is not None
-    assert lap.refiner.out.weight.abs().sum() > 0
+    assert lap.refiner.region.out.weight.abs().sum() > 0
+    assert lap.refiner.effects.out.weight.abs().sum() > 0
