@@ -18,6 +18,7 @@ from interp_core.backbone import Site, inspect_backbone
 from interp_core.blocks import AGGREGATES
 from interp_core.errors import BackboneError, ContractError
 from interp_core.model import Concepts, LapModel, concept_names, is_gated
+from interp_core.pooling import WEIGHTINGS, Weighting
 
 __all__ = ["LapModel", "attach", "create", "create_backbone", "detach"]
 
@@ -56,6 +57,7 @@ def attach(
     candidates: int = 10,
     concepts: Concepts | None = None,
     aggregate: str = "max",
+    weighting: Weighting = "rbf",
     refine: bool | int = False,
     image_size: int | None = None,
 ) -> LapModel:
@@ -71,14 +73,18 @@ def attach(
         concepts: names of the concepts scored below the head: the same at every level, or by name of the level (the
             backbone's module); one nameless concept by default.
         aggregate: how a level's S comes from its concepts, "max", "mean" or "learned".
+        weighting: how positions of a window are weighed by their scores: "rbf", or for comparison "softmax" or "lip";
+            see `interp_core.pooling`.
         refine: take the explanation to a finer grid by a small decoder, which `fit` trains: of at most 40 cells a side,
             or of at least so many input pixels per cell. See `interp_core.refine`.
         image_size: side in pixels of the image the network is tried with; by default what timm says of it, else 224.
 
     Raises:
         BackboneError: not convolutional, its head cannot be understood, or LAP is attached already.
-        ContractError: concepts or aggregate that make no sense.
+        ContractError: concepts, aggregate or weighting that make no sense.
     """
+    if weighting not in WEIGHTINGS:
+        raise ContractError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
     if isinstance(model, nn.Module) and is_gated(model):
         raise BackboneError("LAP is attached to this model already: use it, or detach it first")
     info = inspect_backbone(model, image_size)
@@ -93,6 +99,7 @@ def attach(
         "candidates": candidates,
         "concepts": _lists(concepts),
         "aggregate": aggregate,
+        "weighting": weighting,
         "refine": refine,
         "image_size": image_size,
     }

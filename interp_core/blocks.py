@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interp_core.pooling import attention_gate
+from interp_core.pooling import Weighting, attention_gate
 from interp_core.recording import GateRecord, Recording, wanted_recording
 
 AGGREGATES = ("max", "mean", "learned")
@@ -80,6 +80,7 @@ class GateBlock(nn.Module):
         hidden: width of the scorer.
         aggregate: how S comes from the concept maps I_j, one of `AGGREGATES`: their "max", their "mean", or "learned",
             sum_j softmax(m)_j I_j with a weight m_j for each concept, equal at first.
+        weighting: of the positions of a window; see `interp_core.pooling`.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class GateBlock(nn.Module):
         concepts: Sequence[str] = ("any",),
         hidden: int = 16,
         aggregate: str = "max",
+        weighting: Weighting = "rbf",
     ) -> None:
         super().__init__()
+        self.weighting: Weighting = weighting
         self.name, self.window, self.concepts, self.aggregate = name, window, tuple(concepts), aggregate
         self.scorer = Scorer(channels, len(self.concepts), hidden, bias=0.0)
         self.mix = nn.Parameter(torch.zeros(len(self.concepts))) if aggregate == "learned" else None
@@ -109,7 +112,7 @@ class GateBlock(nn.Module):
         concepts = torch.sigmoid(self.scorer(features))
         scores = self._aggregate(concepts)
         # Under autocast some of what makes the gate stays in single precision; features keep the type they had.
-        gate = attention_gate(scores, self.a, self.window).to(features.dtype)
+        gate = attention_gate(scores, self.a, self.window, self.weighting).to(features.dtype)
         record = wanted_recording()
         if record is not None:
             record.gates[self.name] = GateRecord(concepts, scores, gate)
@@ -143,6 +146,7 @@ class HeadBlock(nn.Module):
         candidates: most classes that S looks at.
         gain: initial g.
         bias: initial c_k.
+        weighting: of the positions of the map; see `interp_core.pooling`.
     """
 
     def __init__(
@@ -155,8 +159,10 @@ class HeadBlock(nn.Module):
         candidates: int = 10,
         gain: float = 1.5,
         bias: float = -2.0,
+        weighting: Weighting = "rbf",
     ) -> None:
         super().__init__()
+        self.weighting: Weighting = weighting
         self.classes, self.evidence, self.candidates, self._gain = classes, evidence, candidates, gain
         self.scorer = Scorer(channels, classes, hidden, bias=bias, silent=evidence)
         self.gain = nn.Parameter(torch.tensor(gain)) if evidence else None
@@ -224,7 +230,7 @@ class HeadBlock(nn.Module):
         scores = self._scores(hidden, evidence, None if every else chosen)
         highest = (_pick(scores, chosen) if every and chosen is not None else scores).amax(1, keepdim=True)
         # The sigmoid of the maximum is the maximum of the sigmoids, for one class in a thousand's work.
-        gate = attention_gate(torch.sigmoid(highest), self.a, None).to(features.dtype)
+        gate = attention_gate(torch.sigmoid(highest), self.a, None, self.weighting).to(features.dtype)
         if record is not None:
             record.features, record.hidden, record.head_gate = features, hidden, gate
             record.concepts = torch.sigmoid(scores) if every else None

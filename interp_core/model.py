@@ -99,6 +99,7 @@ class LapModel(nn.Module):
                 concepts=names,
                 hidden=options["gate_hidden"],
                 aggregate=options["aggregate"],
+                weighting=options.get("weighting", "rbf"),
             )
             for site, names in zip(self.sites, concept_names(options["concepts"], self.sites), strict=True)
         )
@@ -315,6 +316,7 @@ def _head_block(info: BackboneInfo, options: dict[str, Any]) -> HeadBlock:
         evidence=info.linear_head,
         hidden=options["hidden"],
         candidates=options["candidates"],
+        weighting=options.get("weighting", "rbf"),
     )
 
 

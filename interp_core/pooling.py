@@ -10,17 +10,24 @@ a = 0 is average pooling, a -> inf picks the position with the highest score. Th
 loses resolution, and at a = 0 the gate is exactly 1.
 
 After LAP, arXiv 2201.11808, as far as its abstracts and figures tell; the window weighting is the most likely reading
-of them. Limit: only differences of scores matter inside a window, so a flat window says nothing; the concept maps
-carry that.
+of them. Two others are there to compare it with, likewise exactly 1 at a = 0: "softmax", exp(-a^2 (max S - S)), and
+"lip", exp(-a^2 (max logit S - logit S)), the weights of local importance-based pooling (Gao et al., ICCV 2019). Limit:
+only differences of scores matter inside a window, so a flat window says nothing; the concept maps carry that.
 """
 
 from __future__ import annotations
+
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from interp_core.memo import constant
+
+Weighting = Literal["rbf", "softmax", "lip"]
+WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
+LEAST = 1e-4  # of a score whose logit is taken
 
 
 def _window_max(x: Tensor, window: int | None) -> Tensor:
@@ -42,7 +49,7 @@ def _spread(pooled: Tensor, window: int, like: Tensor) -> Tensor:
     return F.interpolate(pooled, size, mode="nearest-exact")[..., : like.shape[-2], : like.shape[-1]]
 
 
-def attention_gate(scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
+def attention_gate(scores: Tensor, a: Tensor | float, window: int | None, weighting: Weighting = "rbf") -> Tensor:
     """|W| A: attention weights times the number of positions in the window, so that their mean is 1.
 
     Args:
@@ -50,17 +57,23 @@ def attention_gate(scores: Tensor, a: Tensor | float, window: int | None) -> Ten
         a: sharpness, any real number; only its square counts.
         window: side of the square windows, tiled without overlap and cut at the lower and right border; None for one
             window over the whole map.
+        weighting: "rbf", "softmax" or "lip"; see the head of this file.
 
     Returns:
         (N, 1, H, W), >= 0, mean 1 in every window; exactly 1 where a = 0.
     """
+    compared = scores.logit(LEAST) if weighting == "lip" else scores
     if window is None or scores.shape[-2] % window or scores.shape[-1] % window:
-        r = torch.exp((_window_max(scores, window) - scores).square() * -(a * a))
+        r = torch.exp(_apart(_window_max(compared, window) - compared, weighting) * -(a * a))
         return r / _window_mean(r, window)
     # Windows as channels: the same, in half the time.
-    parts = F.pixel_unshuffle(scores, window)
-    r = torch.exp((parts.amax(1, keepdim=True) - parts).square() * -(a * a))
+    parts = F.pixel_unshuffle(compared, window)
+    r = torch.exp(_apart(parts.amax(1, keepdim=True) - parts, weighting) * -(a * a))
     return F.pixel_shuffle(r / r.mean(1, keepdim=True), window)
+
+
+def _apart(differences: Tensor, weighting: Weighting) -> Tensor:
+    return differences.square() if weighting == "rbf" else differences
 
 
 @constant

@@ -19,6 +19,7 @@ from interp_core.errors import BackboneError, ContractError, UnknownNameError
 from interp_core.pooling import attention_gate, lap_pool2d
 from interp_core.recording import recording
 
+DEFAULTS = {"concepts": None, "aggregate": "max", "weighting": "rbf", "refine": False, "image_size": None}
 LINEAR = {"test_resnet", "mobilenetv2_050", "test_efficientnet", "densenet121"}
 Make = Callable[..., nn.Module]
 MakeLap = Callable[..., LapModel]
@@ -226,7 +227,7 @@ def test_finest_and_the_other_options_shape_the_blocks(make_backbone: Make) -> N
     assert isinstance(gate, GateBlock)
     assert (gate.scorer.reduce.out_channels, lap.head.scorer.reduce.out_channels, lap.head.candidates) == (3, 5, 2)
     given = {"finest": 16, "hidden": 5, "gate_hidden": 3, "candidates": 2}
-    assert lap.options == {**given, "concepts": None, "aggregate": "max", "refine": False, "image_size": None}
+    assert lap.options == {**given, **DEFAULTS}
 
 
 @pytest.mark.parametrize(

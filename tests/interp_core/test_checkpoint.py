@@ -17,6 +17,8 @@ import interp_core
 from interp_core import LapModel, Recipe
 from interp_core.errors import StoreError, UnknownNameError
 
+DEFAULTS = {"concepts": None, "aggregate": "max", "weighting": "rbf", "refine": False, "image_size": None}
+
 MakeLap = Callable[..., LapModel]
 
 
@@ -54,7 +56,7 @@ def test_options_come_back(images: Tensor, tmp_path: Path, make_backbone: Callab
     interp_core.save(model, tmp_path / "model.v1")
     loaded = interp_core.load(tmp_path / "model.v1", backbone=make_backbone(classes=12))
     given = {"finest": 8, "hidden": 7, "gate_hidden": 3, "candidates": 5}
-    assert loaded.options == {**given, "concepts": None, "aggregate": "max", "refine": False, "image_size": None}
+    assert loaded.options == {**given, **DEFAULTS}
     assert same(model, loaded, images)
     assert loaded.recipe is None
 

@@ -7,12 +7,15 @@ import threading
 from collections.abc import Callable
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import interp_core
 from interp_core import Explanation, LapModel
 from interp_core.blocks import AGGREGATES, GateBlock, HeadBlock, Scorer, select
+from interp_core.errors import ContractError
 from interp_core.pooling import attention, attention_gate, lap_pool2d, window_counts
 from interp_core.recording import recording
 
@@ -352,3 +355,21 @@ def test_two_threads_explain_at_once_on_one_model(
             torch.testing.assert_close(level.contributions, wanted.contributions, rtol=0, atol=1e-12)
             torch.testing.assert_close(level.attention, wanted.attention, rtol=0, atol=1e-12)
         torch.testing.assert_close(found[index].map, expected.map, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("window", [None, 2, 3])
+def test_the_other_weightings_are_what_they_say(window: int | None) -> None:
+    scores = torch.rand(2, 1, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for weighting, raised in (("softmax", scores), ("lip", scores.logit())):
+        gate = attention_gate(scores, 1.5, window, weighting)
+        side = window or 6
+        parts, weights = F.pixel_unshuffle(raised, side), F.pixel_unshuffle(gate, side)
+        torch.testing.assert_close(weights, side * side * (2.25 * parts).softmax(1))
+        assert torch.equal(attention_gate(scores, 0.0, window, weighting), torch.ones_like(scores))
+
+
+def test_a_weighting_is_chosen_when_attaching() -> None:
+    lap = interp_core.attach(timm.create_model("test_resnet", num_classes=3), weighting="lip")
+    assert {block.weighting for block in (*lap.gates, lap.head)} == {"lip"}
+    with pytest.raises(ContractError, match="weighting must be one of rbf, softmax, lip, got 'gauss'"):
+        interp_core.attach(timm.create_model("test_resnet"), weighting="gauss")
