@@ -4,7 +4,8 @@ r"""A network that is already trained gets explanations of its own: LAP fitted o
         --normalise '{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}' \
         --data '{"name": "folder", "root": "photographs", "image_size": 224}:train:500' --out lap.safetensors
 
-What the network itself answers is the target, so any photographs will do. The file written is what `checkpoint` of a
+What the network itself answers is the target, so any photographs will do. First the regions learn, then the effects,
+which need more epochs and no backward pass through the network. The file written is what `checkpoint` of a
 model of a run takes where its `lap` is true; beside it a JSON file says how it was made.
 Known limit: all images are held in memory, four bytes a value.
 """
@@ -32,8 +33,6 @@ from interp_core.knowledge import Area, Necessity, Removal, Sufficiency
 from interp_core.model import LapModel
 from interp_core.training import Bar, Recipe, fit, predict
 
-PATCHES = 4  # of each image and step: at 224 pixels eight would take as long as all the rest
-
 
 def photographs(sources: Sequence[str], model: ModelConfig, network: LapModel) -> Tensor:
     """Images (N, C, H, W) of all sources, normalised as the network wants them.
@@ -56,14 +55,17 @@ def photographs(sources: Sequence[str], model: ModelConfig, network: LapModel) -
     return torch.cat(found)
 
 
-def retrofit(model: ModelConfig, classes: int, sources: Sequence[str], recipe: Recipe, area: float) -> dict[str, Any]:
+def retrofit(
+    model: ModelConfig, classes: int, sources: Sequence[str], recipe: Recipe, effects: Recipe, area: float
+) -> dict[str, Any]:
     """Fit LAP on the frozen network; the network and what is to be told of it.
 
     Args:
         model: the trained network, with `lap` and `attach.refine`.
         classes: K.
         sources: see `photographs`.
-        recipe: of mode "frozen".
+        recipe: of the regions, mode "frozen".
+        effects: the same of the effects.
         area: weight of the term that keeps maps small.
     """
     network = build(model, classes, recipe.seed)
@@ -73,11 +75,9 @@ def retrofit(model: ModelConfig, classes: int, sources: Sequence[str], recipe: R
     before = predict(network, images, 32)
     targets = before.argmax(1)
     small = Area(weight=area, low=0.01, high=0.01, form="linear", finest=True)
-    begin = time.perf_counter()
-    history = fit(
-        network, images, targets, recipe=recipe, progress=Bar(),
-        terms=(Sufficiency(weight=1.0), Necessity(weight=1.0), small, Removal(patches=PATCHES)),
-    )  # fmt: skip
+    begin, history = time.perf_counter(), []
+    for how, terms in (recipe, (Sufficiency(weight=1.0), Necessity(weight=1.0), small)), (effects, (Removal(),)):
+        history += fit(network, images, targets, recipe=how, terms=terms, progress=Bar())
     seconds = time.perf_counter() - begin
     kept = (predict(network, images, 32).argmax(1) == targets).float().mean().item()
     facts = {
@@ -98,7 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="trained weights of the backbone")
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--data", action="append", required=True, help="dataset as JSON:split:count; repeatable")
-    parser.add_argument("--recipe", type=json.loads, default={}, help="fields of the recipe, as JSON")
+    parser.add_argument("--recipe", type=json.loads, default={}, help="fields of the regions' recipe, as JSON")
+    parser.add_argument("--effects", type=json.loads, default={}, help="fields of the effects' recipe, as JSON")
     parser.add_argument("--area", type=float, default=4.0, help="weight of the term that keeps maps small")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     given = parser.parse_args(arguments)
@@ -106,9 +107,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name="lap", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights, lap=True,
         attach={"refine": True}, normalise=given.normalise,
     )  # fmt: skip
-    made = retrofit(model, given.classes, given.data, Recipe(mode="frozen", **given.recipe), given.area)
+    recipe, effects = (Recipe(mode="frozen", **fields) for fields in (given.recipe, given.effects))
+    made = retrofit(model, given.classes, given.data, recipe, effects, given.area)
     save_model(made["network"], str(given.out))
-    about = {**made["facts"], **{name: getattr(given, name) for name in ("normalise", "recipe", "area", "data")}}
+    about = {
+        **made["facts"],
+        **{name: getattr(given, name) for name in ("normalise", "recipe", "effects", "area", "data")},
+    }
     about |= {"versions": versions(), "system": system(), "git": git_state(Path(__file__))}
     given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
 
