@@ -1,4 +1,4 @@
-"""The comparisons of the training method are runs like any other: their files can be read, and ask what was promised."""
+"""The comparisons of the training method are runs like any other: their files can be read and ask what was promised."""
 
 from __future__ import annotations
 
