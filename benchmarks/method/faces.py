@@ -61,8 +61,8 @@ def regions_of(dataset: DatasetConfig, split: SplitName) -> dict[str, tuple[Tens
 
 
 def terms_of(regions: Regions, weight: float = 1.0) -> tuple[Term, ...]:
-    """One term a class: its evidence lies in the region of its name."""
-    return tuple(Region(of=name, region=name, weight=weight) for name in regions)
+    """One term a class: its evidence, as the map shows it, lies in the region of its name."""
+    return tuple(Region(of=name, region=name, weight=weight, evidence="map") for name in regions)
 
 
 def trained(

@@ -43,7 +43,7 @@ NET: dict[str, Any] = {"layers": [2, 2, 0, 0], "channels": [32, 96, 96, 96], "av
 RECIPE = Recipe(epochs=24, batch_size=32, learning_rate=3e-3, shift=6, flip=True, patience=10)
 SECOND = Recipe(mode="frozen", epochs=12, batch_size=32, shift=6, flip=True)
 LABELS: tuple[Term, ...] = (Presence(of=OPACITY), Absence(of=OPACITY), Area(of=OPACITY))
-WITH_BOXES: tuple[Term, ...] = (*LABELS, Region(of=OPACITY, region="object"))
+WITH_BOXES: tuple[Term, ...] = (*LABELS, Region(of=OPACITY, region="object", evidence="map"))
 REFINED: tuple[Term, ...] = tuple(term.model_copy(update={"of": OPACITY}) for term in MAP_TERMS)
 
 # LIME's budget is stated for 224 pixels and shrinks with the side; this one is 1000 samples at 64.
