@@ -23,8 +23,8 @@ COLUMNS = (
 )  # fmt: skip
 HEAD = """# The designer is in control: {data}
 
-Training seeds: {seeds}. Mean, and half the {level:.0%} t-interval over seeds where there are several. Made by
-`{command}`.
+Training seeds: {seeds}. Mean, and half the {level:.0%} t-interval over seeds; lines without an interval are of one
+training. Made by `{command}`.
 
 * accuracy: on test images whose tag is random; *without tags*: on the same images without.
 * to plain, clean: difference of accuracy to the plain network trained without tags.
