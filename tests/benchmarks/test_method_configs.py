@@ -43,7 +43,8 @@ def test_an_ablation_leaves_out_one_part_at_a_time() -> None:
     terms = {name: [[term.name for term in stage.terms or ()] for stage in model.stages or ()]
              for name, model in models.items()}  # fmt: skip
     assert terms["full"] == [["presence", "absence", "area"], ["sufficiency", "necessity", "area"], ["removal"]]
-    assert terms["no_presence"][0] == ["absence", "area"]
+    assert terms["no_first_terms"][0] == []
+    assert terms["no_necessity"][1] == ["sufficiency", "area"]
     assert terms["no_effects"] == terms["full"][:2]
     assert models["no_attention"].fixed == ("a",)
     assert {model.attach.get("weighting", "rbf") for model in models.values()} == {"rbf", "softmax", "lip"}
