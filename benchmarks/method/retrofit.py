@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--data", action="append", required=True, help="dataset as JSON:split:count; repeatable")
     parser.add_argument("--recipe", type=json.loads, default={}, help="fields of the regions' recipe, as JSON")
-    parser.add_argument("--effects", type=json.loads, default={}, help="fields of the effects' recipe, as JSON")
+    parser.add_argument("--effects", type=json.loads, default={}, help="what the effects' recipe has instead, as JSON")
     parser.add_argument("--area", type=float, default=4.0, help="weight of the term that keeps maps small")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     given = parser.parse_args(arguments)
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name="lap", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights, lap=True,
         attach={"refine": True}, normalise=given.normalise,
     )  # fmt: skip
-    recipe, effects = (Recipe(mode="frozen", **fields) for fields in (given.recipe, given.effects))
+    recipe, effects = (Recipe(mode="frozen", **{**given.recipe, **fields}) for fields in ({}, given.effects))
     made = retrofit(model, given.classes, given.data, recipe, effects, given.area)
     save_model(made["network"], str(given.out))
     about = {
