@@ -12,8 +12,8 @@ Sufficiency and Necessity find, and what speaks against the class, which they do
 Occlusion (Zeiler and Fergus, ECCV 2014) as a target, amortised in the manner of FastSHAP (Jethani et al., arXiv
 2107.07436), who regress on random subsets; single patches are a target of far less variance (results/method/log.md).
 
-Limits: one patch at a time says nothing of evidence that is there twice; the effects are of the size of the patch. A few
-hundred photographs are too few: what is learned from them is noise (results/method/log.md).
+Limits: one patch at a time says nothing of evidence that is there twice; the effects are of the size of the patch.
+A few hundred photographs are too few: what is learned from them is noise (results/method/log.md).
 """
 
 from __future__ import annotations
