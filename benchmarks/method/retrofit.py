@@ -107,7 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name="lap", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights, lap=True,
         attach={"refine": True}, normalise=given.normalise,
     )  # fmt: skip
-    recipe, effects = (Recipe(mode="frozen", **{**given.recipe, **fields}) for fields in ({}, given.effects))
+    recipe = Recipe(mode="frozen", **given.recipe)
+    effects = Recipe(mode="frozen", **{**given.recipe, **given.effects})
     made = retrofit(model, given.classes, given.data, recipe, effects, given.area)
     save_model(made["network"], str(given.out))
     about = {
