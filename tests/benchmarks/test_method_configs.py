@@ -39,7 +39,7 @@ def test_budgets_are_those_of_the_papers(name: str) -> None:
 
 
 def test_an_ablation_leaves_out_one_part_at_a_time() -> None:
-    models = {model.name: model for model in config("ablation").models}
+    models = {model.name: model for model in config("ablation_all").models}
     terms = {name: [[term.name for term in stage.terms or ()] for stage in model.stages or ()]
              for name, model in models.items()}  # fmt: skip
     assert terms["full"] == [["presence", "absence", "area"], ["sufficiency", "necessity", "area"], ["removal"]]
