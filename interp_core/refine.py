@@ -173,5 +173,9 @@ def region_and_effects(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 def refined_map(scores: Tensor) -> Tensor:
     """The explanation (N, 1, h, w) >= 0, float32, of what a refiner gave (N, 2, h, w)."""
-    region, effects = region_and_effects(scores)
+    return combined(*region_and_effects(scores))
+
+
+def combined(region: Tensor, effects: Tensor) -> Tensor:
+    """The explanation >= 0 of M in [0, 1] and r, all of one shape."""
     return (OUTSIDE + region) * F.softplus(SHARPNESS * effects) / SHARPNESS

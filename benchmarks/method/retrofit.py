@@ -5,7 +5,8 @@ r"""A network that is already trained gets explanations of its own: LAP fitted o
         --data '{"name": "folder", "root": "photographs", "image_size": 224}:train:500' --out lap.safetensors
 
 What the network itself answers is the target, so any photographs will do. First the regions learn, then the effects,
-which need more epochs and no backward pass through the network. The file written is what `checkpoint` of a
+which need more epochs: by default from `Order`; `--teach '[{"name": "removal"}]'` needs no backward pass through the
+network, but far more photographs. The file written is what `checkpoint` of a
 model of a run takes where its `lap` is true; beside it a JSON file says how it was made.
 Known limit: all images are held in memory, four bytes a value.
 """
@@ -29,7 +30,7 @@ from benchmarks.data import Data
 from benchmarks.models import build, statistics_for
 from benchmarks.version import git_state, system, versions
 from interp_core.datasets import DatasetConfig, datasets
-from interp_core.knowledge import Area, Necessity, Removal, Sufficiency
+from interp_core.knowledge import Area, Necessity, Order, Sufficiency, Term, terms
 from interp_core.model import LapModel
 from interp_core.training import Bar, Recipe, fit, predict
 
@@ -56,7 +57,13 @@ def photographs(sources: Sequence[str], model: ModelConfig, network: LapModel) -
 
 
 def retrofit(
-    model: ModelConfig, classes: int, sources: Sequence[str], recipe: Recipe, effects: Recipe, area: float
+    model: ModelConfig,
+    classes: int,
+    sources: Sequence[str],
+    recipe: Recipe,
+    effects: Recipe,
+    area: float,
+    teach: Sequence[Term] = (Order(),),
 ) -> dict[str, Any]:
     """Fit LAP on the frozen network; the network and what is to be told of it.
 
@@ -67,6 +74,7 @@ def retrofit(
         recipe: of the regions, mode "frozen".
         effects: the same of the effects.
         area: weight of the term that keeps maps small.
+        teach: what the effects learn from.
     """
     network = build(model, classes, recipe.seed)
     assert isinstance(network, LapModel)
@@ -76,8 +84,8 @@ def retrofit(
     targets = before.argmax(1)
     small = Area(weight=area, low=0.01, high=0.01, form="linear", finest=True)
     begin, history = time.perf_counter(), []
-    for how, terms in (recipe, (Sufficiency(weight=1.0), Necessity(weight=1.0), small)), (effects, (Removal(),)):
-        history += fit(network, images, targets, recipe=how, terms=terms, progress=Bar())
+    for how, asked in (recipe, (Sufficiency(weight=1.0), Necessity(weight=1.0), small)), (effects, tuple(teach)):
+        history += fit(network, images, targets, recipe=how, terms=asked, progress=Bar())
     seconds = time.perf_counter() - begin
     kept = (predict(network, images, 32).argmax(1) == targets).float().mean().item()
     facts = {
@@ -100,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", action="append", required=True, help="dataset as JSON:split:count; repeatable")
     parser.add_argument("--recipe", type=json.loads, default={}, help="fields of the regions' recipe, as JSON")
     parser.add_argument("--effects", type=json.loads, default={}, help="what the effects' recipe has instead, as JSON")
+    parser.add_argument("--teach", type=json.loads, default=["order"], help="terms of the effects, as JSON")
     parser.add_argument("--area", type=float, default=4.0, help="weight of the term that keeps maps small")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     given = parser.parse_args(arguments)
@@ -109,11 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     recipe = Recipe(mode="frozen", **given.recipe)
     effects = Recipe(mode="frozen", **{**given.recipe, **given.effects})
-    made = retrofit(model, given.classes, given.data, recipe, effects, given.area)
+    teach = [TypeAdapter(Choice).validate_python(one).build(terms) for one in given.teach]
+    made = retrofit(model, given.classes, given.data, recipe, effects, given.area, teach)
     save_model(made["network"], str(given.out))
     about = {
         **made["facts"],
-        **{name: getattr(given, name) for name in ("normalise", "recipe", "effects", "area", "data")},
+        **{name: getattr(given, name) for name in ("normalise", "recipe", "effects", "area", "teach", "data")},
     }
     about |= {"versions": versions(), "system": system(), "git": git_state(Path(__file__))}
     given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")

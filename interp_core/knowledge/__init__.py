@@ -10,12 +10,13 @@ from interp_core.knowledge.exchanged import Exchange
 from interp_core.knowledge.located import Forbid, Marked, Region, border, detectors
 from interp_core.knowledge.maps import Absence, Area, Presence, Uniqueness
 from interp_core.knowledge.masked import Necessity, Sufficiency
+from interp_core.knowledge.order import Order
 from interp_core.knowledge.removal import Removal
 from interp_core.knowledge.seeing import columns_of, seen
 from interp_core.knowledge.view import Grid, Part, View, view_of
 
 __all__ = [
-    "Absence", "Agreement", "Area", "Exchange", "Forbid", "Grid", "Marked", "Necessity", "Part", "Presence",
-    "Region", "Removal", "Sufficiency", "Term", "Uniqueness", "View", "border", "columns_of", "detectors", "mean_over",
-    "mean_where", "needed", "seen", "surprise", "terms", "top_mean", "view_of",
+    "Absence", "Agreement", "Area", "Exchange", "Forbid", "Grid", "Marked", "Necessity", "Order", "Part", "Presence",
+    "Region", "Removal", "Sufficiency", "Term", "Uniqueness", "View", "border", "columns_of", "detectors",
+    "mean_over", "mean_where", "needed", "seen", "surprise", "terms", "top_mean", "view_of",
 ]  # fmt: skip

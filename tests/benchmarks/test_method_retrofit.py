@@ -46,13 +46,18 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     out = tmp_path / "lap.safetensors"
     recipe = json.dumps({"epochs": 1, "batch_size": 8, "learning_rate": 0.01})
     given = ["--backbone", "test_resnet", "--weights", str(weights), "--classes", "5", "--out", str(out)]
-    given += ["--effects", json.dumps({"epochs": 2})]
+    given += [
+        "--effects",
+        json.dumps({"epochs": 2}),
+        "--teach",
+        json.dumps(["order", {"name": "removal", "patches": 2}]),
+    ]
     retrofit.main([*given, "--data", f"{photographs}:train:20", "--data", f"{photographs}:test:6", "--recipe", recipe])
     about = json.loads(out.with_suffix(".json").read_text())
     assert about["images"] == 26
     assert about["answers_kept"] == 1
     assert [set(terms) - {"cross_entropy"} for terms in about["history"]] == [
-        {"sufficiency", "necessity", "area"}, {"removal"}, {"removal"},
+        {"sufficiency", "necessity", "area"}, {"order", "removal"}, {"order", "removal"},
     ]  # fmt: skip
     model = ModelConfig(name="lap", backbone="test_resnet", checkpoint=out, lap=True, attach={"refine": True})
     lap = build(model, 5, 0).eval()

@@ -176,6 +176,7 @@ def test_both_say_that_they_cost_a_pass() -> None:
         "agreement",
         "exchange",
         "removal",
+        "order",
     }
 
 

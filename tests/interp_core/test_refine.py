@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import interp_core
 from interp_core import LapModel
 from interp_core.explanation import evidence_map
-from interp_core.knowledge import Area, Necessity, Removal, Sufficiency, seen, view_of
+from interp_core.knowledge import Area, Necessity, Order, Removal, Sufficiency, seen, view_of
 from interp_core.refine import Refiner, detail, levels_to_refine, refined_map
 from interp_core.serving import Serving
 from interp_core.training import MAP_TERMS, Recipe, evaluate, fit
@@ -159,13 +159,16 @@ def test_training_with_the_backbone_frozen_finds_what_decides_and_moves_nothing_
     assert inside(after) > max(0.5, inside(before) + 0.2)
 
 
-@pytest.mark.parametrize("term", [Sufficiency(), Necessity(), Area(finest=True), Removal()], ids=lambda term: term.name)
+TERMS = [Sufficiency(), Necessity(), Area(finest=True), Removal(), Order()]
+
+
+@pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
 def test_each_term_moves_its_decoder_and_no_other(term: Sufficiency) -> None:
     lap = refining()
     assert lap.refiner is not None
     term.loss(seen(lap, some(), torch.arange(4))).backward()
     moved, left = lap.refiner.region, lap.refiner.effects
-    if term.name == "removal":
+    if term.name in ("removal", "order"):
         moved, left = left, moved
     assert moved.out.weight.grad is not None
     assert bool(moved.out.weight.grad.abs().sum() > 0)
