@@ -6,7 +6,8 @@ r"""A network that is already trained gets explanations of its own: LAP fitted o
 
 What the network itself answers is the target, so any photographs will do. First the regions learn, then the effects,
 which need more epochs: by default from `Order`; `--teach '[{"name": "removal"}]'` needs no backward pass through the
-network, but far more photographs. The file written is what `checkpoint` of a
+network, but far more photographs. `--begin FILE` starts the decoders where another fit on the same backbone ended:
+nothing in them belongs to a class. The file written is what `checkpoint` of a
 model of a run takes where its `lap` is true; beside it a JSON file says how it was made.
 Known limit: all images are held in memory, four bytes a value.
 """
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import save_model
+from safetensors.torch import load_file, save_model
 from torch import Tensor
 
 from benchmarks.config import Choice, ModelConfig
@@ -30,9 +31,12 @@ from benchmarks.data import Data
 from benchmarks.models import build, statistics_for
 from benchmarks.version import git_state, system, versions
 from interp_core.datasets import DatasetConfig, datasets
+from interp_core.errors import ContractError
 from interp_core.knowledge import Area, Necessity, Order, Sufficiency, Term, terms
 from interp_core.model import LapModel
 from interp_core.training import Bar, Recipe, fit, predict
+
+PREFIX = "refiner."
 
 
 def photographs(sources: Sequence[str], model: ModelConfig, network: LapModel) -> Tensor:
@@ -64,6 +68,7 @@ def retrofit(
     effects: Recipe,
     area: float,
     teach: Sequence[Term] = (Order(),),
+    begin: Path | None = None,
 ) -> dict[str, Any]:
     """Fit LAP on the frozen network; the network and what is to be told of it.
 
@@ -75,18 +80,24 @@ def retrofit(
         effects: the same of the effects.
         area: weight of the term that keeps maps small.
         teach: what the effects learn from.
+        begin: file of an earlier fit, whose decoders these start from.
+
+    Raises:
+        ContractError: the earlier fit is of another backbone.
     """
     network = build(model, classes, recipe.seed)
     assert isinstance(network, LapModel)
+    if begin is not None:
+        decoders_from(begin, network)
     network.eval()
     images = photographs(sources, model, network)
     before = predict(network, images, 32)
     targets = before.argmax(1)
     small = Area(weight=area, low=0.01, high=0.01, form="linear", finest=True)
-    begin, history = time.perf_counter(), []
+    started, history = time.perf_counter(), []
     for how, asked in (recipe, (Sufficiency(weight=1.0), Necessity(weight=1.0), small)), (effects, tuple(teach)):
         history += fit(network, images, targets, recipe=how, terms=asked, progress=Bar())
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - started
     kept = (predict(network, images, 32).argmax(1) == targets).float().mean().item()
     facts = {
         "images": len(images),
@@ -95,6 +106,27 @@ def retrofit(
         "history": [epoch.terms for epoch in history],
     }
     return {"network": network, "facts": facts}
+
+
+def decoders_from(path: Path, network: LapModel) -> None:
+    """Give the network the decoders of an earlier fit.
+
+    Args:
+        path: safetensors file of `retrofit`.
+        network: on the same backbone, of any number of classes.
+
+    Raises:
+        ContractError: the fit is of another backbone.
+    """
+    assert network.refiner is not None
+    found = load_file(str(path))
+    own = {key.removeprefix(PREFIX): value for key, value in found.items() if key.startswith(PREFIX)}
+    try:
+        network.refiner.load_state_dict(own)
+    except RuntimeError as error:
+        raise ContractError(
+            f"{path} holds no decoders for this backbone: {str(error).splitlines()[1].strip()}"
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -109,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recipe", type=json.loads, default={}, help="fields of the regions' recipe, as JSON")
     parser.add_argument("--effects", type=json.loads, default={}, help="what the effects' recipe has instead, as JSON")
     parser.add_argument("--teach", type=json.loads, default=["order"], help="terms of the effects, as JSON")
+    parser.add_argument("--begin", type=Path, help="file of an earlier fit on the same backbone")
     parser.add_argument("--area", type=float, default=4.0, help="weight of the term that keeps maps small")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     given = parser.parse_args(arguments)
@@ -119,12 +152,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     recipe = Recipe(mode="frozen", **given.recipe)
     effects = Recipe(mode="frozen", **{**given.recipe, **given.effects})
     teach = [TypeAdapter(Choice).validate_python(one).build(terms) for one in given.teach]
-    made = retrofit(model, given.classes, given.data, recipe, effects, given.area, teach)
+    made = retrofit(model, given.classes, given.data, recipe, effects, given.area, teach, given.begin)
     save_model(made["network"], str(given.out))
     about = {
         **made["facts"],
         **{name: getattr(given, name) for name in ("normalise", "recipe", "effects", "area", "teach", "data")},
     }
+    about["begin"] = None if given.begin is None else json.loads(given.begin.with_suffix(".json").read_text())
     about |= {"versions": versions(), "system": system(), "git": git_state(Path(__file__))}
     given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_model
 from benchmarks.config import ModelConfig
 from benchmarks.method import probe, retrofit
 from benchmarks.models import build
+from interp_core.errors import ContractError
 from interp_core.model import LapModel
 
 SIDE = 48
@@ -68,6 +69,17 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     assert bool(lap.refiner.region.out.weight.abs().sum() > 0)
     assert bool(lap.refiner.effects.out.weight.abs().sum() > 0)
     assert torch.equal(lap(images), plain(images))
+
+    # Its decoders serve another head on the same backbone, not another backbone.
+    three = build(ModelConfig(name="lap", backbone="test_resnet", lap=True, attach={"refine": True}), 3, 1)
+    assert isinstance(three, LapModel)
+    retrofit.decoders_from(out, three)
+    assert three.refiner is not None
+    assert torch.equal(three.refiner.effects.out.weight, lap.refiner.effects.out.weight)
+    other = build(ModelConfig(name="lap", backbone="test_efficientnet", lap=True, attach={"refine": True}), 3, 1)
+    assert isinstance(other, LapModel)
+    with pytest.raises(ContractError, match=r"lap\.safetensors holds no decoders for this backbone"):
+        retrofit.decoders_from(out, other)
 
 
 def test_a_probe_changes_the_last_layer_alone(photographs: str, weights: Path, tmp_path: Path) -> None:
