@@ -17,11 +17,13 @@ from matplotlib.patches import Rectangle
 from benchmarks.report import style
 from benchmarks.report.data import ExplainerInfo, RunData
 from benchmarks.report.kept import Gallery
+from benchmarks.report.words import clipped
 
 OUTLINE = "#56B4E9"
 _COLOURS = colormaps["inferno"]
 _SHARE = 0.7  # of the map's colour in the overlay; the rest is the grey image
 _INSET = 0.04
+_LETTERS = 13  # of a caption, so that it does not meet its neighbour's
 
 
 @style.styled
@@ -54,6 +56,11 @@ def overlay(image: np.ndarray, shown: np.ndarray) -> np.ndarray:
     return (1 - _SHARE) * grey + _SHARE * np.asarray(_COLOURS(shown))[..., :3]
 
 
+def caption(label: str) -> str:
+    """A class name short enough to stand over its image: of ImageNet's lists of synonyms the first."""
+    return clipped(label.split(",")[0].strip(), _LETTERS)
+
+
 def scaled(values: np.ndarray, signed: bool) -> np.ndarray | None:
     """Map (H, W) scaled to [0, 1], positive part if signed; None if it says nothing (NaN, infinite, constant)."""
     if not np.isfinite(values).all() or np.ptp(values) == 0:
@@ -78,7 +85,7 @@ def _canvas(columns: int, lines: int, width: float) -> Figure:
 def _picture(axes: Axes, gallery: Gallery, place: int) -> None:
     _bare(axes, gallery.images[place], gallery.masks[place])
     label = gallery.labels[place] if place < len(gallery.labels) else ""
-    axes.set_title(f"“{label}”", loc="center", fontsize=7, fontweight="normal", pad=3)
+    axes.set_title(f"“{caption(label)}”", loc="center", fontsize=7, fontweight="normal", pad=3)
 
 
 def _overlay(axes: Axes, gallery: Gallery, values: np.ndarray, place: int, info: ExplainerInfo) -> None:

@@ -26,7 +26,7 @@ from benchmarks.report.answer import answers, caveats, twins
 from benchmarks.report.critical import critical_figure
 from benchmarks.report.figures import cost_figure, ranks_figure, scores_figure
 from benchmarks.report.findings import Findings
-from benchmarks.report.gallery import gallery_figure, overlay, scaled
+from benchmarks.report.gallery import caption, gallery_figure, overlay, scaled
 from benchmarks.report.page import render_page
 from benchmarks.statistics import COLUMNS
 from interp_core.errors import StoreError
@@ -288,6 +288,12 @@ def test_gallery_has_pictures_explainers_and_marks_empty_maps(findings: Findings
     plain = gallery_figure(findings.data, "plain", narrow=True)
     assert len(plain.axes) == 4 * 10
     assert [text.get_text() for axes in plain.axes for text in axes.texts] == ["no map\n(constant)"]
+
+
+def test_captions_of_the_gallery_are_one_short_name() -> None:
+    assert caption("teapot") == "teapot"
+    assert caption("ladybug, ladybeetle, lady beetle, ladybird, ladybird beetle") == "ladybug"
+    assert caption("Rhodesian ridgeback") == "Rhodesian ri…"
 
 
 def test_gallery_needs_a_gallery() -> None:
