@@ -14,6 +14,8 @@ import numpy as np
 
 Pair = tuple[str, str]
 
+_SMALL = 2.0**-10
+
 
 @dataclass(frozen=True)
 class Gallery:
@@ -64,12 +66,15 @@ class Gallery:
         return sorted(set.intersection(*sets)) if sets else []
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it as named arrays, maps as float16, for `numpy.savez_compressed`; `from_arrays` brings it back."""
+        """All of it as named arrays for `numpy.savez_compressed`; `from_arrays` brings it back.
+
+        Maps as float16; what that cannot hold is in units of its own largest magnitude, as pictures of it are anyway.
+        """
         named: dict[str, np.ndarray] = {
             "images": self.images, "masks": self.masks, "ids": np.array(self.ids), "labels": np.array(self.labels),
         }  # fmt: skip
         for (model, explainer), maps in self.maps.items():
-            named[f"map::{model}::{explainer}"] = maps.astype(np.float16)
+            named[f"map::{model}::{explainer}"] = _half(maps)
         for (model, explainer), places in self.rows.items():
             named[f"rows::{model}::{explainer}"] = np.asarray(places, dtype=np.int64)
         return named
@@ -94,3 +99,10 @@ class Gallery:
         maps = {pair: values.astype(np.float32) for pair, values in part("map").items()}
         ids, labels = named["ids"].tolist(), named["labels"].tolist()
         return cls(named["images"], named["masks"], ids, labels, maps, part("rows"))
+
+
+def _half(maps: np.ndarray) -> np.ndarray:
+    """Maps (n, H, W) as float16; those beyond its range, or so small that few of its bits are left, divided down."""
+    largest = np.where(np.isfinite(maps), np.abs(maps), 0).max(axis=(1, 2), initial=0)
+    beyond = (largest > float(np.finfo(np.float16).max)) | ((largest < _SMALL) & (largest > 0))
+    return (maps / np.where(beyond, largest, 1)[:, None, None]).astype(np.float16)

@@ -9,7 +9,9 @@ step, q evenly from [0.02, 0.98]:
 
 so that in the mean over q it is the areas under an insertion and a deletion curve, of log odds, that descend. Spread is
 half the distance between the 16 % and 84 % quantiles, so that scale and offset of the map do not matter and the size
-of the region is not moved; gradient reaches the effects r alone, not the region M.
+of the region is not moved; gradient reaches the effects r alone, not the region M. Since cuts do not see the scale,
+max(0, |log(mean effect / 0.1)| - log 10)^2 keeps it where the effects begin, between 0.01 and 1; without it maps grow
+by orders of magnitude.
 
 After insertion and deletion (Petsiuk et al., RISE, arXiv 1806.07421) and the areas that are given, not learned, of
 extremal perturbations (Fong et al., arXiv 1910.08485); amortised, with the cut drawn, the form is ours.
@@ -20,6 +22,7 @@ compare metrics of another kind too. Needs thousands of image views (results/met
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -31,12 +34,13 @@ from interp_core.errors import ContractError
 from interp_core.knowledge.backgrounds import background
 from interp_core.knowledge.base import Term, mean_where, terms
 from interp_core.knowledge.masked import log_odds
-from interp_core.knowledge.view import Drawn, View
-from interp_core.refine import combined, detail
+from interp_core.knowledge.view import View
+from interp_core.refine import OUTSIDE, combined, detail
 
 LEAST = 0.02  # share of the image that is always on either side of the cut
 POINTS = 4096  # of a map that its quantiles are taken from, at least half of them
 TINY = 1e-6
+SCALE, FACTOR = 0.1, 10.0  # of the mean effect, and how far it may be from there
 
 
 @terms.register("order")
@@ -69,11 +73,13 @@ class Order(Term):
             ContractError: the model does not refine its maps.
         """
         drawn = view.drawn(self.of)
-        upper = cut(logarithm(view, drawn), view.generator, self.softness)
+        if drawn.effects is None:
+            raise ContractError("order teaches a refined map: attach LAP with refine=True")
+        upper = cut(logarithm(view, drawn.maps, drawn.effects, drawn.level), view.generator, self.softness)
         classes = view.classes_of(drawn.column)
         kept = log_odds(view.answer(self.mixed(view, upper)), classes, view.several)
         lost = log_odds(view.answer(self.mixed(view, 1 - upper)), classes, view.several)
-        return mean_where(F.softplus(-kept) + F.softplus(lost), drawn.there)
+        return mean_where(F.softplus(-kept) + F.softplus(lost) + drift(drawn.effects), drawn.there)
 
     def mixed(self, view: View, keep: Tensor) -> Tensor:
         """Images where `keep` (N, 1, H, W) is 1, the background where it is 0."""
@@ -86,16 +92,23 @@ class Order(Term):
         return behind + keep * (view.images - behind)
 
 
-def logarithm(view: View, drawn: Drawn) -> Tensor:
+def logarithm(view: View, region: Tensor, effects: Tensor, level: str) -> Tensor:
     """Log of the explanation at input resolution, (N, 1, H, W) float32, with gradient to its effects alone.
 
-    Raises:
-        ContractError: the model does not refine its maps.
+    Args:
+        view: whose images are explained.
+        region: M in [0, 1], (N, 1, h, w).
+        effects: r of the same shape.
+        level: whose grid they lie on.
     """
-    if drawn.effects is None:
-        raise ContractError("order teaches a refined map: attach LAP with refine=True")
-    maps = view.placed(combined(drawn.maps.detach().float(), drawn.effects.float()), drawn.level)
+    maps = view.placed(combined(region.detach().float(), effects.float()), level)
     return torch.log(maps + TINY) + torch.log(detail(view.images))
+
+
+def drift(effects: Tensor) -> Tensor:
+    """What is to be paid for effects (N, 1, h, w) whose mean is out of the range they begin in, (N,); else 0."""
+    mean = combined(torch.full_like(effects, 1 - OUTSIDE), effects).float().mean((1, 2, 3))
+    return F.relu(torch.log((mean + TINY) / SCALE).abs() - math.log(FACTOR)).square()
 
 
 def cut(maps: Tensor, generator: torch.Generator | None, softness: float) -> Tensor:

@@ -202,6 +202,16 @@ def test_a_gallery_comes_back_from_its_arrays(tmp_path: Path) -> None:
     assert again.places("lap", "absent") == []
 
 
+@pytest.mark.parametrize("scale", [1e6, 1e-7])
+def test_maps_beyond_half_precision_keep_their_picture(scale: float) -> None:
+    whole = synthetic.gallery(images=2, size=16)
+    maps = {("lap", "lap"): np.abs(whole.maps["lap", "lap"]) * np.float32(scale)}
+    again = Gallery.from_arrays(Gallery(whole.images, whole.masks, whole.ids, whole.labels, maps).arrays())
+    for image in range(2):
+        kept, given = again.maps["lap", "lap"][image], maps["lap", "lap"][image]
+        np.testing.assert_allclose(kept / kept.max(), given / given.max(), atol=1e-3)
+
+
 def test_the_images_the_report_wants_are_those_it_shows() -> None:
     data = full(images=16)
     wanted = images_to_keep(RunData(data.meta, data.scores))

@@ -12,7 +12,7 @@ from torch import Tensor
 import interp_core
 from interp_core.errors import ContractError
 from interp_core.knowledge import Order, View, seen
-from interp_core.knowledge.order import LEAST, cut
+from interp_core.knowledge.order import LEAST, cut, drift
 
 SIDE = 32
 
@@ -89,6 +89,14 @@ def test_only_effects_learn_and_towards_the_right_order() -> None:
     assert effects.grad[..., -8:].mean() < 0
     assert effects.grad[..., -8:].mean() < effects.grad[..., :-8].mean()
     assert shown.maps.grad is None
+
+
+def test_the_scale_of_effects_is_free_within_a_factor_of_ten_and_no_further() -> None:
+    # Far above 0 softplus changes nothing: means of 0.5, 5 and 0.5e-3 where the range is 0.01 to 1.
+    assert drift(torch.full((1, 1, 4, 4), 0.5)).item() == 0
+    assert drift(torch.full((1, 1, 4, 4), 5.0)).item() == pytest.approx(math.log(5) ** 2, rel=1e-4)
+    low = math.log(math.expm1(20 * 0.5e-3)) / 20
+    assert drift(torch.full((1, 1, 4, 4), low)).item() == pytest.approx(math.log(20) ** 2, rel=5e-3)
 
 
 def test_without_a_refiner_it_says_what_to_do() -> None:
