@@ -9,16 +9,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from interp_core.knowledge import Absence, Area, Necessity, Presence, Removal, Sufficiency, Term
+from interp_core.knowledge import Absence, Area, Necessity, Order, Presence, Removal, Sufficiency, Term
 
 DEFAULT_TERMS: tuple[Term, ...] = (Presence(weight=0.3), Absence(weight=0.3), Area(weight=1.0))
 
-# What a refined map is to mean: it alone keeps the decision, the rest loses it, it is no larger than that takes, and
-# what it says of a place is what the decision loses without it.
+# What a refined map is to mean: it alone keeps the decision, the rest loses it, it is no larger than that takes; so it
+# is wherever it is cut; and what it says of a place is what the decision loses without it.
 MAP_TERMS: tuple[Term, ...] = (
     Sufficiency(weight=1.0),
     Necessity(weight=1.0),
     Area(weight=4.0, low=0.01, high=0.01, form="linear", finest=True),
+    Order(weight=1.0),
     Removal(weight=10.0),
 )
 
