@@ -130,6 +130,21 @@ def test_the_numbers_are_those_of_the_stored_comparison() -> None:
     assert [name for name in ranks.index if name in ORDER] == ORDER
 
 
+@pytest.mark.parametrize("name", ["digits", "tiny", "pets", "imagenet"])
+def test_photographs_are_told_as_they_are_stored(name: str) -> None:
+    folder = ROOT / "results" / "method" / name
+    ranks = pd.read_csv(folder / "tables" / "ranks.csv").set_index("explainer")
+    titles = {info["name"]: info["title"] for info in json.loads((folder / "run.json").read_text())["explainers"]}
+    other = ranks["mean_rank_all"].drop(["lap", "mask"], errors="ignore")
+    table = pd.read_csv(folder / "tables" / "paired.csv").query("explainer != 'mask'")
+    beaten = table[(table["verdict"] == "behind") & (table["p_holm"] < 0.05)]["metric"].nunique()
+    lap, best = ranks.loc["lap"], f"{titles[other.idxmin()]} {other.min():.2f}"
+    cells = f"| {lap['mean_rank_all']:.2f} | {best} | {lap['mean_rank']:.2f} | {table['metric'].nunique() - beaten} |"
+    assert cells in next(
+        line for line in README.splitlines() if f"](results/method/{name}/tables" in line and "|" in line[:1]
+    )
+
+
 def test_what_is_said_of_single_metrics_is_what_holm_leaves() -> None:
     table = pd.read_csv(ROOT / "results" / "method" / "digits" / "tables" / "paired.csv").query("explainer != 'mask'")
     beaten = table[(table["verdict"] == "behind") & (table["p_holm"] < 0.05)]
