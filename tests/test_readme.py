@@ -164,6 +164,14 @@ def test_control_is_told_as_it_is_stored() -> None:
         assert accuracy[arm] in README, arm
 
 
+def test_control_on_photographs_is_told_as_it_is_stored() -> None:
+    rows = (ROOT / "results" / "method" / "control_tinyimagenet20.md").read_text().splitlines()
+    told = {cells[1].strip(): cells for cells in (row.split("|") for row in rows) if len(cells) > 7}
+    ours, clean = told["LAP + Forbid + Exchange, tags found from 1 %"], told["Plain, trained without tags"]
+    assert f"{ours[3].strip()} of {clean[3].strip()} %" in README
+    assert f"leave {ours[7].split('±')[0].strip()} % of the map on the tag" in README
+
+
 def test_everything_linked_is_there() -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
     assert links
