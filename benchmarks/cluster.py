@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.allocator import keep_memory
 from benchmarks.config import ConfigError, Parts, RunConfig, digest, resolve_device
 from benchmarks.data import Data
 from benchmarks.failures import in_a_line
@@ -161,6 +162,7 @@ class Desk:
 
     def __init__(self, setting: Setting) -> None:
         config = setting.config
+        keep_memory()
         torch.set_num_threads(config.threads or 1)
         parts, store = Parts(config), Store(config.folder)
         made = json.loads(setting.provenance)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
+from benchmarks.allocator import keep_memory
 from benchmarks.cli import checks, data, running, stored  # noqa: F401 - imported to be registered
 from benchmarks.cli.base import STOPPED, app, console, errors, told
 from interp_core.errors import InterpError
@@ -20,6 +21,7 @@ __all__ = ["app", "console", "errors", "main"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits with the codes above."""
+    keep_memory()
     try:
         code = app(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except InterpError as error:

@@ -26,6 +26,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from benchmarks.allocator import keep_memory
 from benchmarks.files import write_whole
 from benchmarks.method.control_arms import Arm, arms, widened
 from benchmarks.method.control_cost import cost
@@ -174,6 +175,7 @@ def _provenance(given: argparse.Namespace) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 on an error the user can mend."""
     given = _parser().parse_args(arguments)
+    keep_memory()
     path: Path = given.output / f"control_{given.data}.csv"
     try:
         chosen = _chosen(given.arms)

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks import version
+from benchmarks.allocator import keep_memory
 from benchmarks.files import write_whole
 from benchmarks.method.medical import NET
 from benchmarks.report.style import render, styled
@@ -168,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=RECIPE.epochs)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args(arguments)
+    keep_memory()
     recipe = RECIPE.model_copy(update={"epochs": given.epochs})
     table, shown = study(given.root, given.size, recipe, given.attributes)
     write_whole(given.output / "faces.csv", table.to_csv(index=False, float_format="%.4g"))

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from baselines import Explainer, explainers
 from benchmarks import version
+from benchmarks.allocator import keep_memory
 from benchmarks.files import write_whole
 from benchmarks.method import medical_page
 from benchmarks.method.medical_names import CONTROLS, METRICS, OUTPUT, SHOWN
@@ -223,6 +224,7 @@ def units(xrays: Xrays, arms: Sequence[str], seeds: Sequence[int], count: int) -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0."""
     given = _given(arguments)
+    keep_memory()
     xrays, kept = load(given.root, SIDE), Kept(given.output)
     recipe = RECIPE.model_copy(update={} if given.epochs is None else {"epochs": given.epochs})
     state = git_state(Path(version.__file__)) or {"commit": "", "dirty": False}

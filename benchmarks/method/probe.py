@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import save_model
 from torch import nn
 
+from benchmarks.allocator import keep_memory
 from benchmarks.config import Choice, ModelConfig
 from benchmarks.data import Data
 from benchmarks.models import build, statistics_for
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=json.loads, required=True, help="data set of the new classes, as JSON")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     given = parser.parse_args(arguments)
+    keep_memory()
     model = ModelConfig(
         name="plain", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights,
         normalise=given.normalise,

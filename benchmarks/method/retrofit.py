@@ -26,6 +26,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_model
 from torch import Tensor
 
+from benchmarks.allocator import keep_memory
 from benchmarks.config import Choice, ModelConfig
 from benchmarks.data import Data
 from benchmarks.models import build, statistics_for
@@ -145,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--area", type=float, default=4.0, help="weight of the term that keeps maps small")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     given = parser.parse_args(arguments)
+    keep_memory()
     model = ModelConfig(
         name="lap", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights, lap=True,
         attach={"refine": True}, normalise=given.normalise,

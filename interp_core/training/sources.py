@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interp_core.errors import ContractError
-from interp_core.training.augment import Moves, drawn
+from interp_core.training.augment import Moves, drawn, in_mosaics
 from interp_core.training.recipe import Recipe
 
 Regions = Mapping[str, tuple[Tensor, Tensor]]
@@ -133,6 +133,8 @@ class TrainingSet:
         self, images: Tensor | Source, targets: Tensor, regions: Regions, recipe: Recipe, rank: int, world: int
     ) -> None:
         check(images, targets, recipe, world)
+        if recipe.mosaics and (regions or targets.ndim == 2):
+            raise ContractError("mosaics are for one class an image and without regions: set `mosaics` to 0")
         self.images, self.targets, self.recipe, self.rank, self.world = images, targets, recipe, rank, world
         self.regions = {
             name: RegionTable(name, len(images), *given, images.shape[2:]) for name, given in regions.items()
@@ -161,7 +163,10 @@ class TrainingSet:
     def _batch(self, batch: Tensor, part: Tensor, kept: Tensor, some: Tensor, generator: torch.Generator) -> Batch:
         moves = self._moves(batch, kept, generator)
         regions = {name: moves(table.of(kept)) for name, table in self.regions.items()}
-        return Batch(moves(some), self.targets[kept], regions, len(part) / len(batch))
+        images, targets = moves(some), self.targets[kept]
+        if self.recipe.mosaics:
+            images = in_mosaics(images, targets, self.recipe.mosaics, generator)
+        return Batch(images, targets, regions, len(part) / len(batch))
 
     def _moves(self, batch: Tensor, kept: Tensor, generator: torch.Generator) -> Moves:
         """Of several processes each draws for all, so that their generators stay alike."""
