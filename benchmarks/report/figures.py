@@ -18,7 +18,7 @@ from benchmarks.report import style, words
 from benchmarks.report.data import JUDGED, ExplainerInfo, MetricInfo
 from benchmarks.report.findings import Findings
 from benchmarks.report.labels import place_labels
-from benchmarks.statistics import REFERENCES
+from benchmarks.statistics import REFERENCES, failing
 
 RANK_PANELS = {"mean_rank": "All ranked metrics", **{family: family.capitalize() for family in JUDGED}}
 
@@ -182,7 +182,13 @@ def _rank_panel(axes: Axes, findings: Findings, column: str, explainers: list[Ex
 
 
 def _single_ranks(findings: Findings, model: str, explainer: str, column: str) -> list[float]:
-    metrics = [info.name for info in findings.data.metrics.values() if column in ("mean_rank", info.family)]
+    """Ranks on the metrics that the mean of this column is over."""
+    left_out = failing(findings.gates)
+    metrics = [
+        info.name
+        for info in findings.data.metrics.values()
+        if column in ("mean_rank", info.family) and (model, info.name) not in left_out
+    ]
     rows = [findings.row(model, explainer, name) for name in metrics]
     return [row["rank"] for row in rows if row is not None and np.isfinite(row["rank"])]
 
