@@ -157,7 +157,11 @@ def page(table: pd.DataFrame) -> str:
         "proves that landmarks, regions, terms and maps fit each other, from CelebA's own files to the picture, and "
         f"nothing about faces. {empty} of {len(table)} maps are empty and count as 0; a black panel is one.\n\n"
     )
-    return text + "\n".join(lines) + "\n\nThe faces with their maps are drawn in faces_maps.png; they are CelebA's and are not published.\n"
+    return (
+        text
+        + "\n".join(lines)
+        + "\n\nThe faces with their maps are drawn in faces_maps.png; they are CelebA's and are not published.\n"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
