@@ -130,7 +130,7 @@ def test_the_numbers_are_those_of_the_stored_comparison() -> None:
     assert [name for name in ranks.index if name in ORDER] == ORDER
 
 
-@pytest.mark.parametrize("name", ["digits", "tiny", "pets"])
+@pytest.mark.parametrize("name", ["digits", "tiny", "pets", "imagenet"])
 def test_photographs_are_told_as_they_are_stored(name: str) -> None:
     folder = ROOT / "results" / "method" / name
     ranks = pd.read_csv(folder / "tables" / "ranks.csv").set_index("explainer")
