@@ -6,7 +6,7 @@ classes cost no more than a handful. Where the head is not linear, evidence is i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,21 +31,25 @@ LIKELY = 10  # absent classes beside the present ones where there are more
 def seen(
     model: nn.Module,
     images: Tensor,
-    targets: Tensor,
+    targets: Tensor | None,
     *,
     regions: Mapping[str, Tensor] | None = None,
     generator: torch.Generator | None = None,
     names: Sequence[str] = (),
+    quick: Callable[[Tensor], Tensor] | None = None,
 ) -> View:
     """Make the recorded pass of one training step.
 
     Args:
         model: a LAP model, which may be wrapped (parallel, compiled).
         images: (N, C, H, W).
-        targets: (N,) class indices, or (N, K) floating point, 1.0 where a class is present.
+        targets: (N,) class indices, or (N, K) floating point, 1.0 where a class is present; None for the classes that
+            the model itself finds likeliest.
         regions: (N, 1, H, W) in [0, 1] by name; rows of NaN for images that have none.
         generator: of random draws, on the CPU.
         names: of the K classes, where terms shall be able to name them.
+        quick: the same function of a model that does not learn, from images to logits, for terms that look at further
+            images.
 
     Raises:
         ContractError: not a LAP model, or one whose pass cannot be recorded.
@@ -54,10 +58,11 @@ def seen(
     if lap is None:
         raise ContractError(f"knowledge terms need a LAP model, got {type(model).__name__}: attach LAP first")
     logits, record = _recorded(model, lap, images)
+    targets = logits.detach().argmax(1) if targets is None else targets
     labels = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])).to(logits.dtype)
     classes = columns_of(logits, labels, most=None if targets.ndim == 2 else 1)
     concepts = {site.module: tuple(block.concepts) for site, block in zip(lap.sites, lap.gates, strict=True)}  # type: ignore[arg-type]
-    passes = _Passes(_unwrapped(model), lap, images, classes)
+    passes = _Passes(_unwrapped(model), lap, images, classes, quick)
     return View(
         images,
         labels if classes is None else labels.gather(1, classes),
@@ -92,9 +97,12 @@ class _Passes:
     lap: LapModel
     images: Tensor
     classes: Tensor | None
+    quick: Callable[[Tensor], Tensor] | None = None
 
     def again(self, images: Tensor, look: bool) -> tuple[Tensor, Tensor | None]:
         """Logits (n, K) and, to `look`, concept maps (n, m, h, w) of other pictures of the first n images."""
+        if self.quick is not None and not look:
+            return _full(self.quick(images)), None
         with untracked(self.lap):
             if not look:
                 return _full(self.model(images)), None

@@ -1,4 +1,4 @@
-"""Random shifts and flips, drawn once and made on images and on their regions alike; mosaics of images alone."""
+"""Random shifts, flips and crops, drawn once and made on images and on their regions alike; mosaics of images alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+STRETCH = 1.25  # most that a crop changes proportions
+
 
 @dataclass(frozen=True)
 class Moves:
@@ -16,20 +18,28 @@ class Moves:
     Attributes:
         offsets: (2, n, 1) int64, rows and columns of pixels; None for no shift.
         flips: (n,) bool, which are mirrored left to right after that; None for none.
+        boxes: (n, 4), top, left, height and width of what is then cut out and shown as large as the image was, as
+            shares of its sides, in [0, 1]; None for no crop.
     """
 
     offsets: Tensor | None = None
     flips: Tensor | None = None
+    boxes: Tensor | None = None
 
     def of(self, which: Tensor) -> Moves:
         """Those of some images, (m,) int64."""
         return Moves(
             None if self.offsets is None else self.offsets[:, which],
             None if self.flips is None else self.flips[which],
+            None if self.boxes is None else self.boxes[which],
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Each image (N, C, H, W) moved, edges repeated; one gather."""
+        """Each image (N, C, H, W) moved, edges repeated: one gather; crops are sampled bilinearly."""
+        moved = self._gathered(images)
+        return moved if self.boxes is None else resampled(moved, self.boxes)
+
+    def _gathered(self, images: Tensor) -> Tensor:
         if self.offsets is None and self.flips is None:
             return images
         n, _, h, w = images.shape
@@ -43,11 +53,36 @@ class Moves:
         return moved.permute(0, 3, 1, 2)
 
 
-def drawn(count: int, most: int, flip: bool, generator: torch.Generator) -> Moves:
-    """Shifts by up to `most` pixels along both axes, and flips of half of `count` images."""
+def drawn(count: int, most: int, flip: bool, generator: torch.Generator, crop: float = 1.0) -> Moves:
+    """Shifts by up to `most` pixels, flips of half of `count` images, crops of at least `crop` of their area."""
     offsets = torch.randint(-most, most + 1, (2, count, 1), generator=generator) if most else None
     flips = torch.rand(count, generator=generator) < 0.5 if flip else None
-    return Moves(offsets, flips)
+    boxes = boxes_drawn(count, crop, generator) if crop < 1 else None
+    return Moves(offsets, flips, boxes)
+
+
+def boxes_drawn(count: int, least: float, generator: torch.Generator) -> Tensor:
+    """Boxes (count, 4), top, left, height and width in [0, 1], of an area between `least` and 1, anywhere.
+
+    Width is to height, in shares of the image's sides, as 0.8 to 1.25, where the image is large enough for it.
+    """
+    area, ratio, top, left = torch.rand(4, count, generator=generator)
+    area, ratio = least + (1 - least) * area, STRETCH ** (2 * ratio - 1)
+    height, width = (area / ratio).sqrt().clamp(max=1), (area * ratio).sqrt().clamp(max=1)
+    return torch.stack([top * (1 - height), left * (1 - width), height, width], 1)
+
+
+def resampled(images: Tensor, boxes: Tensor) -> Tensor:
+    """What is in each image's box (N, 4), as large as the image (N, C, H, W) was; a mask stays in its range.
+
+    A box of the whole image leaves it as it is but for rounding.
+    """
+    top, left, height, width = boxes.to(images).unbind(1)
+    none = torch.zeros_like(top)
+    across = torch.stack([width, none, 2 * left + width - 1], 1)
+    down = torch.stack([none, height, 2 * top + height - 1], 1)
+    grid = F.affine_grid(torch.stack([across, down], 1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def shifted(images: Tensor, most: int, generator: torch.Generator) -> Tensor:

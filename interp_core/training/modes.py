@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from interp_core.errors import ContractError
+from interp_core.flat import flat
 from interp_core.model import LapModel, lap_within
 from interp_core.training.recipe import Recipe
 
@@ -61,6 +62,36 @@ def _held(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     if lap is not None and not recipe.learn_gates:
         held += lap.gates.parameters()
     return held
+
+
+def unmoved(model: nn.Module) -> LapModel | None:
+    """The LAP model of which, as parameters now ask for gradients, nothing learns that its logits depend on, if so.
+
+    A head whose `a` is 0 does not attend, and its scorers decide nothing; no loss moves an `a` of 0.
+    """
+    lap = lap_within(model)
+    if lap is None or lap.head.a.item() != 0:
+        return None
+    moving = [parameter for block in (lap.backbone, *lap.gates) for parameter in block.parameters()]
+    return None if any(parameter.requires_grad for parameter in moving) else lap
+
+
+def flat_logits(model: nn.Module, image: Tensor, precision: str) -> Callable[[Tensor], Tensor] | None:
+    """The same logits made quicker, where they do not learn; None where they do, or where no such graph can be made.
+
+    Args:
+        model: LAP model or another.
+        image: (1, C, H, W), on the model's device.
+        precision: of the recipe; in mixed precision the model itself is used.
+    """
+    lap = unmoved(model)
+    if lap is None or precision != "fp32":
+        return None
+    modes = [(module, module.training) for module in lap.modules()]
+    made = flat(lap.eval(), image)
+    for module, training in modes:
+        module.training = training
+    return None if made is None else lambda images: made(images.contiguous(memory_format=torch.channels_last))
 
 
 def to_training(model: nn.Module, recipe: Recipe) -> None:

@@ -56,14 +56,18 @@ class Recipe(BaseModel):
         metric: what validation is judged by: "loss", all terms included, or "accuracy".
         shift: largest random shift in pixels, edges repeated; 0 for none.
         flip: whether every other image, by chance, is mirrored left to right.
+        crop: least share of an image's area that a random crop shows, at full size, in (0, 1]; 1 for none. With few
+            images crops are what makes many epochs worth their time.
         mosaics: share of the images that are shown as one quarter of a mosaic with three others, halved, their target
             kept. A map that learns from single objects need only find the object; here it must find the class. For one
             class an image and without regions.
+        answers: whether terms speak of the class that the model itself finds likeliest in what it is shown, crop or
+            mosaic, instead of the target. For one class an image, and a model that does not learn to classify.
         start_a: value given to every `a` that is 0 when training starts, since its gradient vanishes there. Started at
             2, attention settles on few positions before the scorers know the class; from 0.5 it sharpens as they learn.
             None leaves them: a network whose attention is off then keeps its function to the bit.
         channels_last: memory format of images and weights; quicker on most CPUs and GPUs.
-        seed: of the order of images, of shifts, flips and mosaics, and of what terms draw.
+        seed: of the order of images, of shifts, flips, crops and mosaics, and of what terms draw.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,7 +88,9 @@ class Recipe(BaseModel):
     metric: Literal["loss", "accuracy"] = "loss"
     shift: int = Field(4, ge=0)
     flip: bool = False
+    crop: float = Field(1.0, gt=0, le=1)
     mosaics: float = Field(0.0, ge=0, le=1)
+    answers: bool = False
     start_a: float | None = Field(0.5, gt=0)
     channels_last: bool = True
     seed: int = 0

@@ -15,7 +15,7 @@ from interp_core.errors import ContractError
 from interp_core.knowledge import Term
 from interp_core.training.devices import agreement, same_buffers, total
 from interp_core.training.judging import at_once, judged, losses_on
-from interp_core.training.modes import bare, parameter_groups, to_training
+from interp_core.training.modes import bare, flat_logits, parameter_groups, to_training
 from interp_core.training.recipe import Recipe
 from interp_core.training.resume import Checkpoint, random_states, set_random_states
 from interp_core.training.sources import Batch, Source, TrainingSet
@@ -66,7 +66,8 @@ class Run:
             total_steps=recipe.epochs * data.steps,
             pct_start=recipe.warm_up,
         )
-        self.step = accelerator.prepare(Step(model, terms, self.draws, names))
+        self.losses = Step(model, terms, self.draws, names, recipe.answers)
+        self.step = accelerator.prepare(self.losses)
         self.optimizer = accelerator.prepare(optimizer)
         self.patience = Patience(recipe)
         self.history: list[Epoch] = []
@@ -82,6 +83,8 @@ class Run:
         state = checkpoint and checkpoint.read()
         if state:
             self.load_state_dict(state)
+        if any(term.passes for term in self.terms):
+            self.losses.look_with(flat_logits(self.model, self._image(), self.recipe.precision))
         self.first, self.begin = self.steps_done, time.perf_counter()
         watchers.begin(self.recipe.epochs * self.data.steps, self.steps_done)
         while self.epoch <= self.recipe.epochs and not self.patience.over:
@@ -90,6 +93,9 @@ class Run:
             watchers(self.history[-1])
             self._save(checkpoint)
         self.patience.restore(bare(self.model))
+
+    def _image(self) -> Tensor:
+        return torch.zeros(1, *self.data.images.shape[1:], device=self.device)
 
     @property
     def steps_done(self) -> int:

@@ -135,6 +135,8 @@ class TrainingSet:
         check(images, targets, recipe, world)
         if recipe.mosaics and (regions or targets.ndim == 2):
             raise ContractError("mosaics are for one class an image and without regions: set `mosaics` to 0")
+        if recipe.answers and targets.ndim == 2:
+            raise ContractError("answers are for one class an image: set `answers` to false")
         self.images, self.targets, self.recipe, self.rank, self.world = images, targets, recipe, rank, world
         self.regions = {
             name: RegionTable(name, len(images), *given, images.shape[2:]) for name, given in regions.items()
@@ -170,7 +172,7 @@ class TrainingSet:
 
     def _moves(self, batch: Tensor, kept: Tensor, generator: torch.Generator) -> Moves:
         """Of several processes each draws for all, so that their generators stay alike."""
-        draw = (self.recipe.shift, self.recipe.flip, generator)
+        draw = (self.recipe.shift, self.recipe.flip, generator, self.recipe.crop)
         if self.world == 1:
             return drawn(len(kept), *draw)
         return drawn(len(batch), *draw).of(torch.isin(batch, kept).nonzero()[:, 0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -36,6 +36,8 @@ def step_losses(
     regions: Mapping[str, Tensor] | None = None,
     generator: torch.Generator | None = None,
     names: Sequence[str] = (),
+    quick: Callable[[Tensor], Tensor] | None = None,
+    answers: bool = False,
 ) -> dict[str, Tensor]:
     """Weighted losses of one batch by name, terms of one name added; they are to be added up.
 
@@ -47,13 +49,16 @@ def step_losses(
         regions: (N, 1, H, W) in [0, 1] by name; rows of NaN for images that have none.
         generator: of what terms draw, on the CPU.
         names: of the K classes, where terms name them.
+        quick: see `interp_core.knowledge.seen`.
+        answers: whether terms speak of what the model answers, instead of the targets.
     """
     own = getattr(bare(model), "losses", None)
     if callable(own):
         return own(images, targets, regions or {})
     if lap_within(model) is None or not terms:
         return {"cross_entropy": decision_loss(model(images), targets)}
-    view = seen(model, images, targets, regions=regions, generator=generator, names=names)
+    meant = None if answers else targets
+    view = seen(model, images, meant, regions=regions, generator=generator, names=names, quick=quick)
     losses = {"cross_entropy": decision_loss(view.logits, targets)}
     for term in terms:
         value = term.weight * term.loss(view)
@@ -76,14 +81,30 @@ class Step(nn.Module):
         terms: knowledge.
         generator: of what terms draw.
         names: of the K classes.
+        answers: whether terms speak of what the model answers.
     """
 
-    def __init__(self, model: nn.Module, terms: Sequence[Term], generator: torch.Generator, names: Sequence[str]):
+    def __init__(
+        self,
+        model: nn.Module,
+        terms: Sequence[Term],
+        generator: torch.Generator,
+        names: Sequence[str],
+        answers: bool = False,
+    ) -> None:
         super().__init__()
         self.model, self.terms, self.generator, self.names = model, tuple(terms), generator, tuple(names)
+        self.answers = answers
+        self.look_with(None)
+
+    def look_with(self, quick: Callable[[Tensor], Tensor] | None) -> None:
+        """What terms look at further images with; see `interp_core.knowledge.seen`."""
+        # In a tuple, so that a module here is none of this module's own: it is neither learned nor saved.
+        self._quick = (quick,)
 
     def forward(self, images: Tensor, targets: Tensor, regions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weighted losses by name."""
         return step_losses(
-            self.model, images, targets, self.terms, regions=regions, generator=self.generator, names=self.names
-        )
+            self.model, images, targets, self.terms, regions=regions, generator=self.generator, names=self.names,
+            quick=self._quick[0], answers=self.answers,
+        )  # fmt: skip

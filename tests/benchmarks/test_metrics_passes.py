@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 import interp_core
 from benchmarks.metrics import Batch, metrics
-from benchmarks.metrics.frozen import TOLERANCE, frozen
+from benchmarks.metrics.frozen import frozen
 from benchmarks.metrics.passes import Passes, pool
 from benchmarks.metrics.removal import pixel_order
 from interp_core.errors import ContractError
+from interp_core.flat import TOLERANCE
 from interp_core.training import start_attention
 
 
@@ -240,8 +241,6 @@ class TestFrozen:
         assert frozen(model, torch.zeros(1, 3, 8, 8)) is model
 
     def test_a_graph_that_is_another_function_is_not_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from benchmarks.metrics import frozen as module
-
         class Doubled(nn.Module):
             def __init__(self, inner: nn.Module) -> None:
                 super().__init__()
@@ -250,6 +249,6 @@ class TestFrozen:
             def forward(self, images: Tensor) -> Tensor:
                 return 2 * self.inner(images)
 
-        monkeypatch.setattr(module, "folded", Doubled)
+        monkeypatch.setattr("interp_core.flat.folded", Doubled)
         model = timm.create_model("test_resnet").eval()
-        assert module.frozen(model, torch.zeros(1, 3, 32, 32)) is model
+        assert frozen(model, torch.zeros(1, 3, 32, 32)) is model
