@@ -1,0 +1,92 @@
+"""Several fits of LAP on one frozen network, beside external explainers that were computed once.
+
+    python -m benchmarks.method.fits results/method/pets results/method/pets_fit{0,1,2} --into results/method/pets_fits
+
+The network answers alike whatever LAP on it was fitted to, so what an external explainer says of it, and how that is
+judged, is the same for every fit. The first folder is a run of all explainers on one fit; the others are runs of LAP
+and at least one external explainer on the same images, each on another fit. That external explainer must have come out
+alike in all, or nothing is written. LAP's scores of the first run are replaced by those of the others, which count as
+seeds, and tables are made of it all.
+
+Limit: what an external explainer draws at random was drawn once; LAP's scores are means over the fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.report.data import RunData
+from benchmarks.report.findings import find
+from benchmarks.report.tables import write_tables
+from benchmarks.store import read_run
+
+ALIKE = 1e-5
+KEYS = ["explainer", "metric", "image_id"]
+
+
+def joined(every: RunData, fits: Sequence[RunData]) -> RunData:
+    """The first run with the intrinsic explainers of the others in place of its own, those of each as a seed.
+
+    Args:
+        every: of all explainers.
+        fits: of the intrinsic one and some external ones, on the same network, images and metrics; one seed each.
+
+    Raises:
+        SystemExit: the runs are not of the same images, or an external explainer was not scored alike.
+    """
+    intrinsic = {name for run in fits for name, info in run.explainers.items() if info.kind == "intrinsic"}
+    for fit in fits:
+        check_alike(every, fit)
+    own = [fit.table[fit.table["explainer"].isin(intrinsic)].assign(seed=seed) for seed, fit in enumerate(fits)]
+    rest = every.whole[~every.whole["explainer"].isin(intrinsic)]
+    models = [{**model, "seed": seed} for seed, fit in enumerate(fits) for model in fit.part("models", [])]
+    meta = {**every.meta, "models": models, "seeds": list(range(len(fits)))}
+    return replace(every, meta=meta, scores=pd.concat([*own, rest], ignore_index=True), gallery=None)
+
+
+def check_alike(every: RunData, fits: RunData) -> None:
+    """Whether both runs are of the same images and say the same of an external explainer.
+
+    Raises:
+        SystemExit: they are not or do not, or they share none.
+    """
+    images = [set(run.table["image_id"]) for run in (every, fits)]
+    if images[0] != images[1]:
+        raise SystemExit(f"the runs are of {len(images[0])} and {len(images[1])} images, and not of the same")
+    external = [name for name, info in fits.explainers.items() if info.kind == "external"]
+    timed = [name for name, info in every.metrics.items() if info.family == "cost"]
+    tables = [
+        run.table[run.table["explainer"].isin(external) & ~run.table["metric"].isin(timed)] for run in (every, fits)
+    ]
+    both = tables[0].merge(tables[1], on=KEYS, suffixes=("_every", "_fits"))
+    if both.empty:
+        raise SystemExit("the runs share no external explainer, so nothing shows that the network is the same")
+    both["apart"] = (both["value_every"] - both["value_fits"]).abs()
+    worst = both.sort_values("apart", na_position="first").iloc[-1]
+    if worst["apart"] > ALIKE:
+        raise SystemExit(
+            f"{worst['explainer']} has {worst['value_every']:.6g} in {worst['metric']} of {worst['image_id']} in one "
+            f"run and {worst['value_fits']:.6g} in the other: this is not the same network, metric or setting"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("every", type=Path, help="folder of a run of all explainers on one fit")
+    parser.add_argument("fits", type=Path, nargs="+", help="folders of runs of LAP and an external explainer")
+    parser.add_argument("--into", type=Path, required=True, help="folder whose tables/ is written")
+    given = parser.parse_args(arguments)
+    data = joined(read_run(given.every), [read_run(folder) for folder in given.fits])
+    (given.into / "tables").mkdir(parents=True, exist_ok=True)
+    for path in write_tables(find(data), given.into / "tables"):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

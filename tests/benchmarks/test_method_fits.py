@@ -1,0 +1,83 @@
+"""Fits of LAP beside external explainers that were computed once: what replaces what, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import run
+
+from benchmarks.method import fits
+from benchmarks.method.fits import ALIKE, joined
+from benchmarks.report.data import RunData
+from benchmarks.report.findings import find
+
+
+def one_network() -> RunData:
+    """Of all explainers on one network."""
+    made = run()
+    return replace(made, scores=made.scores[made.scores["model"] == "lap"], gallery=None)
+
+
+def fit(every: RunData, gain: float = 0.1) -> RunData:
+    """Better by `gain`, LAP and Grad-CAM alone; Grad-CAM as it was, but for the time it took."""
+    own = every.scores[every.scores["explainer"] == "lap"]
+    external = every.scores[every.scores["explainer"] == "grad_cam"].copy()
+    external.loc[external["metric"] == "seconds", "value"] += 1.0
+    return replace(every, scores=pd.concat([own.assign(value=own["value"] + gain), external]))
+
+
+def test_lap_is_that_of_the_fits_and_the_rest_stays() -> None:
+    every = one_network()
+    both = joined(every, [fit(every), fit(every, 0.3)])
+    assert both.meta["seeds"] == [0, 1]
+    before, after = (one.whole.groupby(["explainer", "metric"])["value"].mean() for one in (every, both))
+    assert set(after.index) == set(before.index)
+    assert after["lap", "mass"] == pytest.approx(before["lap", "mass"] + 0.2)
+    others = [key for key in before.index if key[0] != "lap"]
+    assert np.allclose(before[others], after[others], equal_nan=True)
+    assert sorted(both.table.query("explainer == 'lap'")["seed"].unique()) == [0, 1]
+
+
+def test_tables_can_be_made_of_both() -> None:
+    every = one_network()
+    ranks = [find(one, resamples=20).ranks.set_index("explainer")["mean_rank_all"] for one in
+             (every, joined(every, [fit(every, -0.5)]))]  # fmt: skip
+    assert ranks[1]["lap"] > ranks[0]["lap"]
+
+
+def test_another_network_is_refused() -> None:
+    every = one_network()
+    other = fit(every)
+    other.scores.loc[(other.scores["explainer"] == "grad_cam") & (other.scores["metric"] == "auc"), "value"] += (
+        3 * ALIKE
+    )
+    with pytest.raises(SystemExit, match=r"grad_cam has .* in auc of test-.* not the same network"):
+        joined(every, [fit(every), other])
+
+
+def test_without_an_external_explainer_nothing_is_shown() -> None:
+    every = one_network()
+    other = fit(every)
+    with pytest.raises(SystemExit, match="share no external explainer"):
+        joined(every, [replace(other, scores=other.scores[other.scores["explainer"] == "lap"])])
+
+
+def test_other_images_are_refused() -> None:
+    every = one_network()
+    other = fit(every)
+    with pytest.raises(SystemExit, match="48 and 47 images"):
+        joined(every, [replace(other, scores=other.scores[other.scores["image_id"] != "test-0001"])])
+
+
+def test_tables_are_written_from_stored_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = one_network()
+    runs = {Path("every"): every, Path("one"): fit(every), Path("two"): fit(every)}
+    monkeypatch.setattr(fits, "read_run", runs.__getitem__)
+    fits.main(["every", "one", "two", "--into", str(tmp_path / "made")])
+    summary = pd.read_csv(tmp_path / "made" / "tables" / "summary.csv").set_index(["explainer", "metric"])
+    assert summary.loc[("lap", "mass"), "seeds"] == 2
+    assert summary.loc[("lap", "mass"), "n"] == summary.loc[("lime", "mass"), "n"]
