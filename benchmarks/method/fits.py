@@ -1,12 +1,12 @@
 """Several fits of LAP on one frozen network, beside external explainers that were computed once.
 
-    python -m benchmarks.method.fits results/method/pets results/method/pets_fit{0,1,2} --into results/method/pets_fits
+    python -m benchmarks.method.fits results/method/pets results/method/pets_fits
 
 The network answers alike whatever LAP on it was fitted to, so what an external explainer says of it, and how that is
 judged, is the same for every fit. The first folder is a run of all explainers on one fit; the others are runs of LAP
-and at least one external explainer on the same images, each on another fit. That external explainer must have come out
-alike in all, or nothing is written. LAP's scores of the first run are replaced by those of the others, which count as
-seeds, and tables are made of it all.
+and at least one external explainer on the same images, each seed of which is another fit. That external explainer must
+have come out alike in all, or nothing is written. LAP's scores of the first run are replaced by those of the others;
+tables/ of the last folder, or of --into, are made of it all.
 
 Limit: what an external explainer draws at random was drawn once; LAP's scores are means over the fits.
 """
@@ -30,22 +30,24 @@ KEYS = ["explainer", "metric", "image_id"]
 
 
 def joined(every: RunData, fits: Sequence[RunData]) -> RunData:
-    """The first run with the intrinsic explainers of the others in place of its own, those of each as a seed.
+    """The first run with the intrinsic explainers of the others in place of its own, those of each fit as a seed.
 
     Args:
         every: of all explainers.
-        fits: of the intrinsic one and some external ones, on the same network, images and metrics; one seed each.
+        fits: of the intrinsic one and some external ones, on the same network, images and metrics.
 
     Raises:
         SystemExit: the runs are not of the same images, or an external explainer was not scored alike.
     """
     intrinsic = {name for run in fits for name, info in run.explainers.items() if info.kind == "intrinsic"}
+    own, models = [], []
     for fit in fits:
         check_alike(every, fit)
-    own = [fit.table[fit.table["explainer"].isin(intrinsic)].assign(seed=seed) for seed, fit in enumerate(fits)]
+        for seed, rows in fit.table[fit.table["explainer"].isin(intrinsic)].groupby("seed"):
+            models += [{**model, "seed": len(own)} for model in fit.part("models", []) if model.get("seed") == seed]
+            own.append(rows.assign(seed=len(own)))
     rest = every.whole[~every.whole["explainer"].isin(intrinsic)]
-    models = [{**model, "seed": seed} for seed, fit in enumerate(fits) for model in fit.part("models", [])]
-    meta = {**every.meta, "models": models, "seeds": list(range(len(fits)))}
+    meta = {**every.meta, "models": models, "seeds": list(range(len(own)))}
     return replace(every, meta=meta, scores=pd.concat([*own, rest], ignore_index=True), gallery=None)
 
 
@@ -80,11 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("every", type=Path, help="folder of a run of all explainers on one fit")
     parser.add_argument("fits", type=Path, nargs="+", help="folders of runs of LAP and an external explainer")
-    parser.add_argument("--into", type=Path, required=True, help="folder whose tables/ is written")
+    parser.add_argument("--into", type=Path, help="folder whose tables/ is written; by default the last one's")
     given = parser.parse_args(arguments)
     data = joined(read_run(given.every), [read_run(folder) for folder in given.fits])
-    (given.into / "tables").mkdir(parents=True, exist_ok=True)
-    for path in write_tables(find(data), given.into / "tables"):
+    folder = (given.into or given.fits[-1]) / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in write_tables(find(data), folder):
         print(path)
 
 

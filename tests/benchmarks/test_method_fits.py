@@ -42,6 +42,17 @@ def test_lap_is_that_of_the_fits_and_the_rest_stays() -> None:
     assert sorted(both.table.query("explainer == 'lap'")["seed"].unique()) == [0, 1]
 
 
+def test_each_seed_of_a_run_is_a_fit() -> None:
+    every = one_network()
+    first, second = fit(every), fit(every, 0.3)
+    second.scores.loc[second.scores["explainer"] == "lap", "seed"] = 1
+    both = replace(first, scores=pd.concat([first.scores, second.scores]).drop_duplicates(ignore_index=True))
+    one, other = joined(every, [both, fit(every, 0.5)]), joined(every, [first, second, fit(every, 0.5)])
+    assert one.meta["seeds"] == [0, 1, 2]
+    means = [run.table.query("explainer == 'lap'").groupby(["metric", "seed"])["value"].mean() for run in (one, other)]
+    pd.testing.assert_series_equal(*means)
+
+
 def test_tables_can_be_made_of_both() -> None:
     every = one_network()
     ranks = [find(one, resamples=20).ranks.set_index("explainer")["mean_rank_all"] for one in
