@@ -21,6 +21,7 @@ from benchmarks.report.labels import place_labels
 from benchmarks.statistics import REFERENCES, failing
 
 RANK_PANELS = {"mean_rank": "All ranked metrics", **{family: family.capitalize() for family in JUDGED}}
+GATED_PANEL = "Metrics that pass the gate"  # what the first panel is of where some do not
 
 
 @style.styled
@@ -54,7 +55,7 @@ def ranks_figure(findings: Findings, narrow: bool = False) -> Figure:
     panels = np.ravel(figure.subplots(*shape, squeeze=False, sharey=True))
     for axes, (column, title) in zip(panels, wanted.items(), strict=False):
         _rank_panel(axes, findings, column, explainers)
-        axes.set_title(title)
+        axes.set_title(GATED_PANEL if column == "mean_rank" and failing(findings.gates) else title)
     if not wanted:
         panels[0].set_axis_off()
     _legend(figure, findings, narrow, band=False)

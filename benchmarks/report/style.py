@@ -62,8 +62,8 @@ def colour(place: int, explainer: ExplainerInfo | None = None) -> str:
 
 
 def marker(place: int) -> str:
-    """Marker of the model at `place`."""
-    return MARKERS[place % len(MARKERS)]
+    """Marker of the model at `place`; with the colour it is another for each of 36 models."""
+    return MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
 
 
 def folded(text: str, width: int) -> str:

@@ -242,6 +242,7 @@ def test_descriptors_and_costs_share_a_figure_with_log_costs(findings: Findings)
 def test_models_differ_by_colour_and_marker() -> None:
     assert style.colour(0) != style.colour(1)
     assert style.marker(0) != style.marker(1)
+    assert len({(style.colour(place), style.marker(place)) for place in range(36)}) == 36
     control = synthetic.run(images=2).explainers["random"]
     assert style.colour(0, control) == style.colour(1, control) == style.GREY
 
@@ -252,6 +253,14 @@ def test_ranks_have_a_panel_for_all_and_one_per_family(findings: Findings) -> No
     labels = [text.get_text() for text in shown[0].get_yticklabels()]
     assert "Evidence mask" not in labels
     assert len(labels) == 9
+
+
+def test_the_panel_says_where_metrics_are_left_out_of_the_mean(findings: Findings) -> None:
+    gates = findings.gates.assign(verdict="passed")
+    for verdict, title in (("passed", "All ranked metrics"), ("failed", "Metrics that pass the gate")):
+        gates.loc[gates.index[0], "verdict"] = verdict
+        shown = drawn(ranks_figure(replace(findings, gates=gates)))
+        assert shown[0].get_title(loc="left") == title
 
 
 @pytest.mark.parametrize("narrow", [False, True])
