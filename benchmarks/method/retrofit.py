@@ -160,7 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     save_model(made["network"], str(given.out))
     about = {
         **made["facts"],
-        **{name: getattr(given, name) for name in ("normalise", "recipe", "effects", "area", "teach", "data")},
+        **{name: getattr(given, name) for name in ("normalise", "area", "teach", "data")},
+        "recipe": recipe.model_dump(),
+        "effects": effects.model_dump(),
     }
     about["begin"] = None if given.begin is None else json.loads(given.begin.with_suffix(".json").read_text())
     about |= {"versions": versions(), "system": system(), "git": git_state(Path(__file__))}

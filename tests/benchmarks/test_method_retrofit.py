@@ -57,6 +57,10 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     about = json.loads(out.with_suffix(".json").read_text())
     assert about["images"] == 26
     assert about["answers_kept"] == 1
+    told = [
+        [about[stage][name] for name in ("epochs", "crop", "answers", "batch_size")] for stage in ("recipe", "effects")
+    ]
+    assert told == [[1, 1.0, False, 8], [2, 0.5, True, 8]]
     assert [set(terms) - {"cross_entropy"} for terms in about["history"]] == [
         {"sufficiency", "necessity", "area"}, {"order", "removal"}, {"order", "removal"},
     ]  # fmt: skip
