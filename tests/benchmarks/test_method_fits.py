@@ -68,6 +68,7 @@ def test_another_network_is_refused() -> None:
     )
     with pytest.raises(SystemExit, match=r"grad_cam has .* in auc of test-.* not the same network"):
         joined(every, [fit(every), other])
+    assert joined(every, [fit(every), other], 4 * ALIKE).meta["seeds"] == [0, 1]
 
 
 def test_without_an_external_explainer_nothing_is_shown() -> None:
@@ -75,6 +76,13 @@ def test_without_an_external_explainer_nothing_is_shown() -> None:
     other = fit(every)
     with pytest.raises(SystemExit, match="share no external explainer"):
         joined(every, [replace(other, scores=other.scores[other.scores["explainer"] == "lap"])])
+
+
+def test_seeds_are_not_mixed_up() -> None:
+    every = one_network()
+    other = fit(every)
+    with pytest.raises(SystemExit, match="no external explainer in one seed"):
+        joined(every, [replace(other, scores=other.scores.assign(seed=1))])
 
 
 def test_other_images_are_refused() -> None:
