@@ -130,11 +130,14 @@ def test_the_numbers_are_those_of_the_stored_comparison() -> None:
     assert [name for name in ranks.index if name in ORDER] == ORDER
 
 
-@pytest.mark.parametrize("name", ["digits", "tiny", "pets", "imagenet"])
-def test_photographs_are_told_as_they_are_stored(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "every"), [("digits", "digits"), ("tiny", "tiny"), ("pets_fits", "pets"), ("imagenet", "imagenet")]
+)
+def test_photographs_are_told_as_they_are_stored(name: str, every: str) -> None:
     folder = ROOT / "results" / "method" / name
     ranks = pd.read_csv(folder / "tables" / "ranks.csv").set_index("explainer")
-    titles = {info["name"]: info["title"] for info in json.loads((folder / "run.json").read_text())["explainers"]}
+    described = json.loads((folder.parent / every / "run.json").read_text())["explainers"]
+    titles = {info["name"]: info["title"] for info in described}
     other = ranks["mean_rank_all"].drop(["lap", "mask"], errors="ignore")
     table = pd.read_csv(folder / "tables" / "paired.csv").query("explainer != 'mask'")
     beaten = table[(table["verdict"] == "behind") & (table["p_holm"] < 0.05)]["metric"].nunique()
