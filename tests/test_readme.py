@@ -131,7 +131,7 @@ def test_the_numbers_are_those_of_the_stored_comparison() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "every"), [("digits", "digits"), ("tiny", "tiny"), ("pets_fits", "pets"), ("imagenet", "imagenet")]
+    ("name", "every"), [("digits", "digits"), ("tiny", "tiny"), ("pets_fits", "pets"), ("imagenet_fit", "imagenet")]
 )
 def test_photographs_are_told_as_they_are_stored(name: str, every: str) -> None:
     folder = ROOT / "results" / "method" / name
@@ -146,6 +146,12 @@ def test_photographs_are_told_as_they_are_stored(name: str, every: str) -> None:
     assert cells in next(
         line for line in README.splitlines() if f"](results/method/{name}/tables" in line and "|" in line[:1]
     )
+
+
+def test_the_grid_pointing_game_is_told_as_it_is_stored() -> None:
+    table = pd.read_csv(ROOT / "results" / "method" / "mosaics_fit" / "tables" / "summary.csv")
+    means = table.query("metric == 'grid_pg'").set_index("explainer")["mean"]
+    assert f"{means['lap']:.2f} against {means['grad_cam']:.2f}" in README
 
 
 def test_what_is_said_of_single_metrics_is_what_holm_leaves() -> None:
