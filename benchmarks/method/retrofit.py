@@ -5,7 +5,8 @@ r"""A network that is already trained gets explanations of its own: LAP fitted o
         --data '{"name": "folder", "root": "photographs", "image_size": 224}:train:500' --out lap.safetensors
 
 What the network itself answers is the target, so any photographs will do. First the regions learn, then the effects,
-which need more epochs, of random crops and of what the network answers to these: by default from `Order`; `--teach
+which need more epochs: by default from `Order`, on whole photographs; crops (`--effects '{"crop": 0.5, "shift": 0,
+"answers": true}'`) are for going on from there (`--begin`), see results/method/log.md, 24 to 26. `--teach
 '[{"name": "removal"}]'` needs no backward pass through the network, but far more photographs. `--begin FILE` starts the
 decoders where another fit on the same backbone ended: nothing in them belongs to a class. The file written is what
 `checkpoint` of a model of a run takes where its `lap` is true; beside it a JSON file says how it was made.
@@ -38,8 +39,6 @@ from interp_core.model import LapModel
 from interp_core.training import Bar, Recipe, fit, predict
 
 PREFIX = "refiner."
-# What effects learn by where nothing else is asked: many epochs of few photographs want crops and answers to these.
-EFFECTS: dict[str, Any] = {"shift": 0, "crop": 0.5, "answers": True, "warm_up": 0.1, "clip": 1.0}
 
 
 def photographs(sources: Sequence[str], model: ModelConfig, network: LapModel) -> Tensor:
@@ -154,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         attach={"refine": True}, normalise=given.normalise,
     )  # fmt: skip
     recipe = Recipe(mode="frozen", **given.recipe)
-    effects = Recipe(mode="frozen", **{**given.recipe, **EFFECTS, **given.effects})
+    effects = Recipe(mode="frozen", **{**given.recipe, **given.effects})
     teach = [TypeAdapter(Choice).validate_python(one).build(terms) for one in given.teach]
     made = retrofit(model, given.classes, given.data, recipe, effects, given.area, teach, given.begin)
     save_model(made["network"], str(given.out))

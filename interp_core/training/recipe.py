@@ -56,8 +56,7 @@ class Recipe(BaseModel):
         metric: what validation is judged by: "loss", all terms included, or "accuracy".
         shift: largest random shift in pixels, edges repeated; 0 for none.
         flip: whether every other image, by chance, is mirrored left to right.
-        crop: least share of an image's area that a random crop shows, at full size, in (0, 1]; 1 for none. With few
-            images crops are what makes many epochs worth their time.
+        crop: least share of an image's area that a random crop shows, at full size, in (0, 1]; 1 for none.
         mosaics: share of the images that are shown as one quarter of a mosaic with three others, halved, their target
             kept. A map that learns from single objects need only find the object; here it must find the class. For one
             class an image and without regions.

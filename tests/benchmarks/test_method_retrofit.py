@@ -49,7 +49,7 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     given = ["--backbone", "test_resnet", "--weights", str(weights), "--classes", "5", "--out", str(out)]
     given += [
         "--effects",
-        json.dumps({"epochs": 2}),
+        json.dumps({"epochs": 2, "crop": 0.5, "answers": True}),
         "--teach",
         json.dumps(["order", {"name": "removal", "patches": 2}]),
     ]
