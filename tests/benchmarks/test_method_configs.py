@@ -39,12 +39,16 @@ def test_budgets_are_those_of_the_papers(name: str) -> None:
 
 
 def test_an_ablation_leaves_out_one_part_at_a_time() -> None:
-    models = {model.name: model for model in config("ablation_all").models}
+    models = {model.name: model for model in config("ablation").models}
     terms = {name: [[term.name for term in stage.terms or ()] for stage in model.stages or ()]
              for name, model in models.items()}  # fmt: skip
-    assert terms["full"] == [["presence", "absence", "area"], ["sufficiency", "necessity", "area"], ["removal"]]
+    assert terms["full"] == [["presence", "absence", "area"], ["sufficiency", "necessity", "area"], ["removal", "order"]]
     assert terms["no_first_terms"][0] == []
     assert terms["no_necessity"][1] == ["sufficiency", "area"]
+    assert terms["no_order"][2] == ["removal"]
+    assert terms["no_removal"][2] == ["order"]
     assert terms["no_effects"] == terms["full"][:2]
     assert models["no_attention"].fixed == ("a",)
+    assert {model.attach.get("aggregate", "max") for model in models.values()} == {"max", "mean", "learned"}
+    assert models["one_level"].attach["finest"] == 8  # the reduction of the last features
     assert {model.attach.get("weighting", "rbf") for model in models.values()} == {"rbf", "softmax", "lip"}
