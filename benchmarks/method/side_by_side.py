@@ -3,7 +3,8 @@
     python -m benchmarks.method.side_by_side results/method-rivals
 
 Reads a run's stored scores alone; writes tables/side_by_side.csv and .md into its folder. A network's map is LAP's, or
-what a rival says of itself, else Grad-CAM. Ranks are over networks, by the mean over images and trainings.
+what a rival says of itself, else Grad-CAM. Ranks are over networks, by the mean over images and trainings; rank_low and
+rank_high are the least and greatest of the mean ranks that the trainings of one seed have among themselves.
 
 Limits: a metric that asks the network compares networks here, not maps alone, and a network that is sure of itself
 falls deeper; accuracy stands beside. Times are of the machine that trained.
@@ -44,8 +45,7 @@ def side_by_side(scores: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
     means = own.pivot_table("value", "model", "metric", aggfunc="mean")
     ranked = {one["name"]: one["direction"] for one in meta["metrics"] if one["ranked"] and one["name"] in means}
     ranked = {name: direction for name, direction in ranked.items() if direction != "none"}
-    signs = pd.Series({name: 1.0 if direction == "lower" else -1.0 for name, direction in ranked.items()})
-    ranks = (means[list(ranked)] * signs).rank()
+    by_seed = pd.DataFrame({seed: _mean_ranks(part, ranked) for seed, part in own.groupby("seed")})
     table = pd.DataFrame(
         {
             "map": own.groupby("model")["explainer"].first(),
@@ -53,12 +53,21 @@ def side_by_side(scores: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
             "accuracy": _by_model(meta, lambda model: model["test_accuracy"]),
             "step": _steps(meta),
             "train_seconds": _by_model(meta, lambda model: model["train_seconds"]),
-            "mean_rank": ranks.mean(axis=1),
+            "mean_rank": _mean_ranks(own, ranked),
+            "rank_low": by_seed.min(axis=1),
+            "rank_high": by_seed.max(axis=1),
             **{name: means[name] for name in COST if name in means},
             **{name: means[name] for name in ranked},
         }
     )
     return table.loc[means.index].sort_values("mean_rank")
+
+
+def _mean_ranks(own: pd.DataFrame, directions: Mapping[str, str]) -> pd.Series:
+    """Mean over the metrics of `directions` of each network's rank among the networks in `own`."""
+    means = own.pivot_table("value", "model", "metric", aggfunc="mean")[list(directions)]
+    signs = pd.Series({name: 1.0 if direction == "lower" else -1.0 for name, direction in directions.items()})
+    return (means * signs).rank().mean(axis=1)
 
 
 def _by_model(meta: Mapping[str, Any], value: Any) -> pd.Series:

@@ -42,7 +42,11 @@ def test_an_ablation_leaves_out_one_part_at_a_time() -> None:
     models = {model.name: model for model in config("ablation").models}
     terms = {name: [[term.name for term in stage.terms or ()] for stage in model.stages or ()]
              for name, model in models.items()}  # fmt: skip
-    assert terms["full"] == [["presence", "absence", "area"], ["sufficiency", "necessity", "area"], ["removal", "order"]]
+    assert terms["full"] == [
+        ["presence", "absence", "area"],
+        ["sufficiency", "necessity", "area"],
+        ["removal", "order"],
+    ]
     assert terms["no_first_terms"][0] == []
     assert terms["no_necessity"][1] == ["sufficiency", "area"]
     assert terms["no_order"][2] == ["removal"]

@@ -56,10 +56,16 @@ def test_ranks_are_over_networks_and_ranked_metrics_alone() -> None:
     assert list(table.index) == ["lap", "calm", "plain"]
     assert table.loc["lap"].to_dict() == {
         "map": "lap", "trainings": 2, "accuracy": pytest.approx(0.85), "step": pytest.approx(1.2),
-        "train_seconds": 10.0, "mean_rank": 1.25, "forwards": 1.0, "auc": pytest.approx(0.8),
-        "deletion": pytest.approx(0.2),
+        "train_seconds": 10.0, "mean_rank": 1.25, "rank_low": 1.0, "rank_high": 1.75, "forwards": 1.0,
+        "auc": pytest.approx(0.8), "deletion": pytest.approx(0.2),
     }  # fmt: skip
     assert table["mean_rank"].to_dict() == {"lap": 1.25, "calm": 1.75, "plain": 3.0}
+
+
+def test_ranks_of_each_seed_are_among_the_trainings_of_that_seed() -> None:
+    table = side_by_side(scores(), META)
+    assert table.loc["lap", ["rank_low", "rank_high"]].to_list() == [1.0, 1.75]  # alone with seed 1; 1 and 2.5 with 0
+    assert table.loc["plain", ["rank_low", "rank_high"]].to_list() == [2.75, 2.75]
 
 
 def test_the_table_marks_the_best() -> None:
