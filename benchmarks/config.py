@@ -172,6 +172,8 @@ class RunConfig(BaseModel):
         shard: images per cell.
         gallery: images shown in the gallery.
         seeds: one training, and all that follows, for each.
+        draws: seed of what explainers and metrics draw at random, the same for all trainings; None takes
+            each training's own. Trainings on one frozen network are so judged by the same draws.
         smoothing: standard deviations in pixels; each scores all maps once more after a Gaussian blur.
         grids: cells a side; each scores all maps once more as means over such a grid.
         sharpening: exponents; each scores all maps once more with their magnitudes raised to it.
@@ -203,6 +205,7 @@ class RunConfig(BaseModel):
     shard: int = Field(16, ge=1)
     gallery: int = Field(6, ge=1)
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    draws: int | None = None
     smoothing: tuple[Annotated[float, Field(gt=0)], ...] = ()
     grids: tuple[Annotated[int, Field(ge=1)], ...] = ()
     sharpening: tuple[Annotated[float, Field(gt=0)], ...] = ()
@@ -236,7 +239,8 @@ class RunConfig(BaseModel):
 
     def hash(self) -> str:
         """Of all that decides what is computed."""
-        silent = {"split"} if self.split == "test" else set()  # runs from before the field stay what they were
+        standing = {"split": "test", "draws": None}  # runs from before these fields stay what they were
+        silent = {name for name, value in standing.items() if getattr(self, name) == value}
         return digest(self.model_dump(mode="json", exclude={*HOW, *silent}))
 
 

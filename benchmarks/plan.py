@@ -38,6 +38,7 @@ class ExplainCell:
     Attributes:
         start: first image of the shard among the chosen ones.
         stop: one past the last.
+        draws: seed of random draws; None for the training's.
     """
 
     train: TrainCell
@@ -45,11 +46,12 @@ class ExplainCell:
     start: int
     stop: int
     key: str
+    draws: int | None = None
 
     @property
     def seed(self) -> int:
-        """Of the explainer's random draws; another for every shard."""
-        return self.train.seed * 100_003 + self.start
+        """Of the random draws of explainer and metrics; another for every shard."""
+        return (self.train.seed if self.draws is None else self.draws) * 100_003 + self.start
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,12 @@ def shard_cells(
     config: RunConfig, parts: Parts, train: TrainCell, ids: Sequence[str], start: int
 ) -> Iterator[ExplainCell]:
     """One cell per explainer, for one network and the images `ids`, of which the first is number `start`."""
-    rounding = ("float16",) if config.keep_maps == "float16" else ()
+    special = ("float16",) if config.keep_maps == "float16" else ()
+    special += () if config.draws in (None, train.seed) else (f"draws {config.draws}",)
     for name, explainer in parts.explainers.items():
         label = f"{train.model.name}-{train.seed}-{name}-{start:05d}"
-        key = _key(label, train.key, *_content(explainer), list(ids), start, *rounding)
-        yield ExplainCell(train, name, start, start + len(ids), key)
+        key = _key(label, train.key, *_content(explainer), list(ids), start, *special)
+        yield ExplainCell(train, name, start, start + len(ids), key, config.draws)
 
 
 def score_cells(parts: Parts, explain: ExplainCell, transforms: Sequence[Transform] = ()) -> list[ScoreCell]:

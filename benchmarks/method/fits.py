@@ -11,7 +11,8 @@ of the others; tables/ of the last folder, or of --into, are made of it all.
 A head that was fitted again (`probe`) comes out a little otherwise on another machine: --alike then says by how much
 scores may differ, of which the message names the largest.
 
-Limit: what an external explainer draws at random was drawn once; LAP's scores are means over the fits.
+Limit: what external explainers and metrics draw at random was drawn once. `draws`, the seed of the first run, has the
+fits judged by the same draws; without it each fit has draws of its own. LAP's scores are means over the fits.
 """
 
 from __future__ import annotations

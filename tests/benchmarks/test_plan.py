@@ -215,6 +215,18 @@ def test_metrics_that_call_again_are_not_asked_about_masks_nor_about_transformed
     assert found["mask"] == [("pixel_flipping", "mask"), ("pixel_flipping", "mask@smooth2")]
 
 
+def test_trainings_may_be_judged_by_the_same_draws(tiny: Callable[..., RunConfig]) -> None:
+    own, same = keys(tiny(seeds=[0, 1])), keys(tiny(seeds=[0, 1], draws=0))
+    touched = changed(own, same)
+    assert {place[2] for place in touched} == {1}  # draws of seed 0 are the first training's own
+    assert "train" not in {place[0] for place in touched}
+    config = tiny(seeds=[0, 1], draws=7)
+    parts = Parts(config)
+    cells = explain_cells(config, parts, train_cells(config, parts), IDS)
+    assert {cell.seed - 7 * 100_003 for cell in cells} == {0, 2, 4}
+    assert tiny().hash() != tiny(draws=0).hash()
+
+
 def test_edited_code_is_computed_again(tiny: Callable[..., RunConfig], monkeypatch: Any) -> None:
     before, original = keys(tiny()), plan.code_digest
     monkeypatch.setattr(plan, "code_digest", lambda name: "new" if name == "baselines.grad_cam" else original(name))
