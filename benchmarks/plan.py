@@ -101,7 +101,7 @@ def shard_cells(
     config: RunConfig, parts: Parts, train: TrainCell, ids: Sequence[str], start: int
 ) -> Iterator[ExplainCell]:
     """One cell per explainer, for one network and the images `ids`, of which the first is number `start`."""
-    special = ("float16",) if config.keep_maps == "float16" else ()
+    special: tuple[str, ...] = ("float16",) if config.keep_maps == "float16" else ()
     special += () if config.draws in (None, train.seed) else (f"draws {config.draws}",)
     for name, explainer in parts.explainers.items():
         label = f"{train.model.name}-{train.seed}-{name}-{start:05d}"
