@@ -19,10 +19,12 @@ from benchmarks.statistics import (
     RESAMPLES,
     SHIFT_COLUMNS,
     SIZE_COLUMNS,
+    SUITED_COLUMNS,
     Example,
     RankTest,
     ablations,
     agreement,
+    at_best,
     by_size,
     examples,
     failing,
@@ -57,6 +59,7 @@ class Findings:
         sizes: from `statistics.by_size`; empty where the run does not say how large the evidence is.
         ablations: from `statistics.ablations`.
         shifts: from `statistics.rank_shifts`.
+        suited: from `statistics.at_best`.
         relative: from `statistics.relative_scores`.
         tests: from `statistics.rank_test`, by model.
         examples: images to look at, of those the gallery keeps, from `statistics.examples`.
@@ -74,6 +77,7 @@ class Findings:
     sizes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SIZE_COLUMNS)))
     ablations: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(ABLATION_COLUMNS)))
     shifts: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SHIFT_COLUMNS)))
+    suited: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SUITED_COLUMNS)))
     relative: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(RELATIVE_COLUMNS)))
     tests: Mapping[str, RankTest] = field(default_factory=dict)
     examples: Sequence[Example] = ()
@@ -145,6 +149,7 @@ def find(data: RunData, *, resamples: int = RESAMPLES, seed: int = 0) -> Finding
         sizes=_ordered(by_size(wide, described, areas(data), **again), data),
         ablations=_ordered(changed, data),
         shifts=rank_shifts(changed, failed),
+        suited=at_best(changed, described),
         relative=_ordered(relative_scores(summary, failed), data),
         tests={model: test for model in data.models if (test := rank_test(summary, model, failed)) is not None},
         examples=_examples(data, wide, described, own, trusted, gates),

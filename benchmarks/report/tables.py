@@ -47,6 +47,7 @@ def write_tables(findings: Findings, folder: Path) -> list[Path]:
         "sizes.csv": findings.sizes,
         "ablations.csv": findings.ablations,
         "ablation_ranks.csv": findings.shifts,
+        "ablation_best.csv": findings.suited,
         "relative.csv": findings.relative,
     }
     contents |= {name: table.to_csv(index=False) for name, table in optional.items() if len(table)}

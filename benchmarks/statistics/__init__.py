@@ -5,7 +5,14 @@ Rows of a table share their resampling, so that explainers judged on the same im
 
 from __future__ import annotations
 
-from benchmarks.statistics.ablations import ABLATION_COLUMNS, SHIFT_COLUMNS, ablations, rank_shifts
+from benchmarks.statistics.ablations import (
+    ABLATION_COLUMNS,
+    SHIFT_COLUMNS,
+    SUITED_COLUMNS,
+    ablations,
+    at_best,
+    rank_shifts,
+)
 from benchmarks.statistics.examples import Example, examples, telling_metric
 from benchmarks.statistics.gate import GATE_COLUMNS, failing, gate
 from benchmarks.statistics.intervals import RESAMPLES, bootstrap_ci, hierarchical_ci
@@ -41,10 +48,12 @@ __all__ = [
     "SHIFT_COLUMNS",
     "SIZES",
     "SIZE_COLUMNS",
+    "SUITED_COLUMNS",
     "Example",
     "RankTest",
     "ablations",
     "agreement",
+    "at_best",
     "bootstrap_ci",
     "by_size",
     "critical_difference",

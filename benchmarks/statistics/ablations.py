@@ -3,7 +3,8 @@
 Removal tests favour blurred maps and mass metrics sharp ones (arXiv 2304.13836; ML-Att, arXiv 2303.11884), so that a
 rank that changes with such a transform belongs to the transform as much as to the explainer. Transformed maps are
 explainers named "NAME@TRANSFORM". They never compete with plain ones: before and after are ranked among the same
-explainers, those that have both.
+explainers, those that have both. An explainer that leads only since a transform suits it loses its lead once every
+explainer has the transform that suits it best: `at_best`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ABLATION_COLUMNS = (
     "model", "transform", "explainer", "metric", "plain", "changed", "gain", "ci_low", "ci_high", "n", "rank_plain",
     "rank_changed",
 )  # fmt: skip
+SUITED_COLUMNS = ("model", "kind", "explainer", "chosen", "mean_rank", "metrics", "contestants")
 SHIFT_COLUMNS = ("model", "transform", "explainer", "mean_rank_plain", "mean_rank_changed", "metrics", "contestants")
 
 
@@ -83,3 +85,51 @@ def rank_shifts(table: pd.DataFrame, gated: Collection[tuple[str, str]] = ()) ->
     ).reset_index()
     shifts["contestants"] = shifts.groupby(["model", "transform"], observed=True)["explainer"].transform("count")
     return shifts.sort_values(["model", "transform", "mean_rank_changed", "explainer"], ignore_index=True)
+
+
+def at_best(
+    table: pd.DataFrame, metrics: Sequence[Mapping[str, Any]], gated: Collection[tuple[str, str]] = ()
+) -> pd.DataFrame:
+    """`SUITED_COLUMNS`: mean ranks where each explainer is plain or transformed, as suits it best; from `ablations`.
+
+    Of one kind of transform, such as all exponents, an explainer takes the one, or none, with the least mean rank among
+    all explainers in all forms. This is chosen on the images it is judged on, for every explainer alike.
+
+    Args:
+        table: from `ablations`.
+        metrics: descriptions.
+        gated: (model, metric) that are left out.
+
+    Returns:
+        `chosen` is the transform's name, "" for none; `metrics` and `contestants` say how many.
+    """
+    known = described(metrics)
+    out = [(model, metric) in set(gated) for model, metric in zip(table["model"], table["metric"], strict=True)]
+    ranked = table[~np.array(out, dtype=bool)].dropna(subset=["rank_plain", "rank_changed"])
+    rows = []
+    groups: Any = ranked.assign(kind=ranked["transform"].str.extract(r"^([a-z]*)", expand=False)).groupby(
+        ["model", "kind"], observed=True
+    )
+    for (model, kind), group in groups:
+        forms = _forms(group)
+        among = _mean_ranks(forms, known)
+        chosen = {name: among[name].idxmin() for name in forms.index.unique("explainer")}
+        final = _mean_ranks(forms.loc[list(chosen.items())], known)
+        rows += [(model, kind, name, form, final[name, form], forms.shape[1], len(chosen))
+                 for name, form in chosen.items()]  # fmt: skip
+    found = pd.DataFrame(rows, columns=list(SUITED_COLUMNS))
+    return found.sort_values(["model", "kind", "mean_rank", "explainer"], ignore_index=True)
+
+
+def _forms(group: pd.DataFrame) -> pd.DataFrame:
+    """Means by (explainer, transform) and metric, plain maps as transform "", which comes first."""
+    plain = group.drop_duplicates(["explainer", "metric"]).assign(transform="", changed=lambda rows: rows["plain"])
+    both = pd.concat([plain, group], ignore_index=True)
+    return both.pivot_table(index=["explainer", "transform"], columns="metric", values="changed").dropna()
+
+
+def _mean_ranks(forms: pd.DataFrame, known: Mapping[str, Mapping[str, Any]]) -> pd.Series:
+    ranks = {
+        metric: rank_means(means.to_numpy(), str(known[str(metric)]["direction"])) for metric, means in forms.items()
+    }
+    return pd.DataFrame(ranks, index=forms.index).mean(axis=1)

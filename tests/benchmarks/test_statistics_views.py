@@ -11,6 +11,7 @@ import synthetic
 
 from benchmarks.statistics import (
     ablations,
+    at_best,
     by_size,
     examples,
     rank_shifts,
@@ -100,9 +101,36 @@ def test_mean_ranks_shift_over_metrics_that_are_not_gated() -> None:
     assert gated.loc["x", ["mean_rank_changed", "metrics", "contestants"]].tolist() == [2, 1, 2]
 
 
+def test_each_explainer_takes_the_form_that_suits_it_best() -> None:
+    rows = column("x", [0.8] * 5) + column("x@sharp2", [0.7] * 5) + column("x@sharp0.5", [0.6] * 5)
+    rows += column("y", [0.5] * 5) + column("y@sharp2", [0.9] * 5) + column("y@sharp0.5", [0.1] * 5)
+    rows += column("x@smooth2", [0.85] * 5) + column("y@smooth2", [0.84] * 5)
+    metrics = [UP, DOWN]
+    best = at_best(ablations(long(rows), metrics, resamples=20), metrics).set_index(["kind", "explainer"])
+    assert best.loc["sharp", "chosen"].to_dict() == {"y": "sharp2", "x": ""}
+    assert best.loc["sharp", "mean_rank"].to_dict() == {"y": 1, "x": 2}  # plain, x is the first
+    assert best.loc["smooth", "chosen"].to_dict() == {"x": "smooth2", "y": "smooth2"}
+    assert best.loc["smooth", "mean_rank"].to_dict() == {"x": 1, "y": 2}
+    assert set(best["metrics"]) == {1}
+    assert set(best["contestants"]) == {2}
+
+
+def test_forms_are_chosen_over_all_metrics_that_are_not_gated() -> None:
+    rows = [row for name, up, down in (("x", 0.9, 0.9), ("x@sharp2", 0.1, 0.1), ("y", 0.5, 0.5), ("y@sharp2", 0.4, 0.6))
+            for row in column(name, [up] * 5) + column(name, [down] * 5, "down")]  # fmt: skip
+    table = ablations(long(rows), [UP, DOWN], resamples=20)
+    chosen = [
+        at_best(table, [UP, DOWN], gated).set_index("explainer")["chosen"]["x"] for gated in ([], [("m", "down")])
+    ]
+    only_down = at_best(table, [UP, DOWN], [("m", "up")]).set_index("explainer")
+    assert chosen == ["", ""]  # 1 and 4 plain, 4 and 1 sharpened: a tie is left plain
+    assert only_down.loc["x", ["chosen", "mean_rank", "metrics"]].tolist() == ["sharp2", 1, 1]
+
+
 def test_runs_without_transforms_have_no_ablations() -> None:
     assert ablations(synthetic.scores(images=3), synthetic.meta()["metrics"]).empty
     assert rank_shifts(ablations(long([]), [UP])).empty
+    assert at_best(ablations(long([]), [UP]), [UP]).empty
 
 
 # --- examples -------------------------------------------------------------------------------------------------------
