@@ -22,8 +22,8 @@ from benchmarks.config import Parts, load_config
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 ORDER = [
-    "lap", "occlusion", "shap", "rise", "guided_grad_cam", "gradient_shap", "integrated_gradients", "lime", "grad_cam",
-    "centre_gaussian",
+    "lap", "occlusion", "gradient_shap", "shap", "rise", "guided_grad_cam", "integrated_gradients", "lime", "grad_cam",
+    "edges",
 ]  # fmt: skip
 CI = (ROOT / ".ci" / "run").read_text()
 
@@ -124,10 +124,20 @@ def test_the_numbers_are_those_of_the_stored_comparison() -> None:
     titles = {info["name"]: info["title"] for info in json.loads((folder / "run.json").read_text())["explainers"]}
     for name in ORDER:
         row = ranks.loc[name]
-        title = "best control (centre blob)" if name == "centre_gaussian" else titles[name]
+        title = "best control (edges)" if name == "edges" else titles[name]
         assert f"| {title} | {row['mean_rank']:.2f} | {row['mean_rank_all']:.2f} | {passes[name]:.0f} |" in README
     assert list(ranks["mean_rank"]) == sorted(ranks["mean_rank"])
     assert [name for name in ranks.index if name in ORDER] == ORDER
+
+
+def test_what_sharpening_and_blurring_leave_is_told_as_it_is_stored() -> None:
+    table = pd.read_csv(ROOT / "results" / "method" / "digits" / "tables" / "ablation_best.csv")
+    sharp, smooth = (table[table["kind"] == kind].set_index("explainer")["mean_rank"] for kind in ("sharp", "smooth"))
+    first, second = sharp.nsmallest(2).items()
+    assert (first[0], second[0]) == ("lap", "gradient_shap")
+    assert f"LAP stays first ({first[1]:.2f}, Gradient SHAP {second[1]:.2f})" in README
+    assert f"both have {smooth.min():.2f}" in README
+    assert set(smooth[smooth == smooth.min()].index) == {"lap", "gradient_shap"}
 
 
 @pytest.mark.parametrize(
