@@ -222,7 +222,7 @@ def networks(wanted: Sequence[str] = ()) -> Iterator[tuple[str, str, str]]:
 
 def sweep(wanted: Iterable[tuple[str, str, str]], path: Path) -> pd.DataFrame:
     """Examine what is not in the file yet, adding a line at a time."""
-    lines: list[dict[Any, Any]] = pd.read_csv(path).to_dict("records") if path.is_file() else []
+    lines: list[dict[Any, Any]] = pd.read_csv(path, dtype={"commit": str}).to_dict("records") if path.is_file() else []
     done = {line["name"] for line in lines}
     commit = (git_state(Path(__file__)) or {}).get("commit", "")[:7]
     todo = [network for network in wanted if network[0] not in done]

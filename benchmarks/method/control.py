@@ -131,7 +131,7 @@ def costs(recipe: Recipe, data: str, forms: Forms, chosen: Sequence[Arm], path: 
 
 
 def _stored(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[Any, Any]] = pd.read_csv(path).to_dict("records") if path.is_file() else []
+    found: list[dict[Any, Any]] = pd.read_csv(path, dtype={"commit": str}).to_dict("records") if path.is_file() else []
     return found
 
 

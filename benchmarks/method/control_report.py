@@ -52,7 +52,7 @@ def write(path: Path, command: str) -> list[Path]:
     """
     if not path.is_file():
         raise StoreError(f"{path} is not there: train first, without --report")
-    lines = pd.read_csv(path)
+    lines = pd.read_csv(path, dtype={"commit": str})
     beside = path.with_name(f"{path.stem}_cost.csv")
     costs = pd.read_csv(beside).set_index("arm") if beside.is_file() else pd.DataFrame()
     table = write_whole(path.with_suffix(".md"), markdown(lines, costs, command))

@@ -208,7 +208,7 @@ class Kept:
         return self.folder / f"medical_{name}.csv"
 
     def _read(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self.path(name)) if self.path(name).is_file() else pd.DataFrame()
+        return pd.read_csv(self.path(name), dtype={"commit": str}) if self.path(name).is_file() else pd.DataFrame()
 
 
 def units(xrays: Xrays, arms: Sequence[str], seeds: Sequence[int], count: int) -> Iterator[tuple[str, int, int, Fold]]:

@@ -59,8 +59,12 @@ def test_a_sweep_writes_a_sorted_table(tmp_path: Path) -> None:
     assert written.attached.all()
 
 
-def test_resuming_keeps_what_is_done_and_does_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("commit", ["a51a4c4", "2325e82", "0012345", ""])  # some commits look like numbers
+def test_resuming_keeps_what_is_done_and_does_the_rest(
+    commit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, examined = tmp_path / "timm.csv", []
+    monkeypatch.setattr(coverage, "git_state", lambda _: {"commit": commit} if commit else None)
 
     def note(name: str, family: str, kind: str) -> Line:
         examined.append(name)
