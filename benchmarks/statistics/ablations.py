@@ -87,9 +87,7 @@ def rank_shifts(table: pd.DataFrame, gated: Collection[tuple[str, str]] = ()) ->
     return shifts.sort_values(["model", "transform", "mean_rank_changed", "explainer"], ignore_index=True)
 
 
-def at_best(
-    table: pd.DataFrame, metrics: Sequence[Mapping[str, Any]], gated: Collection[tuple[str, str]] = ()
-) -> pd.DataFrame:
+def at_best(table: pd.DataFrame, metrics: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """`SUITED_COLUMNS`: mean ranks where each explainer is plain or transformed, as suits it best; from `ablations`.
 
     Of one kind of transform, such as all exponents, an explainer takes the one, or none, with the least mean rank among
@@ -98,14 +96,12 @@ def at_best(
     Args:
         table: from `ablations`.
         metrics: descriptions.
-        gated: (model, metric) that are left out.
 
     Returns:
         `chosen` is the transform's name, "" for none; `metrics` and `contestants` say how many.
     """
     known = described(metrics)
-    out = [(model, metric) in set(gated) for model, metric in zip(table["model"], table["metric"], strict=True)]
-    ranked = table[~np.array(out, dtype=bool)].dropna(subset=["rank_plain", "rank_changed"])
+    ranked = table.dropna(subset=["rank_plain", "rank_changed"])
     rows = []
     groups: Any = ranked.assign(kind=ranked["transform"].str.extract(r"^([a-z]*)", expand=False)).groupby(
         ["model", "kind"], observed=True
