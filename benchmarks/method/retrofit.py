@@ -136,6 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--backbone", required=True, help="timm name")
     parser.add_argument("--kwargs", type=json.loads, default={}, help="arguments of timm.create_model, as JSON")
+    parser.add_argument(
+        "--attach", type=json.loads, default={"refine": True}, help="arguments of interp_core.attach, as JSON"
+    )
     parser.add_argument("--normalise", type=json.loads, help="mean and std of the weights' images, as JSON")
     parser.add_argument("--weights", type=Path, required=True, help="trained weights of the backbone")
     parser.add_argument("--classes", type=int, default=1000)
@@ -150,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_memory()
     model = ModelConfig(
         name="lap", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights, lap=True,
-        attach={"refine": True}, normalise=given.normalise,
+        attach=given.attach, normalise=given.normalise,
     )  # fmt: skip
     recipe = Recipe(mode="frozen", **given.recipe)
     effects = Recipe(mode="frozen", **{**given.recipe, **given.effects})
@@ -159,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     save_model(made["network"], str(given.out))
     about = {
         **made["facts"],
-        **{name: getattr(given, name) for name in ("normalise", "area", "teach", "data")},
+        **{name: getattr(given, name) for name in ("attach", "normalise", "area", "teach", "data")},
         "recipe": recipe.model_dump(),
         "effects": effects.model_dump(),
     }

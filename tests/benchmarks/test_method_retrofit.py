@@ -19,6 +19,7 @@ from interp_core.errors import ContractError
 from interp_core.model import LapModel
 
 SIDE = 48
+ATTACH = {"refine": True, "image_size": SIDE}  # finer cells than the backbone's own image size would give
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     out = tmp_path / "lap.safetensors"
     recipe = json.dumps({"epochs": 1, "batch_size": 8, "learning_rate": 0.01})
     given = ["--backbone", "test_resnet", "--weights", str(weights), "--classes", "5", "--out", str(out)]
+    given += ["--attach", json.dumps(ATTACH)]
     given += [
         "--effects",
         json.dumps({"epochs": 2, "crop": 0.5, "answers": True}),
@@ -64,7 +66,7 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     assert [set(terms) - {"cross_entropy"} for terms in about["history"]] == [
         {"sufficiency", "necessity", "area"}, {"order", "removal"}, {"order", "removal"},
     ]  # fmt: skip
-    model = ModelConfig(name="lap", backbone="test_resnet", checkpoint=out, lap=True, attach={"refine": True})
+    model = ModelConfig(name="lap", backbone="test_resnet", checkpoint=out, lap=True, attach=ATTACH)
     lap = build(model, 5, 0).eval()
     plain = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1).eval()
     images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
@@ -75,7 +77,7 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     assert torch.equal(lap(images), plain(images))
 
     # Its decoders serve another head on the same backbone, not another backbone.
-    three = build(ModelConfig(name="lap", backbone="test_resnet", lap=True, attach={"refine": True}), 3, 1)
+    three = build(ModelConfig(name="lap", backbone="test_resnet", lap=True, attach=ATTACH), 3, 1)
     assert isinstance(three, LapModel)
     retrofit.decoders_from(out, three)
     assert three.refiner is not None
