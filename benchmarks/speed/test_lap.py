@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,10 +11,12 @@ from torch import Tensor, nn
 from benchmarks.speed.compare import Compare
 from benchmarks.speed.nets import MEMORY_FORMATS, NETS, Net, Twins, counts, twins
 from benchmarks.speed.ratios import Case, Work
+from interp_core.knowledge import Forbid, Region, Term
 from interp_core.training import DEFAULT_TERMS, Recipe, step_losses
 
-ASKED = {"forward": 1.05, "explain": 1.10, "training step": 1.15}
-PAIRS = {"forward": 20, "explain": 20, "training step": 15}
+TOLD = {"training step, Forbid": Forbid(region="place"), "training step, Region": Region(region="place")}
+ASKED = {"forward": 1.05, "explain": 1.10, "training step": 1.15, **dict.fromkeys(TOLD, 1.15)}
+PAIRS = {"forward": 20, "explain": 20, "training step": 15, **dict.fromkeys(TOLD, 15)}
 
 pytestmark = [
     pytest.mark.parametrize("memory_format", MEMORY_FORMATS),
@@ -46,8 +50,20 @@ def test_explain(compare: Compare, net: Net, memory_format: str, pair: Twins) ->
 def test_train(compare: Compare, net: Net, memory_format: str, pair: Twins) -> None:
     compare(
         _case(net, memory_format, pair, "training step", "plain training step"),
-        _step(pair.plain, pair.images, pair.targets),
-        _step(pair.lap, pair.images, pair.targets),
+        _step(pair.plain, pair),
+        _step(pair.lap, pair, DEFAULT_TERMS),
+    )
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_train_told(compare: Compare, net: Net, memory_format: str, pair: Twins, what: str) -> None:
+    """Every image has a mask, of its upper left quarter."""
+    place = torch.zeros_like(pair.images[:, :1])
+    place[..., : place.shape[-2] // 2, : place.shape[-1] // 2] = 1
+    compare(
+        _case(net, memory_format, pair, what, "plain training step"),
+        _step(pair.plain, pair),
+        _step(pair.lap, pair, [TOLD[what]], {"place": place}),
     )
 
 
@@ -64,14 +80,16 @@ def _case(net: Net, memory_format: str, pair: Twins, what: str, reference: str) 
     )
 
 
-def _step(model: nn.Module, images: Tensor, targets: Tensor) -> Work:
+def _step(
+    model: nn.Module, pair: Twins, terms: Sequence[Term] = (), regions: Mapping[str, Tensor] | None = None
+) -> Work:
     """One step as `fit` takes it, on a batch that is there already."""
     model.train()
     recipe = Recipe()
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
 
     def step() -> None:
-        losses = step_losses(model, images, targets, DEFAULT_TERMS)
+        losses = step_losses(model, pair.images, pair.targets, terms, regions=regions)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
