@@ -99,8 +99,8 @@ def _drawn(sketch: Sketch, forms: Sequence[str]) -> Plate:
 
 def _ranks(findings: Findings) -> Iterator[Sketch]:
     caption = (
-        "Large markers: mean rank over the metrics that pass the gate. Ticks: the rank on each of them, darker where "
-        "several agree. "
+        "Large markers: mean rank over the metrics that pass the gate, or over all where the panel says so. Ticks: the "
+        "rank on each of them, darker where several agree. "
         "The evidence mask is the answer itself and is not ranked."
     )
     if findings.ranks["mean_rank"].notna().any():

@@ -20,8 +20,9 @@ from benchmarks.report.findings import Findings
 from benchmarks.report.labels import place_labels
 from benchmarks.statistics import REFERENCES, failing
 
-RANK_PANELS = {"mean_rank": "All ranked metrics", **{family: family.capitalize() for family in JUDGED}}
-GATED_PANEL = "Metrics that pass the gate"  # what the first panel is of where some do not
+ALL_PANEL = "All ranked metrics"
+GATED_PANEL = "Metrics that pass the gate"
+ONE_FAMILY_PANEL = "Metrics that pass the gate, all of {}"
 
 
 @style.styled
@@ -46,7 +47,7 @@ def scores_figure(findings: Findings, families: tuple[str, ...], narrow: bool = 
 @style.styled
 def ranks_figure(findings: Findings, narrow: bool = False) -> Figure:
     """Mean rank of every explainer, over all ranked metrics and per family; small ticks are the single metrics."""
-    wanted = {name: title for name, title in RANK_PANELS.items() if name in findings.ranks}
+    wanted = _rank_panels(findings)
     explainers = _by_rank(findings)
     shape = (len(wanted) or 1, 1) if narrow else (1, len(wanted) or 1)
     height = 0.6 + 0.19 * max(4, len(explainers))
@@ -55,7 +56,7 @@ def ranks_figure(findings: Findings, narrow: bool = False) -> Figure:
     panels = np.ravel(figure.subplots(*shape, squeeze=False, sharey=True))
     for axes, (column, title) in zip(panels, wanted.items(), strict=False):
         _rank_panel(axes, findings, column, explainers)
-        axes.set_title(GATED_PANEL if column == "mean_rank" and failing(findings.gates) else title)
+        axes.set_title(style.folded(title, 26))
     if not wanted:
         panels[0].set_axis_off()
     _legend(figure, findings, narrow, band=False)
@@ -165,6 +166,19 @@ def _by_rank(findings: Findings) -> list[ExplainerInfo]:
     return sorted(ranked, key=lambda info: (info.control, means[info.name]))
 
 
+def _rank_panels(findings: Findings) -> dict[str, str]:
+    """Columns of the ranks, each with its title; none that would show what another shows."""
+    families = {family: family.capitalize() for family in JUDGED if family in findings.ranks}
+    if "mean_rank" not in findings.ranks:
+        return families
+    if not failing(findings.gates):
+        return {"mean_rank": ALL_PANEL, **(families if len(families) > 1 else {})}
+    if len(families) > 1:
+        return {"mean_rank": GATED_PANEL, "mean_rank_all": ALL_PANEL, **families}
+    gated = ONE_FAMILY_PANEL.format(*families) if families else GATED_PANEL
+    return {"mean_rank": gated, "mean_rank_all": ALL_PANEL}
+
+
 def _rank_panel(axes: Axes, findings: Findings, column: str, explainers: list[ExplainerInfo]) -> None:
     heights, models = style.rows(explainers), findings.models()
     for place, model in enumerate(models):
@@ -188,7 +202,7 @@ def _single_ranks(findings: Findings, model: str, explainer: str, column: str) -
     metrics = [
         info.name
         for info in findings.data.metrics.values()
-        if column in ("mean_rank", info.family) and (model, info.name) not in left_out
+        if column == "mean_rank_all" or (column in ("mean_rank", info.family) and (model, info.name) not in left_out)
     ]
     rows = [findings.row(model, explainer, name) for name in metrics]
     return [row["rank"] for row in rows if row is not None and np.isfinite(row["rank"])]

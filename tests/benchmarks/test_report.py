@@ -261,6 +261,22 @@ def test_the_panel_says_where_metrics_are_left_out_of_the_mean(findings: Finding
         gates.loc[gates.index[0], "verdict"] = verdict
         shown = drawn(ranks_figure(replace(findings, gates=gates)))
         assert shown[0].get_title(loc="left") == title
+    titles = [axes.get_title(loc="left") for axes in shown]
+    assert titles[1:] == ["All ranked metrics", "Localisation", "Faithfulness"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "titles"),
+    [
+        ("passed", ["All ranked metrics"]),
+        ("failed", ["Metrics that pass the gate, all of localisation", "All ranked metrics"]),
+    ],
+)
+def test_no_panel_of_ranks_shows_what_another_shows(findings: Findings, verdict: str, titles: list[str]) -> None:
+    gates = findings.gates.assign(verdict="passed")
+    gates.loc[gates.index[0], "verdict"] = verdict
+    alone = replace(findings, gates=gates, ranks=findings.ranks.drop(columns="faithfulness"))
+    assert [" ".join(axes.get_title(loc="left").split()) for axes in drawn(ranks_figure(alone))] == titles
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -91,15 +91,16 @@ def test_a_failing_metric_is_shown_with_its_reason_and_left_out_of_the_mean_rank
     assert "failed" in set(pd.read_csv(tmp_path / "gate.csv")["verdict"])
 
 
-def test_ticks_of_mean_ranks_are_those_the_mean_is_of() -> None:
-    panel = ranks_figure(find(upside_down("fc"), resamples=50)).axes[0]
+@pytest.mark.parametrize(("place", "metrics"), [(0, 6), (1, 7)])  # those that pass the gate, then all
+def test_ticks_of_mean_ranks_are_those_the_mean_is_of(place: int, metrics: int) -> None:
+    panel = ranks_figure(find(upside_down("fc"), resamples=50)).axes[place]
     rows = [line for line in panel.lines if line.get_marker() == "|"]
     dots = [line for line in panel.lines if line.get_marker() != "|" and len(line.get_xdata()) == 1]
     assert len(rows) == len(dots) > 0
     shown = [(ticks, dot) for ticks, dot in zip(rows, dots, strict=True) if len(ticks.get_xdata())]
     assert len(shown) > len(rows) // 2
     for ticks, dot in shown:
-        assert len(ticks.get_xdata()) == 6
+        assert len(ticks.get_xdata()) == metrics
         assert np.mean(ticks.get_xdata()) == pytest.approx(dot.get_xdata()[0])
 
 
