@@ -20,6 +20,7 @@ from benchmarks.report.findings import Findings
 from benchmarks.report.labels import place_labels
 from benchmarks.statistics import REFERENCES, failing
 
+TITLES = 72  # letters of title that fit over the panels of a row
 ALL_PANEL = "All ranked metrics"
 GATED_PANEL = "Metrics that pass the gate"
 ONE_FAMILY_PANEL = "Metrics that pass the gate, all of {}"
@@ -56,7 +57,7 @@ def ranks_figure(findings: Findings, narrow: bool = False) -> Figure:
     panels = np.ravel(figure.subplots(*shape, squeeze=False, sharey=True))
     for axes, (column, title) in zip(panels, wanted.items(), strict=False):
         _rank_panel(axes, findings, column, explainers)
-        axes.set_title(style.folded(title, 26))
+        axes.set_title(style.folded(title, TITLES // shape[1]))
     if not wanted:
         panels[0].set_axis_off()
     _legend(figure, findings, narrow, band=False)

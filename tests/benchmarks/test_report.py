@@ -260,7 +260,7 @@ def test_the_panel_says_where_metrics_are_left_out_of_the_mean(findings: Finding
     for verdict, title in (("passed", "All ranked metrics"), ("failed", "Metrics that pass the gate")):
         gates.loc[gates.index[0], "verdict"] = verdict
         shown = drawn(ranks_figure(replace(findings, gates=gates)))
-        assert shown[0].get_title(loc="left") == title
+        assert " ".join(shown[0].get_title(loc="left").split()) == title
     titles = [axes.get_title(loc="left") for axes in shown]
     assert titles[1:] == ["All ranked metrics", "Localisation", "Faithfulness"]
 
