@@ -182,7 +182,7 @@ def test_control_is_told_as_it_is_stored() -> None:
     rows = (ROOT / "results" / "method" / "control_digits.md").read_text().splitlines()
     accuracy = {cells[1].strip(): cells[3].strip() for cells in (row.split("|") for row in rows) if len(cells) > 3}
     for arm in ("Plain, trained without tags", "LAP + Forbid + Exchange, tags found from 1 %", "Energy on CAM, 1 %",
-                "Energy on CAM (= on Grad-CAM), all"):  # fmt: skip
+                "Energy on CAM (= on Grad-CAM), all", "RRR, 1 %", "RRR, all"):  # fmt: skip
         assert accuracy[arm] in README, arm
 
 
@@ -192,6 +192,8 @@ def test_control_on_photographs_is_told_as_it_is_stored() -> None:
     ours, clean = told["LAP + Forbid + Exchange, tags found from 1 %"], told["Plain, trained without tags"]
     assert f"{ours[3].strip()} of {clean[3].strip()} %" in README
     assert f"leave {ours[7].split('±')[0].strip()} % of the map on the tag" in README
+    rival = told["RRR, 1 %"]
+    assert f"RRR told the same: {rival[3].strip()}, {rival[7].split('±')[0].strip()} %" in README
 
 
 def test_everything_linked_is_there() -> None:
