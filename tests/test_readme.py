@@ -161,6 +161,18 @@ def test_photographs_are_told_as_they_are_stored(name: str, every: str) -> None:
     )
 
 
+def test_where_a_control_is_not_beaten_is_told_as_it_is_stored() -> None:
+    lost = {}
+    for name in ("tiny", "pets_fits", "imagenet_fit", "digits"):
+        table = pd.read_csv(ROOT / "results" / "method" / name / "tables" / "summary.csv").dropna(subset="rank")
+        ranks = table.pivot_table(index="metric", columns="explainer", values="rank")
+        controls = ranks[["random", "smoothed_random", "centre_gaussian", "edges"]].min(axis=1)
+        lost[name] = int((controls <= ranks["lap"]).sum())
+    words = "tiny-imagenet {tiny}, pets {pets_fits}, ImageNet {imagenet_fit} of 11, on digits none"
+    assert words.format(**lost) in README
+    assert lost["digits"] == 0
+
+
 def test_the_grid_pointing_game_is_told_as_it_is_stored() -> None:
     table = pd.read_csv(ROOT / "results" / "method" / "mosaics_fit" / "tables" / "summary.csv")
     means = table.query("metric == 'grid_pg'").set_index("explainer")["mean"]
