@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from cases import square_case
+from helpers.cases import square_case
 
 from benchmarks.audit import Sample, audit, distance
 from benchmarks.metrics import Batch, Metric, Score, metrics

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.layouts import celeba, class_folders, imagenet_folders, imagenet_kaggle, rsna, write
 
 from benchmarks.config import load_config, preset_path
 from benchmarks.engine import Engine
 from benchmarks.store import read_run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "interp_core" / "datasets"))
-from layouts import celeba, class_folders, imagenet_folders, imagenet_kaggle, rsna, write
 
 SETS = [
     "explainers=[lap, random, mask]", "metrics=[pointing_game, auc, sparseness]", "images=4", "shard=4", "gallery=2",

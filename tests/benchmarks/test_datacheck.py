@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.layouts import celeba, class_folders, imagenet_kaggle, mask, picture, rsna, write
 from PIL import Image
 
 from benchmarks import cli
 from benchmarks.datacheck import check, printable, without_identifiers
 from benchmarks.datasheet import page, sheet
 from interp_core.datasets import CelebA, Folder, ImageNet, Rsna, datasets
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "interp_core" / "datasets"))
-from layouts import celeba, class_folders, imagenet_kaggle, mask, picture, rsna, write
 
 EVIL = "\x1b[31m[red]<script>alert(1)</script>"
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from helpers.layouts import celeba
 
 from benchmarks.method import faces
 from interp_core.datasets import datasets
 from interp_core.training import Recipe
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "interp_core" / "datasets"))
-from layouts import celeba
 
 SHORT = Recipe(epochs=12, batch_size=4, learning_rate=3e-3, shift=0)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import run
+from helpers.runs import run
 
 from benchmarks.method import fits
 from benchmarks.method.fits import ALIKE, joined

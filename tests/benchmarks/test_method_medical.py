@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.layouts import rsna, write
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.method import medical, medical_page
@@ -17,9 +17,6 @@ from benchmarks.method.clustered import effective, mean_interval, weights, wins,
 from benchmarks.method.xrays import Xrays, folds, load, persons_of, with_boxes
 from interp_core.errors import ContractError
 from interp_core.training import Recipe
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "interp_core" / "datasets"))
-from layouts import rsna, write
 
 
 def some(count: int = 12, boxed: int = 6) -> Xrays:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from cases import SIDE, Square, square_case
+from helpers.cases import SIDE, Square, square_case
 from torch import nn
 
 from baselines.guard import preserved

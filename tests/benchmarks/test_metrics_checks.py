@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import exact, net_case, square_case
+from helpers.cases import exact, net_case, square_case
 from torch import nn
 
 from benchmarks.metrics.randomisation import Mprt, RandomLogit, entropies, likeness, other_classes, randomised

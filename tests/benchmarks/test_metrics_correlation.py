@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import linear_case, net_case, patch_case
+from helpers.cases import linear_case, net_case, patch_case
 from scipy import stats
 
 from benchmarks.metrics.correlation import (

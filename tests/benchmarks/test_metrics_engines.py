@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import quantus
 import torch
-from cases import exact, linear_case, net_case, square_case
+from helpers.cases import exact, linear_case, net_case, square_case
 from torch import Tensor, nn
 
 from baselines import explainers

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import linear_case, net_case, square_case
+from helpers.cases import linear_case, net_case, square_case
 from pydantic import ValidationError
 
 from benchmarks.metrics import Batch, metrics

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from cases import linear_case, net_case
+from helpers.cases import linear_case, net_case
 from torch import Tensor, nn
 
 import interp_core

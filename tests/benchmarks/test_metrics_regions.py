@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import linear_case, net_case, patch_case, square_case
+from helpers.cases import linear_case, net_case, patch_case, square_case
 
 from benchmarks.metrics import metrics
 from benchmarks.metrics.regions import Irof, RegionPerturbation, Selectivity, segment_means, superpixels

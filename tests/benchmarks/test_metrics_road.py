@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import net_case, square_case
+from helpers.cases import net_case, square_case
 from pydantic import ValidationError
 from quantus import noisy_linear_imputation
 

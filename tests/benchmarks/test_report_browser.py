@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic
+from helpers import runs as synthetic
 from PIL import Image
 
 from benchmarks.report import RunData, find

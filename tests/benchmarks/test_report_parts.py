@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
 from fontTools.ttLib import TTFont
+from helpers import runs as synthetic
 from PIL import Image
 
 from benchmarks.report import Gallery, RunData, find, images_to_keep, rows, style, tables, vector

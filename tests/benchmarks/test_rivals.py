@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 import torch
-from rival_nets import backbone, toy_batch
+from helpers.rival_nets import backbone, toy_batch
 from torch import Tensor, nn
 
 from baselines import explainers

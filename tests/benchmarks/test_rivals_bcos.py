@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from rival_nets import backbone, toy_batch
+from helpers.rival_nets import backbone, toy_batch
 from torch import Tensor
 
 from benchmarks.rivals import build

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from rival_nets import HandNet, backbone, tiled, toy_batch
+from helpers.rival_nets import HandNet, backbone, tiled, toy_batch
 from torch import Tensor, nn
 
 from benchmarks.rivals import build

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rival_nets import HandNet, backbone, tiled, toy_batch
+from helpers.rival_nets import HandNet, backbone, tiled, toy_batch
 from torch import Tensor
 
 from benchmarks.rivals import Rival, build

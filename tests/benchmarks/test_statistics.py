@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.runs import METRICS, meta, scores
 from scipy import stats
-from synthetic import METRICS, meta, scores
 
 from benchmarks.statistics import (
     COLUMNS,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
+from helpers import runs as synthetic
 from scipy import stats
 
 from benchmarks.statistics import critical_difference, mean_ranks, rank_intervals, rank_test, summarise

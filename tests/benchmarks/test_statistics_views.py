@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
+from helpers import runs as synthetic
 
 from benchmarks.statistics import (
     ablations,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from nets import Pooled
+from helpers.nets import Pooled
 from torch import Tensor, nn
 
 import interp_core

@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from nets import Bypass
+from helpers.nets import Bypass
 from torch import Tensor, nn
 
 import interp_core

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import Bypass
+from helpers.nets import Bypass
 from torch import Tensor, nn
 
 import interp_core

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from nets import OwnNet, logits_of, same_gradients, training_loss
+from helpers.nets import OwnNet, logits_of, same_gradients, training_loss
 from torch import Tensor, nn
 
 import interp_core

@@ -6,9 +6,7 @@ network of timm. A trained network on photographs stands at the end, where both 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import pytest
 import timm
 import torch
 import torchvision.models as tv
+from helpers.shared import SHARED
 from PIL import Image
 from torch import Tensor, nn
 
@@ -310,7 +309,6 @@ def test_a_single_cell_does_not_tell_how_the_head_pools(pool: str) -> None:
     assert lap.explain(images_of(96)).gap <= 1e-5
 
 
-SHARED = Path(os.environ.get("INTERP_BENCH_SHARED", Path(__file__).parents[3] / "shared"))
 WEIGHTS = SHARED / "weights" / "mobilenetv2_100_tf2ptq.pt"
 PHOTOGRAPHS = SHARED / "data" / "imagenet_slice" / "val"
 

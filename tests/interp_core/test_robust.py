@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import OwnNet, logits_of, same_gradients, training_loss
+from helpers.nets import OwnNet, logits_of, same_gradients, training_loss
 from torch import Tensor, nn
 
 import interp_core

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import OwnNet
+from helpers.nets import OwnNet
 from torch import Tensor, nn
 
 import interp_core

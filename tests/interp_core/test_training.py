@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from learners import COLOURS, Held, squares, tiny
+from helpers.learners import COLOURS, Held, squares, tiny
 from pydantic import ValidationError
 from torch import Tensor, nn
 

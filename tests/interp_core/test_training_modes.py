@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from learners import TinyNet, squares, tiny
+from helpers.learners import TinyNet, squares, tiny
 from torch import Tensor, nn
 
 import interp_core

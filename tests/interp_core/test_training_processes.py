@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from process_of_a_training import UNREADABLE, train
+from helpers import training_process
+from helpers.training_process import UNREADABLE, train
 
-HERE = Path(__file__).parent
+HELPERS = Path(training_process.__file__).parent
 
 
 def free_port() -> int:
@@ -27,10 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left."""
     folder, port = tmp_path_factory.mktemp("processes"), str(free_port())
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-    path = os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(HELPERS.parents[1]), str(HELPERS.parent), os.environ.get("PYTHONPATH", "")])
     started = [
         subprocess.Popen(
-            [sys.executable, str(HERE / "process_of_a_training.py"), str(folder)],
+            [sys.executable, str(HELPERS / "training_process.py"), str(folder)],
             env=os.environ
             | shared
             | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": path},

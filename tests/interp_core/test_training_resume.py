@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from learners import same, smooth, squares, tiny
+from helpers.learners import same, smooth, squares, tiny
+from helpers.shared import ROOT
 
 from interp_core import LapModel, Recipe, fit
 from interp_core.errors import StoreError
@@ -141,8 +142,11 @@ def test_a_folder_that_cannot_be_written_is_said_to_be(tmp_path: Path) -> None:
 
 CHILD = """
 import os, signal, sys
-sys.path.insert(0, {here!r})
-import test_training_resume as t
+sys.path[:0] = {folders!r}
+import importlib.util
+spec = importlib.util.spec_from_file_location('t', {here!r})
+t = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(t)
 class Now(t.Watcher):
     def step(self, done):
         if done == {step}: os.kill(os.getpid(), signal.SIGKILL)
@@ -152,7 +156,7 @@ t.training(t.Path({path!r}), kill=1)
 
 
 def test_a_process_that_is_killed_goes_on(tmp_path: Path, whole: tuple) -> None:
-    code = CHILD.format(here=str(Path(__file__).parent), path=str(tmp_path / "run.pt"), step=7)
+    code = CHILD.format(here=__file__, folders=[str(ROOT), str(ROOT / "tests")], path=str(tmp_path / "run.pt"), step=7)
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     found = subprocess.run([sys.executable, "-c", code], env=os.environ | threads, check=False)
     assert found.returncode == -signal.SIGKILL

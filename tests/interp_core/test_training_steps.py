@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from learners import Held, same, smooth, squares, tiny
+from helpers.learners import Held, same, smooth, squares, tiny
 from torch import Tensor
 
 from interp_core import Recipe, fit

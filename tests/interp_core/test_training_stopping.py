@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from learners import same, squares, tiny
+from helpers.learners import same, squares, tiny
 from torch import nn
 
 from interp_core import Recipe, fit

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from learners import squares, tiny
+from helpers.learners import squares, tiny
 from rich.console import Console
 
 from interp_core import Recipe, fit

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.layouts import ATTRIBUTES, LANDMARKS, celeba, mask, picture, write
+from helpers.shared import SHARED
 from hypothesis import given
 from hypothesis import strategies as st
-from layouts import ATTRIBUTES, LANDMARKS, celeba, mask, picture, write
 
 from interp_core.datasets import CelebA, MaskFile, Record
 from interp_core.datasets.faces import EXACT, PATCHES, REGIONS, has_exact_parts, places
 from interp_core.errors import InterpError, UnknownNameError
 
-SHARED = Path(os.environ.get("INTERP_BENCH_SHARED", Path(__file__).parents[4] / "shared"))
 FACES = SHARED / "data" / "celeba32"
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.shared import SHARED
 
 from interp_core.datasets import dicom as module
 from interp_core.datasets.reading import UnreadableImage, picture_size, read_grey, read_image, read_mask
 from interp_core.errors import InterpError
 
 pydicom = pytest.importorskip("pydicom")
-REAL = Path(os.environ.get("INTERP_BENCH_SHARED", Path(__file__).parents[4] / "shared")) / "data" / "real_dicom"
+REAL = SHARED / "data" / "real_dicom"
 VALUES = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
 Made = Callable[..., Path]
 

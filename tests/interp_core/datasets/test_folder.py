@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import class_folders, coco, devkit, mask, picture, voc, write
+from helpers.layouts import class_folders, coco, devkit, mask, picture, voc, write
+from helpers.shared import SHARED
 
 from interp_core.datasets import Box, Folder, MaskFile, Record
 from interp_core.datasets.unpack import unpack
 from interp_core.errors import InterpError
 
-DATA = Path(os.environ.get("INTERP_BENCH_SHARED", Path(__file__).parents[4] / "shared")) / "data"
+DATA = SHARED / "data"
 
 
 def all_of(dataset: Folder) -> dict[str, Record]:

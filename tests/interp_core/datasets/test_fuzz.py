@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import (
+from helpers.layouts import (
     celeba,
     class_folders,
     coco,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import (
+from helpers.layouts import (
     GOLDFISH,
     SHARK,
     TENCH,
@@ -18,13 +17,13 @@ from layouts import (
     voc,
     write,
 )
+from helpers.shared import SHARED
 from PIL import Image
 
 from interp_core.datasets import Box, ImageNet, MaskFile, Record
 from interp_core.datasets.imagenet import class_names, imagenet1k
 from interp_core.errors import InterpError
 
-SHARED = Path(os.environ.get("INTERP_BENCH_SHARED", Path(__file__).parents[4] / "shared"))
 SLICE = SHARED / "data" / "imagenet_slice"
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import dicom, rsna, write
+from helpers.layouts import dicom, rsna, write
+from helpers.shared import SHARED
 
 from interp_core.datasets import Box, Record, Rsna
 from interp_core.errors import InterpError
 
 pytest.importorskip("pydicom")
-DATA = Path(os.environ.get("INTERP_BENCH_SHARED", Path(__file__).parents[4] / "shared")) / "data"
+DATA = SHARED / "data"
 TABLE = "stage_2_train_labels.csv"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from nets import Pooled
 from torch import Tensor, nn
 
 import interp_core
+from helpers.nets import Pooled
 
 COLOURS = 3
 

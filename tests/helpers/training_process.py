@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
-from learners import Held, smooth, squares
 
+from helpers.learners import Held, smooth, squares
 from interp_core import Recipe, fit
 from interp_core.training import CsvLog, Watcher
 

@@ -1,0 +1,1 @@
+"""Share nets, data and cases between tests."""
