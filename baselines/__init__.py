@@ -6,7 +6,7 @@ import pkgutil
 from importlib import import_module
 
 from baselines.base import Explainer, explainers
-from baselines.guard import Cost
+from baselines.support.guard import Cost
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

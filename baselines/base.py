@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from baselines.guard import Cost, counted, preserved, seeded
+from baselines.support.guard import Cost, counted, preserved, seeded
 from interp_core.errors import ContractError
 from interp_core.registry import Registry
 

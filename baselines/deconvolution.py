@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from baselines.base import explainers
-from baselines.through_relu import Method, ThroughRelu
+from baselines.support.through_relu import Method, ThroughRelu
 
 
 @explainers.register("deconvolution")

@@ -26,11 +26,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.gradients import in_parts
-from baselines.modules import activations
-from baselines.probe import probe_image, relative_gap, remembered
+from baselines.support.gradients import in_parts
+from baselines.support.modules import activations
+from baselines.support.trial import probe_image, relative_gap, remembered
 from interp_core import LapModel
-from interp_core.trace import Trace
+from interp_core.backbone.trace import Trace
 
 FLAGGED, REFUSED = 0.01, 0.1
 COVERED = {"ReLU", "ELU", "LeakyReLU", "Sigmoid", "Tanh", "Softplus"}

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.base import explainers
-from baselines.cam import Cam, last_features
-from interp_core.backbone import FeatureLayer
+from baselines.support.cam import Cam, last_features
+from interp_core.backbone.inspect import FeatureLayer
 
 
 @explainers.register("eigen_cam")

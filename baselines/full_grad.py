@@ -4,7 +4,7 @@ Idea: a piecewise linear network is f(x) = x . df/dx + sum_l b_l . df/db_l exact
 position p, a batch norm's shift among them. The map is psi(x * df/dx) + sum_l sum_c psi(b_l * df/db_l), with psi the
 magnitude, stretched to [0, 1] in each layer of each image and enlarged.
 Paper: Srinivas and Fleuret, NeurIPS 2019.
-Library: own code; captum has none. Biases are met as functions (`baselines.between`), wherever they are added.
+Library: own code; captum has none. Biases are met as functions (`baselines.support.between`), wherever they are added.
 Baseline: none.
 Budget: one pass.
 Cost: 1 forward, 1 backward.
@@ -25,9 +25,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.between import PRODUCTS, UNCHANGED, Functions, detached, is_signal, same_logits, signal_and_gate
-from baselines.gradients import in_parts, of_target
-from baselines.probe import probe_image, relative_gap, remembered
+from baselines.support.between import PRODUCTS, UNCHANGED, Functions, detached, is_signal, same_logits, signal_and_gate
+from baselines.support.gradients import in_parts, of_target
+from baselines.support.trial import probe_image, relative_gap, remembered
 
 FLAGGED, REFUSED = 0.01, 0.1
 

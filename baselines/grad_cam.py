@@ -19,8 +19,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from baselines.base import explainers
-from baselines.cam import Cam
-from interp_core.backbone import FeatureLayer
+from baselines.support.cam import Cam
+from interp_core.backbone.inspect import FeatureLayer
 
 
 @explainers.register("grad_cam")

@@ -20,7 +20,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from baselines.base import explainers
-from baselines.cam import GradientCam
+from baselines.support.cam import GradientCam
 
 
 @explainers.register("grad_cam_pp")

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.gradients import input_gradients
+from baselines.support.gradients import input_gradients
 
 
 @explainers.register("gradient_shap")

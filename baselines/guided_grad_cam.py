@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from baselines.base import explainers
 from baselines.grad_cam import GradCam
-from baselines.gradients import in_parts, largest
-from baselines.modules import other_than_relu, without_relu
-from baselines.through_relu import replaced_gradients
+from baselines.support.gradients import in_parts, largest
+from baselines.support.modules import other_than_relu, without_relu
+from baselines.support.through_relu import replaced_gradients
 
 
 @explainers.register("guided_grad_cam")

@@ -19,7 +19,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from baselines.base import explainers
-from baselines.cam import GradientCam
+from baselines.support.cam import GradientCam
 
 
 @explainers.register("hires_cam")

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.gradients import in_parts, input_gradients
+from baselines.support.gradients import in_parts, input_gradients
 
 
 @explainers.register("input_x_gradient")

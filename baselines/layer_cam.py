@@ -18,7 +18,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from baselines.base import explainers
-from baselines.cam import GradientCam
+from baselines.support.cam import GradientCam
 
 
 @explainers.register("layer_cam")

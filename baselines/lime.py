@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.probabilities import Probability, probability
+from baselines.support.probabilities import Probability, probability
 from interp_core.errors import ContractError
 
 LEAST_SCALE = 0.25

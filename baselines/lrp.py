@@ -28,12 +28,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.between import same_logits
-from baselines.gradients import in_parts, of_target
-from baselines.norms import merge_norms, norms_behind
-from baselines.probe import probe_image, remembered
-from baselines.relevance import called_twice, relevance
-from interp_core.trace import Trace
+from baselines.support.between import same_logits
+from baselines.support.gradients import in_parts, of_target
+from baselines.support.norms import merge_norms, norms_behind
+from baselines.support.relevance import called_twice, relevance
+from baselines.support.trial import probe_image, remembered
+from interp_core.backbone.trace import Trace
 
 FLAGGED, REFUSED = 0.01, 0.1
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.gradients import in_parts
+from baselines.support.gradients import in_parts
 
 
 @explainers.register("occlusion")

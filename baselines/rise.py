@@ -22,8 +22,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.gradients import of_target
-from baselines.probabilities import Probability, probability
+from baselines.support.gradients import of_target
+from baselines.support.probabilities import Probability, probability
 
 FEWEST = 1000
 

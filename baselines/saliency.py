@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.gradients import in_parts, input_gradients, largest
+from baselines.support.gradients import in_parts, input_gradients, largest
 
 
 @explainers.register("saliency")

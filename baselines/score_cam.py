@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from baselines.base import explainers
-from baselines.cam import Cam, last_features
-from baselines.gradients import of_target
-from interp_core.backbone import FeatureLayer
-from interp_core.geometry import resize
+from baselines.support.cam import Cam, last_features
+from baselines.support.gradients import of_target
+from interp_core.backbone.geometry import resize
+from interp_core.backbone.inspect import FeatureLayer
 
 FLAT = 1e-5
 

@@ -30,7 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.guard import Cost, seeded
+from baselines.support.guard import Cost, seeded
 
 
 def logits_of(model: nn.Module, like: Tensor) -> Callable[[np.ndarray], np.ndarray]:

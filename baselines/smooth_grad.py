@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.gradients import drawn, input_gradients, largest
+from baselines.support.gradients import drawn, input_gradients, largest
 
 
 @explainers.register("smooth_grad")

@@ -17,7 +17,8 @@ from typer.models import CommandInfo
 
 import interp_core
 from benchmarks.cli import app
-from benchmarks.config import Parts, load_config
+from benchmarks.config.load import load_config
+from benchmarks.plan.components import Parts
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -74,7 +75,7 @@ def test_the_first_code_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_second_code_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = [block for block in blocks("python") if "interp_core.zoo" in block]
+    (code,) = [block for block in blocks("python") if "interp_core.deploy.zoo" in block]
     import timm
 
     real: Callable[..., torch.nn.Module] = timm.create_model

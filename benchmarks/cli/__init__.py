@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import typer
 
-from benchmarks.allocator import keep_memory
-from benchmarks.cli import checks, data, running, stored  # noqa: F401 - imported to be registered
-from benchmarks.cli.base import STOPPED, app, console, errors, told
+from benchmarks.cli import datasets, inspect, run, runs  # noqa: F401 - imported to be registered
+from benchmarks.cli.app import STOPPED, app, console, errors, told
+from benchmarks.run.malloc import keep_memory
 from interp_core.errors import InterpError
 
 __all__ = ["app", "console", "errors", "main"]

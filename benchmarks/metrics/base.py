@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import nn
 
-from baselines.guard import seeded
+from baselines.support.guard import seeded
 from benchmarks.metrics.passes import Passes
 from interp_core.errors import ContractError
 from interp_core.registry import Registry
@@ -89,7 +89,8 @@ class Batch:
 class Metric(BaseModel):
     """One way to judge maps. Subclasses declare `scores` and write `score`; fields are its parameters.
 
-    A metric that Quantus has too also writes `reference`: the same scores by Quantus' class. `benchmarks.audit` holds
+    A metric that Quantus has too also writes `reference`: the same scores by Quantus' class.
+    `benchmarks.run.audit` holds
     the two to each other in every run.
 
     Fields:

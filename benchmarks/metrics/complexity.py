@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from benchmarks.metrics.base import Batch, Family, Metric, Score, metrics
-from benchmarks.metrics.maps import above_jitter
+from benchmarks.metrics.map_ranks import above_jitter
 from benchmarks.metrics.quantus_adapter import evaluate
 
 _SMALL = 1e-7

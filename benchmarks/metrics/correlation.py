@@ -20,7 +20,7 @@ from scipy import stats
 from torch import Tensor
 
 from benchmarks.metrics.base import Batch, Metric, Score, metrics, passes_of
-from benchmarks.metrics.maps import from_zero
+from benchmarks.metrics.map_ranks import from_zero
 from benchmarks.metrics.quantus_adapter import BATCH_SIZE, evaluate, replace_by
 from benchmarks.metrics.removal import (
     features_in_step,

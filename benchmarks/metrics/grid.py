@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.metrics.base import Batch, Family, Metric, Score, metrics
-from benchmarks.metrics.maps import positive_part
+from benchmarks.metrics.map_ranks import positive_part
 
 
 @metrics.register("grid_pg")

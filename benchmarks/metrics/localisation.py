@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.metrics.base import Batch, Family, Metric, Score, metrics
-from benchmarks.metrics.maps import above_jitter, positive_part, ranks
+from benchmarks.metrics.map_ranks import above_jitter, positive_part, ranks
 from benchmarks.metrics.quantus_adapter import evaluate
 from benchmarks.metrics.removal import pixel_order
 from interp_core.errors import ContractError

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.metrics.frozen import frozen
+from benchmarks.metrics.flat_network import frozen
 from benchmarks.metrics.removal import filled
 from interp_core.errors import ContractError
 

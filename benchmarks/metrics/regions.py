@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.metrics.base import Batch, Metric, Score, metrics, passes_of
-from benchmarks.metrics.maps import from_zero
+from benchmarks.metrics.map_ranks import from_zero
 from benchmarks.metrics.quantus_adapter import evaluate, replace_by, replace_masked_by, replaced_in_quantus
 from benchmarks.metrics.removal import filled, group_order, patch_labels, patch_side, patch_sums
 

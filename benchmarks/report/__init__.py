@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.files import write_whole
-from benchmarks.report.album import make_album, write_album
-from benchmarks.report.data import Gallery, RunData
-from benchmarks.report.findings import Findings, find, images_to_keep
+from benchmarks.report.figures.figure_set import make_album, write_album
+from benchmarks.report.files import write_tables
 from benchmarks.report.page import render_page
-from benchmarks.report.tables import write_tables
+from benchmarks.statistics.analysis import Findings, find, images_to_keep
+from benchmarks.store.atomic import write_whole
+from benchmarks.store.run_data import Gallery, RunData
 
 __all__ = ["Findings", "Gallery", "RunData", "find", "images_to_keep", "write_report"]
 

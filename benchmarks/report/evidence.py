@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.report import words
-from benchmarks.report.findings import Findings
-from benchmarks.statistics import REFERENCES, holding
+from benchmarks.report import format
+from benchmarks.statistics import holding
+from benchmarks.statistics.analysis import Findings
 from benchmarks.statistics.gate import DOUBTFUL, FAILED
 from benchmarks.statistics.summary import BOTH
+from benchmarks.store.score_names import REFERENCES
 
 
 def corrected(findings: Findings, model: str) -> str:
@@ -21,7 +22,7 @@ def corrected(findings: Findings, model: str) -> str:
     if not told:
         return ""
     return (
-        f"Of the {words.plural(int(told), 'verdict')} of ahead or behind, {holding(table)} hold at 5 % by Wilcoxon's "
+        f"Of the {format.plural(int(told), 'verdict')} of ahead or behind, {holding(table)} hold at 5 % by Wilcoxon's "
         "signed-rank test after Holm's correction over all comparisons on this network."
     )
 
@@ -31,7 +32,7 @@ def span(findings: Findings, model: str) -> str:
     row = findings.ranks[findings.ranks["model"] == model].set_index("explainer").loc[findings.own]
     if "rank_low" not in row or np.isnan(row["rank_low"]):
         return ""
-    ends = f"{words.rank(row['rank_low'])} and {words.rank(row['rank_high'])}"
+    ends = f"{format.rank(row['rank_low'])} and {format.rank(row['rank_high'])}"
     return f"With {_drawn(findings)} drawn anew, its mean rank lies between {ends} in 95 % of cases."
 
 
@@ -46,12 +47,12 @@ def told_apart(findings: Findings, model: str) -> str:
         return ""
     mine = float(test.ranks[str(findings.own)])
     apart = [str(name) for name in test.ranks.index if abs(test.ranks[name] - mine) >= test.critical]
-    whom = words.listed([findings.title(name) for name in apart]) if len(apart) < 7 else f"{len(apart)} contestants"
+    whom = format.listed([findings.title(name) for name in apart]) if len(apart) < 7 else f"{len(apart)} contestants"
     return (
-        f"Over {words.plural(test.blocks, 'metric')} Friedman's test gives chi-squared "
-        f"{words.number(test.statistic, 1)} (p {words.probability(test.p)}; Kendall's W "
-        f"{words.number(test.concordance, 2)}). Mean ranks are told apart where they differ by "
-        f"{words.number(test.critical, 3)} or more; that separates it from {whom or 'none of the others'}."
+        f"Over {format.plural(test.blocks, 'metric')} Friedman's test gives chi-squared "
+        f"{format.number(test.statistic, 1)} (p {format.probability(test.p)}; Kendall's W "
+        f"{format.number(test.concordance, 2)}). Mean ranks are told apart where they differ by "
+        f"{format.number(test.critical, 3)} or more; that separates it from {whom or 'none of the others'}."
     )
 
 
@@ -62,9 +63,9 @@ def gated(findings: Findings, model: str) -> str:
     unsure = [findings.data.metrics[name].title for name in rows[rows["verdict"] == DOUBTFUL]["metric"]]
     text = ""
     if out:
-        text = f"Left out of the mean rank, because here they do not tell good maps from bad: {words.listed(out)}."
+        text = f"Left out of the mean rank, because here they do not tell good maps from bad: {format.listed(out)}."
     if unsure:
         text += (
-            f"{' ' if text else ''}Counted, but telling only within the noise of the images: {words.listed(unsure)}."
+            f"{' ' if text else ''}Counted, but telling only within the noise of the images: {format.listed(unsure)}."
         )
     return text

@@ -18,11 +18,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, Undefined
 from PIL import Image
 
-from benchmarks.report import answer, rows, strips, vector, words
-from benchmarks.report.album import SHOWN, Plate
-from benchmarks.report.findings import Findings
+from benchmarks.report import format, page_tables, summary_text
+from benchmarks.report.figures import pairs, svg
+from benchmarks.report.figures.figure_set import SHOWN, Plate
+from benchmarks.statistics.analysis import Findings
 
-HERE = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "templates"
 CONTROLS = {
     "random": "independent noise for every pixel; what chance gives.",
     "smoothed_random": "blurred noise; shows how far smoothness alone is rewarded.",
@@ -46,15 +47,15 @@ DEGENERATE = (
 
 def render_page(findings: Findings, plates: list[Plate]) -> str:
     """The page as HTML text."""
-    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
-        number=words.number,
-        fixed=words.fixed,
-        percent=words.percent,
-        duration=words.duration,
-        probability=words.probability,
+        number=format.number,
+        fixed=format.fixed,
+        percent=format.percent,
+        duration=format.duration,
+        probability=format.probability,
         dash=_dash,
-        listed=words.listed,
+        listed=format.listed,
     )
     page = environment.get_template("page.html.j2").render(**context(findings, plates))
     return page + "\n"
@@ -63,40 +64,42 @@ def render_page(findings: Findings, plates: list[Plate]) -> str:
 def context(findings: Findings, plates: list[Plate]) -> dict[str, Any]:
     """All that the template shows."""
     data = findings.data
-    script = (HERE / "page.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     return {
-        "css": (HERE / "page.css").read_text(encoding="utf-8"),
+        "css": (TEMPLATES / "page.css").read_text(encoding="utf-8"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "run": _provenance(data.meta),
         "dataset": data.part("dataset", {}),
-        "question": answer.QUESTION,
-        "answers": answer.answers(findings),
-        "twins": answer.twins(findings),
-        "caveats": answer.caveats(findings),
-        "verdicts": answer.VERDICTS,
-        "leaderboards": [rows.leaderboard(findings, model) for model in findings.models()],
-        "tables": [rows.score_table(findings, model) for model in findings.models()],
-        "checks": [rows.checks(findings, model) for model in findings.models()] if findings.metrics("check") else [],
-        "comparisons": [rows.comparisons(findings, model) for model in findings.models()]
+        "question": summary_text.QUESTION,
+        "answers": summary_text.answers(findings),
+        "twins": summary_text.twins(findings),
+        "caveats": summary_text.caveats(findings),
+        "verdicts": summary_text.VERDICTS,
+        "leaderboards": [page_tables.leaderboard(findings, model) for model in findings.models()],
+        "tables": [page_tables.score_table(findings, model) for model in findings.models()],
+        "checks": [page_tables.checks(findings, model) for model in findings.models()]
+        if findings.metrics("check")
+        else [],
+        "comparisons": [page_tables.comparisons(findings, model) for model in findings.models()]
         if len(findings.paired)
         else [],
-        "gates": rows.gates(findings),
+        "gates": page_tables.gates(findings),
         "several_seeds": bool((findings.reliability["seeds"] > 1).any()),
-        "agreements": rows.agreements(findings),
-        "sizes": rows.sizes(findings),
-        "ablations": rows.ablations(findings),
-        "arms": rows.arms(findings),
+        "agreements": page_tables.agreements(findings),
+        "sizes": page_tables.sizes(findings),
+        "ablations": page_tables.ablations(findings),
+        "arms": page_tables.arms(findings),
         "pairs": _gallery(findings),
-        "audit": rows.audit(findings),
+        "audit": page_tables.audit(findings),
         "plates": {
             section: [_embedded(p) for p in plates if p.section == section] for section in {p.section for p in plates}
         },
         "models": data.trainings or list(data.models.values()),
-        "degenerate": rows.degenerate(findings),
+        "degenerate": page_tables.degenerate(findings),
         "problems": data.part("problems", []),
-        "metrics": [rows.measured(info) for info in data.metrics.values()],
-        "explainers": [rows.explained(findings, info) for info in data.explainers.values()],
+        "metrics": [page_tables.measured(info) for info in data.metrics.values()],
+        "explainers": [page_tables.explained(findings, info) for info in data.explainers.values()],
         "controls": [
             (info.title, CONTROLS.get(info.name, info.source)) for info in data.explainers.values() if info.control
         ],
@@ -123,7 +126,7 @@ def _gallery(findings: Findings) -> list[dict[str, Any]]:
         label = data.gallery.labels[data.gallery.ids.index(example.image)] if data.gallery else ""
         pair["strips"].append({
             "example": example, "label": label,
-            "source": _uri("image/webp", strips.strip(data, example, findings.own or "")),
+            "source": _uri("image/webp", pairs.strip(data, example, findings.own or "")),
         })  # fmt: skip
     return list(found.values())
 
@@ -150,8 +153,8 @@ def _embedded(plate: Plate) -> dict[str, str]:
 def _shown(content: bytes, plate: Plate) -> str:
     """A figure as the page holds it: pictures compressed, drawings ready for the dark."""
     if SHOWN.get(plate.section) == "png":
-        return _uri("image/webp", strips.webp(Image.open(io.BytesIO(content)), quality=80))
-    return _uri("image/svg+xml", vector.for_page(content))
+        return _uri("image/webp", pairs.webp(Image.open(io.BytesIO(content)), quality=80))
+    return _uri("image/svg+xml", svg.for_page(content))
 
 
 def _uri(kind: str, content: bytes) -> str:
@@ -159,4 +162,4 @@ def _uri(kind: str, content: bytes) -> str:
 
 
 def _dash(value: Any) -> Any:
-    return words.DASH if isinstance(value, Undefined) or value is None or value in ("", (), []) else value
+    return format.DASH if isinstance(value, Undefined) or value is None or value in ("", (), []) else value

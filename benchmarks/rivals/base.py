@@ -27,11 +27,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from benchmarks.rivals.regions import wrong_share
-from interp_core.backbone import classifier_weights, inspect_backbone
+from interp_core.backbone.geometry import resize
+from interp_core.backbone.inspect import classifier_weights, inspect_backbone
+from interp_core.backbone.trace import evaluating
 from interp_core.errors import BackboneError, ContractError
-from interp_core.geometry import resize
 from interp_core.registry import Registry
-from interp_core.trace import evaluating
 from interp_core.training import decision_loss
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]

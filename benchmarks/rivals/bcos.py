@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from benchmarks.rivals.base import Rival, RivalOptions, Statistics, labels_of, note, noting, rivals
 from benchmarks.rivals.bcos_layers import BcosConv2d, UncentredNorm, constant_factors
-from interp_core.backbone import BackboneInfo, inspect_backbone
-from interp_core.datasets.transforms import preprocessing
+from interp_core.backbone.inspect import BackboneInfo, inspect_backbone
+from interp_core.backbone.trace import evaluating
+from interp_core.datasets.files.resize import preprocessing
 from interp_core.errors import ContractError
-from interp_core.trace import evaluating
 from interp_core.training import decision_loss
 
 FINENESS, MOST_WIDTH = 16, 4096  # widths are tried in sixteenths, since further stages multiply them

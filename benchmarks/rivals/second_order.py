@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.rivals.base import Rival
+from interp_core.backbone.trace import evaluating, noise_image
 from interp_core.errors import BackboneError
-from interp_core.trace import evaluating, noise_image
 
 MISSING = "is not implemented"
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.config import resolve_device
+from benchmarks.config.device import resolve_device
 from benchmarks.speed.table import COMMAND, SpeedError, read, write
 from benchmarks.speed.zoo import VARIANTS, chosen_nets, chosen_variants, words
 from benchmarks.speed.zoo_table import read_zoo, write_zoo

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed.ratios import Case, Reference, Work, nothing, summarise
+from benchmarks.speed.pairs import Case, Reference, Work, nothing, summarise
 
 WARM_UP = 2
 QUICK_PAIRS = 3

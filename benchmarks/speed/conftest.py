@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.config import resolve_device
+from benchmarks.config.device import resolve_device
 from benchmarks.speed.compare import Compare
-from benchmarks.speed.nets import NETS, SEED, SHARPNESS
+from benchmarks.speed.networks import NETS, SEED, SHARPNESS
 from benchmarks.speed.zoo import CLASSES, LARGEST, batch_size, chosen_nets, chosen_variants, words
-from benchmarks.version import git_state, system, versions
+from benchmarks.store.provenance import git_state, system, versions
 from interp_core.errors import UnknownNameError
 
 ZOO_SUITE = "test_zoo.py"

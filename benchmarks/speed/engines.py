@@ -27,14 +27,16 @@ from rich.progress import track
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from benchmarks.config import Parts, load_config, preset_path, resolve_device
-from benchmarks.files import write_whole
+from benchmarks.config.device import resolve_device
+from benchmarks.config.load import load_config, preset_path
 from benchmarks.metrics import Batch, Metric
 from benchmarks.metrics.passes import Passes, pool
 from benchmarks.metrics.quantus_adapter import BATCH_SIZE
-from benchmarks.speed.nets import NETS, PRESET, SEED, Net, twins
-from benchmarks.speed.ratios import quartiles
-from benchmarks.version import git_state, system, versions
+from benchmarks.plan.components import Parts
+from benchmarks.speed.networks import NETS, PRESET, SEED, Net, twins
+from benchmarks.speed.pairs import quartiles
+from benchmarks.store.atomic import write_whole
+from benchmarks.store.provenance import git_state, system, versions
 
 OUTPUT = Path("results/speed")
 MAPS = 10

@@ -33,15 +33,15 @@ import pandas as pd
 from PIL import Image
 from rich.progress import track
 
-from benchmarks.files import write_whole
-from benchmarks.speed.ratios import quartiles
-from benchmarks.version import git_state, system, versions
+from benchmarks.speed.pairs import quartiles
+from benchmarks.store.atomic import write_whole
+from benchmarks.store.provenance import git_state, system, versions
 from interp_core.datasets import FileDataset, FileSplit
-from interp_core.datasets.filesplit import Item, View, try_item
-from interp_core.datasets.loading import Loader, cores
-from interp_core.datasets.pictures import PICTURES, picture_path
-from interp_core.datasets.reading import SUFFIXES
+from interp_core.datasets.files.image_set import Item, View, try_item
+from interp_core.datasets.files.images import SUFFIXES
+from interp_core.datasets.files.workers import Loader, cores
 from interp_core.datasets.records import Box, Index, Record
+from interp_core.datasets.synthetic.backgrounds import PICTURES, picture_path
 
 OUTPUT = Path("results/speed")
 ROUNDS, IMAGES, BATCH = 7, 384, 32

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.profiler import profile
 
-from benchmarks.speed.ratios import Work
+from benchmarks.speed.pairs import Work
 
 _EVENT = "[memory]"
 

@@ -21,10 +21,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.config import load_config, preset_path
-from benchmarks.engine import Engine
-from benchmarks.files import write_whole
-from benchmarks.version import git_state, system, versions
+from benchmarks.config.load import load_config, preset_path
+from benchmarks.run.engine import Engine
+from benchmarks.store.atomic import write_whole
+from benchmarks.store.provenance import git_state, system, versions
 
 OUTPUT = Path("results/speed")
 IMAGES = (50, 500, 5000)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import write_whole
-from benchmarks.speed.ratios import Row
+from benchmarks.speed.pairs import Row
+from benchmarks.store.atomic import write_whole
 from interp_core.errors import InterpError
 
 COMMAND = "python -m benchmarks.speed"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import pytest
 
 from baselines import explainers
-from baselines.guard import preserved, seeded
+from baselines.support.guard import preserved, seeded
 from benchmarks.speed.compare import Compare
-from benchmarks.speed.nets import NETS, SEED, Net, twins
-from benchmarks.speed.ratios import Case
+from benchmarks.speed.networks import NETS, SEED, Net, twins
+from benchmarks.speed.pairs import Case
 
 MEMORY_FORMAT = "channels_last"
 # All others take many seconds for an image: one round.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.compare import Compare
-from benchmarks.speed.nets import MEMORY_FORMATS, NETS, Net, Twins, counts, twins
-from benchmarks.speed.ratios import Case, Work
+from benchmarks.speed.networks import MEMORY_FORMATS, NETS, Net, Twins, counts, twins
+from benchmarks.speed.pairs import Case, Work
 from interp_core.knowledge import Forbid, Region, Term
 from interp_core.training import DEFAULT_TERMS, Recipe, step_losses
 

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.speed.compare import QUICK_PAIRS, Compare
 from benchmarks.speed.memory import peak_bytes, state
-from benchmarks.speed.nets import Twins
-from benchmarks.speed.ratios import Case, Work, pairs_within
+from benchmarks.speed.networks import Twins
+from benchmarks.speed.pairs import Case, Work, pairs_within
 from benchmarks.speed.zoo import KINDS, MEMORY, Variant, works, zoo_twins
 
 BUDGET = 4.0  # seconds for the pairs of a network and kind

@@ -25,13 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.config import ModelConfig
-from benchmarks.models import build
-from benchmarks.speed.nets import QUICK_SIZE, SEED, SHARPNESS, Twins
-from benchmarks.speed.ratios import Work
+from benchmarks.config.models import ModelConfig
+from benchmarks.run.networks import build
+from benchmarks.speed.networks import QUICK_SIZE, SEED, SHARPNESS, Twins
+from benchmarks.speed.pairs import Work
 from benchmarks.speed.table import SpeedError
-from interp_core.attach import attach
 from interp_core.errors import UnknownNameError
+from interp_core.lap.attach import attach
 from interp_core.training import DEFAULT_TERMS, Recipe, start_attention, step_losses
 
 ZOO: tuple[str, ...] = (

@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.files import write_whole
 from benchmarks.speed.table import COMMAND, SpeedError, markdown_table, plain, provenance
+from benchmarks.store.atomic import write_whole
 
 MIB = 2**20
 FIGURE = "zoo.png"

@@ -28,9 +28,10 @@ from benchmarks.statistics.ranks import (
 )
 from benchmarks.statistics.relative import RELATIVE_COLUMNS, relative_scores
 from benchmarks.statistics.reliability import AGREEMENT_COLUMNS, RELIABILITY_COLUMNS, agreement, reliability
-from benchmarks.statistics.scores import COST, REFERENCES, described, is_ranked, per_image, transform_of, widened
+from benchmarks.statistics.scores import described, is_ranked, per_image, widened
 from benchmarks.statistics.sizes import SIZE_COLUMNS, SIZES, by_size, size_bins
 from benchmarks.statistics.summary import COLUMNS, rank_means, summarise
+from benchmarks.store.score_names import COST, REFERENCES, transform_of
 
 __all__ = [
     "ABLATION_COLUMNS",

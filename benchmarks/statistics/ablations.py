@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.statistics.intervals import LEVEL, RESAMPLES, hierarchical_ci, image_mean
-from benchmarks.statistics.scores import REFERENCES, blocks, described, ranked_names, sign, transform_of, widened
+from benchmarks.statistics.scores import blocks, described, ranked_names, sign, widened
 from benchmarks.statistics.summary import rank_means
+from benchmarks.store.score_names import REFERENCES, transform_of
 
 ABLATION_COLUMNS = (
     "model", "transform", "explainer", "metric", "plain", "changed", "gain", "ci_low", "ci_high", "n", "rank_plain",

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.statistics.intervals import LEVEL, RESAMPLES, hierarchical_ci, image_mean
-from benchmarks.statistics.scores import CHANCE, MASK, blocks, described, ranked_names, sign, widened
+from benchmarks.statistics.scores import blocks, described, ranked_names, sign, widened
+from benchmarks.store.score_names import CHANCE, MASK
 
 GATE_COLUMNS = ("model", "metric", "mask", "methods", "chance", "verdict", "reason")
 PASSED, DOUBTFUL, FAILED, UNKNOWN = "passed", "doubtful", "failed", "not judged"

@@ -18,7 +18,8 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.statistics.intervals import LEVEL, RESAMPLES, draws
-from benchmarks.statistics.scores import REFERENCES, blocks, described, ranked_names, sign, widened
+from benchmarks.statistics.scores import blocks, described, ranked_names, sign, widened
+from benchmarks.store.score_names import REFERENCES
 
 RANK_COLUMNS = (
     "model", "explainer", "mean_rank", "best_rank", "worst_rank", "metrics", "contestants", "mean_rank_all",

@@ -12,7 +12,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from benchmarks.statistics.scores import CHANCE, MASK
+from benchmarks.store.score_names import CHANCE, MASK
 
 RELATIVE_COLUMNS = ("model", "explainer", "metric", "relative")
 

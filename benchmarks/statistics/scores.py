@@ -11,16 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-KEYS = ["model", "explainer", "metric"]
-COST: dict[str, dict[str, Any]] = {
-    name: {"name": name, "title": title, "family": "cost", "direction": "lower", "ranked": False}
-    for name, title in (("seconds", "Seconds per image"), ("forwards", "Forward passes per image"))
-}
-MASK = "mask"
-REFERENCES = (MASK,)
-CHANCE = "random"
-UNRANKED_FAMILIES = ("descriptor", "check", "cost")
-ABLATION = "@"
+from benchmarks.store.score_names import COST, KEYS, UNRANKED_FAMILIES
 
 
 def per_image(scores: pd.DataFrame) -> pd.DataFrame:
@@ -84,9 +75,3 @@ def sign(metric: Mapping[str, Any]) -> float:
 def ranked_names(metrics: Sequence[Mapping[str, Any]], measured: Collection[str]) -> list[str]:
     """Names of the metrics that count and were measured, in the order of their descriptions."""
     return [name for name, entry in described(metrics).items() if is_ranked(entry) and name in measured]
-
-
-def transform_of(explainer: str) -> tuple[str, str]:
-    """Explainer and transform of a name such as "lap@smooth2"; the transform is "" where there is none."""
-    name, _, transform = explainer.partition(ABLATION)
-    return name, transform

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from benchmarks.statistics.intervals import LEVEL, RESAMPLES, hierarchical_ci, image_mean, seeds_in
-from benchmarks.statistics.scores import REFERENCES, blocks, described, is_ranked, means_of_images, widened
+from benchmarks.statistics.scores import blocks, described, is_ranked, means_of_images, widened
+from benchmarks.store.score_names import REFERENCES
 
 COLUMNS = (
     "model", "explainer", "metric", "direction", "mean", "ci_low", "ci_high", "rank", "n", "seeds", "resampled",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from interp_core.datasets.base import SPLITS, DatasetConfig, Images, Split, SplitName, datasets
-from interp_core.datasets.celeba import CelebA
-from interp_core.datasets.digits import DigitsInScenes
-from interp_core.datasets.files import FileDataset
-from interp_core.datasets.filesplit import FileSplit
+from interp_core.datasets.celeba.dataset import CelebA
+from interp_core.datasets.contract import DatasetConfig, Images, Split, datasets
+from interp_core.datasets.files.dataset import FileDataset
+from interp_core.datasets.files.image_set import FileSplit
 from interp_core.datasets.folder import Folder
 from interp_core.datasets.huggingface import HuggingFace
-from interp_core.datasets.imagenet import ImageNet
-from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record
+from interp_core.datasets.imagenet.dataset import ImageNet
+from interp_core.datasets.records import SPLITS, Box, Finding, Index, MaskFile, Record, SplitName
 from interp_core.datasets.rsna import Rsna
+from interp_core.datasets.synthetic.digits_in_scenes import DigitsInScenes
 
 __all__ = [
     "SPLITS",

@@ -14,15 +14,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from interp_core.datasets.base import SplitName, datasets
-from interp_core.datasets.coco import coco_files, collected, read_coco
-from interp_core.datasets.division import VAL_SHARE, Labelled, completed
-from interp_core.datasets.evidence import MASK_FOLDERS, Evidence, gather
-from interp_core.datasets.files import FileDataset
-from interp_core.datasets.indexed import indexed, looks_like_index
-from interp_core.datasets.listing import MissingFile, first_there, folders, images, is_folder, named, pictures_in
-from interp_core.datasets.records import Finding, Index, Record
-from interp_core.datasets.voc import devkit, is_devkit
+from interp_core.datasets.contract import datasets
+from interp_core.datasets.files.dataset import FileDataset
+from interp_core.datasets.files.paths import MissingFile, first_there, folders, images, is_folder, named, pictures_in
+from interp_core.datasets.files.splits import VAL_SHARE, Labelled, completed
+from interp_core.datasets.formats.annotations import MASK_FOLDERS, Evidence, gather
+from interp_core.datasets.formats.coco import coco_files, collected, read_coco
+from interp_core.datasets.formats.index_csv import indexed, looks_like_index
+from interp_core.datasets.formats.voc import devkit, is_devkit
+from interp_core.datasets.records import Finding, Index, Record, SplitName
 
 SPLIT_FOLDERS: dict[str, SplitName] = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",

@@ -17,13 +17,13 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import Field
 
-from interp_core.datasets.base import SplitName, datasets
-from interp_core.datasets.boxes import checked
-from interp_core.datasets.coco import split_of
-from interp_core.datasets.division import VAL_SHARE, Labelled, completed
-from interp_core.datasets.files import FileDataset
-from interp_core.datasets.listing import is_folder
-from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record
+from interp_core.datasets.contract import datasets
+from interp_core.datasets.files.boxes import checked
+from interp_core.datasets.files.dataset import FileDataset
+from interp_core.datasets.files.paths import is_folder
+from interp_core.datasets.files.splits import VAL_SHARE, Labelled, completed
+from interp_core.datasets.formats.coco import split_of
+from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record, SplitName
 from interp_core.errors import InterpError
 
 LABELS = ("label", "labels", "fine_label", "class", "target", "category")

@@ -17,13 +17,13 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from interp_core.datasets.base import datasets
-from interp_core.datasets.boxes import checked
-from interp_core.datasets.division import SHARES, divide
-from interp_core.datasets.files import FileDataset
-from interp_core.datasets.listing import first_there, images, is_folder, needed
+from interp_core.datasets.contract import datasets
+from interp_core.datasets.files.boxes import checked
+from interp_core.datasets.files.dataset import FileDataset
+from interp_core.datasets.files.paths import first_there, images, is_folder, needed
+from interp_core.datasets.files.splits import SHARES, divide
+from interp_core.datasets.files.tables import numbers, read_table
 from interp_core.datasets.records import Box, Finding, Index, Record
-from interp_core.datasets.tables import numbers, read_table
 
 LABELS = ("stage_2_train_labels.csv", "stage_1_train_labels.csv", "train_labels.csv")
 DETAILS = ("stage_2_detailed_class_info.csv", "stage_1_detailed_class_info.csv", "detailed_class_info.csv")

@@ -5,14 +5,14 @@ the terms; a table of them is in `docs/knowledge.md`.
 """
 
 from interp_core.knowledge.agreement import Agreement
-from interp_core.knowledge.base import Term, mean_over, mean_where, needed, surprise, terms, top_mean
-from interp_core.knowledge.exchanged import Exchange
-from interp_core.knowledge.located import Forbid, Marked, Region, border, detectors
-from interp_core.knowledge.maps import Absence, Area, Presence, Uniqueness
-from interp_core.knowledge.masked import Necessity, Sufficiency
+from interp_core.knowledge.concept_maps import Absence, Area, Presence, Uniqueness
+from interp_core.knowledge.exchange import Exchange
+from interp_core.knowledge.masking import Necessity, Sufficiency
+from interp_core.knowledge.observe import columns_of, seen
 from interp_core.knowledge.order import Order
+from interp_core.knowledge.regions import Forbid, Marked, Region, border, detectors
 from interp_core.knowledge.removal import Removal
-from interp_core.knowledge.seeing import columns_of, seen
+from interp_core.knowledge.term import Term, mean_over, mean_where, needed, surprise, terms, top_mean
 from interp_core.knowledge.view import Grid, Part, View, view_of
 
 __all__ = [

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from interp_core.knowledge.base import Term, mean_where, terms
+from interp_core.knowledge.term import Term, mean_where, terms
 from interp_core.knowledge.view import View, column_of
 
 

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp_core.geometry import full_precision, resize
-from interp_core.memo import constant
+from interp_core.backbone.constants import constant
+from interp_core.backbone.geometry import full_precision, resize
 
 Background = Literal["blur", "fill", "mean"]
 TINY = 1e-6

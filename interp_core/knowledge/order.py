@@ -32,10 +32,10 @@ from torch import Tensor
 
 from interp_core.errors import ContractError
 from interp_core.knowledge.backgrounds import background
-from interp_core.knowledge.base import Term, mean_where, terms
-from interp_core.knowledge.masked import log_odds
+from interp_core.knowledge.masking import log_odds
+from interp_core.knowledge.term import Term, mean_where, terms
 from interp_core.knowledge.view import View
-from interp_core.refine import OUTSIDE, combined, detail
+from interp_core.lap.refine import OUTSIDE, combined, detail
 
 LEAST = 0.02  # share of the image that is always on either side of the cut
 POINTS = 4096  # of a map that its quantiles are taken from, at least half of them

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from interp_core.errors import ContractError
 from interp_core.knowledge.backgrounds import background
-from interp_core.knowledge.base import Term, mean_where, terms
+from interp_core.knowledge.term import Term, mean_where, terms
 from interp_core.knowledge.view import Drawn, View
 
 

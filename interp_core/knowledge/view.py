@@ -10,8 +10,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from interp_core.backbone.geometry import resize
 from interp_core.errors import ContractError, UnknownNameError
-from interp_core.geometry import resize
 
 HEAD = "head"
 REFINED = "refined"
@@ -57,7 +57,7 @@ class Drawn:
             map.
         level: "refined" or "head".
         effects: (N, 1, h, w) what the refiner says the logit loses where a place is removed, in the graph; see
-            `interp_core.refine`. None where the model does not refine.
+            `interp_core.lap.refine`. None where the model does not refine.
     """
 
     column: Tensor

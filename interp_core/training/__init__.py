@@ -7,15 +7,15 @@
 See `docs/training.md`.
 """
 
-from interp_core.model import lap_within
+from interp_core.lap.model import lap_within
 from interp_core.training.augment import shifted
-from interp_core.training.fitting import fit
-from interp_core.training.judging import at_once, evaluate, predict, right
+from interp_core.training.callbacks import Bar, CsvLog, Epoch, TensorBoardLog, Watcher
+from interp_core.training.data import Regions, Source, batches_of
+from interp_core.training.evaluate import at_once, evaluate, predict, right
+from interp_core.training.fit import fit
+from interp_core.training.losses import Trainable, decision_loss, step_losses
 from interp_core.training.modes import start_attention
 from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, Mode, Recipe
-from interp_core.training.sources import Regions, Source, batches_of
-from interp_core.training.steps import Trainable, decision_loss, step_losses
-from interp_core.training.watching import Bar, CsvLog, Epoch, TensorBoardLog, Watcher
 
 __all__ = [
     "DEFAULT_TERMS", "MAP_TERMS", "Bar", "CsvLog", "Epoch", "Mode", "Recipe", "Regions", "Source", "TensorBoardLog",

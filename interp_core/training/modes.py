@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from interp_core.backbone.flat_graph import flat
 from interp_core.errors import ContractError
-from interp_core.flat import flat
-from interp_core.model import LapModel, lap_within
+from interp_core.lap.model import LapModel, lap_within
 from interp_core.training.recipe import Recipe
 
 

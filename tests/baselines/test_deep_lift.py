@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.deep_lift import DeepLift, fault
-from interp_core import attach
 from interp_core.errors import ContractError
+from interp_core.lap import attach
 
 TARGETS = torch.tensor([2, 1])
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.lrp import Lrp, plan
-from baselines.norms import merge_norms, norms_behind
-from baselines.relevance import relevance
+from baselines.support.norms import merge_norms, norms_behind
+from baselines.support.relevance import relevance
+from interp_core.backbone.trace import Trace
 from interp_core.errors import ContractError
-from interp_core.trace import Trace
 
 TARGETS = torch.tensor([2, 1])
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.config import RunConfig, load_config
-from benchmarks.engine import Engine, Outcome
+from benchmarks.config.load import load_config
+from benchmarks.config.run import RunConfig
+from benchmarks.run.engine import Engine, Outcome
 
 TINY: dict[str, Any] = {
     "name": "tiny",

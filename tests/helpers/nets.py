@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interp_core.knowledge import view_of
-from interp_core.recording import recording
+from interp_core.lap.recording import recording
 from interp_core.training import DEFAULT_TERMS
 
 

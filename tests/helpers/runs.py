@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.report.data import Gallery, RunData
+from benchmarks.store.run_data import Gallery, RunData
 
 MODELS = ("plain", "lap")
 EXPLAINERS = (

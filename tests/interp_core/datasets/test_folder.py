@@ -11,7 +11,7 @@ from helpers.layouts import class_folders, coco, devkit, mask, picture, voc, wri
 from helpers.shared import SHARED
 
 from interp_core.datasets import Box, Folder, MaskFile, Record
-from interp_core.datasets.unpack import unpack
+from interp_core.datasets.files.archives import unpack
 from interp_core.errors import InterpError
 
 DATA = SHARED / "data"

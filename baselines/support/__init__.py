@@ -1,0 +1,1 @@
+"""Share code between explainers; nothing here is an explainer."""

@@ -1,0 +1,206 @@
+"""Relevance through any network: zennit's rules on its modules, rules of the same kind on what lies between them.
+
+A module with a rule of zennit's is left to it. Functions outside such modules are met by
+`baselines.support.between`: sums and
+averages share relevance in proportion to what they add up, of a product the signal takes all, activations and moves
+hand on what they get. Any other function that relevance flows through is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from baselines.support.between import ADDITIONS, PRODUCTS, UNCHANGED, Functions, detached, is_signal, signal_and_gate
+from baselines.support.modules import is_activation
+from baselines.support.norms import CONVOLUTIONS, NORMS
+from interp_core.backbone.trace import Trace
+
+STABILISER = 1e-6
+AVERAGES = ("mean", "avg_pool2d", "adaptive_avg_pool2d")
+ACTIVATIONS = (
+    *("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish", "hardtanh", "softplus"),
+    *("tanh", "sigmoid", "hardsigmoid"),
+)
+# Functions that move, choose or copy values, whose derivative hands relevance on as it is.
+MOVES = frozenset(
+    (
+        *(
+            "view",
+            "reshape",
+            "flatten",
+            "unflatten",
+            "squeeze",
+            "unsqueeze",
+            "permute",
+            "transpose",
+            "movedim",
+            "__get__",
+        ),
+        *("contiguous", "clone", "to", "float", "double", "type_as", "view_as", "cat", "concat", "stack", "split"),
+        *("chunk", "unbind", "narrow", "__getitem__", "expand", "pad", "flip", "roll", "max_pool2d", "_max_pool2d"),
+        *("fn", "adaptive_max_pool2d", "pixel_shuffle", "pixel_unshuffle", "dropout", "dropout2d", "detach"),
+    )
+)
+
+
+class _Shared(torch.autograd.Function):
+    """Output of a linear function whose relevance goes to its parts in proportion: R_x = x * L^T(R / L(x))."""
+
+    @staticmethod
+    def forward(ctx: Any, linear: Any, *parts: Tensor) -> Tensor:
+        ctx.linear = linear
+        ctx.save_for_backward(*parts)
+        return linear(*parts)
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
+        parts = [part.detach().requires_grad_() for part in ctx.saved_tensors]
+        with torch.enable_grad():
+            output = ctx.linear(*parts)
+        size = output.detach()
+        shares = torch.autograd.grad(output, parts, relevance / (size + STABILISER * torch.where(size < 0, -1.0, 1.0)))
+        return (None, *(part.detach() * share for part, share in zip(parts, shares, strict=True)))
+
+
+class _HandedOn(torch.autograd.Function):
+    """A value of its own whose relevance goes to the signal as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, signal: Tensor, value: Tensor) -> Tensor:  # noqa: ARG004
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return relevance, None
+
+
+class Between(Functions):
+    """Rules for the functions of a forward pass outside modules with a rule.
+
+    Attributes:
+        unruled: names of the functions without a rule that relevance went through, known after the backward pass.
+    """
+
+    def __init__(self) -> None:
+        rules = dict.fromkeys(ADDITIONS, self._sum) | dict.fromkeys(PRODUCTS, self._product)
+        rules |= dict.fromkeys(AVERAGES, self._average) | dict.fromkeys(ACTIVATIONS, self._activation)
+        super().__init__(rules, self._watch)
+        self.unruled: set[str] = set()
+
+    def _sum(self, _function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        signals = [part for part in args[:2] if is_signal(part)]
+        if kwargs or not signals:
+            return UNCHANGED
+        if len(signals) == 2:
+            return _Shared.apply(torch.add, *signals)
+        return _HandedOn.apply(signals[0], detached(args[0]) + detached(args[1]))
+
+    def _product(self, _function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        found = None if kwargs else signal_and_gate(args)
+        return UNCHANGED if found is None else _HandedOn.apply(found[0], found[0].detach() * detached(found[1]))
+
+    def _average(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if not is_signal(args[0]):
+            return UNCHANGED
+        return _Shared.apply(lambda part: function(part, *args[1:], **kwargs), args[0])
+
+    def _activation(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if not args or not is_signal(args[0]):
+            return UNCHANGED
+        return _HandedOn.apply(args[0], function(args[0].detach().clone(), *args[1:], **kwargs))
+
+    def _watch(self, name: str, result: Any) -> None:
+        if name in MOVES:
+            return
+        for value in result if isinstance(result, tuple | list) else (result,):
+            if is_signal(value):
+                value.register_hook(lambda relevance: self.unruled.add(name) if bool(relevance.any()) else None)
+
+
+def has_rule(module: nn.Module) -> bool:
+    """Whether zennit has a rule for the module that means what it does."""
+    return has_weights_rule(module) or isinstance(module, NORMS) or is_activation(module)
+
+
+def has_weights_rule(module: nn.Module) -> bool:
+    """Whether it is a convolution, a dense layer or an average whose rule looks at its input.
+
+    Subclasses that make their weights on the way, such as weight standardisation, are none.
+    """
+    pools = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+    return type(module).__name__ in CONVOLUTIONS or is_dense(module) or type(module) in pools
+
+
+def is_dense(module: nn.Module) -> bool:
+    """Whether it is torch's dense layer, or timm's, which differs under a trace only."""
+    return isinstance(module, nn.Linear) and type(module).__name__ == "Linear"
+
+
+def rules(model: nn.Module, *, keep_dense_bias: bool) -> dict[nn.Module, Any]:
+    """The zennit hook of each module that has a rule: flat for the first convolution, z+ for the others, epsilon."""
+    from zennit import rules as rule
+
+    hooks: dict[nn.Module, Any] = {}
+    convolutions = [module for module in model.modules() if type(module).__name__ in CONVOLUTIONS]
+    for module in filter(has_rule, model.modules()):
+        if module in convolutions:
+            hooks[module] = (rule.Flat if module is convolutions[0] else rule.ZPlus)(zero_params="bias")
+        elif is_dense(module):
+            hooks[module] = rule.Epsilon(zero_params=None if keep_dense_bias else "bias")
+        else:
+            hooks[module] = rule.Norm() if has_weights_rule(module) else rule.Pass()
+    return hooks
+
+
+@contextmanager
+def ruled(model: nn.Module, between: Between, *, keep_dense_bias: bool) -> Iterator[None]:
+    """Hooks on all modules with a rule; `between` keeps out of them."""
+
+    def enter(_module: nn.Module, _inputs: tuple) -> None:
+        between.depth += 1
+
+    def leave(_module: nn.Module, _inputs: tuple, _output: Any) -> None:
+        between.depth -= 1
+
+    handles: list[Any] = []
+    for module, hook in rules(model, keep_dense_bias=keep_dense_bias).items():
+        handles += [module.register_forward_pre_hook(enter), hook.register(module)]
+        handles.append(module.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def relevance(
+    model: nn.Module, images: Tensor, targets: Tensor, *, keep_dense_bias: bool = True
+) -> tuple[Tensor, Tensor, set[str]]:
+    """Relevance of the pixels.
+
+    Args:
+        model: a copy, its parameters without gradient, batch norms merged.
+        images: (N, C, H, W).
+        targets: (N,).
+        keep_dense_bias: let biases of dense layers keep their share.
+
+    Returns:
+        Relevance (N, C, H, W), logits (N, K), and the functions without a rule it went through.
+    """
+    between, leaf = Between(), images.detach().clone().requires_grad_()
+    with torch.enable_grad(), ruled(model, between, keep_dense_bias=keep_dense_bias):
+        with between:
+            logits = model(leaf)
+        start = torch.zeros_like(logits).scatter(1, targets[:, None], logits.detach().gather(1, targets[:, None]))
+        values = torch.autograd.grad(logits, leaf, start)[0]
+    return values.detach(), logits.detach(), between.unruled
+
+
+def called_twice(trace: Trace) -> list[str]:
+    """Names of modules whose rule looks at their input and that were called more than once."""
+    return [name for name, calls in trace.calls.items() if calls > 1 and has_weights_rule(trace.modules[name])]

@@ -1,0 +1,1 @@
+"""1. What a run is: its YAML file, checked."""

@@ -1,0 +1,1 @@
+"""2. What a run has to compute, and under which keys."""

@@ -1,0 +1,1 @@
+"""3. Compute what a run's plan asks for."""

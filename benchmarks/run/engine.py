@@ -1,0 +1,322 @@
+"""Runs a plan: train, choose images, explain and score shard by shard; what is in the store is not computed again.
+
+The order is network, shard, explainer, metric: all that is shared by the explainers and metrics of a shard is made
+once, and only the images of a shard are in memory as numbers (`benchmarks.run.shard`). Shards are handed out to
+this process
+or, with `engine: ray`, to a cluster (`benchmarks.run.cluster`).
+
+The clock is split into data, training, explaining, forward passes inside metrics, what metrics do around them, and
+the rest, which is the harness' own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.config.device import require_ray, resolve_device
+from benchmarks.config.errors import ConfigError
+from benchmarks.config.run import RunConfig, without_secrets
+from benchmarks.metrics import Batch
+from benchmarks.metrics.map_transforms import transforms
+from benchmarks.plan.cells import ExplainCell, TrainCell, explain_cells, score_cells, shard_cells, train_cells
+from benchmarks.plan.components import Parts
+from benchmarks.run.audit import Sample, audit
+from benchmarks.run.cluster import Cluster
+from benchmarks.run.failures import Problem, gathered, in_a_line, left_out
+from benchmarks.run.gallery import gallery
+from benchmarks.run.images import PLAIN, Data
+from benchmarks.run.networks import Scaling
+from benchmarks.run.progress import Progress, Silent
+from benchmarks.run.record import describe, describe_model, told_apart
+from benchmarks.run.selection import Chosen, correct_everywhere
+from benchmarks.run.shard import Bench, Shard, again
+from benchmarks.run.tally import Tally
+from benchmarks.run.training import Trained, load
+from benchmarks.statistics.analysis import images_to_keep
+from benchmarks.store.cell_files import SCHEMA
+from benchmarks.store.gallery import Pair
+from benchmarks.store.locations import Place
+from benchmarks.store.provenance import VERSION, git_state, system, versions
+from benchmarks.store.run_folder import Store, read_run
+from interp_core.training import Epoch
+
+Jobs = Sequence[tuple[Trained, Sequence[str]]]
+
+
+@dataclass
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        folder: where it lies.
+        problems: what went wrong or was left out, as in run.json.
+        computed: cells computed.
+        reused: cells found in the store.
+        degenerate: maps that say nothing, as in run.json.
+    """
+
+    folder: Place
+    problems: list[Problem]
+    computed: int
+    reused: int
+    degenerate: list[dict[str, Any]]
+
+    @property
+    def failed(self) -> int:
+        """Cells that failed, now or before."""
+        return sum(entry.get("cells", 0) for entry in self.problems)
+
+
+class Engine:
+    """One run of one configuration.
+
+    Args:
+        config: what to run.
+        progress: who watches.
+        overrides: what the command line changed in the configuration's file, for run.json.
+        fresh: delete what the run's folder holds and start anew.
+        retry_failed: try cells again that failed before.
+
+    Raises:
+        InterpError: a name, parameter, device or the output folder is not usable; nothing has been computed then.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        progress: Progress | None = None,
+        *,
+        overrides: dict[str, Any] | None = None,
+        fresh: bool = False,
+        retry_failed: bool = False,
+    ) -> None:
+        self.config, self.progress = config, progress or Silent()
+        self.parts = Parts(config)
+        if config.engine == "ray":
+            require_ray()
+        # A cluster's GPUs need not be on the machine that hands out the work.
+        self.device = resolve_device("auto" if config.engine == "ray" else config.device)
+        self.threads = config.threads or (1 if config.engine == "ray" else torch.get_num_threads())
+        self.store = Store(config.folder)
+        if fresh:
+            self.store.clear()
+        self.data, self.tally = Data(self.parts.dataset), Tally()
+        self.problems: list[Problem] = []
+        self.meta = self._first_meta(overrides or {})
+        made = {name: self.meta[name] for name in ("versions", "git")}
+        made |= {"config": self.meta["config_hash"], "version": VERSION}
+        self.bench = Bench(config, self.parts, self.store, self.device, made, retry_failed=retry_failed)
+
+    def run(self) -> Outcome:
+        """Compute what is missing and write the store; the report is made from it by `benchmarks.report`."""
+        begin = time.perf_counter()
+        torch.set_num_threads(self.threads)
+        if self.config.engine == "ray":
+            made = self.bench.provenance
+            with Cluster(self.config, made, retry_failed=self.bench.retry_failed) as cluster:
+                self._run(cluster)
+        else:
+            self._run(None)
+        self._finish(time.perf_counter() - begin)
+        found = self.meta["degenerate"]
+        return Outcome(self.store.folder, self.problems, self.tally.computed, self.tally.reused, found)
+
+    def _run(self, cluster: Cluster | None) -> None:
+        trained = self._trained(cluster)
+        self.data.forget("train")
+        self.data.forget("val")
+        chosen = self._chosen(trained)
+        jobs = [(item, self._valid(item)) for item in trained]
+        self._write_meta(trained, chosen, jobs)
+        if cluster:
+            self._work_there(cluster, jobs, chosen)
+        for item, names in jobs:
+            if not cluster:
+                self._work_here(item, names, chosen)
+            self.meta["audit"] += self._audit(item, names, chosen)
+        self._write_gallery(jobs, chosen)
+
+    def _trained(self, cluster: Cluster | None) -> list[Trained]:
+        cells = train_cells(self.config, self.parts)
+        if cluster:
+            self._train_there(cluster, cells)
+            found = [load(cell, self.parts, self.store, self.device) for cell in cells]
+        else:
+            found = [self._train_here(cell) for cell in cells]
+        trained = [item for item in found if item is not None]
+        if not trained:
+            raise ConfigError(f"no network could be trained: {self.tally.problems[0]['what']}")
+        return trained
+
+    def _train_here(self, cell: TrainCell) -> Trained | None:
+        name = f"{cell.model.name}, seed {cell.seed}"
+        epochs = sum(stage.recipe.epochs for stage in self.parts.trainings[cell.model.name])
+        self.progress.begin(f"Training {name}", epochs)
+
+        def show(epoch: Epoch) -> None:
+            self.progress.step(f"Training {name}: validation accuracy {epoch.val_accuracy:.3f}")
+
+        data_before, begin = self.data.seconds, time.perf_counter()
+        item = self.bench.train(cell, self.data, self.tally, show)
+        self.tally.clock.add("train", time.perf_counter() - begin - (self.data.seconds - data_before))
+        return item
+
+    def _train_there(self, cluster: Cluster, cells: Sequence[TrainCell]) -> None:
+        self.progress.begin("Training on the cluster", len(cells))
+        for tally in cluster.train(cells):
+            self.tally.merge(tally)
+            self.progress.step("Training on the cluster")
+
+    def _chosen(self, trained: list[Trained]) -> Chosen:
+        split = self.data.explained(self.config.split)
+        side = min(split.shape[-2:])
+        if max(self.config.grids, default=0) > side:
+            raise ConfigError(f"grids: {max(self.config.grids)} cells a side do not fit images of {side} pixels")
+        with self.tally.clock.measure("select"):
+            networks = [Scaling(item.network, item.statistics) for item in trained]
+            images, several = self.data.batches(split, PLAIN), self.parts.dataset.multi_label
+            indices = correct_everywhere(networks, images, self.config.images, multi_label=several)
+        return Chosen(split, indices, self.config.shard)
+
+    def _valid(self, item: Trained) -> tuple[str, ...]:
+        """Explainers that hold on this network; what speaks against the others is told, and doubts of these are."""
+        names = self.parts.explainers if item.cell.model.explained else ()
+        return tuple(name for name in names if self._is_valid(item, name))
+
+    def _is_valid(self, item: Trained, name: str) -> bool:
+        explainer, model = self.parts.explainers[name], item.cell.model.name
+        try:
+            reason = explainer.unsupported(item.network)
+            caveat = explainer.caveat(item.network) if reason is None else None
+        except Exception as error:  # a probe of the network may fail in ways of its own
+            reason, caveat = in_a_line(error), None
+        if reason is not None and explainer.kind != "intrinsic":
+            self.tally.problems.append({"where": f"{model}, {name}", "what": f"left out: {reason}"})
+        if caveat is not None:
+            (entry,) = (info for info in self.meta["explainers"] if info["name"] == name)
+            entry["caveats"].setdefault(model, caveat)
+        return reason is None
+
+    def _work_here(self, item: Trained, names: Sequence[str], chosen: Chosen) -> None:
+        for shard in chosen.shards(item.statistics):
+            self.tally.merge(self.bench.work(item, shard, names, self.progress.step))
+
+    def _work_there(self, cluster: Cluster, jobs: Jobs, chosen: Chosen) -> None:
+        work = ((item.cell, shard, names) for item, names in jobs for shard in chosen.shards(item.statistics))
+        for tally, steps in cluster.work(work):
+            self.tally.merge(tally)
+            self.progress.step("Explaining and scoring on the cluster", steps)
+
+    def _audit(self, item: Trained, names: Sequence[str], chosen: Chosen) -> list[dict[str, Any]]:
+        """Scores of a sample of the first shard held against Quantus, for run.json; called once a network is scored."""
+        with self.tally.clock.measure("audit"):
+            shard, seed = chosen.shard(0, item.statistics), item.cell.seed
+            cells = shard_cells(self.config, self.parts, item.cell, shard.split.ids, shard.start)
+            found = ((cell, self.store.read_maps(cell.key)) for cell in cells if cell.explainer in names)
+            samples = [self._sample(item, cell, shard, maps) for cell, maps in found if maps is not None]
+            return audit(self.parts.metrics, samples, seed)
+
+    def _sample(self, item: Trained, cell: ExplainCell, shard: Shard, maps: np.ndarray) -> Sample:
+        split, explainer = shard.split, self.parts.explainers[cell.explainer]
+        batch = Batch(
+            model=item.network,
+            images=shard.images.numpy(),
+            targets=split.targets,
+            maps=maps,
+            masks=split.masks,
+            device=self.device,
+            seed=cell.seed,
+            explain=again(explainer, cell.seed, self.device),
+            multi_label=self.parts.dataset.multi_label,
+        )
+        return Sample(item.cell.model.name, cell.explainer, batch)
+
+    def _cells(self, jobs: Jobs, chosen: Chosen) -> Iterator[list[str]]:
+        """Keys of every explain cell and its score cells."""
+        for item, names in jobs:
+            for cell in explain_cells(self.config, self.parts, [item.cell], chosen.ids):
+                if cell.explainer in names:
+                    yield [cell.key, *(score.key for score in score_cells(self.parts, cell, self.bench.transforms))]
+
+    def _write_gallery(self, jobs: Jobs, chosen: Chosen) -> None:
+        first = {item.cell.model.name: item.cell for item, _ in reversed(jobs)}
+        keys: dict[tuple[str, str, int], str] = {}
+        for cell in explain_cells(self.config, self.parts, list(first.values()), chosen.ids):
+            keys[cell.train.model.name, cell.explainer, cell.start] = cell.key
+        self.store.write_meta(self.meta)
+        ranked = {str(info["name"]) for info in self.meta["metrics"] if info["ranked"]}
+        wanted = images_to_keep(read_run(self.store.folder, only=ranked))
+        pairs = list(dict.fromkeys((item.cell.model.name, name) for item, names in jobs for name in names))
+        classes, count = self.parts.dataset.classes, self.config.gallery
+
+        def maps_of(pair: Pair, start: int) -> np.ndarray | None:
+            return self.store.read_maps(keys[(*pair, start)])
+
+        self.store.write_gallery(gallery(chosen, classes, pairs, wanted, count, maps_of))
+
+    def _first_meta(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "name": self.config.name,
+            "started": _now(),
+            "finished": None,
+            "config": self.config.described(),
+            "config_hash": self.config.hash(),
+            "overrides": without_secrets(overrides),
+            "versions": versions(),
+            **system(),
+            "device": torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device,
+            "threads": self.threads,
+            "git": git_state(Path(__file__)),
+            "seeds": list(self.config.seeds),
+            **describe(self.parts, transforms(self.config.smoothing, self.config.grids, self.config.sharpening)),
+            "audit": [],
+        }
+
+    def _write_meta(self, trained: list[Trained], chosen: Chosen, jobs: Jobs) -> None:
+        split = chosen.split
+        size = {"image_size": split.shape[-1], "split": self.config.split}
+        size |= {"considered": len(split), "evaluated": len(chosen)}
+        self.meta["dataset"] |= {**size, "areas": chosen.areas()}
+        self.meta["dataset"]["unreadable"] = self._unreadable(trained)
+        self.meta["models"] = told_apart([describe_model(item, split.shape) for item in trained])
+        self.meta["cells"] = [key for keys in self._cells(jobs, chosen) for key in keys]
+        self.store.write_meta(self.meta)
+        self.progress.begin("Explaining and scoring", len(self.meta["cells"]))
+
+    def _unreadable(self, trained: list[Trained]) -> dict[str, dict[str, str]]:
+        """Ids of images that could not be read, with the reason, by split, those met in training included."""
+        found: dict[str, dict[str, str]] = {}
+        for lost in (*(item.facts["unreadable"] for item in trained), self.data.unreadable):
+            for split, reasons in lost.items():
+                found[split] = found.get(split, {}) | reasons
+        self.tally.problems += [left_out(split, reasons) for split, reasons in found.items()]
+        if kinds := self.meta["dataset"]["findings"]:
+            counts = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+            what = f"{counts}; interp-bench data check lists them"
+            self.tally.problems.append({"where": "data set, annotations", "what": what})
+        return found
+
+    def _finish(self, total: float) -> None:
+        times = {"total": total, **self.tally.clock.seconds}
+        if self.config.engine == "local":  # seconds of several workers pass at once
+            times["harness"] = total - sum(self.tally.clock.seconds.values())
+        times["data"] = self.data.seconds
+        self.meta["times"] = {name: round(value, 2) for name, value in times.items()}
+        set_aside = [*self.tally.set_aside, *self.store.set_aside]
+        self.problems = gathered(self.tally.problems) + [{"where": "store", "what": what} for what in set_aside]
+        self.meta |= {"finished": _now(), "problems": self.problems, "degenerate": self.tally.described()}
+        self.meta["computed"], self.meta["reused"] = self.tally.computed, self.tally.reused
+        self.store.write_meta(self.meta)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

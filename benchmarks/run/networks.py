@@ -1,0 +1,107 @@
+"""Build the networks of a run and normalise their images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.config.errors import ConfigError
+from benchmarks.config.models import ModelConfig
+from benchmarks.config.weight_files import holds_lap, load_weights
+from benchmarks.plan.components import rival_options
+from benchmarks.rivals import build as build_rival
+from benchmarks.run.images import Data, Statistics
+from interp_core.backbone.timm_models import create_backbone
+from interp_core.datasets.files.resize import preprocessing
+from interp_core.lap.attach import LapModel, attach
+from interp_core.lap.saved_files import ELSEWHERE
+
+FindStatistics = Callable[[nn.Module], Statistics]
+
+
+class Scaling(nn.Module):
+    """A network that takes images in [0, 1].
+
+    Args:
+        network: takes normalised images.
+        statistics: that normalise them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, statistics: Statistics) -> None:
+        super().__init__()
+        self.network = network
+        for name, values in zip(("mean", "std"), statistics, strict=True):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
+        self.to(next(network.parameters()).device)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K)."""
+        return self.network((images - self.mean) / self.std)
+
+
+def build(
+    model: ModelConfig, classes: int, seed: int, *, weights: bool = True, statistics: FindStatistics | None = None
+) -> nn.Module:
+    """A fresh network: the weights of its checkpoint, else timm's pretrained ones, else random from `seed`.
+
+    Args:
+        model: what to build.
+        classes: number of classes.
+        seed: of random weights.
+        weights: whether trained weights are wanted; False where all weights are about to be replaced.
+        statistics: what normalises the images of a backbone, for rivals that must know; None for what timm says.
+
+    Raises:
+        ConfigError: timm or attach does not take the arguments, or the checkpoint does not fit.
+        BackboneError: LAP or the rival cannot stand on this backbone.
+    """
+    torch.manual_seed(seed)
+    arguments = {"num_classes": classes, **model.kwargs, **({} if weights else ELSEWHERE)}
+    try:
+        backbone = create_backbone(model.backbone, **arguments)
+        whole = model.lap and model.checkpoint is not None and holds_lap(model.checkpoint)
+        if model.checkpoint is not None and weights and not whole:
+            load_weights(backbone, model.checkpoint)
+        if model.rival is not None:
+            return build_rival(model.rival.name, backbone, rival_options(model), statistics and statistics(backbone))
+        if not model.lap:
+            return backbone
+        lap = attach(backbone, **model.attach)
+        if model.checkpoint is not None and weights and whole:
+            load_weights(lap, model.checkpoint)
+        return held(lap, model.fixed)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise ConfigError(f"model {model.name}: {model.backbone} cannot be made: {error}") from error
+
+
+def held(lap: LapModel, fixed: Iterable[str]) -> LapModel:
+    """The network with what an ablation leaves out held: no gradient, and every `a` held is 0.
+
+    Args:
+        lap: not trained yet.
+        fixed: "a" for attention everywhere, "gates" for all of the blocks below the head.
+    """
+    for what in fixed:
+        blocks = lap.gates if what == "gates" else (*lap.gates, lap.head)
+        if what == "gates":
+            lap.gates.requires_grad_(False)
+        for block in blocks:
+            block.a.requires_grad_(False).zero_()  # type: ignore[union-attr, operator]
+    return lap
+
+
+def statistics_for(model: ModelConfig, network: nn.Module, data: Data) -> Statistics:
+    """What normalises the images of a network: as said, else what its trained weights are used to, else the data's."""
+    trained = model.checkpoint is not None or bool(model.kwargs.get("pretrained"))
+    wanted = model.normalise or ("backbone" if trained else "data")
+    if wanted == "data":
+        return data.statistics
+    if wanted == "backbone":
+        found = preprocessing(getattr(network, "backbone", network))
+        return found.mean, found.std
+    return wanted.mean, wanted.std

@@ -1,0 +1,272 @@
+"""A run's folder: cells are written once, whole, and found again by the content of what made them.
+
+    results/<run>/run.json             what was run, on what, when, and what went wrong
+                  cells/*.parquet      per-image scores of one (model, explainer, metric, shard, seed), provenance
+                  maps/*.npz           explanations, shared by all metrics
+                  models/*             trained networks: safetensors and JSON; checkpoints of those under way
+                  failures/*.json      cells that failed, with their traceback; not tried again unless asked for
+                  gallery.npz          a few images with all maps, for the report
+                  cells.parquet        cells in one file, where `benchmarks.store.packing` has put them there
+
+A cell that cannot be read is set aside, not trusted and not deleted; it is then computed again. One of a newer layout
+is refused: it is sound, and this version cannot know what it says.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Collection
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from benchmarks.store.cell_files import (
+    LAYOUT,
+    PACKED,
+    NewerError,
+    Packed,
+    read_cell,
+    read_columns,
+    refuse_newer,
+    write_columns,
+)
+from benchmarks.store.locations import Place, is_url, listed, place, renamed, write_to, written
+from benchmarks.store.run_data import SCORE_COLUMNS, Gallery, RunData
+from interp_core.errors import StoreError
+
+PARTS = ("cells", "maps", "models", "failures")
+WRITTEN = (
+    "cells/*.parquet*", "maps/*.npz*", "models/*.safetensors", "models/*.json", "models/*.stage*.pt*",
+    "failures/*.json*", "gallery.npz*", "run.json", PACKED,
+)  # fmt: skip
+
+
+class Store:
+    """One run's folder.
+
+    Args:
+        folder: path or URL; made if it is not there.
+
+    Raises:
+        StoreError: the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Place | str) -> None:
+        self.folder = place(folder)
+        self.set_aside: list[str] = []
+        self._packed: Packed | None = None
+        try:
+            for part in PARTS:
+                (self.folder / part).mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".probe-{uuid4().hex}"  # several workers may be at it
+            probe.write_bytes(b"")
+            probe.unlink()
+        except Exception as error:
+            if not (isinstance(error, OSError) or is_url(self.folder)):  # each backend has errors of its own
+                raise
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise StoreError(f"cannot write to {folder}: {reason}; choose another folder with --output") from error
+
+    def clear(self) -> None:
+        """Delete what the store has written; other files in the folder stay."""
+        for pattern in WRITTEN:
+            for path in listed(self.folder, pattern):
+                path.unlink()
+        self._packed = None
+
+    def write_meta(self, meta: dict[str, Any]) -> None:
+        """Write run.json."""
+        write_to(self.folder / "run.json", json.dumps(meta, indent=2, default=str) + "\n")
+
+    def cell_path(self, key: str) -> Place:
+        """Where the scores of a cell lie."""
+        return self.folder / "cells" / f"{key}.parquet"
+
+    def write_cell(self, key: str, table: pd.DataFrame, provenance: dict[str, Any]) -> None:
+        """Write the scores of one cell, columns `SCORE_COLUMNS`, with what is needed to trust them."""
+        content = pa.Table.from_pandas(table[list(SCORE_COLUMNS)], schema=LAYOUT, preserve_index=False)
+        write_columns(self.cell_path(key), content, json.dumps(provenance, default=str))
+
+    def cell(self, key: str) -> pd.DataFrame | None:
+        """Scores of a cell; None if it is not there or cannot be read.
+
+        Raises:
+            NewerError: a later version has written it.
+        """
+        found = self._read(self.cell_path(key), read_cell)
+        if found is None:
+            self._packed = Packed.of(self.folder) if self._packed is None else self._packed
+            if key in self._packed:
+                return self._packed.cell(key).to_pandas()
+        return found
+
+    def has_cell(self, key: str) -> bool:
+        """Whether the cell is there and can be read."""
+        return self.cell(key) is not None
+
+    def maps_path(self, key: str) -> Place:
+        """Where the explanations of a cell lie."""
+        return self.folder / "maps" / f"{key}.npz"
+
+    def write_maps(self, key: str, maps: np.ndarray, *, half: bool = False) -> None:
+        """Write explanations (N, 1, H, W) float32; `half` as float16, see `packed`."""
+        arrays = packed(maps) if half else {"maps": maps}
+        self._write_arrays(self.maps_path(key), arrays)
+
+    def read_maps(self, key: str) -> np.ndarray | None:
+        """Explanations of a cell (N, 1, H, W) float32; None if they are not there or cannot be read."""
+        return self._read(self.maps_path(key), lambda path: unpacked(_load_npz(path)))
+
+    def failure_path(self, key: str) -> Place:
+        """Where it is said how a cell failed."""
+        return self.folder / "failures" / f"{key}.json"
+
+    def write_failure(self, key: str, problem: dict[str, str]) -> None:
+        """Say how a cell failed: where, what, traceback."""
+        write_to(self.failure_path(key), json.dumps(problem, indent=1) + "\n")
+
+    def failure(self, key: str) -> dict[str, str] | None:
+        """How a cell failed; None if it did not, or this cannot be read."""
+        return self._read(self.failure_path(key), _read_json)
+
+    def forget_failure(self, key: str) -> None:
+        """The cell has been computed after all."""
+        self.failure_path(key).unlink(missing_ok=True)
+
+    def write_gallery(self, gallery: Gallery) -> None:
+        """Write the gallery."""
+        self._write_arrays(self.folder / "gallery.npz", gallery.arrays())
+
+    def _write_arrays(self, path: Place, arrays: dict[str, np.ndarray]) -> None:
+        with written(path) as local, local.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    def _read(self, path: Place, read: Callable[[Place], Any]) -> Any:
+        """What `read` makes of a file; None, and the file set aside, if it cannot."""
+        if not path.exists():
+            return None
+        try:
+            return read(path)
+        except NewerError:
+            raise
+        except StoreError:
+            spare = renamed(path, path.name + ".corrupt")
+            self.set_aside.append(f"{path.parent.name}/{path.name} could not be read; kept as {spare.name}")
+            return None
+
+
+def packed(maps: np.ndarray) -> dict[str, np.ndarray]:
+    """Maps (N, 1, H, W) as float16 in units of their largest finite magnitude (N,), so that none overflows."""
+    finite = np.where(np.isfinite(maps), np.abs(maps), 0)
+    largest = finite.max(axis=(1, 2, 3))
+    scale = np.where(largest > 0, largest, 1).astype(np.float32)
+    return {"maps": (maps / scale[:, None, None, None]).astype(np.float16), "scale": scale}
+
+
+def unpacked(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Maps (N, 1, H, W) float32 from what is stored of them."""
+    if "maps" not in arrays:
+        raise StoreError("no maps in the file")
+    maps = arrays["maps"].astype(np.float32)
+    return maps * arrays["scale"][:, None, None, None] if "scale" in arrays else maps
+
+
+def read_meta(folder: Place) -> dict[str, Any]:
+    """A run's description.
+
+    Raises:
+        NewerError: a later version has written it.
+        StoreError: there is no run, or its description is damaged.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        raise StoreError(f"{folder} holds no run: there is no run.json; give the folder that a run has written")
+    meta = _read_json(path)
+    if not isinstance(meta, dict):
+        raise StoreError(f"{path} is not the description of a run; run again to write it anew")
+    refuse_newer(path, meta.get("schema"))
+    return meta
+
+
+def read_run(folder: Place | str, only: Collection[str] | None = None) -> RunData:
+    """Everything the report needs, from the store alone. Damaged cells are left out and listed as problems.
+
+    Args:
+        folder: of the run.
+        only: names of the scores that are wanted; None for all.
+
+    Raises:
+        StoreError: there is no run, its description is damaged, or a later version has written it.
+    """
+    folder = place(folder)
+    meta = read_meta(folder)
+    problems = list(meta.get("problems") or [])
+    wanted = set(meta.get("cells") or [])
+    tables = _cells(folder, wanted, problems)
+    if only is not None:
+        named = pa.array(sorted(only), pa.string())
+        tables = [table.filter(pc.is_in(table["metric"], named)) for table in tables]
+    if wanted and not meta.get("finished"):
+        what = f"not finished: {len(tables)} of {len(wanted)} cells are there; run it again to compute the rest"
+        problems.append({"where": "run", "what": what})
+    # Joined as they are: thousands of small data frames would take several times the memory of one.
+    scores = pa.concat_tables(tables or [LAYOUT.empty_table()]).to_pandas()
+    return RunData({**meta, "problems": problems}, scores, _shown(folder / "gallery.npz", problems))
+
+
+def _cells(folder: Place, wanted: Collection[str], problems: list[dict[str, str]]) -> list[pa.Table]:
+    """The wanted cells, or all where none are named; damaged ones are listed. A cell's own file goes first."""
+    tables: dict[str, pa.Table] = {}
+    for path in listed(folder / "cells", "*.parquet"):
+        if wanted and path.stem not in wanted:
+            continue
+        try:
+            tables[path.stem] = read_columns(path)
+        except NewerError:
+            raise
+        except StoreError as error:
+            problems.append({"where": f"cells/{path.name}", "what": f"{error}; run again to compute it anew"})
+    packed = Packed.of(folder)
+    more = [key for key in packed if key not in tables and (not wanted or key in wanted)]
+    return [*tables.values(), *(packed.cell(key) for key in more)]
+
+
+def read_gallery(path: Place) -> Gallery | None:
+    """The gallery in a file; None if there is no such file.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        return Gallery.from_arrays(_load_npz(path)) if path.exists() else None
+    except KeyError as error:
+        raise StoreError(f"cannot read {path}: no {error}") from error
+
+
+def _shown(path: Place, problems: list[dict[str, str]]) -> Gallery | None:
+    """The gallery; a damaged one is listed."""
+    try:
+        return read_gallery(path)
+    except StoreError as error:
+        problems.append({"where": path.name, "what": str(error)})
+        return None
+
+
+def _read_json(path: Place) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {path}: {error}") from error
+
+
+def _load_npz(path: Place) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except Exception as error:  # numpy, zipfile and zlib each have their own for a damaged file
+        raise StoreError(f"cannot read {path}: {error}") from error

@@ -1,0 +1,1 @@
+"""Control what a network looks at when a shortcut is planted."""

@@ -1,0 +1,1 @@
+"""Put several stored runs into one table."""

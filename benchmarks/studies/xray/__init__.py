@@ -1,0 +1,1 @@
+"""Compare trainings on chest radiographs."""

@@ -1,0 +1,333 @@
+"""What LAP asks of a backbone, found by one probing forward pass; no layer is ever named here.
+
+A network that keeps timm's protocol says itself where its last map ends (`forward_features`, `forward_head`), which
+layer is the last (`get_classifier`) and which modules end a resolution (`feature_info`). In any other network these are
+looked for, see `interp_core.backbone.partition`; a network in which they are not found joins by giving the first three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from interp_core.backbone.geometry import first_centre, pitch_of
+from interp_core.backbone.layout import Layout, layout_of
+from interp_core.backbone.partition import PROTOCOL, Split, follows_protocol, graph_split, protocol_split
+from interp_core.backbone.trace import Trace, evaluating, noise_image
+from interp_core.errors import BackboneError
+
+DEFAULT_SIDE = 224
+MAP = Layout()
+POOLINGS = nn.MaxPool2d | nn.AvgPool2d
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place where the network is about to lose resolution.
+
+    Attributes:
+        module: dotted name of the module.
+        before: gate the module's input (it is an average pooling, which becomes LAP) instead of its output.
+        channels: of the gated features.
+        window: stride of the operation that follows.
+        reduction: input pixels per position of the gated features.
+        layout: of the gated features.
+    """
+
+    module: str
+    before: bool
+    channels: int
+    window: int
+    reduction: int
+    layout: Layout = MAP
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """What the probe found.
+
+    Attributes:
+        in_channels: of the images.
+        classes: K.
+        channels: of the last feature map.
+        reduction: input pixels per position of the last feature map.
+        linear_head: whether logits = W mean(X) + b, so that contributions need no gradient.
+        feature_module: outermost module whose output is the last feature map; "" if none is.
+        first: pixel on which the first cell of the last feature map is centred, see `interp_core.backbone.geometry`.
+        sites: where gates go, finest first; the global pooling is not among them.
+        split: the network as features and head.
+        grid: rows and columns of the last feature map, for an image of `size`.
+        size: rows and columns of the probe.
+    """
+
+    in_channels: int
+    classes: int
+    channels: int
+    reduction: int
+    linear_head: bool
+    feature_module: str
+    first: float
+    sites: tuple[Site, ...]
+    split: Split
+    grid: tuple[int, int]
+    size: tuple[int, int]
+
+
+def inspect_backbone(model: nn.Module, image_size: int | None = None) -> BackboneInfo:
+    """Probe `model`, in evaluation mode and without gradients, and leave it as it was.
+
+    Args:
+        model: any convolutional network, or one with attention on convolutional features.
+        image_size: side of the probe in pixels; by default what timm says of the model, else 224.
+
+    Raises:
+        BackboneError: not convolutional, cannot take the probe, or its head cannot be understood.
+    """
+    _check_convolutional(model)
+    with evaluating(model), torch.no_grad():
+        images, logits = _run(model, image_size)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise BackboneError(
+                f"{type(model).__name__} gives {_shape(logits)} where LAP needs logits (N, K) of a classifier"
+            )
+        trace = Trace(model)
+        split = _split(model, images, trace)
+        features, numbers = trace.found
+        maps = split.layout.to_map(features)
+        _check_head(model, split, features, numbers, logits)
+        linear = _is_linear_head(model, split, features, numbers)
+    size, last = images.shape[-1], maps.shape[-1]
+    return BackboneInfo(
+        in_channels=images.shape[1],
+        classes=logits.shape[1],
+        channels=maps.shape[1],
+        reduction=pitch_of(size, last, trace.shrinkers),
+        linear_head=linear,
+        feature_module=trace.source_of(features),
+        first=first_centre(size, last, trace.shrinkers),
+        sites=tuple(_sites(trace, model, size, last)),
+        split=split,
+        grid=(maps.shape[-2], last),
+        size=(images.shape[-2], size),
+    )
+
+
+@dataclass(frozen=True)
+class FeatureLayer:
+    """The module that puts out the last feature map, for explainers such as Grad-CAM that hook a layer.
+
+    Attributes:
+        module: the outermost such module.
+        name: its dotted name in the backbone.
+        first: pixel on which its first cell is centred.
+        pitch: pixels from cell to cell.
+    """
+
+    module: nn.Module
+    name: str
+    first: float
+    pitch: int
+
+
+def feature_layer(model: nn.Module) -> FeatureLayer:
+    """Where the last feature map of `model` comes from.
+
+    Args:
+        model: a backbone, or a LAP model, whose backbone is then taken.
+
+    Raises:
+        BackboneError: not a convolutional network, or no module puts out its last features as (N, C, h, w).
+    """
+    backbone = getattr(model, "backbone", model)
+    info = getattr(model, "info", None)
+    info = info if isinstance(info, BackboneInfo) else inspect_backbone(backbone)
+    name = info.feature_module
+    if not name or info.split.layout.order != "NCHW":
+        raise BackboneError(
+            f"{type(backbone).__name__}: no module puts out the last feature map as (N, C, h, w), so no layer to hook"
+        )
+    return FeatureLayer(backbone.get_submodule(name), name, info.first, info.reduction)
+
+
+def classifier_weights(model: nn.Module, split: Split) -> tuple[Tensor, Tensor | None] | None:
+    """Weights (K, C) and biases (K,) of the last layer, a linear one or a 1x1 convolution; None where it is neither."""
+    layer = _last_layer(model, split)
+    if isinstance(layer, nn.Linear):
+        return layer.weight, layer.bias
+    if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1:
+        return layer.weight.flatten(1), layer.bias
+    return None
+
+
+def _last_layer(model: nn.Module, split: Split) -> object:
+    if split.classifier is not None:
+        return model.get_submodule(split.classifier)
+    give = getattr(model, "get_classifier", None)
+    return give() if callable(give) else None
+
+
+def _check_convolutional(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise BackboneError(f"a backbone must be a torch.nn.Module, got {type(model).__name__}")
+    hint = "choose a convolutional backbone such as resnet18"
+    kernels = [
+        (_pair(m.kernel_size), _pair(m.stride))
+        for m in model.modules()
+        if isinstance(m, nn.Conv2d | POOLINGS) and _pair(m.kernel_size) != (1, 1)
+    ]
+    if not any(isinstance(m, nn.Conv2d) for m in model.modules()):
+        raise BackboneError(f"{type(model).__name__} has no convolution; {hint}")
+    if len(kernels) <= 2 and all(kernel == stride for kernel, stride in kernels) and _mixes_tokens(model):
+        raise BackboneError(
+            f"{type(model).__name__} is not convolutional: it cuts the image into patches once, attention or MLPs do "
+            f"the rest, so there is no local pooling whose place LAP could take; {hint}"
+        )
+
+
+def _mixes_tokens(model: nn.Module) -> bool:
+    return any(
+        # There are several root mean square norms, which do not descend from one another.
+        isinstance(m, nn.LayerNorm | nn.MultiheadAttention) or type(m).__name__.lower().startswith("rmsnorm")
+        for m in model.modules()
+    )
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _run(model: nn.Module, image_size: int | None) -> tuple[Tensor, object]:
+    """The probe, and what came of it."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    named = tuple(config.get("input_size", (3, DEFAULT_SIDE, DEFAULT_SIDE)))
+    side = named[1:] if image_size is None else (image_size, image_size)
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    reasons = []
+    # A network may rearrange its images before the first convolution, which then has more channels than they.
+    for channels in dict.fromkeys((first.in_channels, named[0])):
+        images = noise_image(model, channels, side)
+        try:
+            return images, model(images)
+        except Exception as error:  # whatever the network's own code raises
+            reasons.append(" ".join(str(error).split())[:200])
+    raise BackboneError(
+        f"{type(model).__name__} cannot take images (N, {first.in_channels}, {side[0]}, {side[1]}): {reasons[0]}; "
+        "say attach(model, image_size=...)"
+    )
+
+
+def _split(model: nn.Module, images: Tensor, trace: Trace) -> Split:
+    """Where the network parts into features and head; `trace` watches the features."""
+    if follows_protocol(model):
+        with trace.watching():
+            features = model.forward_features(images)  # type: ignore[operator]
+        split = protocol_split(model, features, images, _last_reduction(model))
+        if split is not None:
+            trace.found = features, ()
+            return split
+        trace.clear()
+    split = graph_split(model, images)
+    if split is None:
+        hint = f"give the network {', '.join(PROTOCOL)} as timm's networks have them"
+        if follows_protocol(model):
+            hint = "it reads a class token, or several maps; choose a convolutional backbone such as resnet18"
+        raise BackboneError(
+            f"{type(model).__name__}: no place found where one feature map (N, C, h, w) is all that the logits depend "
+            f"on; {hint}"
+        )
+    with trace.watching():
+        trace.found = split.features(model, images)
+    return split
+
+
+def _last_reduction(model: nn.Module) -> int:
+    info = list(getattr(model, "feature_info", None) or [])
+    return int(info[-1].get("reduction", 32)) if info else 32
+
+
+def _check_head(model: nn.Module, split: Split, features: Tensor, numbers: tuple, logits: Tensor) -> None:
+    again = split.head(model, features.clone(), numbers)
+    if again.shape != logits.shape or not torch.allclose(again, logits, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise BackboneError(
+            f"{type(model).__name__}: its head on its last features does not give its logits ({_shape(again)} against "
+            f"{_shape(logits)}), so the head is not understood"
+        )
+
+
+def _shape(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _sites(trace: Trace, model: nn.Module, size: int, last: int) -> Iterator[Site]:
+    """One site for each resolution that ends inside the network."""
+    ends = _ends_by_name(trace, model) or _ends_by_order(trace, size, last)
+    sides = sorted((side for side in ends if last < side < size), reverse=True)
+    for side, after in pairwise([*sides, last]):
+        name, before = ends[side], False
+        shrinking = [other for other, smaller in trace.shrinking(side) if smaller == after]
+        if len(shrinking) == 1 and trace.once(shrinking[0]) and _is_plain_average(trace.modules[shrinking[0]]):
+            name, before = shrinking[0], True
+        features = trace.inputs[name] if before else trace.outputs[name]
+        layout = MAP if before else layout_of(features)
+        assert layout is not None
+        channels = layout.to_map(features).shape[1]
+        yield Site(name, before, channels, round(side / after), round(size / side), layout)
+
+
+def _ends_by_name(trace: Trace, model: nn.Module) -> dict[int, str]:
+    """Last module of each resolution, by its side, as the network names them."""
+    ends = {}
+    for info in list(getattr(model, "feature_info", None) or []):
+        name = info["module"]
+        if name in trace.outputs and trace.once(name):
+            layout = layout_of(trace.outputs[name], channels=info.get("num_chs"))
+            if layout is not None:
+                ends[layout.to_map(trace.outputs[name]).shape[-1]] = name
+    return ends
+
+
+def _ends_by_order(trace: Trace, size: int, last: int) -> dict[int, str]:
+    """The same where the network names none: the module that ended last on each side, before the side was lost."""
+    ends: dict[int, str] = {}
+    side = size
+    for name, output in trace.outputs.items():
+        if not trace.once(name) or layout_of(output) != MAP or not last < output.shape[-1] <= side:
+            continue
+        if trace.is_inside_step(name):
+            continue
+        # A convolution without padding takes a little off the border; that is no loss of resolution.
+        if round(side / output.shape[-1]) == 1:
+            ends.pop(side, None)
+        side = output.shape[-1]
+        ends[side] = name
+    return ends
+
+
+def _is_plain_average(module: nn.Module) -> bool:
+    """Whether `module` averages windows tiled without overlap or padding, which LAP replaces exactly."""
+    if type(module) is not nn.AvgPool2d:
+        return False
+    return module.kernel_size == module.stride and module.padding in (0, (0, 0))
+
+
+def _is_linear_head(model: nn.Module, split: Split, features: Tensor, numbers: tuple) -> bool:
+    """Whether logits = W mean(X) + b, tried on noise, and no training can change that."""
+    found = classifier_weights(model, split)
+    maps = split.layout.to_map(features)
+    # A single cell does not tell how the head pools.
+    if found is None or found[0].shape[1] != maps.shape[1] or maps.shape[-2:] == (1, 1):
+        return False
+    noise = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1)).to(maps)
+    expected = nn.functional.linear(noise.mean((2, 3)), *found)
+    trace = Trace(model)
+    with trace.watching():
+        given = split.head(model, split.layout.from_map(noise, features), numbers)
+    if given.shape != expected.shape or not torch.allclose(given, expected, rtol=1e-4, atol=1e-5):
+        return False
+    # Batch norm before the last layer is the identity until it has seen an image.
+    others = (trace.modules[name] for name in trace.calls if trace.modules[name] is not _last_layer(model, split))
+    return not any([*module.parameters(recurse=False), *module.buffers(recurse=False)] for module in others)

@@ -1,0 +1,1 @@
+"""CelebA as its owners ship it."""

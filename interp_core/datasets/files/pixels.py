@@ -1,0 +1,43 @@
+"""Check and convert the pixels of images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from interp_core.errors import InterpError
+
+# Pillow's own bound, above which it warns of a decompression bomb.
+MOST_PIXELS = 89_478_485
+
+
+def check_pixels(count: int, most: int) -> None:
+    """Refuse a picture too large to be meant.
+
+    Raises:
+        InterpError: it has more pixels than `most`.
+    """
+    if count > most:
+        raise InterpError(f"{count} pixels are more than the {most} allowed (most_pixels): it may be a bomb")
+
+
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    """Deep grey (H, W) as uint8: whole numbers in 0..65535 by their type's range, others by their own."""
+    if values.dtype == np.uint16 or (values.dtype.kind in "iu" and values.min() >= 0 and 255 < values.max() <= 65535):
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return stretched(values)
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    """Values (H, W) as uint8 from their lowest finite value to their highest; what is not finite becomes 0."""
+    numbers = values.astype(np.float64)
+    finite = np.isfinite(numbers)
+    if not finite.any():
+        raise InterpError("no pixel has a finite value")
+    low, high = numbers[finite].min(), numbers[finite].max()
+    scaled = (np.where(finite, numbers, low) - low) * (255 / (high - low) if high > low else 0)
+    return np.rint(scaled).astype(np.uint8)
+
+
+def one_line(text: str) -> str:
+    """Text that may come from a file, fit for a terminal: one line of printable characters, at most 200."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))[:200]

@@ -1,0 +1,1 @@
+"""Read annotations in the formats people keep them in."""

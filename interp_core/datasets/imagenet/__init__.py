@@ -1,0 +1,1 @@
+"""ImageNet as its owners ship it."""

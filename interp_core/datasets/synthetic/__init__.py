@@ -1,0 +1,1 @@
+"""Images that are made here, with evidence that is known."""

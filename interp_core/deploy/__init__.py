@@ -1,0 +1,1 @@
+"""Use LAP models elsewhere: exported, in captum, in timm's registry."""

@@ -1,0 +1,38 @@
+"""Deployment: logits and map of the predicted class from one pass, as a plain module.
+
+    served = Serving(lap)
+    logits, maps = served(images)
+    torch.export.export(served, (images,))
+
+Limits: the predicted class only; for others call `LapModel.explain`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from interp_core.errors import ContractError
+from interp_core.lap.attach import LapModel
+
+
+class Serving(nn.Module):
+    """A LAP model as a module with two outputs, for `torch.export`, ONNX and `torch.compile`.
+
+    Args:
+        lap: the model; it is put into evaluation mode and its weights are shared, not copied.
+
+    Raises:
+        ContractError: not a LAP model.
+    """
+
+    def __init__(self, lap: LapModel) -> None:
+        super().__init__()
+        if not isinstance(lap, LapModel):
+            raise ContractError(f"Serving takes a LAP model, got {type(lap).__name__}: attach LAP to it first")
+        self.lap = lap.eval()
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and the predicted classes' maps (N, 1, H, W) of images (N, C, H, W), normalised."""
+        explanation = self.lap.explain(images)
+        return explanation.logits, explanation.map

@@ -1,0 +1,59 @@
+"""Every explainer of the project says what it is, and the docs say the same."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from helpers.shared import ROOT
+
+from baselines import Explainer, explainers
+from baselines.support.catalogue import LABELS, head, table
+
+DOCS = ROOT / "docs" / "explainers.md"
+OWN = {name: cls for name, cls in explainers.items() if cls.__module__.startswith("baselines.")}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_head_of_its_file_has_every_label(name: str) -> None:
+    said = head(OWN[name])
+    assert tuple(said) == LABELS
+    assert all(text.endswith(".") for text in said.values())
+
+
+def test_the_table_in_the_docs_is_that_of_the_registry() -> None:
+    assert table(OWN) in DOCS.read_text(), (
+        "docs/explainers.md: put in what baselines.support.catalogue.table(explainers) gives"
+    )
+
+
+def test_a_row_has_what_the_class_and_its_file_say() -> None:
+    rows = [line for line in table(OWN).splitlines() if line.startswith("| `")]
+    assert len(rows) == len(OWN)
+    row = next(line for line in rows if line.startswith("| `integrated_gradients`"))
+    assert "| Integrated Gradients | Sundararajan et al. 2017; captum IntegratedGradients |" in row
+    assert "| 50 forwards, 50 backwards |" in row
+    assert rows[-1].startswith("| `smoothed_random`")
+
+
+def test_an_explainer_without_a_head_has_a_row_all_the_same() -> None:
+    class Bare(Explainer):
+        pass
+
+    assert head(Bare) == {}
+    assert "| `bare` |" in table({"bare": Bare})
+
+
+def test_the_explainer_in_the_docs_takes_ten_lines_or_less() -> None:
+    (code,) = [
+        block for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL) if "register" in block
+    ]
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) <= 10
+    namespace: dict[str, object] = {}
+    exec(compile(code, "docs", "exec"), namespace)
+    try:
+        cls = explainers["channel_mean"]
+        assert cls.title == "Channel mean"
+    finally:
+        explainers._entries.pop("channel_mean", None)

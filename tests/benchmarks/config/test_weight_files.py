@@ -1,0 +1,140 @@
+"""Weights from files: those that hold numbers alone are read, others are refused before they could do anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file, save_model
+
+from benchmarks.config.errors import ConfigError
+from benchmarks.config.models import ModelConfig, Normalisation
+from benchmarks.config.run import RunConfig
+from benchmarks.config.weight_files import digest_of, holds_lap, load_weights, read_weights
+from benchmarks.plan.cells import train_cells
+from benchmarks.plan.components import Parts
+from benchmarks.run.networks import build
+
+
+def network(seed: int = 1) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return timm.create_model("test_resnet", num_classes=10)
+
+
+class Harmful:
+    """Runs something when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.mark),)
+
+
+def saved(path: Path, how: str) -> Path:
+    state = network().state_dict()
+    if how == "safetensors":
+        save_file({key: value.contiguous() for key, value in state.items()}, path)
+    else:
+        wrapped = {
+            "plain": state,
+            "state_dict": {"state_dict": state, "epoch": 3},
+            "module": {f"module.{key}": value for key, value in state.items()},
+        }[how]
+        torch.save(wrapped, path)
+    return path
+
+
+@pytest.mark.parametrize("how", ["safetensors", "plain", "state_dict", "module"])
+@pytest.mark.parametrize("lap", [False, True])
+def test_weights_of_a_checkpoint_replace_random_ones(tmp_path: Path, how: str, lap: bool) -> None:
+    path = saved(tmp_path / f"a.{'safetensors' if how == 'safetensors' else 'pt'}", how)
+    model = ModelConfig(name="mine", backbone="test_resnet", lap=lap, checkpoint=path)
+    built = build(model, 10, 0)
+    state, wanted = (built.backbone if lap else built).state_dict(), network().state_dict()  # type: ignore[union-attr]
+    assert all(torch.equal(state[key], value) for key, value in wanted.items())
+
+
+def test_what_would_run_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": network().state_dict(), "more": Harmful(tmp_path / "harm")}, tmp_path / "a.pt")
+    with pytest.raises(ConfigError, match=r"refused.*safetensors") as raised:
+        read_weights(tmp_path / "a.pt")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_files_that_hold_no_weights_are_told(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with pytest.raises(ConfigError, match="no such file"):
+        read_weights(path)
+    for content in (b"", b"nonsense", b"\x80\x04nonsense"):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=f"checkpoint {path}"):
+            read_weights(path)
+    torch.save({"epoch": 3}, tmp_path / "b.pt")
+    with pytest.raises(ConfigError, match="no state dict"):
+        read_weights(tmp_path / "b.pt")
+
+
+def test_weights_of_another_network_are_told(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pt", "plain")
+    with pytest.raises(ConfigError, match="another network"):
+        load_weights(timm.create_model("test_resnet", num_classes=3), path)
+
+
+def test_timm_s_own_field_is_not_taken() -> None:
+    with pytest.raises(ValueError, match="field checkpoint"):
+        ModelConfig(name="a", backbone="test_resnet", kwargs={"checkpoint_path": "a.pt"})
+
+
+def test_a_missing_checkpoint_is_told_before_anything_is_computed(tiny: Callable[..., RunConfig]) -> None:
+    config = tiny(models=[{"name": "a", "backbone": "test_resnet", "checkpoint": "none.pt"}])
+    with pytest.raises(ConfigError, match=r"none\.pt: there is no such file"):
+        Parts(config)
+
+
+def test_cells_follow_the_content_of_a_checkpoint_and_not_its_place(
+    tiny: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    def key(path: Path) -> str:
+        config = tiny(models=[{"name": "a", "backbone": "test_resnet", "checkpoint": str(path)}])
+        return train_cells(config, Parts(config))[0].key
+
+    first, other = saved(tmp_path / "a.pt", "plain"), tmp_path / "b.pt"
+    other.write_bytes(first.read_bytes())
+    assert key(first) == key(other)
+    before = digest_of(other)
+    saved(other, "state_dict")
+    assert digest_of(other) != before
+    assert key(first) != key(other)
+
+
+def test_normalisation_is_checked() -> None:
+    with pytest.raises(ValueError, match="greater than 0"):
+        Normalisation(mean=(0, 0, 0), std=(1, 0, 1))
+
+
+def test_weights_of_a_network_with_its_lap_come_back_with_it(tmp_path: Path) -> None:
+    given = {"name": "lap", "backbone": "test_resnet", "lap": True, "attach": {"refine": 4}}
+    first = build(ModelConfig(**given), 5, seed=0)
+    with torch.no_grad():
+        first.head.a.fill_(1.5)  # type: ignore[union-attr, operator]
+    save_model(first, str(tmp_path / "lap.safetensors"))
+    assert holds_lap(tmp_path / "lap.safetensors")
+    model = ModelConfig(**given, checkpoint=tmp_path / "lap.safetensors")
+    again = build(model, 5, seed=1)
+    assert all(torch.equal(value, first.state_dict()[name]) for name, value in again.state_dict().items())
+    held = build(model.model_copy(update={"fixed": ("a",)}), 5, seed=1)
+    assert held.head.a.item() == 0  # type: ignore[union-attr, operator]
+    assert not held.head.a.requires_grad  # type: ignore[union-attr]
+
+
+def test_weights_of_a_backbone_hold_no_lap(tmp_path: Path) -> None:
+    save_model(build(ModelConfig(name="plain", backbone="test_resnet"), 5, seed=0), str(tmp_path / "plain.safetensors"))
+    assert not holds_lap(tmp_path / "plain.safetensors")

@@ -1,0 +1,36 @@
+"""The loading benchmark: its files can be read by all sides, and its ratios are those of the times given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.speed import loading
+from interp_core.datasets.files.images import read_image
+
+
+@pytest.mark.parametrize(
+    ("write", "decode", "size"),
+    [
+        (loading.write_photographs, loading.decode_photographs, loading.PHOTOGRAPH),
+        (loading.write_radiographs, loading.decode_radiographs, loading.RADIOGRAPH),
+    ],
+)
+def test_files_are_what_they_are_said_to_be(
+    tmp_path: Path, write: Callable[[Path, int], None], decode: Callable[[Sequence[Path]], None], size: tuple[int, int]
+) -> None:
+    pytest.importorskip("pydicom")
+    write(tmp_path, 2)
+    paths = sorted(tmp_path.iterdir())
+    decode(paths)
+    assert [read_image(path).shape for path in paths] == [(size[1], size[0], 3)] * 2
+    assert len(loading.Folder(root=tmp_path).records("test")) == 2
+
+
+def test_ratios_are_of_throughput_round_by_round() -> None:
+    made = [{"loop": 2.0, "loader": 1.0}, {"loop": 4.0, "loader": 1.0}, {"loop": 9.0, "loader": 3.0}]
+    found = loading.line("some", 12, 2, made, "loader", "loop")
+    assert (found.ratio, found.q1, found.q3) == (3.0, 2.5, 3.5)
+    assert (found.per_second, found.reference_per_second) == (12.0, 3.0)

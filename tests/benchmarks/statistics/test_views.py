@@ -1,0 +1,176 @@
+"""Sizes, ablations, examples, and scores between networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import runs as synthetic
+
+from benchmarks.statistics import (
+    ablations,
+    at_best,
+    by_size,
+    examples,
+    rank_shifts,
+    relative_scores,
+    size_bins,
+    summarise,
+    telling_metric,
+)
+from benchmarks.store.score_names import transform_of
+
+UP = {"name": "up", "direction": "higher", "family": "localisation", "ranked": True}
+DOWN = {"name": "down", "direction": "lower", "family": "faithfulness", "ranked": True}
+
+
+def long(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["model", "explainer", "metric", "seed", "image_id", "value"])
+
+
+def column(explainer: str, values: Any, metric: str = "up") -> list[tuple[Any, ...]]:
+    return [("m", explainer, metric, 0, f"i{i}", float(value)) for i, value in enumerate(values)]
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------
+
+
+def test_bins_are_thirds() -> None:
+    areas = {f"i{i}": 0.01 * (i + 1) for i in range(9)}
+    bins = size_bins(areas)
+    assert [bins[f"i{i}"] for i in range(9)] == ["small"] * 3 + ["medium"] * 3 + ["large"] * 3
+    assert size_bins({"a": 0.2, "b": 0.2}) == {}
+    assert "e" not in size_bins({**areas, "e": 0.0})
+
+
+def test_means_by_size_are_those_of_the_images_in_it() -> None:
+    scores = long(column("x", range(9)) + column("x", range(9), "down"))
+    areas = {f"i{i}": 0.01 * (i + 1) for i in range(9)} | {"not scored": 0.9}
+    table = by_size(scores, [UP], areas, resamples=50)
+    assert table["mean"].tolist() == [1, 4, 7]
+    assert table["n"].tolist() == [3, 3, 3]
+    assert table["least"].tolist() == pytest.approx([0.01, 0.04, 0.07])
+    assert table["most"].tolist() == pytest.approx([0.03, 0.06, 0.09])
+    assert set(table["metric"]) == {"up"}
+    assert by_size(scores, [UP], {}).empty
+
+
+# --- ablations ------------------------------------------------------------------------------------------------------
+
+
+def test_names_of_transformed_maps() -> None:
+    assert transform_of("lap@smooth2") == ("lap", "smooth2")
+    assert transform_of("grad_cam") == ("grad_cam", "")
+
+
+def test_gains_and_ranks_before_and_after_by_hand() -> None:
+    rows = column("x", [0.9] * 5) + column("y", [0.5] * 5) + column("z", [0.7] * 5)
+    rows += column("x@smooth2", [0.6] * 5) + column("y@smooth2", [0.8] * 5) + column("mask@smooth2", [0.95] * 5)
+    rows += column("mask", [1.0] * 5)
+    table = ablations(long(rows), [UP], resamples=20).set_index("explainer")
+    assert table.loc["x", ["plain", "changed", "gain"]].tolist() == pytest.approx([0.9, 0.6, -0.3])
+    # z has no smoothed maps: it has no place among those that are compared
+    assert table.loc["x", ["rank_plain", "rank_changed"]].tolist() == [1, 2]
+    assert table.loc["y", ["rank_plain", "rank_changed"]].tolist() == [2, 1]
+    assert np.isnan(table.loc["mask", "rank_plain"])
+    assert "z" not in table.index
+
+
+def test_a_gain_is_positive_where_the_score_gets_better() -> None:
+    rows = column("x", [0.9] * 5, "down") + column("x@grid8", [0.4] * 5, "down")
+    row = ablations(long(rows), [DOWN], resamples=20).iloc[0]
+    assert row["gain"] == pytest.approx(0.5)
+    assert row["transform"] == "grid8"
+
+
+def test_mean_ranks_shift_over_metrics_that_are_not_gated() -> None:
+    rows = (
+        column("x", [0.9] * 5)
+        + column("y", [0.5] * 5)
+        + column("x", [0.1] * 5, "down")
+        + column("y", [0.5] * 5, "down")
+    )
+    rows += column("x@s", [0.4] * 5) + column("y@s", [0.5] * 5) + column("x@s", [0.1] * 5, "down")
+    rows += column("y@s", [0.5] * 5, "down")
+    table = ablations(long(rows), [UP, DOWN], resamples=20)
+    shift = rank_shifts(table).set_index("explainer")
+    assert shift.loc["x", ["mean_rank_plain", "mean_rank_changed"]].tolist() == [1, 1.5]
+    gated = rank_shifts(table, {("m", "down")}).set_index("explainer")
+    assert gated.loc["x", ["mean_rank_changed", "metrics", "contestants"]].tolist() == [2, 1, 2]
+
+
+def test_each_explainer_takes_the_form_that_suits_it_best() -> None:
+    rows = column("x", [0.8] * 5) + column("x@sharp2", [0.7] * 5) + column("x@sharp0.5", [0.6] * 5)
+    rows += column("y", [0.5] * 5) + column("y@sharp2", [0.9] * 5) + column("y@sharp0.5", [0.1] * 5)
+    rows += column("x@smooth2", [0.85] * 5) + column("y@smooth2", [0.84] * 5)
+    metrics = [UP, DOWN]
+    best = at_best(ablations(long(rows), metrics, resamples=20), metrics).set_index(["kind", "explainer"])
+    assert best.loc["sharp", "chosen"].to_dict() == {"y": "sharp2", "x": ""}
+    assert best.loc["sharp", "mean_rank"].to_dict() == {"y": 1, "x": 2}  # plain, x is the first
+    assert best.loc["smooth", "chosen"].to_dict() == {"x": "smooth2", "y": "smooth2"}
+    assert best.loc["smooth", "mean_rank"].to_dict() == {"x": 1, "y": 2}
+    assert set(best["metrics"]) == {1}
+    assert set(best["contestants"]) == {2}
+
+
+def test_forms_are_chosen_over_all_metrics() -> None:
+    rows = [row for name, up, down in (("x", 0.9, 0.9), ("x@sharp2", 0.1, 0.1), ("y", 0.5, 0.5), ("y@sharp2", 0.4, 0.6))
+            for row in column(name, [up] * 5) + column(name, [down] * 5, "down")]  # fmt: skip
+    table = ablations(long(rows), [UP, DOWN], resamples=20)
+    both, down = (
+        at_best(part, [UP, DOWN]).set_index("explainer") for part in (table, table[table["metric"] == "down"])
+    )
+    assert both.loc["x", ["chosen", "metrics"]].tolist() == ["", 2]  # 1 and 4 plain, 4 and 1 sharpened: a tie is plain
+    assert down.loc["x", ["chosen", "mean_rank", "metrics"]].tolist() == ["sharp2", 1, 1]
+
+
+def test_runs_without_transforms_have_no_ablations() -> None:
+    assert ablations(synthetic.scores(images=3), synthetic.meta()["metrics"]).empty
+    assert rank_shifts(ablations(long([]), [UP])).empty
+    assert at_best(ablations(long([]), [UP]), [UP]).empty
+
+
+# --- examples -------------------------------------------------------------------------------------------------------
+
+
+def test_best_median_and_worst_by_the_paired_difference() -> None:
+    scores = long(column("own", [5, 1, 3, 2, 9]) + column("other", [1, 3, 2, 2, 0]))
+    found = {e.role: e for e in examples(scores, [UP], "own", ["other"], {"m": "up"})}
+    assert {role: e.image for role, e in found.items()} == {"best": "i4", "median": "i2", "worst": "i1"}
+    assert [e.place for e in found.values()] == [1, 3, 5]
+    assert all(e.exact for e in found.values())
+    assert (found["worst"].own, found["worst"].theirs, found["worst"].images) == (1, 3, 5)
+    lower = {e.role: e.image for e in examples(scores.assign(metric="down"), [DOWN], "own", ["other"], {"m": "down"})}
+    assert (lower["best"], lower["worst"]) == ("i1", "i4")
+
+
+def test_only_images_with_both_maps_are_shown_at_their_true_place() -> None:
+    scores = long(column("own", [5, 1, 3, 2, 9]) + column("other", [0] * 5))
+    kept = {("m", "own"): {"i0", "i1", "i3"}, ("m", "other"): {"i0", "i3", "i4"}}
+    found = examples(scores, [UP], "own", ["other"], {"m": "up"}, kept)
+    assert [(e.role, e.image, e.place) for e in found] == [("best", "i0", 2), ("worst", "i3", 4)]
+    assert not any(e.exact for e in found)
+    assert examples(scores, [UP], "own", ["other", "own", "absent"], {"m": "up"}, {}) == []
+
+
+def test_the_metric_of_the_examples_is_the_one_images_agree_on_and_not_gated() -> None:
+    trusted = pd.DataFrame({"model": "m", "metric": ["a", "b", "c"], "image_agreement": [0.2, 0.9, 0.5]})
+    gates = pd.DataFrame({"model": "m", "metric": ["a", "b", "c"], "verdict": ["passed", "failed", "passed"]})
+    assert telling_metric(trusted, gates, "m") == "c"
+    assert telling_metric(trusted, gates, "other") is None
+    assert telling_metric(trusted.assign(image_agreement=np.nan), gates, "m") == "a"
+
+
+# --- between networks -----------------------------------------------------------------------------------------------
+
+
+def test_relative_scores_put_random_at_zero_and_the_mask_at_one() -> None:
+    rows = column("x", [0.6] * 3) + column("random", [0.2] * 3) + column("mask", [1.0] * 3)
+    rows += column("x", [0.3] * 3, "down") + column("random", [0.5] * 3, "down") + column("mask", [0.1] * 3, "down")
+    summary = summarise(long(rows), [UP, DOWN], resamples=10)
+    table = relative_scores(summary).set_index(["metric", "explainer"])["relative"]
+    for metric in ("up", "down"):
+        assert table[metric].to_dict() == pytest.approx({"mask": 1, "random": 0, "x": 0.5})
+    assert set(relative_scores(summary, {("m", "up")})["metric"]) == {"down"}

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.plan.code_digest import code_digest, dependencies
+from benchmarks.store.provenance import LIBRARIES, VERSION, git_state, system, versions
+
+
+def test_versions_name_the_project_and_every_library_behind_the_numbers() -> None:
+    found = versions()
+    assert found["interp-bench"] == VERSION
+    assert set(LIBRARIES) < set(found)
+    assert "not installed" not in found.values()
+
+
+def test_nothing_names_the_machine() -> None:
+    import platform
+
+    assert platform.node() not in system().values()
+
+
+def test_no_git_state_outside_a_checkout(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("1")
+    assert git_state(tmp_path / "file") is None
+
+
+def test_git_state_sees_changes(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+        subprocess.run(["git", *who, "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-m", "first")
+    (tmp_path / "other").write_text("not tracked")
+    assert git_state(tmp_path / "other") is None
+    clean = git_state(tmp_path / "file", (":/file",))
+    assert clean is not None
+    assert len(clean["commit"]) == 40
+    assert not clean["dirty"]
+    (tmp_path / "file").write_text("2")
+    elsewhere = git_state(tmp_path / "file", (":/code",))
+    assert elsewhere is not None
+    assert not elsewhere["dirty"]
+    changed = git_state(tmp_path / "file", (":/file",))
+    assert changed is not None
+    assert changed["dirty"]
+
+
+def test_code_digest_follows_the_content_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "some_package_of_mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("y = 0")
+    (package / "part.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    whole, part = code_digest(package.name), code_digest(f"{package.name}.part")
+    assert whole != part
+    (package / "part.py").write_text("x = 2")
+    code_digest.cache_clear()
+    assert code_digest(package.name) != whole
+    assert code_digest(f"{package.name}.part") != part
+
+
+def test_a_module_depends_on_what_it_imports_of_its_packages_and_on_no_package() -> None:
+    found = dependencies("baselines.grad_cam")
+    assert {"baselines.grad_cam", "baselines.base", "baselines.support.guard"} <= set(found)
+    assert "baselines" not in found
+    assert "baselines.lime" not in found
+    assert all(name.startswith(("baselines.", "benchmarks.metrics.")) for name in found)
+    assert "benchmarks.metrics.passes" in dependencies("benchmarks.metrics.base")
+    assert {"benchmarks.rivals.base", "benchmarks.rivals.second_order"} <= set(dependencies("benchmarks.rivals.gain"))
+
+
+def test_a_plugin_depends_on_itself_alone(tmp_path: Path) -> None:
+    from benchmarks.config.plugins import load_plugin
+
+    path = tmp_path / "of_mine.py"
+    path.write_text("from baselines import Explainer, explainers\n")
+    module = load_plugin(str(path))
+    assert dependencies(module.__name__) == (module.__name__,)

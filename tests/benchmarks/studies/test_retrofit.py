@@ -1,0 +1,104 @@
+"""A trained network is fitted without labels and keeps its answers; a linear probe gives it new classes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_model
+
+from benchmarks.config.models import ModelConfig
+from benchmarks.run.networks import build
+from benchmarks.studies import linear_probe, retrofit
+from interp_core.errors import ContractError
+from interp_core.lap.model import LapModel
+
+SIDE = 48
+ATTACH = {"refine": True, "image_size": SIDE}  # finer cells than the backbone's own image size would give
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> str:
+    """Two classes of noise, one reddish and one bluish, as a data set in JSON."""
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 8)):
+        for name, channel in (("red", 0), ("blue", 2)):
+            folder = tmp_path / "pictures" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.integers(0, 120, (SIDE, SIDE, 3), dtype=np.uint8)
+                pixels[..., channel] += 100
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return json.dumps({"name": "folder", "root": str(tmp_path / "pictures"), "image_size": SIDE})
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_model(timm.create_model("test_resnet", num_classes=5), str(tmp_path / "weights.safetensors"))
+    return tmp_path / "weights.safetensors"
+
+
+def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lap.safetensors"
+    recipe = json.dumps({"epochs": 1, "batch_size": 8, "learning_rate": 0.01})
+    given = ["--backbone", "test_resnet", "--weights", str(weights), "--classes", "5", "--out", str(out)]
+    given += ["--attach", json.dumps(ATTACH)]
+    given += [
+        "--effects",
+        json.dumps({"epochs": 2, "crop": 0.5, "answers": True}),
+        "--teach",
+        json.dumps(["order", {"name": "removal", "patches": 2}]),
+    ]
+    retrofit.main([*given, "--data", f"{photographs}:train:20", "--data", f"{photographs}:test:6", "--recipe", recipe])
+    about = json.loads(out.with_suffix(".json").read_text())
+    assert about["images"] == 26
+    assert about["answers_kept"] == 1
+    told = [
+        [about[stage][name] for name in ("epochs", "crop", "answers", "batch_size")] for stage in ("recipe", "effects")
+    ]
+    assert told == [[1, 1.0, False, 8], [2, 0.5, True, 8]]
+    assert [set(terms) - {"cross_entropy"} for terms in about["history"]] == [
+        {"sufficiency", "necessity", "area"}, {"order", "removal"}, {"order", "removal"},
+    ]  # fmt: skip
+    model = ModelConfig(name="lap", backbone="test_resnet", checkpoint=out, lap=True, attach=ATTACH)
+    lap = build(model, 5, 0).eval()
+    plain = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1).eval()
+    images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    assert isinstance(lap, LapModel)
+    assert lap.refiner is not None
+    assert bool(lap.refiner.region.out.weight.abs().sum() > 0)
+    assert bool(lap.refiner.effects.out.weight.abs().sum() > 0)
+    assert torch.equal(lap(images), plain(images))
+
+    # Its decoders serve another head on the same backbone, not another backbone.
+    three = build(ModelConfig(name="lap", backbone="test_resnet", lap=True, attach=ATTACH), 3, 1)
+    assert isinstance(three, LapModel)
+    retrofit.decoders_from(out, three)
+    assert three.refiner is not None
+    assert torch.equal(three.refiner.effects.out.weight, lap.refiner.effects.out.weight)
+    other = build(ModelConfig(name="lap", backbone="test_efficientnet", lap=True, attach={"refine": True}), 3, 1)
+    assert isinstance(other, LapModel)
+    with pytest.raises(ContractError, match=r"lap\.safetensors holds no decoders for this backbone"):
+        retrofit.decoders_from(out, other)
+
+
+def test_a_probe_changes_the_last_layer_alone(photographs: str, weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "probe.safetensors"
+    given = ["--backbone", "test_resnet", "--weights", str(weights), "--classes", "5", "--data", photographs]
+    given += ["--normalise", json.dumps({"mean": [0.5] * 3, "std": [0.25] * 3})]
+    linear_probe.main([*given, "--out", str(out)])
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert told["val_accuracy"] >= 0.9
+    assert told["val_log_loss"][str(told["strength"])] == min(told["val_log_loss"].values())
+    assert told["normalise"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
+    probed = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=out), 2, 1)
+    trained = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1)
+    others = {name: value for name, value in trained.state_dict().items() if not name.startswith("fc.")}
+    assert all(torch.equal(value, probed.state_dict()[name]) for name, value in others.items())
+    assert probed.get_classifier().weight.shape[0] == 2  # type: ignore[operator]

@@ -1,0 +1,180 @@
+"""Geometry: pixels as timm makes them, and evidence that still covers the object whatever is done to the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from interp_core.datasets.files.resize import Filter, Geometry, Resize, geometry, preprocessing
+from interp_core.datasets.records import Box
+
+SIDES = st.integers(8, 90)
+RESIZES = st.sampled_from(["crop", "squash", "pad"])
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> tuple[Geometry, Box]:
+    """A way to resize some picture, perhaps mirrored, and a box in it, whole pixels or not."""
+    width, height = draw(SIDES), draw(SIDES)
+    found = geometry((width, height), draw(st.integers(8, 60)), draw(RESIZES), draw(st.sampled_from([1.0, 0.875, 0.5])))
+    whole = draw(st.booleans())
+    xs, ys = (sorted(draw(st.tuples(st.floats(0, side), st.floats(0, side)))) for side in (width, height))
+    if whole:
+        xs, ys = [[round(a) for a in pair] for pair in (xs, ys)]
+    box = Box(xs[0], ys[0], max(xs[1], xs[0] + 1), max(ys[1], ys[0] + 1))
+    return (found.flip() if draw(st.booleans()) else found), box
+
+
+def to_output(found: Geometry, x: float, y: float) -> tuple[float, float]:
+    """Where a point of the picture lands, written out."""
+    x0, y0, x1, y1 = found.part
+    left, top, right, bottom = found.place
+    column, row = left + (x - x0) / (x1 - x0) * (right - left), top + (y - y0) / (y1 - y0) * (bottom - top)
+    return (found.size - column if found.flipped else column), row
+
+
+def drawn(found: Geometry, box: Box) -> np.ndarray:
+    """A box with whole corners as a mask of the picture."""
+    mask = np.zeros(found.source[::-1], bool)
+    mask[int(box.y0) : int(np.ceil(box.y1)), int(box.x0) : int(np.ceil(box.x1))] = True
+    return mask
+
+
+@given(scenes(), st.floats(0, 1), st.floats(0, 1))
+def test_every_point_of_a_box_that_is_shown_is_covered(scene: tuple[Geometry, Box], u: float, v: float) -> None:
+    found, box = scene
+    x, y = box.x0 + u * (box.x1 - box.x0), box.y0 + v * (box.y1 - box.y0)
+    column, row = to_output(found, x, y)
+    left, top, right, bottom = found.place
+    if found.flipped:
+        left, right = found.size - right, found.size - left
+    edge = 1e-4  # a point on the rim of a pixel belongs to either
+    if not (left + edge < column < right - edge and top + edge < row < bottom - edge):
+        return
+    covered = found.boxes([box])
+    near = {(int(row + a), int(column + b)) for a in (-edge, edge) for b in (-edge, edge)}
+    assert any(covered[place] for place in near)
+
+
+@given(scenes())
+def test_a_box_covers_no_more_than_the_pixels_it_touches(scene: tuple[Geometry, Box]) -> None:
+    found, box = scene
+    place = found.box(box)
+    if place is None:
+        return
+    columns = sorted(to_output(found, x, 0)[0] for x in (box.x0, box.x1))
+    rows = sorted(to_output(found, 0, y)[1] for y in (box.y0, box.y1))
+    assert place[0] > columns[0] - 1 - 1e-6
+    assert place[2] < columns[1] + 1 + 1e-6
+    assert place[1] > rows[0] - 1 - 1e-6
+    assert place[3] < rows[1] + 1 + 1e-6
+
+
+@given(scenes())
+def test_a_box_and_its_mask_cover_the_same(scene: tuple[Geometry, Box]) -> None:
+    found, box = scene
+    whole = Box(int(box.x0), int(box.y0), int(np.ceil(box.x1)), int(np.ceil(box.y1)))
+    np.testing.assert_array_equal(found.mask(drawn(found, whole)), found.boxes([whole]))
+
+
+@given(scenes(), st.integers(2, 4))
+def test_a_mask_of_another_size_covers_what_it_covers(scene: tuple[Geometry, Box], times: int) -> None:
+    found, box = scene
+    mask = drawn(found, box)
+    np.testing.assert_array_equal(found.mask(mask.repeat(times, 0).repeat(times, 1)), found.mask(mask))
+    whole = Box(*(times * value for value in (box.x0, box.y0, box.x1, box.y1)))
+    width, height = found.source
+    np.testing.assert_array_equal(found.boxes([whole], (times * width, times * height)), found.boxes([box]))
+
+
+@given(scenes())
+def test_flipping_the_geometry_flips_what_it_makes(scene: tuple[Geometry, Box]) -> None:
+    found, box = scene
+    mask, image = drawn(found, box), Image.fromarray(drawn(found, box))
+    image = image.convert("L")
+    np.testing.assert_array_equal(found.flip().mask(mask), found.mask(mask)[:, ::-1])
+    np.testing.assert_array_equal(found.flip().boxes([box]), found.boxes([box])[:, ::-1])
+    np.testing.assert_array_equal(found.flip().picture(image), found.picture(image)[..., ::-1])
+    assert found.flip().flip() == found
+
+
+@settings(max_examples=50)
+@given(scenes())
+def test_evidence_lies_where_the_object_is_seen(scene: tuple[Geometry, Box]) -> None:
+    """A bright object on black: whatever is bright after resampling by area is covered."""
+    found, box = scene
+    mask = drawn(found, box)
+    seen = found.picture(Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)), "bilinear", fill=0)[0]
+    grown = np.pad(found.mask(mask), 1, mode="edge")
+    near = np.lib.stride_tricks.sliding_window_view(grown, (3, 3)).any((2, 3))
+    assert not (seen[~near] > 127).any()
+
+
+@pytest.mark.parametrize("source", [(50, 50), (61, 50), (50, 83), (300, 201), (227, 227)])
+@pytest.mark.parametrize("crop_pct", [1.0, 0.875, 0.95])
+def test_cropping_gives_the_pixels_of_timm(source: tuple[int, int], crop_pct: float) -> None:
+    from timm.data import create_transform
+
+    noise = np.random.default_rng(0).normal(0, 80, (*source[::-1], 3))
+    # Far from 0 and 255: what overshoots is clipped between the two passes, whose order differs.
+    image = Image.fromarray((128 + gaussian_filter(noise, (1, 1, 0))).clip(0, 255).astype(np.uint8))
+    transform = create_transform(
+        (3, 48, 48), is_training=False, crop_pct=crop_pct, interpolation="bicubic", normalize=False
+    )
+    theirs = np.asarray(transform(image))
+    ours = geometry(source, 48, "crop", crop_pct).picture(image)
+    assert theirs.shape == ours.shape
+    apart = np.abs(theirs.astype(int) - ours)
+    assert apart.max() <= 1
+
+
+def test_squash_and_pad_are_what_they_say() -> None:
+    image = Image.fromarray(np.full((10, 20), 200, np.uint8))
+    assert (geometry((20, 10), 8, "squash").picture(image) == 200).all()
+    padded = geometry((20, 10), 8, "pad").picture(image, fill=7)
+    assert (padded[:, 2:6] == 200).all()
+    assert (padded[:, [0, 1, 6, 7]] == 7).all()
+
+
+def test_a_box_outside_the_crop_is_not_shown() -> None:
+    found = geometry((30, 10), 10, "crop")
+    assert found.box(Box(0, 0, 10, 10)) is None
+    assert found.box(Box(9, 0, 11, 10)) == (0, 0, 1, 10)
+    assert not found.boxes([Box(25, 0, 30, 10)]).any()
+
+
+def test_a_single_pixel_does_not_vanish() -> None:
+    mask = np.zeros((500, 500), bool)
+    mask[333, 77] = True
+    found = geometry((500, 500), 10, "squash").mask(mask)
+    assert found.sum() == 1
+    assert found[6, 1]
+
+
+def test_preprocessing_is_that_of_the_backbone() -> None:
+    wanted = preprocessing("mobilenetv3_small_100")
+    assert (wanted.size, wanted.interpolation, wanted.crop_pct) == (224, "bicubic", 0.875)
+    assert wanted.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("filter_", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("source", [(500, 375), (375, 500), (64, 48), (31, 900), (224, 224), (40, 40)])
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+def test_pixels_are_pillows_but_for_rounding(
+    resize: Resize, source: tuple[int, int], filter_: Filter, mode: str
+) -> None:
+    rng = np.random.default_rng(3)
+    small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
+    image = small.resize(source, Image.Resampling.BICUBIC).convert(mode)
+    found = geometry(source, 56, resize, 0.875)
+    left, top, right, bottom = found.place
+    filled = image.resize((right - left, bottom - top), Image.Resampling[filter_.upper()], box=found.part)
+    wanted = np.asarray(filled.convert("RGB")).transpose(2, 0, 1).astype(int)
+    difference = np.abs(found.picture(image, filter_)[:, top:bottom, left:right].astype(int) - wanted)
+    assert difference.max() <= 2
+    assert np.mean(difference) < 0.2

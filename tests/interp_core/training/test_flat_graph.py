@@ -1,0 +1,152 @@
+"""Terms that look again at a network that does not learn use a flat graph of it: when, and to what effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from interp_core import fit
+from interp_core.errors import ContractError
+from interp_core.knowledge import Area, Order, Presence, Removal, Sufficiency, Term
+from interp_core.lap import attach
+from interp_core.lap.model import LapModel
+from interp_core.training import Recipe, step_losses
+from interp_core.training import loop as running
+from interp_core.training.modes import flat_logits, learning, to_training
+
+FROZEN = Recipe(mode="frozen", epochs=2, batch_size=4, shift=2)
+
+
+def network(name: str = "test_resnet") -> LapModel:
+    torch.manual_seed(0)
+    return attach(timm.create_model(name, num_classes=3), image_size=32, refine=8)
+
+
+def data() -> tuple[Tensor, Tensor]:
+    return torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
+
+
+def made(monkeypatch: pytest.MonkeyPatch, lap: LapModel, recipe: Recipe, terms: list[Term], **more: Any) -> list[Any]:
+    """What a training asked for, call by call: a graph, or None."""
+    calls: list[Any] = []
+
+    def spy(*given: Any) -> Any:
+        calls.append(flat_logits(*given))
+        return calls[-1]
+
+    monkeypatch.setattr(running, "flat_logits", spy)
+    fit(lap, *data(), recipe=recipe, terms=terms, **more)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("term", [Order(), Sufficiency(), Removal(patches=2)], ids=lambda term: term.name)
+def test_the_training_is_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch, name: str, term: Term) -> None:
+    quick, plain = network(name), network(name)
+    calls = made(monkeypatch, quick, FROZEN, [term])
+    assert len(calls) == 1
+    assert calls[0] is not None
+    monkeypatch.setattr(running, "flat_logits", lambda *_: None)
+    fit(plain, *data(), recipe=FROZEN, terms=[term])
+    assert plain.refiner is not None
+    assert quick.refiner is not None
+    start = network(name).refiner
+    assert start is not None
+    for one, other in zip(quick.refiner.parameters(), plain.refiner.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=2e-3)
+    moved = [not torch.equal(a, b) for a, b in zip(quick.refiner.parameters(), start.parameters(), strict=True)]
+    assert any(moved)
+
+
+def test_further_passes_go_through_the_graph() -> None:
+    lap, seen = network(), []
+    with learning(lap, FROZEN):
+        to_training(lap, FROZEN)
+        graph = flat_logits(lap, data()[0][:1], "fp32")
+        assert graph is not None
+        images, targets = data()
+
+        def quick(given: Tensor) -> Tensor:
+            seen.append(len(given))
+            return graph(given)
+
+        generator = torch.Generator().manual_seed(0)
+        found = step_losses(lap, images, targets, [Order()], generator=generator, quick=quick)
+        generator.manual_seed(0)
+        wanted = step_losses(lap, images, targets, [Order()], generator=generator)
+    assert seen == [8, 8]
+    assert found["order"].item() == pytest.approx(wanted["order"].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(mode="finetune", epochs=1, batch_size=4),
+        Recipe(mode="frozen", epochs=1, batch_size=4, start_a=0.5),
+        Recipe(mode="frozen", epochs=1, batch_size=4, learn_gates=True),
+        Recipe(mode="frozen", epochs=1, batch_size=4, precision="bf16"),
+    ],
+    ids=["finetune", "attention learns", "gates learn", "mixed precision"],
+)
+def test_no_graph_where_the_function_learns_or_is_of_mixed_precision(
+    monkeypatch: pytest.MonkeyPatch, recipe: Recipe
+) -> None:
+    assert made(monkeypatch, network(), recipe, [Order()]) == [None]
+
+
+def test_no_graph_is_made_for_terms_that_do_not_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert made(monkeypatch, network(), FROZEN, [Presence(), Area()]) == []
+
+
+def test_the_graph_is_of_the_weights_a_checkpoint_brings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    file = tmp_path / "state"
+    stop = KeyboardInterrupt()
+
+    def interrupt(_: object) -> None:
+        raise stop
+
+    first = network()
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, *data(), recipe=FROZEN, terms=[Order()], checkpoint=file, save_every=1, progress=interrupt)
+    other = network()
+    with torch.no_grad():
+        next(other.backbone.parameters()).add_(1.0)  # what the checkpoint holds is put in its place
+    calls = made(monkeypatch, other, FROZEN, [Order()], checkpoint=file)
+    with torch.no_grad():
+        assert torch.allclose(calls[0](data()[0]), first.eval()(data()[0]), atol=1e-4)
+
+
+def test_modules_keep_their_modes_and_the_state_has_no_graph() -> None:
+    lap = network()
+    lap.train()
+    lap.backbone.eval()
+    before = {name: module.training for name, module in lap.named_modules()}
+    with learning(lap, FROZEN):
+        assert flat_logits(lap, data()[0][:1], "fp32") is not None
+    assert before == {name: module.training for name, module in lap.named_modules()}
+    keys = set(lap.state_dict())
+    fit(lap, *data(), recipe=FROZEN, terms=[Order()])
+    assert set(lap.state_dict()) == keys
+
+
+def test_terms_speak_of_the_answer_where_that_is_asked() -> None:
+    lap, (images, targets) = network().eval(), data()
+    answer = lap(images).argmax(1)
+    assert not torch.equal(answer, targets)
+    recipe = {"mode": "frozen", "epochs": 1, "batch_size": 8, "shift": 0}
+    losses = []
+    for meant, answers in ((targets, True), (answer, False), (targets, False)):
+        history = fit(network(), images, meant, recipe=Recipe(**recipe, answers=answers), terms=[Presence()])
+        losses.append(history[-1].terms["presence"])
+    assert losses[0] == pytest.approx(losses[1])
+    assert losses[0] != pytest.approx(losses[2])
+
+
+def test_answers_are_for_one_class_an_image() -> None:
+    several = torch.ones(8, 3)
+    with pytest.raises(ContractError, match="answers"):
+        fit(network(), data()[0], several, recipe=Recipe(mode="frozen", epochs=1, batch_size=4, answers=True))
