@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pkgutil
-from importlib import import_module
-
 from baselines.base import Explainer, explainers
 from baselines.support.guard import Cost
-
-for _module in pkgutil.iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+from interp_core.registry import import_modules
 
 __all__ = ["Cost", "Explainer", "explainers"]
+
+import_modules(__path__, __name__)

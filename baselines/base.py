@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from baselines.support.guard import Cost, counted, preserved, seeded
 from interp_core.errors import ContractError
-from interp_core.registry import Registry
+from interp_core.registry import ClassRegistry
 
 Kind = Literal["intrinsic", "external", "control"]
 
@@ -122,19 +122,4 @@ class Explainer(BaseModel):
         return maps
 
 
-class ExplainerRegistry(Registry[type[Explainer]]):
-    """Explainer classes by name; entering one tells the class its name."""
-
-    def register(self, name: str):  # type: ignore[no-untyped-def, override]
-        """Decorator that enters an explainer class under `name`."""
-        enter = super().register(name)
-
-        def named(cls: type[Explainer]) -> type[Explainer]:
-            cls.name = name
-            cls.title = cls.title or name
-            return enter(cls)
-
-        return named
-
-
-explainers = ExplainerRegistry("explainer", "interp_bench.explainers")
+explainers: ClassRegistry[Explainer] = ClassRegistry("explainer", "interp_bench.explainers")

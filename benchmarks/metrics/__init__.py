@@ -1,19 +1,10 @@
-"""Metrics of explanations. Importing this package fills the registry `metrics`."""
+"""Metrics of explanations; every module in this folder registers its own."""
 
 from __future__ import annotations
 
-from benchmarks.metrics import (  # noqa: F401 - imported to be registered
-    boxes,
-    complexity,
-    correlation,
-    flipping,
-    grid,
-    localisation,
-    randomisation,
-    regions,
-    road,
-    robustness,
-)
 from benchmarks.metrics.base import Batch, Metric, Score, metrics
+from interp_core.registry import import_modules
 
 __all__ = ["Batch", "Metric", "Score", "metrics"]
+
+import_modules(__path__, __name__)

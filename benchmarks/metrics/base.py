@@ -21,7 +21,7 @@ from torch import nn
 from baselines.support.guard import seeded
 from benchmarks.metrics.passes import Passes
 from interp_core.errors import ContractError
-from interp_core.registry import Registry
+from interp_core.registry import ClassRegistry
 
 Direction = Literal["higher", "lower", "none"]
 Family = Literal["localisation", "faithfulness", "robustness", "descriptor", "check", "cost"]
@@ -189,19 +189,4 @@ def without_ties(maps: np.ndarray, seed: int) -> np.ndarray:
     return clean + noise * np.where(span > 0, JITTER * span, 1.0)
 
 
-class MetricRegistry(Registry[type[Metric]]):
-    """Metric classes by name; entering one tells the class its name."""
-
-    def register(self, name: str):  # type: ignore[no-untyped-def, override]
-        """Decorator that enters a metric class under `name`."""
-        enter = super().register(name)
-
-        def named(cls: type[Metric]) -> type[Metric]:
-            cls.name = name
-            cls.title = cls.title or name
-            return enter(cls)
-
-        return named
-
-
-metrics = MetricRegistry("metric", "interp_bench.metrics")
+metrics: ClassRegistry[Metric] = ClassRegistry("metric", "interp_bench.metrics")

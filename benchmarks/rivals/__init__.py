@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pkgutil
-from importlib import import_module
-
 from benchmarks.rivals.base import Rival, RivalOptions, build, rivals
-
-for _module in pkgutil.iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+from interp_core.registry import import_modules
 
 __all__ = ["Rival", "RivalOptions", "build", "rivals"]
+
+import_modules(__path__, __name__)

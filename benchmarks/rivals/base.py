@@ -31,7 +31,7 @@ from interp_core.backbone.geometry import resize
 from interp_core.backbone.inspect import classifier_weights, inspect_backbone
 from interp_core.backbone.trace import evaluating
 from interp_core.errors import BackboneError, ContractError
-from interp_core.registry import Registry
+from interp_core.registry import ClassRegistry
 from interp_core.training import decision_loss
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -201,22 +201,7 @@ class MapRival(Rival):
             return self.placed(self.cells(parts, labels_of(targets, logits.shape[1])), images)
 
 
-class RivalRegistry(Registry[type[Rival]]):
-    """Rival classes by name; entering one tells the class its name."""
-
-    def register(self, name: str):  # type: ignore[no-untyped-def, override]
-        """Decorator that enters a rival class under `name`."""
-        enter = super().register(name)
-
-        def named(cls: type[Rival]) -> type[Rival]:
-            cls.name = name
-            cls.title = cls.title or name
-            return enter(cls)
-
-        return named
-
-
-rivals = RivalRegistry("rival", "interp_bench.rivals")
+rivals: ClassRegistry[Rival] = ClassRegistry("rival", "interp_bench.rivals")
 
 
 def build(

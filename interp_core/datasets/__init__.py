@@ -12,6 +12,7 @@ from interp_core.datasets.imagenet.dataset import ImageNet
 from interp_core.datasets.records import SPLITS, Box, Finding, Index, MaskFile, Record, SplitName
 from interp_core.datasets.rsna import Rsna
 from interp_core.datasets.synthetic.digits_in_scenes import DigitsInScenes
+from interp_core.registry import import_modules
 
 __all__ = [
     "SPLITS",
@@ -34,3 +35,5 @@ __all__ = [
     "SplitName",
     "datasets",
 ]
+
+import_modules(__path__, __name__, recursive=True)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from interp_core.datasets.records import Finding, SplitName
 from interp_core.errors import ContractError
-from interp_core.registry import Registry
+from interp_core.registry import ClassRegistry
 
 
 class Images(Protocol):
@@ -147,4 +147,4 @@ class DatasetConfig(BaseModel):
         return tuple(images.mean((0, 2, 3)).tolist()), tuple(images.std((0, 2, 3)).tolist())
 
 
-datasets: Registry[type[DatasetConfig]] = Registry("data set", "interp_bench.datasets")
+datasets: ClassRegistry[DatasetConfig] = ClassRegistry("data set", "interp_bench.datasets")

@@ -47,7 +47,6 @@ class Folder(FileDataset):
         val_share: of the training images that becomes "val" where the folder has none.
     """
 
-    name: ClassVar[str] = "folder"
     title: ClassVar[str] = "Folder"
 
     layout: Layout = "auto"

@@ -54,7 +54,6 @@ class HuggingFace(FileDataset):
         val_share: of the training images that becomes "val" where there is no such split.
     """
 
-    name: ClassVar[str] = "huggingface"
     title: ClassVar[str] = "Hugging Face data set"
 
     image: str | None = None

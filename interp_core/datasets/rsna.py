@@ -50,7 +50,6 @@ class Rsna(FileDataset):
         boxes_refer_to: side in pixels that boxes refer to, where it is not the files' own.
     """
 
-    name: ClassVar[str] = "rsna"
     title: ClassVar[str] = "RSNA pneumonia"
 
     labels: Literal["two", "three"] = "two"

@@ -14,9 +14,12 @@ from interp_core.knowledge.regions import Forbid, Marked, Region, border, detect
 from interp_core.knowledge.removal import Removal
 from interp_core.knowledge.term import Term, mean_over, mean_where, needed, surprise, terms, top_mean
 from interp_core.knowledge.view import Grid, Part, View, view_of
+from interp_core.registry import import_modules
 
 __all__ = [
     "Absence", "Agreement", "Area", "Exchange", "Forbid", "Grid", "Marked", "Necessity", "Order", "Part", "Presence",
     "Region", "Removal", "Sufficiency", "Term", "Uniqueness", "View", "border", "columns_of", "detectors",
     "mean_over", "mean_where", "needed", "seen", "surprise", "terms", "top_mean", "view_of",
 ]  # fmt: skip
+
+import_modules(__path__, __name__)

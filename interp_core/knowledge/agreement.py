@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +41,6 @@ class Agreement(Term):
         share: part of the images that is moved and looked at again, in (0, 1]; the first of a batch.
     """
 
-    name: ClassVar[str] = "agreement"
     weight: float = Field(0.3, ge=0)
     levels: bool = True
     moves: bool = True

@@ -7,7 +7,7 @@ multi-label targets are one case. The form of the terms is ours; LAP (arXiv 2201
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -25,7 +25,6 @@ class Presence(Term):
         share: the part of positions that must score high, in (0, 1].
     """
 
-    name: ClassVar[str] = "presence"
     weight: float = Field(0.3, ge=0)
     share: float = Field(0.05, gt=0, le=1)
 
@@ -46,7 +45,6 @@ class Absence(Term):
         share: the highest part of positions that is held down, in (0, 1]; small means everywhere.
     """
 
-    name: ClassVar[str] = "absence"
     weight: float = Field(0.3, ge=0)
     share: float = Field(0.02, gt=0, le=1)
 
@@ -78,7 +76,6 @@ class Area(Term):
         t: sharpness of the barrier, > 0.
     """
 
-    name: ClassVar[str] = "area"
     weight: float = Field(1.0, ge=0)
     low: float = Field(0.02, ge=0, le=1)
     high: float = Field(0.25, ge=0, le=1)
@@ -127,7 +124,6 @@ class Uniqueness(Term):
     different concepts of one level below the head where `of` names some. No unit.
     """
 
-    name: ClassVar[str] = "uniqueness"
     weight: float = Field(0.1, ge=0)
 
     def loss(self, view: View) -> Tensor:

@@ -13,8 +13,6 @@ Limits: what the in-painting leaves can be seen by a network; a region as large 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -33,7 +31,6 @@ class Exchange(Located):
     Costs one pass. A mean over the images that have the region.
     """
 
-    name: ClassVar[str] = "exchange"
     weight: float = Field(1.0, ge=0)
     region: Where = "irrelevant"
 

@@ -15,7 +15,7 @@ background changes from step to step.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +85,6 @@ class Sufficiency(Masked):
         against: what is to be kept, the "label" or the "answer" to the whole image.
     """
 
-    name: ClassVar[str] = "sufficiency"
     weight: float = Field(0.3, ge=0)
     against: Literal["label", "answer"] = "label"
 
@@ -106,7 +105,6 @@ class Necessity(Masked):
     Written softplus(log odds of k), which is finite and has a gradient of at most 1 however sure the network is.
     """
 
-    name: ClassVar[str] = "necessity"
     weight: float = Field(0.1, ge=0)
 
     def loss(self, view: View) -> Tensor:

@@ -54,7 +54,6 @@ class Order(Term):
         softness: width of the edge of the cut, in units of the map's spread, > 0.
     """
 
-    name: ClassVar[str] = "order"
     needs_refiner: ClassVar[bool] = True
     weight: float = Field(1.0, ge=0)
     background: Literal["zero", "blur", "any"] = "any"

@@ -16,7 +16,7 @@ ask scores to be high somewhere (Presence) reward a shortcut that is learned fir
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -118,7 +118,6 @@ class Region(Placed):
     A mean over the images that have the region, so that few masks count in full; 0 in a step without any.
     """
 
-    name: ClassVar[str] = "region"
     weight: float = Field(1.0, ge=0)
     region: Where = "object"
 
@@ -141,7 +140,6 @@ class Forbid(Placed):
     A mean over the present classes, then over the images that have the region.
     """
 
-    name: ClassVar[str] = "forbid"
     weight: float = Field(1.0, ge=0)
     region: Where = "irrelevant"
 
@@ -160,7 +158,6 @@ class Marked(Located):
     on it. A mean over the images that have the region: a few masks teach the concept, whose map then shows it in all.
     """
 
-    name: ClassVar[str] = "marked"
     weight: float = Field(1.0, ge=0)
     region: Where = "object"
 

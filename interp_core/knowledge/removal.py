@@ -47,7 +47,6 @@ class Removal(Term):
         sigma: of the blur, as a share of the longer side, in (0, 1].
     """
 
-    name: ClassVar[str] = "removal"
     needs_refiner: ClassVar[bool] = True
     weight: float = Field(10.0, ge=0)
     patches: int = Field(8, ge=1)

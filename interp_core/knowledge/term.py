@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from interp_core.knowledge.view import Of, Part, View
-from interp_core.registry import Registry
+from interp_core.registry import ClassRegistry
 
 TINY = 1e-6
 
@@ -61,7 +61,7 @@ class Term(BaseModel):
         return torch.stack([loss(part) for part in self.parts(view)]).mean()
 
 
-terms: Registry[type[Term]] = Registry("knowledge term", "interp_bench.terms")
+terms: ClassRegistry[Term] = ClassRegistry("knowledge term", "interp_bench.terms")
 
 
 def top_mean(maps: Tensor, share: float) -> Tensor:

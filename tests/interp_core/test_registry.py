@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from interp_core import registry as registry_module
 from interp_core.errors import BackboneError, ContractError, InterpError, StoreError, UnknownNameError
-from interp_core.registry import Registry
+from interp_core.registry import ClassRegistry, Registry
 
 
 def filled() -> Registry[str]:
@@ -120,3 +124,62 @@ def test_a_class_of_the_same_name_from_elsewhere_does_not_replace_one_in_silence
     with pytest.raises(ContractError, match="two fruits want the name 'pear'"):
         fruits.register("pear")(type("Pear", (), {"__module__": "interp_bench_plugin_mine"}))
     assert fruits["pear"].__module__ == own.__module__ == "orchard"
+
+
+class Fruit:
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+
+
+def test_a_registered_class_has_its_name_and_a_title() -> None:
+    fruits: ClassRegistry[Fruit] = ClassRegistry("fruit")
+
+    @fruits.register("pear")
+    class Pear(Fruit):
+        pass
+
+    @fruits.register("sour_cherry")
+    class SourCherry(Fruit):
+        title = "Sour cherry"
+
+    assert fruits["pear"] is Pear
+    assert (Pear.name, Pear.title) == ("pear", "pear")
+    assert (SourCherry.name, SourCherry.title) == ("sour_cherry", "Sour cherry")
+    assert (Fruit.name, Fruit.title) == ("", "")
+
+
+def test_a_class_without_titles_gets_none() -> None:
+    class Untitled:
+        name: ClassVar[str] = ""
+
+    things: ClassRegistry[Untitled] = ClassRegistry("thing")
+    assert things.register("plain")(Untitled).name == "plain"
+    assert not hasattr(Untitled, "title")
+
+
+def test_a_refused_class_keeps_its_name() -> None:
+    fruits: ClassRegistry[Fruit] = ClassRegistry("fruit")
+    fruits.register("pear")(type("Pear", (Fruit,), {}))
+    plum = fruits.register("plum")(type("Plum", (Fruit,), {}))
+    with pytest.raises(ContractError, match="two fruits want the name 'pear'"):
+        fruits.register("pear")(plum)
+    assert plum.name == "plum"
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_all_modules_of_a_package_are_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recursive: bool
+) -> None:
+    name = f"orchard_{recursive}".lower()
+    inner = tmp_path / name / "inner"
+    inner.mkdir(parents=True)
+    for path in (tmp_path / name / "pear.py", inner / "__init__.py", inner / "plum.py"):
+        path.write_text("")
+    call = f"import_modules(__path__, __name__, recursive={recursive})"
+    (tmp_path / name / "__init__.py").write_text(f"from interp_core.registry import import_modules\n\n{call}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import_module(name)
+    imported = {module for module in sys.modules if module.startswith(f"{name}.")}
+    for module in (name, *imported):
+        monkeypatch.delitem(sys.modules, module)
+    assert imported == {f"{name}.pear", f"{name}.inner"} | ({f"{name}.inner.plum"} if recursive else set())

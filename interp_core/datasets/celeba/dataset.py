@@ -69,7 +69,6 @@ class CelebA(FileDataset):
         attributes: names of those that are classes, in this order; None for all 40.
     """
 
-    name: ClassVar[str] = "celeba"
     title: ClassVar[str] = "CelebA"
 
     images: Literal["aligned", "wild", "hq"] = "aligned"

@@ -61,7 +61,6 @@ class ImageNet(FileDataset):
         val_share: of the training images that becomes "val".
     """
 
-    name: ClassVar[str] = "imagenet"
     title: ClassVar[str] = "ImageNet"
 
     labels: Literal["imagenet1k", "own"] = "imagenet1k"

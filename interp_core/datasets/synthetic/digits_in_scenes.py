@@ -64,7 +64,6 @@ class DigitsInScenes(DatasetConfig):
         seed: of everything but the split of digits and photographs, which is fixed.
     """
 
-    name: ClassVar[str] = "digits-in-scenes"
     title: ClassVar[str] = "Digits in scenes"
 
     image_size: int = Field(64, ge=32, le=512)
