@@ -82,7 +82,7 @@ class Engine:
         config: what to run.
         progress: who watches.
         overrides: what the command line changed in the configuration's file, for run.json.
-        fresh: delete what the run's folder holds and start anew.
+        fresh: delete the stored results when `run` starts, and compute everything again.
         retry_failed: try cells again that failed before.
 
     Raises:
@@ -105,9 +105,7 @@ class Engine:
         # A cluster's GPUs need not be on the machine that hands out the work.
         self.device = resolve_device("auto" if config.engine == "ray" else config.device)
         self.threads = config.threads or (1 if config.engine == "ray" else torch.get_num_threads())
-        self.store = Store(config.folder)
-        if fresh:
-            self.store.clear()
+        self.store, self.fresh = Store(config.folder), fresh
         self.data, self.tally = Data(self.parts.dataset), Tally()
         self.problems: list[Problem] = []
         self.meta = self._first_meta(overrides or {})
@@ -118,6 +116,8 @@ class Engine:
     def run(self) -> Outcome:
         """Compute what is missing and write the store; the report is made from it by `benchmarks.report`."""
         begin = time.perf_counter()
+        if self.fresh:
+            self.store.clear()
         torch.set_num_threads(self.threads)
         if self.config.engine == "ray":
             made = self.bench.provenance

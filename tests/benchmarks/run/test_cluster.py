@@ -101,7 +101,7 @@ def test_what_the_user_can_mend_is_told_as_on_one_machine(ray_cluster: None, tin
 def test_without_ray_the_engine_is_refused_before_anything_is_written(
     tiny: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     config = tiny(engine="ray")
     with pytest.raises(ConfigError, match=r"pip install 'interp-bench\[ray\]'"):
         Engine(config)

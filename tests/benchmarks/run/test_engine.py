@@ -342,6 +342,18 @@ def test_maps_are_kept_as_asked_and_a_new_metric_finds_or_makes_them(warm: Calla
     pd.testing.assert_frame_equal(scores(both.folder), scores(Engine(at_once).run().folder))
 
 
+def test_building_a_fresh_engine_deletes_nothing(done: tuple[RunConfig, Outcome]) -> None:
+    config, _ = done
+
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in Path(config.folder).rglob("*") if path.is_file()}
+
+    before = content()
+    assert before
+    Engine(config, fresh=True)
+    assert content() == before
+
+
 def test_a_fresh_run_computes_everything_and_leaves_strange_files(done: tuple[RunConfig, Outcome]) -> None:
     config, outcome = done
     (config.folder / "notes.txt").write_text("mine")
@@ -440,8 +452,8 @@ def test_bad_names_stop_a_run_before_anything_is_written(tiny: Callable[..., Run
 KILLED = """
 import sys
 from pathlib import Path
-from benchmarks.config import load_config
-from benchmarks.engine import Engine
+from benchmarks.config.load import load_config
+from benchmarks.run.engine import Engine
 Engine(load_config(Path(sys.argv[1]), {"name": "killed"})).run()
 """
 

@@ -10,7 +10,7 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from benchmarks.allocator import keep_memory
+from benchmarks.run.malloc import keep_memory
 torch.set_num_threads(1)
 if {keep}:
     assert keep_memory()
