@@ -1,35 +1,58 @@
-"""Errors that a user can act on: what is wrong, where, and what to do, in one line."""
+"""Errors that a user can act on. Each message says in one line what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-MOST_LISTED = 20
+MAX_NAMES_LISTED = 20
 
 
 class InterpError(Exception):
-    """Base of all errors that are the caller's to mend; the command line prints them in one line and exits with 2."""
+    """Base of all errors that the caller can fix.
+
+    The command line prints the message in one line and exits with status 2.
+    """
 
 
 class UnknownNameError(InterpError):
-    """A name that no registry entry has."""
+    """A name that is not in a registry.
+
+    Args:
+        kind: kind of entry, such as "explainer".
+        name: the unknown name.
+        known: all names of the registry.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        known = sorted(known)
-        close = get_close_matches(name, known, n=3, cutoff=0.5)
-        some = ", ".join(known[:MOST_LISTED]) + (f", ... ({len(known)} in all)" if len(known) > MOST_LISTED else "")
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {some}"
+        names = sorted(known)
+        close = get_close_matches(name, names, n=3, cutoff=0.5)
+        if close:
+            hint = f"did you mean {' or '.join(close)}?"
+        else:
+            count = f", ... ({len(names)} in all)" if len(names) > MAX_NAMES_LISTED else ""
+            hint = f"known: {', '.join(names[:MAX_NAMES_LISTED])}{count}"
         super().__init__(f"unknown {kind} {name!r}: {hint}")
 
 
 class BackboneError(InterpError):
-    """The network given is not one LAP can be attached to, or its protocol is broken."""
+    """A network that LAP cannot be attached to, or one that breaks its protocol."""
 
 
 class ContractError(InterpError):
-    """An explainer, metric or data set returned something its contract does not allow."""
+    """An argument or a return value that a contract does not allow."""
 
 
 class StoreError(InterpError):
-    """A run folder cannot be written, or a file in it cannot be read."""
+    """A folder or file that cannot be written or read."""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return the text of an error in one line, or the name of its type if it has no text.
+
+    Args:
+        error: any exception.
+        limit: maximum number of letters; a longer text ends in "...".
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."
