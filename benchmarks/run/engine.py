@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -275,7 +274,7 @@ class Engine:
             **system(),
             "device": torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device,
             "threads": self.threads,
-            "git": git_state(Path(__file__)),
+            "git": git_state(),
             "seeds": list(self.config.seeds),
             **describe(self.parts, transforms(self.config.smoothing, self.config.grids, self.config.sharpening)),
             "audit": [],

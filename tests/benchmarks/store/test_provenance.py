@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.plan.code_digest import code_digest, dependencies
-from benchmarks.store.provenance import LIBRARIES, VERSION, git_state, system, versions
+from benchmarks.store.provenance import LIBRARIES, VERSION, git_state, provenance, short_commit, system, versions
 
 
 def test_versions_name_the_project_and_every_library_behind_the_numbers() -> None:
@@ -49,6 +49,23 @@ def test_git_state_sees_changes(tmp_path: Path) -> None:
     changed = git_state(tmp_path / "file", (":/file",))
     assert changed is not None
     assert changed["dirty"]
+
+
+def test_provenance_states_command_and_seed_only_where_given() -> None:
+    assert list(provenance()) == ["git", "versions", "python", "platform"]
+    stated = provenance(command="python -m benchmarks.studies.faces", seed=3)
+    assert list(stated) == ["command", "seed", *provenance()]
+    assert (stated["seed"], stated["versions"], stated["git"]) == (3, versions(), git_state())
+
+
+def test_the_short_commit_marks_changed_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    for state, expected in (
+        ({"commit": "0123456789abcdef", "dirty": False}, "0123456"),
+        ({"commit": "0123456789abcdef", "dirty": True}, "0123456+"),
+        (None, ""),
+    ):
+        monkeypatch.setattr("benchmarks.store.provenance.git_state", lambda state=state: state)
+        assert short_commit() == expected
 
 
 def test_code_digest_follows_the_content_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
