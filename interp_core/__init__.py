@@ -1,7 +1,7 @@
 """Any convolutional network explains itself in its own forward pass: local attention pooling (LAP).
 
-The names below are imported at first use, so that `interp_core.errors`, `interp_core.registry` and the command line load
-without torch.
+The names below are imported at first use, so that `interp_core.errors`, `interp_core.registry` and the command line
+load without torch.
 """
 
 from __future__ import annotations
