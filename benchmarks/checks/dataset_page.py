@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import binary_erosion
 
 from benchmarks.checks.dataset import Report, printable
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from interp_core.datasets import SPLITS, FileDataset, SplitName
 from interp_core.errors import InterpError
 
@@ -100,9 +100,9 @@ def write(report: Report, pictures: Image.Image | None, html: Path | None, to: P
     """
     written = []
     if to is not None and pictures is not None:
-        written.append(write_whole(to, png(pictures)))
+        written.append(write_atomically(to, png(pictures)))
     if html is not None:
-        written.append(write_whole(html, page(report, pictures)))
+        written.append(write_atomically(html, page(report, pictures)))
     return written
 
 

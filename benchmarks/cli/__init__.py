@@ -13,7 +13,7 @@ import typer
 
 from benchmarks.cli import datasets, inspect, run, runs  # noqa: F401 - imported to be registered
 from benchmarks.cli.app import STOPPED, app, console, errors, told
-from benchmarks.run.malloc import keep_memory
+from benchmarks.run.malloc import keep_freed_memory
 from interp_core.errors import InterpError
 
 __all__ = ["app", "console", "errors", "main"]
@@ -21,7 +21,7 @@ __all__ = ["app", "console", "errors", "main"]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits with the codes above."""
-    keep_memory()
+    keep_freed_memory()
     try:
         code = app(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except InterpError as error:

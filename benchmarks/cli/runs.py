@@ -12,15 +12,15 @@ from rich.markup import escape
 from benchmarks.cli.app import RunFolder, app, console, show
 
 if TYPE_CHECKING:
-    from benchmarks.store.locations import Place
+    from benchmarks.store.locations import Location
 
 
 @app.command()
 def report(folder: RunFolder) -> None:
     """Make tables, figures and the page again from the stored scores alone."""
-    from benchmarks.store.locations import place
+    from benchmarks.store.locations import open_location
 
-    write_page(place(folder))
+    write_page(open_location(folder))
 
 
 @app.command()
@@ -32,7 +32,7 @@ def compare(
     """Paired differences of two runs, second minus first, on the images that both have explained."""
     from benchmarks.statistics.comparison import compare as compared
     from benchmarks.statistics.comparison import only_in_one
-    from benchmarks.store.atomic import write_whole
+    from benchmarks.store.atomic import write_atomically
     from benchmarks.store.run_folder import read_run
 
     runs = read_run(first), read_run(second)
@@ -44,7 +44,7 @@ def compare(
         own = table[table["model"] == model]
         show(columns, [_row(row) for row in own.itertuples()], title=f"Model {model}: second run minus first")
     if to is not None:
-        console.print(f"[bold]{write_whole(to, table.to_csv(index=False))}[/]", soft_wrap=True)
+        console.print(f"[bold]{write_atomically(to, table.to_csv(index=False))}[/]", soft_wrap=True)
 
 
 @app.command()
@@ -53,30 +53,30 @@ def merge(
     into: Annotated[str, typer.Option(help="Folder of the merged run; must hold none yet.")],
 ) -> None:
     """Put runs together that differ in seeds, explainers or metrics alone."""
-    from benchmarks.store.locations import place
+    from benchmarks.store.locations import open_location
     from benchmarks.store.merging import merge as merged
 
-    cells = merged([place(run) for run in runs], place(into))
+    cells = merged([open_location(run) for run in runs], open_location(into))
     console.print(f"{cells} cells of {len(runs)} runs")
-    write_page(place(into))
+    write_page(open_location(into))
 
 
 @app.command()
 def pack(folder: RunFolder) -> None:
     """Put all cells of a finished run into one Parquet file, cells.parquet, in place of thousands of small ones."""
-    from benchmarks.store.locations import place
+    from benchmarks.store.locations import open_location
     from benchmarks.store.packing import pack as packed
 
-    console.print(f"{packed(place(folder))} cells in {folder}/cells.parquet", soft_wrap=True)
+    console.print(f"{packed(open_location(folder))} cells in {folder}/cells.parquet", soft_wrap=True)
 
 
 @app.command()
 def unpack(folder: RunFolder) -> None:
     """Give every cell of a packed run a file of its own again."""
-    from benchmarks.store.locations import place
+    from benchmarks.store.locations import open_location
     from benchmarks.store.packing import unpack as unpacked
 
-    console.print(f"{unpacked(place(folder))} cells in {folder}/cells", soft_wrap=True)
+    console.print(f"{unpacked(open_location(folder))} cells in {folder}/cells", soft_wrap=True)
 
 
 @app.command()
@@ -97,10 +97,10 @@ def export(
         console.print(str(path), soft_wrap=True, highlight=False)
 
 
-def write_page(folder: Place) -> None:
+def write_page(folder: Location) -> None:
     """Tables, figures and page of a run, into its folder, and its mean ranks on the console."""
     from benchmarks.report import find, write_report
-    from benchmarks.store.locations import write_to
+    from benchmarks.store.locations import write_file
     from benchmarks.store.run_folder import read_run
 
     data = read_run(folder)
@@ -110,7 +110,7 @@ def write_page(folder: Place) -> None:
         with tempfile.TemporaryDirectory() as local:
             for path in write_report(data, Path(local)):
                 last = folder / path.relative_to(local).as_posix()
-                write_to(last, path.read_bytes())
+                write_file(last, path.read_bytes())
     ranks = find(data, resamples=2).ranks
     titles = {info.name: info.title for info in data.explainers.values()}
     for model in dict.fromkeys(ranks["model"]):

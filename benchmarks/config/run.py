@@ -21,7 +21,7 @@ from pydantic import (
 
 from benchmarks.config.choice import Choice
 from benchmarks.config.models import ModelConfig
-from benchmarks.store.locations import Place, is_url, place
+from benchmarks.store.locations import Location, is_url, open_location
 from benchmarks.store.provenance import digest
 from interp_core.training import Recipe
 
@@ -130,9 +130,9 @@ class RunConfig(BaseModel):
         return values
 
     @property
-    def folder(self) -> Place:
+    def folder(self) -> Location:
         """Where this run lives."""
-        return place(self.output) / self.name
+        return open_location(self.output) / self.name
 
     def described(self) -> dict[str, Any]:
         """As plain data, without the place of the results and without secrets."""

@@ -8,7 +8,7 @@ from benchmarks.report.figures.figure_set import make_album, write_album
 from benchmarks.report.files import write_tables
 from benchmarks.report.page import render_page
 from benchmarks.statistics.analysis import Findings, find, images_to_keep
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from benchmarks.store.run_data import Gallery, RunData
 
 __all__ = ["Findings", "Gallery", "RunData", "find", "images_to_keep", "write_report"]
@@ -24,4 +24,4 @@ def write_report(data: RunData, folder: Path) -> list[Path]:
     tables = write_tables(findings, folder / "tables")
     plates = make_album(findings)
     figures = write_album(plates, folder / "figures")
-    return [*tables, *figures, write_whole(folder / "report.html", render_page(findings, plates))]
+    return [*tables, *figures, write_atomically(folder / "report.html", render_page(findings, plates))]

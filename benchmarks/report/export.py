@@ -13,7 +13,7 @@ from typing import Literal
 import pandas as pd
 
 from benchmarks.report import find
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from benchmarks.store.run_data import RunData
 
 Format = Literal["csv", "latex"]
@@ -32,7 +32,7 @@ def export(data: RunData, folder: Path, form: Format = "csv") -> list[Path]:
         found["scores"] = data.whole
     write = {"csv": lambda table: table.to_csv(index=False), "latex": latex}[form]
     filled = {f"{name}.{ENDINGS[form]}": table for name, table in found.items() if len(table)}
-    return [write_whole(folder / name, write(table)) for name, table in filled.items()]
+    return [write_atomically(folder / name, write(table)) for name, table in filled.items()]
 
 
 def tables(data: RunData) -> dict[str, pd.DataFrame]:

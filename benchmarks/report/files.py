@@ -15,7 +15,7 @@ import pandas as pd
 from benchmarks.report import format
 from benchmarks.statistics import COLUMNS
 from benchmarks.statistics.analysis import Findings
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 
 SHOWN = COLUMNS[:9]  # for people; what an interval covers is the same in a whole run and said in words
 ESCAPES = {
@@ -51,7 +51,7 @@ def write_tables(findings: Findings, folder: Path) -> list[Path]:
         "relative.csv": findings.relative,
     }
     contents |= {name: table.to_csv(index=False) for name, table in optional.items() if len(table)}
-    written = [write_whole(folder / name, text) for name, text in contents.items()]
+    written = [write_atomically(folder / name, text) for name, text in contents.items()]
     for name in optional.keys() - contents.keys():
         (folder / name).unlink(missing_ok=True)
     return written

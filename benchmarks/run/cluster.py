@@ -29,7 +29,7 @@ from benchmarks.plan.cells import TrainCell
 from benchmarks.plan.components import Parts
 from benchmarks.run.failures import in_a_line
 from benchmarks.run.images import Data
-from benchmarks.run.malloc import keep_memory
+from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.run.shard import Bench, Shard
 from benchmarks.run.tally import Tally
 from benchmarks.run.training import Trained, load
@@ -155,7 +155,7 @@ class Desk:
 
     def __init__(self, setting: Setting) -> None:
         config = setting.config
-        keep_memory()
+        keep_freed_memory()
         torch.set_num_threads(config.threads or 1)
         parts, store = Parts(config), Store(config.folder)
         made = json.loads(setting.provenance)

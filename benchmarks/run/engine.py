@@ -42,7 +42,7 @@ from benchmarks.run.training import Trained, load
 from benchmarks.statistics.analysis import images_to_keep
 from benchmarks.store.cell_files import SCHEMA
 from benchmarks.store.gallery import Pair
-from benchmarks.store.locations import Place
+from benchmarks.store.locations import Location
 from benchmarks.store.provenance import VERSION, git_state, system, versions
 from benchmarks.store.run_folder import Store, read_run
 from interp_core.training import Epoch
@@ -62,7 +62,7 @@ class Outcome:
         degenerate: maps that say nothing, as in run.json.
     """
 
-    folder: Place
+    folder: Location
     problems: list[Problem]
     computed: int
     reused: int

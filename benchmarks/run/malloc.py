@@ -17,7 +17,7 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 AHEAD = 64 << 20  # bytes fetched at once
 
 
-def keep_memory() -> bool:
+def keep_freed_memory() -> bool:
     """Whether the process now keeps what it frees: on Linux with glibc; elsewhere nothing is done."""
     if not sys.platform.startswith("linux"):
         return False

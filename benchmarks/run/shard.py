@@ -31,7 +31,7 @@ from benchmarks.run.failures import Problem, problem
 from benchmarks.run.images import Data, Statistics, normalised
 from benchmarks.run.tally import Tally
 from benchmarks.run.training import Trained, train_or_load
-from benchmarks.store.run_folder import Store, packed, unpacked
+from benchmarks.store.run_folder import Store, from_float16, to_float16
 from interp_core.datasets import Split
 from interp_core.errors import InterpError
 from interp_core.training import Epoch
@@ -179,7 +179,7 @@ class _Job:
             self._fail(f"{self.item.cell.model.name}, {cell.explainer}", error, cell.key)
             return None
         if half:
-            maps = unpacked(packed(maps))
+            maps = from_float16(to_float16(maps))
         if shown or self.config.keep_maps != "none":
             self.store.write_maps(cell.key, maps, half=half)
         if costs is None:

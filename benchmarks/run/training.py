@@ -24,7 +24,7 @@ from benchmarks.run.images import Data, Statistics
 from benchmarks.run.networks import build, statistics_for
 from benchmarks.run.region_masks import regions_of
 from benchmarks.run.staged_training import taught
-from benchmarks.store.locations import fetched, is_url, listed, renamed, write_to, written
+from benchmarks.store.locations import is_url, list_files, local_copy, rename, write_file, writing
 from benchmarks.store.run_folder import Store
 from interp_core.datasets import DatasetConfig, FileDataset, SplitName
 from interp_core.errors import StoreError
@@ -66,7 +66,7 @@ def train_or_load(
     network = build(cell.model, len(parts.dataset.classes), cell.seed, statistics=statistics).to(device)
     facts = _train(network, cell, parts, data, store, progress)
     _save(network, facts, cell, store)
-    for path in listed(store.folder / "models", f"{cell.key}.stage*.pt*"):
+    for path in list_files(store.folder / "models", f"{cell.key}.stage*.pt*"):
         if not path.name.endswith(".corrupt"):
             path.unlink()
     return _ready(cell, network, facts, parts)
@@ -83,7 +83,7 @@ def load(cell: TrainCell, parts: Parts, store: Store, device: str) -> Trained | 
         mean, std = (tuple(values) for values in facts["normalised_by"])
         classes = len(parts.dataset.classes)
         network = build(cell.model, classes, cell.seed, weights=False, statistics=lambda _: (mean, std)).to(device)
-        with fetched(weights) as path:
+        with local_copy(weights) as path:
             load_model(network, str(path))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         store.set_aside.append(f"models/{weights.name} could not be read and is trained again: {str(error)[:80]}")
@@ -145,7 +145,7 @@ def _checkpoint(cell: TrainCell, store: Store, number: int) -> Path | None:
     try:
         Checkpoint(path, {}).read()
     except StoreError:
-        spare = renamed(path, f"{path.name}.corrupt")
+        spare = rename(path, f"{path.name}.corrupt")
         store.set_aside.append(f"models/{path.name} could not be read; kept as {spare.name}, and trained anew")
     return path
 
@@ -163,8 +163,8 @@ def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor, np.ndar
 
 def _save(network: nn.Module, facts: dict[str, Any], cell: TrainCell, store: Store) -> None:
     weights = store.folder / "models" / f"{cell.key}.safetensors"
-    with written(weights) as path:
+    with writing(weights) as path:
         save_model(network, str(path))
     # Last, so that a description always has its weights.
     description = {"model": cell.model.model_dump(mode="json"), "facts": facts}
-    write_to(weights.with_suffix(".json"), json.dumps(description, indent=1) + "\n")
+    write_file(weights.with_suffix(".json"), json.dumps(description, indent=1) + "\n")

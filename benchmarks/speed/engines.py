@@ -35,7 +35,7 @@ from benchmarks.metrics.quantus_adapter import BATCH_SIZE
 from benchmarks.plan.components import Parts
 from benchmarks.speed.networks import NETS, PRESET, SEED, Net, twins
 from benchmarks.speed.pairs import quartiles
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, system, versions
 
 OUTPUT = Path("results/speed")
@@ -230,10 +230,10 @@ def main() -> None:
     lines = [measure(net, device, given.images or IMAGES.get(net.name, DEFAULT_IMAGES), given.pairs) for net in wanted]
     given.output.mkdir(parents=True, exist_ok=True)
     table = joined(given.output / "engines.csv", lines)
-    write_whole(given.output / "engines.csv", table.to_csv(index=False, float_format="%.4g"))
+    write_atomically(given.output / "engines.csv", table.to_csv(index=False, float_format="%.4g"))
     facts = {"device": device, "threads": torch.get_num_threads(), **system(), "versions": versions()}
     content = pd.Series({**facts, "git": git_state(Path(__file__)), "seed": SEED})
-    write_whole(given.output / "engines.json", content.to_json(indent=2) + "\n")
+    write_atomically(given.output / "engines.json", content.to_json(indent=2) + "\n")
     print(table.T.to_string())
 
 

@@ -34,7 +34,7 @@ from PIL import Image
 from rich.progress import track
 
 from benchmarks.speed.pairs import quartiles
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, system, versions
 from interp_core.datasets import FileDataset, FileSplit
 from interp_core.datasets.files.image_set import Item, View, try_item
@@ -212,9 +212,9 @@ def main() -> None:
     found = [measure(kind, *functions, given.images, given.rounds) for kind, functions in kinds.items()]
     given.output.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame([asdict(each) for lines in found for each in lines])
-    write_whole(given.output / "loading.csv", table.to_csv(index=False, float_format="%.4g"))
+    write_atomically(given.output / "loading.csv", table.to_csv(index=False, float_format="%.4g"))
     facts = {**system(), "versions": versions(), "git": git_state(Path(__file__)), "rounds": given.rounds}
-    write_whole(given.output / "loading.json", pd.Series(facts).to_json(indent=2) + "\n")
+    write_atomically(given.output / "loading.json", pd.Series(facts).to_json(indent=2) + "\n")
     print(table.to_string())
 
 

@@ -23,7 +23,7 @@ import pandas as pd
 
 from benchmarks.config.load import load_config, preset_path
 from benchmarks.run.engine import Engine
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, system, versions
 
 OUTPUT = Path("results/speed")
@@ -98,10 +98,10 @@ def main() -> None:
         return
     found = table([measured(images, 3 * max(given.images)) for images in given.images])
     given.output.mkdir(parents=True, exist_ok=True)
-    write_whole(given.output / "scale.csv", found.to_csv(index=False, float_format="%.5g"))
+    write_atomically(given.output / "scale.csv", found.to_csv(index=False, float_format="%.5g"))
     made: dict[str, Any] = {"versions": versions(), "git": git_state(Path(__file__))}
     facts = {**system(), **made, "preset": PRESET, "settings": SETTINGS}
-    write_whole(given.output / "scale.json", json.dumps(facts, indent=2) + "\n")
+    write_atomically(given.output / "scale.json", json.dumps(facts, indent=2) + "\n")
     print(found.to_string(index=False))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.pairs import Row
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from interp_core.errors import InterpError
 
 COMMAND = "python -m benchmarks.speed"
@@ -99,8 +99,8 @@ def write(measured: Measured, folder: Path) -> list[Path]:
         StoreError: the folder or a file cannot be written.
     """
     return [
-        write_whole(folder / "speed.csv", to_csv(measured.rows)),
-        write_whole(folder / "speed.md", to_markdown(measured)),
+        write_atomically(folder / "speed.csv", to_csv(measured.rows)),
+        write_atomically(folder / "speed.md", to_markdown(measured)),
     ]
 
 

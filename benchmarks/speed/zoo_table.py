@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.speed.table import COMMAND, SpeedError, markdown_table, plain, provenance
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 
 MIB = 2**20
 FIGURE = "zoo.png"
@@ -199,9 +199,9 @@ def write_zoo(measured: ZooMeasured, folder: Path) -> list[Path]:
     from benchmarks.speed.zoo_figure import zoo_png
 
     return [
-        write_whole(folder / "zoo.csv", to_csv(measured.rows)),
-        write_whole(folder / "zoo.md", to_markdown(measured)),
-        write_whole(folder / FIGURE, zoo_png(measured)),
+        write_atomically(folder / "zoo.csv", to_csv(measured.rows)),
+        write_atomically(folder / "zoo.md", to_markdown(measured)),
+        write_atomically(folder / FIGURE, zoo_png(measured)),
     ]
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.store.locations import Place, written
+from benchmarks.store.locations import Location, writing
 from benchmarks.store.run_data import SCORE_COLUMNS
 from interp_core.errors import StoreError
 
@@ -55,7 +55,7 @@ class Packed:
             self._places[key] = start, length + 1
 
     @classmethod
-    def of(cls, folder: Place) -> Packed:
+    def of(cls, folder: Location) -> Packed:
         """What is packed in a run's folder; nothing where there is no such file.
 
         Raises:
@@ -89,14 +89,14 @@ class Packed:
         return self.rows(key).select(list(SCORE_COLUMNS))
 
 
-def write_columns(path: Place, content: pa.Table, provenance: str) -> None:
+def write_columns(path: Location, content: pa.Table, provenance: str) -> None:
     """Write a cell's scores, with what it says of its making as JSON."""
     known = {b"schema": str(SCHEMA).encode(), PROVENANCE: provenance.encode()}
-    with written(path) as local:
+    with writing(path) as local:
         pq.write_table(content.replace_schema_metadata(known), local)
 
 
-def read_cell(path: Place) -> pd.DataFrame:
+def read_cell(path: Location) -> pd.DataFrame:
     """Scores of a cell.
 
     Raises:
@@ -106,7 +106,7 @@ def read_cell(path: Place) -> pd.DataFrame:
     return read_columns(path).to_pandas()
 
 
-def read_columns(path: Place) -> pa.Table:
+def read_columns(path: Location) -> pa.Table:
     """A cell as it lies in the file, in the present layout.
 
     Raises:
@@ -124,13 +124,13 @@ def read_columns(path: Place) -> pa.Table:
         raise StoreError(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 
-def read_provenance(path: Place) -> dict[str, Any]:
+def read_provenance(path: Location) -> dict[str, Any]:
     """What a cell says of its making."""
     metadata = pq.read_schema(io.BytesIO(path.read_bytes())).metadata or {}
     return json.loads(metadata.get(PROVENANCE, b"{}"))
 
 
-def refuse_newer(path: Place, schema: bytes | int | None) -> None:
+def refuse_newer(path: Location, schema: bytes | int | None) -> None:
     """Files without a number are of the first layout."""
     number = int(schema or SCHEMA)
     if number > SCHEMA:

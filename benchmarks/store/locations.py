@@ -16,10 +16,10 @@ from typing import TypeAlias, cast
 
 from upath import UPath
 
-from benchmarks.store.atomic import whole_file
+from benchmarks.store.atomic import atomic_file
 from interp_core.errors import StoreError
 
-Place: TypeAlias = Path | UPath
+Location: TypeAlias = Path | UPath
 
 
 def is_url(where: object) -> bool:
@@ -27,7 +27,7 @@ def is_url(where: object) -> bool:
     return "://" in str(where)
 
 
-def place(where: Place | str) -> Place:
+def open_location(where: Location | str) -> Location:
     """The folder or file of this name.
 
     Args:
@@ -46,20 +46,20 @@ def place(where: Place | str) -> Place:
     return found
 
 
-def listed(folder: Place, pattern: str) -> list[Place]:
+def list_files(folder: Location, pattern: str) -> list[Location]:
     """Files of a folder whose names match, such as "*.parquet", in the order of their names."""
-    return sorted(cast(Iterable[Place], folder.glob(pattern)), key=str)
+    return sorted(cast(Iterable[Location], folder.glob(pattern)), key=str)
 
 
 @contextmanager
-def written(path: Place) -> Iterator[Path]:
+def writing(path: Location) -> Iterator[Path]:
     """A local path to write to, which becomes `path` when the block ends well.
 
     Raises:
         StoreError: the file cannot be written there.
     """
     if isinstance(path, Path):
-        with whole_file(path) as local:
+        with atomic_file(path) as local:
             yield local
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -72,18 +72,18 @@ def written(path: Place) -> Iterator[Path]:
             raise StoreError(f"cannot write {path}: {error}; choose another folder with --output") from error
 
 
-def write_to(path: Place, content: str | bytes) -> None:
+def write_file(path: Location, content: str | bytes) -> None:
     """Write text (UTF-8) or bytes to `path`, whole.
 
     Raises:
         StoreError: the file cannot be written there.
     """
-    with written(path) as local:
+    with writing(path) as local:
         local.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def fetched(path: Place) -> Iterator[Path]:
+def local_copy(path: Location) -> Iterator[Path]:
     """A local path to read `path` from, inside the block.
 
     Raises:
@@ -98,7 +98,7 @@ def fetched(path: Place) -> Iterator[Path]:
         yield local
 
 
-def renamed(path: Place, name: str) -> Place:
+def rename(path: Location, name: str) -> Location:
     """Give a file another name in its folder; the new path."""
     spare = path.with_name(name)
     if isinstance(path, Path) and isinstance(spare, Path):

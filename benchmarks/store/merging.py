@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.store.cell_files import PACKED, read_cell
 from benchmarks.store.gallery import Gallery
-from benchmarks.store.locations import Place, fetched, listed, written
+from benchmarks.store.locations import Location, list_files, local_copy, writing
 from benchmarks.store.provenance import digest
 from benchmarks.store.run_folder import Store, read_gallery, read_meta
 from interp_core.errors import StoreError
@@ -32,7 +32,7 @@ NAMED = ("models", "explainers", "metrics", "ablations")
 IDENTITY = ["model", "explainer", "metric", "seed", "image_id"]
 
 
-def merge(folders: Sequence[Place], into: Place) -> int:
+def merge(folders: Sequence[Location], into: Location) -> int:
     """Write the cells of several runs, their descriptions and galleries as one run.
 
     Args:
@@ -60,7 +60,7 @@ def merge(folders: Sequence[Place], into: Place) -> int:
     store = Store(into)
     chosen = {path.stem: path for paths in reversed(cells) for path in paths}
     for key, path in chosen.items():
-        with fetched(path) as source, written(store.cell_path(key)) as target:
+        with local_copy(path) as source, writing(store.cell_path(key)) as target:
             target.write_bytes(source.read_bytes())
     galleries = [found for folder in folders if (found := read_gallery(folder / "gallery.npz")) is not None]
     if galleries:
@@ -69,12 +69,12 @@ def merge(folders: Sequence[Place], into: Place) -> int:
     return len(chosen)
 
 
-def _cells(folder: Place, meta: dict[str, Any]) -> list[Place]:
+def _cells(folder: Location, meta: dict[str, Any]) -> list[Location]:
     wanted = set(meta.get("cells") or [])
-    return [path for path in listed(folder / "cells", "*.parquet") if not wanted or path.stem in wanted]
+    return [path for path in list_files(folder / "cells", "*.parquet") if not wanted or path.stem in wanted]
 
 
-def _settings(folders: Sequence[Place], metas: Sequence[dict[str, Any]]) -> list[str]:
+def _settings(folders: Sequence[Location], metas: Sequence[dict[str, Any]]) -> list[str]:
     """Fields that all cells depend on and that differ."""
     first = metas[0].get("config") or {}
     found = []
@@ -86,9 +86,9 @@ def _settings(folders: Sequence[Place], metas: Sequence[dict[str, Any]]) -> list
     return found
 
 
-def _parameters(folders: Sequence[Place], metas: Sequence[dict[str, Any]]) -> list[str]:
+def _parameters(folders: Sequence[Location], metas: Sequence[dict[str, Any]]) -> list[str]:
     """Explainers and metrics of one name with other parameters."""
-    seen: dict[tuple[str, str], tuple[Place, str]] = {}
+    seen: dict[tuple[str, str], tuple[Location, str]] = {}
     found = []
     for folder, meta in zip(folders, metas, strict=True):
         for kind, said in (("explainers", "params"), ("metrics", "settings")):
@@ -100,9 +100,9 @@ def _parameters(folders: Sequence[Place], metas: Sequence[dict[str, Any]]) -> li
     return found
 
 
-def _overlaps(folders: Sequence[Place], cells: Sequence[Sequence[Place]]) -> list[str]:
+def _overlaps(folders: Sequence[Location], cells: Sequence[Sequence[Location]]) -> list[str]:
     """Scores that two runs took from different cells."""
-    owner: dict[tuple[Any, ...], tuple[str, Place]] = {}
+    owner: dict[tuple[Any, ...], tuple[str, Location]] = {}
     found: dict[str, None] = {}
     for folder, paths in zip(folders, cells, strict=True):
         for path in paths:

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.store.cell_files import KEY, MADE, PACKED, PROVENANCE, Packed, read_columns, write_columns
-from benchmarks.store.locations import Place, listed, written
+from benchmarks.store.locations import Location, list_files, writing
 from benchmarks.store.run_folder import read_meta
 from interp_core.errors import StoreError
 
 
-def pack(folder: Place) -> int:
+def pack(folder: Location) -> int:
     """Put every cell of a run into one file and delete the cells' own; how many there are now.
 
     Args:
@@ -29,21 +29,21 @@ def pack(folder: Place) -> int:
     """
     if not read_meta(folder).get("finished"):
         raise StoreError(f"{folder} is not finished: run it again to compute the rest, then pack it")
-    paths = listed(folder / "cells", "*.parquet")
+    paths = list_files(folder / "cells", "*.parquet")
     own = {path.stem: _with_key(path) for path in paths}
     before = Packed.of(folder)
     tables = {key: before.rows(key) for key in before if key not in own} | own
     if not tables:
         raise StoreError(f"{folder} has no cells to pack")
     joined = pa.concat_tables([tables[key] for key in sorted(tables)])
-    with written(folder / PACKED) as local:
+    with writing(folder / PACKED) as local:
         pq.write_table(joined, local, compression="zstd")
     for path in paths:
         path.unlink()
     return len(tables)
 
 
-def unpack(folder: Place) -> int:
+def unpack(folder: Location) -> int:
     """Give every cell a file of its own again and delete the packed one; how many were written.
 
     Args:
@@ -66,7 +66,7 @@ def unpack(folder: Place) -> int:
     return len(packed)
 
 
-def _with_key(path: Place) -> pa.Table:
+def _with_key(path: Location) -> pa.Table:
     table = read_columns(path)
     metadata = pq.read_schema(io.BytesIO(path.read_bytes())).metadata or {}
     made = metadata.get(PROVENANCE, b"{}").decode()

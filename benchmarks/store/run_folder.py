@@ -35,7 +35,7 @@ from benchmarks.store.cell_files import (
     refuse_newer,
     write_columns,
 )
-from benchmarks.store.locations import Place, is_url, listed, place, renamed, write_to, written
+from benchmarks.store.locations import Location, is_url, list_files, open_location, rename, write_file, writing
 from benchmarks.store.run_data import SCORE_COLUMNS, Gallery, RunData
 from interp_core.errors import StoreError
 
@@ -56,8 +56,8 @@ class Store:
         StoreError: the folder cannot be made or written.
     """
 
-    def __init__(self, folder: Place | str) -> None:
-        self.folder = place(folder)
+    def __init__(self, folder: Location | str) -> None:
+        self.folder = open_location(folder)
         self.set_aside: list[str] = []
         self._packed: Packed | None = None
         try:
@@ -75,15 +75,15 @@ class Store:
     def clear(self) -> None:
         """Delete what the store has written; other files in the folder stay."""
         for pattern in WRITTEN:
-            for path in listed(self.folder, pattern):
+            for path in list_files(self.folder, pattern):
                 path.unlink()
         self._packed = None
 
     def write_meta(self, meta: dict[str, Any]) -> None:
         """Write run.json."""
-        write_to(self.folder / "run.json", json.dumps(meta, indent=2, default=str) + "\n")
+        write_file(self.folder / "run.json", json.dumps(meta, indent=2, default=str) + "\n")
 
-    def cell_path(self, key: str) -> Place:
+    def cell_path(self, key: str) -> Location:
         """Where the scores of a cell lie."""
         return self.folder / "cells" / f"{key}.parquet"
 
@@ -109,26 +109,26 @@ class Store:
         """Whether the cell is there and can be read."""
         return self.cell(key) is not None
 
-    def maps_path(self, key: str) -> Place:
+    def maps_path(self, key: str) -> Location:
         """Where the explanations of a cell lie."""
         return self.folder / "maps" / f"{key}.npz"
 
     def write_maps(self, key: str, maps: np.ndarray, *, half: bool = False) -> None:
-        """Write explanations (N, 1, H, W) float32; `half` as float16, see `packed`."""
-        arrays = packed(maps) if half else {"maps": maps}
+        """Write explanations (N, 1, H, W) float32; `half` as float16, see `to_float16`."""
+        arrays = to_float16(maps) if half else {"maps": maps}
         self._write_arrays(self.maps_path(key), arrays)
 
     def read_maps(self, key: str) -> np.ndarray | None:
         """Explanations of a cell (N, 1, H, W) float32; None if they are not there or cannot be read."""
-        return self._read(self.maps_path(key), lambda path: unpacked(_load_npz(path)))
+        return self._read(self.maps_path(key), lambda path: from_float16(_load_npz(path)))
 
-    def failure_path(self, key: str) -> Place:
+    def failure_path(self, key: str) -> Location:
         """Where it is said how a cell failed."""
         return self.folder / "failures" / f"{key}.json"
 
     def write_failure(self, key: str, problem: dict[str, str]) -> None:
         """Say how a cell failed: where, what, traceback."""
-        write_to(self.failure_path(key), json.dumps(problem, indent=1) + "\n")
+        write_file(self.failure_path(key), json.dumps(problem, indent=1) + "\n")
 
     def failure(self, key: str) -> dict[str, str] | None:
         """How a cell failed; None if it did not, or this cannot be read."""
@@ -142,11 +142,11 @@ class Store:
         """Write the gallery."""
         self._write_arrays(self.folder / "gallery.npz", gallery.arrays())
 
-    def _write_arrays(self, path: Place, arrays: dict[str, np.ndarray]) -> None:
-        with written(path) as local, local.open("wb") as file:
+    def _write_arrays(self, path: Location, arrays: dict[str, np.ndarray]) -> None:
+        with writing(path) as local, local.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
-    def _read(self, path: Place, read: Callable[[Place], Any]) -> Any:
+    def _read(self, path: Location, read: Callable[[Location], Any]) -> Any:
         """What `read` makes of a file; None, and the file set aside, if it cannot."""
         if not path.exists():
             return None
@@ -155,12 +155,12 @@ class Store:
         except NewerError:
             raise
         except StoreError:
-            spare = renamed(path, path.name + ".corrupt")
+            spare = rename(path, path.name + ".corrupt")
             self.set_aside.append(f"{path.parent.name}/{path.name} could not be read; kept as {spare.name}")
             return None
 
 
-def packed(maps: np.ndarray) -> dict[str, np.ndarray]:
+def to_float16(maps: np.ndarray) -> dict[str, np.ndarray]:
     """Maps (N, 1, H, W) as float16 in units of their largest finite magnitude (N,), so that none overflows."""
     finite = np.where(np.isfinite(maps), np.abs(maps), 0)
     largest = finite.max(axis=(1, 2, 3))
@@ -168,7 +168,7 @@ def packed(maps: np.ndarray) -> dict[str, np.ndarray]:
     return {"maps": (maps / scale[:, None, None, None]).astype(np.float16), "scale": scale}
 
 
-def unpacked(arrays: dict[str, np.ndarray]) -> np.ndarray:
+def from_float16(arrays: dict[str, np.ndarray]) -> np.ndarray:
     """Maps (N, 1, H, W) float32 from what is stored of them."""
     if "maps" not in arrays:
         raise StoreError("no maps in the file")
@@ -176,7 +176,7 @@ def unpacked(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return maps * arrays["scale"][:, None, None, None] if "scale" in arrays else maps
 
 
-def read_meta(folder: Place) -> dict[str, Any]:
+def read_meta(folder: Location) -> dict[str, Any]:
     """A run's description.
 
     Raises:
@@ -193,7 +193,7 @@ def read_meta(folder: Place) -> dict[str, Any]:
     return meta
 
 
-def read_run(folder: Place | str, only: Collection[str] | None = None) -> RunData:
+def read_run(folder: Location | str, only: Collection[str] | None = None) -> RunData:
     """Everything the report needs, from the store alone. Damaged cells are left out and listed as problems.
 
     Args:
@@ -203,7 +203,7 @@ def read_run(folder: Place | str, only: Collection[str] | None = None) -> RunDat
     Raises:
         StoreError: there is no run, its description is damaged, or a later version has written it.
     """
-    folder = place(folder)
+    folder = open_location(folder)
     meta = read_meta(folder)
     problems = list(meta.get("problems") or [])
     wanted = set(meta.get("cells") or [])
@@ -219,10 +219,10 @@ def read_run(folder: Place | str, only: Collection[str] | None = None) -> RunDat
     return RunData({**meta, "problems": problems}, scores, _shown(folder / "gallery.npz", problems))
 
 
-def _cells(folder: Place, wanted: Collection[str], problems: list[dict[str, str]]) -> list[pa.Table]:
+def _cells(folder: Location, wanted: Collection[str], problems: list[dict[str, str]]) -> list[pa.Table]:
     """The wanted cells, or all where none are named; damaged ones are listed. A cell's own file goes first."""
     tables: dict[str, pa.Table] = {}
-    for path in listed(folder / "cells", "*.parquet"):
+    for path in list_files(folder / "cells", "*.parquet"):
         if wanted and path.stem not in wanted:
             continue
         try:
@@ -236,7 +236,7 @@ def _cells(folder: Place, wanted: Collection[str], problems: list[dict[str, str]
     return [*tables.values(), *(packed.cell(key) for key in more)]
 
 
-def read_gallery(path: Place) -> Gallery | None:
+def read_gallery(path: Location) -> Gallery | None:
     """The gallery in a file; None if there is no such file.
 
     Raises:
@@ -248,7 +248,7 @@ def read_gallery(path: Place) -> Gallery | None:
         raise StoreError(f"cannot read {path}: no {error}") from error
 
 
-def _shown(path: Place, problems: list[dict[str, str]]) -> Gallery | None:
+def _shown(path: Location, problems: list[dict[str, str]]) -> Gallery | None:
     """The gallery; a damaged one is listed."""
     try:
         return read_gallery(path)
@@ -257,14 +257,14 @@ def _shown(path: Place, problems: list[dict[str, str]]) -> Gallery | None:
         return None
 
 
-def _read_json(path: Place) -> Any:
+def _read_json(path: Location) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {path}: {error}") from error
 
 
-def _load_npz(path: Place) -> dict[str, np.ndarray]:
+def _load_npz(path: Location) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
             return {name: content[name] for name in content.files}

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, versions
 from interp_core.backbone.trace import noise_image
 from interp_core.deploy.zoo import FAMILIES
@@ -240,7 +240,7 @@ def sweep(wanted: Iterable[tuple[str, str, str]], path: Path) -> pd.DataFrame:
 
 def _write(lines: list[dict[Any, Any]], path: Path) -> None:
     table = pd.DataFrame(lines).sort_values(["kind", "family", "name"])
-    write_whole(path, table.to_csv(index=False, float_format="%.3g"))
+    write_atomically(path, table.to_csv(index=False, float_format="%.3g"))
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -274,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "git": git_state(Path(__file__)),
         **versions(),
     }
-    write_whole(given.output.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+    write_atomically(given.output.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
     print(summary(table))
     return 0
 

@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.report.figures.style import render, styled
-from benchmarks.run.malloc import keep_memory
+from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.store import provenance
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, system, versions
 from benchmarks.studies.xray.__main__ import NET
 from interp_core.backbone.timm_models import create_backbone
@@ -175,16 +175,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=RECIPE.epochs)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     given = parser.parse_args(arguments)
-    keep_memory()
+    keep_freed_memory()
     recipe = RECIPE.model_copy(update={"epochs": given.epochs})
     table, shown = study(given.root, given.size, recipe, given.attributes)
-    write_whole(given.output / "faces.csv", table.to_csv(index=False, float_format="%.4g"))
+    write_atomically(given.output / "faces.csv", table.to_csv(index=False, float_format="%.4g"))
     told = {"recipe": recipe.model_dump(), "size": given.size, "attributes": given.attributes}
     made = {"git": git_state(Path(provenance.__file__)), **versions(), **system()}
     facts = {"command": "python -m benchmarks.studies.faces", **told, **made}
-    write_whole(given.output / "faces.json", json.dumps(facts, indent=1) + "\n")
-    write_whole(given.output / "faces.md", page(table))
-    write_whole(given.output / "faces_maps.png", render(figure(shown), "png"))
+    write_atomically(given.output / "faces.json", json.dumps(facts, indent=1) + "\n")
+    write_atomically(given.output / "faces.md", page(table))
+    write_atomically(given.output / "faces_maps.png", render(figure(shown), "png"))
     print(page(table))
     return 0
 

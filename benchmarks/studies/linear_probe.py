@@ -28,7 +28,7 @@ from torch import nn
 from benchmarks.config.models import ModelConfig
 from benchmarks.config.run import Choice
 from benchmarks.run.images import Data
-from benchmarks.run.malloc import keep_memory
+from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.run.networks import build, statistics_for
 from benchmarks.store.provenance import git_state, system, versions
 from interp_core.datasets import DatasetConfig, SplitName, datasets
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=json.loads, required=True, help="data set of the new classes, as JSON")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     given = parser.parse_args(arguments)
-    keep_memory()
+    keep_freed_memory()
     model = ModelConfig(
         name="plain", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights,
         normalise=given.normalise,

@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.config.models import ModelConfig
 from benchmarks.config.run import Choice
 from benchmarks.run.images import Data
-from benchmarks.run.malloc import keep_memory
+from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.run.networks import build, statistics_for
 from benchmarks.store.provenance import git_state, system, versions
 from interp_core.datasets import DatasetConfig, datasets
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--area", type=float, default=4.0, help="weight of the term that keeps maps small")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     given = parser.parse_args(arguments)
-    keep_memory()
+    keep_freed_memory()
     model = ModelConfig(
         name="lap", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights, lap=True,
         attach=given.attach, normalise=given.normalise,

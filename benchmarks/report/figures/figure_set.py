@@ -18,7 +18,7 @@ from benchmarks.report.figures.scores import cost_figure, ranks_figure, scores_f
 from benchmarks.report.figures.sizes import sizes_figure
 from benchmarks.report.figures.style import DPI, render
 from benchmarks.statistics.analysis import Findings
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 
 SHOWN = {"gallery": "png"}  # how the page shows a section; svg if not named
 FORMS = ("png", "svg", "pdf")
@@ -81,7 +81,7 @@ def make_album(findings: Findings, forms: Sequence[str] = FORMS) -> list[Plate]:
 def write_album(plates: list[Plate], folder: Path) -> list[Path]:
     """Write each figure as NAME.png, NAME.svg and NAME.pdf, and NAME_narrow as the page shows it; their paths."""
     return [
-        write_whole(folder / f"{plate.name}{suffix}.{ending}", content)
+        write_atomically(folder / f"{plate.name}{suffix}.{ending}", content)
         for plate in plates
         for suffix, files in (("", plate.wide), ("_narrow", plate.narrow))
         for ending, content in files.items()

@@ -26,8 +26,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from benchmarks.run.malloc import keep_memory
-from benchmarks.store.atomic import write_whole
+from benchmarks.run.malloc import keep_freed_memory
+from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, system, versions
 from benchmarks.studies.shortcut.arms import Arm, arms, widened
 from benchmarks.studies.shortcut.cost import cost
@@ -136,7 +136,7 @@ def _stored(path: Path) -> list[dict[str, Any]]:
 
 
 def _save(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    write_whole(path, pd.DataFrame(lines).to_csv(index=False, float_format="%.4g"))
+    write_atomically(path, pd.DataFrame(lines).to_csv(index=False, float_format="%.4g"))
 
 
 def _forms(given: argparse.Namespace) -> Forms:
@@ -175,7 +175,7 @@ def _provenance(given: argparse.Namespace) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 on an error the user can mend."""
     given = _parser().parse_args(arguments)
-    keep_memory()
+    keep_freed_memory()
     path: Path = given.output / f"control_{given.data}.csv"
     try:
         chosen = _chosen(given.arms)
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             forms, recipe = _forms(given), _recipe(given)
             run(recipe, given.data, forms, chosen, [int(seed) for seed in given.seeds.split(",")], path)
             costs(recipe, given.data, forms, chosen, path.with_name(f"{path.stem}_cost.csv"))
-            write_whole(path.with_suffix(".json"), _provenance(given))
+            write_atomically(path.with_suffix(".json"), _provenance(given))
         for written in write(path, COMMAND):
             print(written)
     except InterpError as error:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from benchmarks.store.atomic import whole_file, write_whole
+from benchmarks.store.atomic import atomic_file, write_atomically
 from benchmarks.studies.shortcut.arms import Arm, arms
 from interp_core.errors import StoreError
 
@@ -55,9 +55,9 @@ def write(path: Path, command: str) -> list[Path]:
     lines = pd.read_csv(path, dtype={"commit": str})
     beside = path.with_name(f"{path.stem}_cost.csv")
     costs = pd.read_csv(beside).set_index("arm") if beside.is_file() else pd.DataFrame()
-    table = write_whole(path.with_suffix(".md"), markdown(lines, costs, command))
+    table = write_atomically(path.with_suffix(".md"), markdown(lines, costs, command))
     picture = path.with_suffix(".png")
-    with whole_file(picture) as temporary:
+    with atomic_file(picture) as temporary:
         figure(lines).savefig(temporary, dpi=150, bbox_inches="tight")
     return [table, picture]
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from benchmarks.store.run_folder import read_run
 
 OWN = ("lap", "intrinsic", "grad_cam")  # the first that a network has is its map
@@ -115,8 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = side_by_side(run.scores, run.meta)
     place = folder / "tables" / "side_by_side.csv"
     place.parent.mkdir(exist_ok=True)
-    write_whole(place, table.to_csv(float_format="%.6g"))
-    print(write_whole(place.with_suffix(".md"), markdown(table, run.meta)))
+    write_atomically(place, table.to_csv(float_format="%.6g"))
+    print(write_atomically(place.with_suffix(".md"), markdown(table, run.meta)))
 
 
 if __name__ == "__main__":

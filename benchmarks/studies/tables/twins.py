@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from benchmarks.studies.shortcut.report import half_interval
 
 OUTPUT = Path("results/method")
@@ -74,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     pairs = [tuple(Path(folder) for folder in pair.split(":")) for pair in given.pairs]
     table = pd.DataFrame([row for lap, plain in pairs for row in twins(lap, plain)])
-    write_whole(given.output / "twins.csv", table.to_csv(index=False, float_format="%.4f"))
-    write_whole(given.output / "twins.md", markdown(table))
+    write_atomically(given.output / "twins.csv", table.to_csv(index=False, float_format="%.4f"))
+    write_atomically(given.output / "twins.md", markdown(table))
     print(given.output / "twins.md")
 
 

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from baselines import Explainer, explainers
 from benchmarks.metrics import Batch, metrics
-from benchmarks.run.malloc import keep_memory
+from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.store import provenance
-from benchmarks.store.atomic import write_whole
+from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, system, versions
 from benchmarks.studies.xray import page
 from benchmarks.studies.xray.data import Fold, Xrays, folds, load, with_boxes
@@ -201,7 +201,7 @@ class Kept:
             if len(rows):
                 there = self.tables[name]
                 self.tables[name] = pd.concat([there, rows], ignore_index=True) if len(there) else rows
-                write_whole(self.path(name), self.tables[name].to_csv(index=False, float_format="%.6g"))
+                write_atomically(self.path(name), self.tables[name].to_csv(index=False, float_format="%.6g"))
         self.done.add((line["arm"], line["seed"], line["fold"]))
 
     def path(self, name: str) -> Path:
@@ -225,7 +225,7 @@ def units(xrays: Xrays, arms: Sequence[str], seeds: Sequence[int], count: int) -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0."""
     given = _given(arguments)
-    keep_memory()
+    keep_freed_memory()
     xrays, kept = load(given.root, SIDE), Kept(given.output)
     recipe = RECIPE.model_copy(update={} if given.epochs is None else {"epochs": given.epochs})
     state = git_state(Path(provenance.__file__)) or {"commit": "", "dirty": False}
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             page.keep_shown(given.output, number, name, shown)
         kept.add({**line, "on": given.on, "commit": commit}, answers, maps)
         print(f"{name}, seed {seed}, fold {number}: {line['train_seconds']} s, {line['judge_seconds']} s", flush=True)
-    write_whole(given.output / "medical.json", json.dumps(facts(given, recipe), indent=1, default=str) + "\n")
+    write_atomically(given.output / "medical.json", json.dumps(facts(given, recipe), indent=1, default=str) + "\n")
     page.write(given.output)
     if given.pictures is not None:
         page.figure_with_images(given.output, given.pictures, xrays.images)

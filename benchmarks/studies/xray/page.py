@@ -18,7 +18,7 @@ from baselines import explainers
 from benchmarks.metrics import metrics
 from benchmarks.report.figures.style import render, styled
 from benchmarks.statistics import paired_differences
-from benchmarks.store.atomic import whole_file, write_whole
+from benchmarks.store.atomic import atomic_file, write_atomically
 from benchmarks.studies.xray.cluster_bootstrap import effective, mean_interval, wins, wins_interval
 from benchmarks.studies.xray.names import CONTROLS, MAP_TITLES, METRICS, TITLES
 
@@ -98,7 +98,7 @@ def keep_shown(folder: Path, fold: int, arm: str, shown: Mapping[str, np.ndarray
     other = {arm: shown["lap"], "masks": shown["masks"], "rows": shown["rows"]}
     kept = {f"{fold}/{name}": values for name, values in (own if arm == REFERENCE else other).items()}
     there |= {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in kept.items()}
-    with whole_file(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **there)  # type: ignore[arg-type]
 
 
@@ -145,7 +145,7 @@ def _shades(values: np.ndarray) -> np.ndarray:
 
 def figure_with_images(folder: Path, path: Path, images: Tensor) -> None:
     """The figure with the X-rays beside the maps."""
-    write_whole(path, render(figure(_shown(folder), images), "png"))
+    write_atomically(path, render(figure(_shown(folder), images), "png"))
 
 
 def _shown(folder: Path) -> dict[str, np.ndarray]:
@@ -159,10 +159,10 @@ def write(folder: Path) -> None:
     if REFERENCE in set(maps["arm"]):
         found["paired"] = paired_table(maps)
     for name, table in found.items():
-        write_whole(folder / f"medical_{name}.csv", table.to_csv(index=False, float_format="%.4g"))
-    write_whole(folder / "medical.md", page(answers, maps, trainings, found))
+        write_atomically(folder / f"medical_{name}.csv", table.to_csv(index=False, float_format="%.4g"))
+    write_atomically(folder / "medical.md", page(answers, maps, trainings, found))
     if (folder / "medical_shown.npz").is_file():
-        write_whole(folder / "medical_maps.png", render(figure(_shown(folder)), "png"))
+        write_atomically(folder / "medical_maps.png", render(figure(_shown(folder)), "png"))
 
 
 def page(answers: pd.DataFrame, maps: pd.DataFrame, trainings: pd.DataFrame, found: dict[str, pd.DataFrame]) -> str:

@@ -16,8 +16,8 @@ from benchmarks.config.run import RunConfig
 from benchmarks.metrics import metrics
 from benchmarks.report import RunData
 from benchmarks.run.engine import Engine, Outcome
-from benchmarks.store.atomic import write_whole
-from benchmarks.store.locations import place
+from benchmarks.store.atomic import write_atomically
+from benchmarks.store.locations import open_location
 from interp_core.datasets import datasets
 
 
@@ -315,12 +315,14 @@ def test_a_run_and_its_page_may_lie_behind_a_url(
     tiny_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def quick(data: RunData, folder: Path) -> list[Path]:
-        return [write_whole(folder / name, f"<!-- {data.meta['name']} -->") for name in ("tables/a.csv", "report.html")]
+        return [
+            write_atomically(folder / name, f"<!-- {data.meta['name']} -->") for name in ("tables/a.csv", "report.html")
+        ]
 
     monkeypatch.setattr(report, "write_report", quick)
     file = str(tiny_file(models=TWO[:1], explainers=["random"], metrics=["auc"]))
     assert called("run", "--config", file, "--output", "memory://shelf") == 0
     for name in ("tables/a.csv", "report.html"):
-        assert place(f"memory://shelf/tiny/{name}").read_text() == "<!-- tiny -->"
+        assert open_location(f"memory://shelf/tiny/{name}").read_text() == "<!-- tiny -->"
     assert called("report", "memory://shelf/tiny") == 0
     assert "memory://shelf/tiny/report.html" in capsys.readouterr().out

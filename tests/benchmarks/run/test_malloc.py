@@ -10,10 +10,10 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from benchmarks.run.malloc import keep_memory
+from benchmarks.run.malloc import keep_freed_memory
 torch.set_num_threads(1)
 if {keep}:
-    assert keep_memory()
+    assert keep_freed_memory()
 def use():
     parts = [torch.ones(10 << 20) for _ in range(4)]  # 40 MiB each, more than glibc ever keeps by itself
     return parts[0][0].item()
@@ -40,4 +40,4 @@ def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.run import malloc
 
     monkeypatch.setattr(malloc.sys, "platform", "darwin")
-    assert not malloc.keep_memory()
+    assert not malloc.keep_freed_memory()

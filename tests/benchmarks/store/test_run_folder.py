@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.store.cell_files import SCHEMA, NewerError, read_cell, read_provenance
-from benchmarks.store.locations import Place
+from benchmarks.store.locations import Location
 from benchmarks.store.run_data import Gallery
-from benchmarks.store.run_folder import Store, packed, read_run, unpacked
+from benchmarks.store.run_folder import Store, from_float16, read_run, to_float16
 from interp_core.errors import StoreError
 
 
@@ -39,7 +39,7 @@ def scores(value: float = 0.5) -> pd.DataFrame:
     )
 
 
-def filled(store: Store, *keys: str, **meta: object) -> Place:
+def filled(store: Store, *keys: str, **meta: object) -> Location:
     for key in keys:
         store.write_cell(key, scores(), {})
     store.write_meta({"cells": list(keys), "finished": "now", **meta})
@@ -81,7 +81,7 @@ def test_a_table_that_is_no_cell(store: Store) -> None:
         read_cell(store.cell_path("key"))
 
 
-def with_schema(path: Place, schema: str | None) -> None:
+def with_schema(path: Location, schema: str | None) -> None:
     """Write a cell again under another schema number."""
     table = pq.read_table(io.BytesIO(path.read_bytes()))
     content = io.BytesIO()
@@ -121,14 +121,14 @@ def test_rounded_maps_are_near_and_rounding_twice_is_rounding_once(store: Store)
     found = store.read_maps("key")
     assert found is not None
     assert found.dtype == np.float32
-    assert (found == unpacked(packed(maps))).all(where=np.isfinite(maps))
+    assert (found == from_float16(to_float16(maps))).all(where=np.isfinite(maps))
     largest = np.abs(maps[:2]).max(axis=(1, 2, 3), keepdims=True)
     assert (np.abs(found[:2] - maps[:2]) <= largest * 2**-11).all()
     assert (np.isnan(found) == np.isnan(maps)).all()
     assert (np.isinf(found) == np.isinf(maps)).all()
-    twice = unpacked(packed(found))
+    twice = from_float16(to_float16(found))
     assert np.array_equal(twice, found, equal_nan=True)
-    assert (packed(np.zeros((1, 1, 2, 2), np.float32))["scale"] == 1).all()
+    assert (to_float16(np.zeros((1, 1, 2, 2), np.float32))["scale"] == 1).all()
 
 
 def test_failures_come_back_until_they_are_forgotten(store: Store) -> None:
