@@ -99,7 +99,8 @@ def export(
 
 def write_page(folder: Location) -> None:
     """Tables, figures and page of a run, into its folder, and its mean ranks on the console."""
-    from benchmarks.report import find, write_report
+    from benchmarks.report import analyse, write_report
+    from benchmarks.statistics import Resampling
     from benchmarks.store.locations import write_file
     from benchmarks.store.run_folder import read_run
 
@@ -111,7 +112,7 @@ def write_page(folder: Location) -> None:
             for path in write_report(data, Path(local)):
                 last = folder / path.relative_to(local).as_posix()
                 write_file(last, path.read_bytes())
-    ranks = find(data, resamples=2).ranks
+    ranks = analyse(data, Resampling(resamples=2)).ranks
     titles = {info.name: info.title for info in data.explainers.values()}
     for model in dict.fromkeys(ranks["model"]):
         own = ranks[ranks["model"] == model]

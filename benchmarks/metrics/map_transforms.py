@@ -33,7 +33,7 @@ _TITLES = {
 
 
 @dataclass(frozen=True)
-class Transform:
+class MapTransform:
     """One way to change maps.
 
     Attributes:
@@ -90,7 +90,9 @@ def sharpened(maps: np.ndarray, power: float) -> np.ndarray:
 _FUNCTIONS = {"smooth": smoothed, "grid": on_grid, "sharp": sharpened}
 
 
-def transforms(smoothing: tuple[float, ...], grids: tuple[int, ...], sharpening: tuple[float, ...]) -> list[Transform]:
+def transforms(
+    smoothing: tuple[float, ...], grids: tuple[int, ...], sharpening: tuple[float, ...]
+) -> list[MapTransform]:
     """The transforms of a run, in the order of its fields."""
     values: dict[Kind, tuple[float, ...]] = {"smooth": smoothing, "grid": grids, "sharp": sharpening}
-    return [Transform(kind, float(value)) for kind, given in values.items() for value in given]
+    return [MapTransform(kind, float(value)) for kind, given in values.items() for value in given]

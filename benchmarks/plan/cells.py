@@ -16,7 +16,7 @@ from benchmarks.config.models import ModelConfig
 from benchmarks.config.run import RunConfig
 from benchmarks.config.weight_files import digest_of
 from benchmarks.metrics import map_transforms
-from benchmarks.metrics.map_transforms import Transform
+from benchmarks.metrics.map_transforms import MapTransform
 from benchmarks.plan.code_digest import code_digest, dependencies
 from benchmarks.plan.components import Parts, rival_options
 from benchmarks.rivals import rivals
@@ -64,7 +64,7 @@ class ScoreCell:
     explain: ExplainCell
     metric: str
     key: str
-    transform: Transform | None = None
+    transform: MapTransform | None = None
 
     @property
     def explainer(self) -> str:
@@ -112,7 +112,7 @@ def shard_cells(
         yield ExplainCell(train, name, start, start + len(ids), key, config.draws)
 
 
-def score_cells(parts: Parts, explain: ExplainCell, transforms: Sequence[Transform] = ()) -> list[ScoreCell]:
+def score_cells(parts: Parts, explain: ExplainCell, transforms: Sequence[MapTransform] = ()) -> list[ScoreCell]:
     """One cell per metric, and one for each transform and metric that reads nothing but the map.
 
     Metrics that call the explainer again are not asked about one that needs masks: there are none for other images.

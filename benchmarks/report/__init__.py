@@ -7,11 +7,11 @@ from pathlib import Path
 from benchmarks.report.figures.figure_set import make_album, write_album
 from benchmarks.report.files import write_tables
 from benchmarks.report.page import render_page
-from benchmarks.statistics.analysis import Findings, find, images_to_keep
+from benchmarks.statistics.analysis import RunAnalysis, analyse, images_to_keep
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.run_data import Gallery, RunData
 
-__all__ = ["Findings", "Gallery", "RunData", "find", "images_to_keep", "write_report"]
+__all__ = ["Gallery", "RunAnalysis", "RunData", "analyse", "images_to_keep", "write_report"]
 
 
 def write_report(data: RunData, folder: Path) -> list[Path]:
@@ -20,7 +20,7 @@ def write_report(data: RunData, folder: Path) -> list[Path]:
     Raises:
         StoreError: the folder cannot be written.
     """
-    findings = find(data)
+    findings = analyse(data)
     tables = write_tables(findings, folder / "tables")
     plates = make_album(findings)
     figures = write_album(plates, folder / "figures")

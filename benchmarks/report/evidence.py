@@ -8,44 +8,44 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.report import format
-from benchmarks.statistics import holding
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics import count_significant
+from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.statistics.gate import DOUBTFUL, FAILED
-from benchmarks.statistics.summary import BOTH
+from benchmarks.statistics.summary import SEEDS_AND_IMAGES
 from benchmarks.store.score_names import REFERENCES
 
 
-def corrected(findings: Findings, model: str) -> str:
+def corrected(findings: RunAnalysis, model: str) -> str:
     """How many verdicts of the paired table hold after correction."""
     table = findings.paired[(findings.paired["model"] == model) & ~findings.paired["explainer"].isin(REFERENCES)]
     told = table["verdict"].isin(["ahead", "behind"]).sum()
     if not told:
         return ""
     return (
-        f"Of the {format.plural(int(told), 'verdict')} of ahead or behind, {holding(table)} hold at 5 % by Wilcoxon's "
-        "signed-rank test after Holm's correction over all comparisons on this network."
+        f"Of the {format.plural(int(told), 'verdict')} of ahead or behind, {count_significant(table)} hold at 5 % by "
+        "Wilcoxon's signed-rank test after Holm's correction over all comparisons on this network."
     )
 
 
-def span(findings: Findings, model: str) -> str:
+def span(findings: RunAnalysis, model: str) -> str:
     """Between which mean ranks the own explainer moves when images are drawn again."""
-    row = findings.ranks[findings.ranks["model"] == model].set_index("explainer").loc[findings.own]
+    row = findings.ranks[findings.ranks["model"] == model].set_index("explainer").loc[findings.own_explainer]
     if "rank_low" not in row or np.isnan(row["rank_low"]):
         return ""
     ends = f"{format.rank(row['rank_low'])} and {format.rank(row['rank_high'])}"
     return f"With {_drawn(findings)} drawn anew, its mean rank lies between {ends} in 95 % of cases."
 
 
-def _drawn(findings: Findings) -> str:
-    return BOTH if (findings.summary["resampled"] == BOTH).any() else "images"
+def _drawn(findings: RunAnalysis) -> str:
+    return SEEDS_AND_IMAGES if (findings.summary["resampled"] == SEEDS_AND_IMAGES).any() else "images"
 
 
-def told_apart(findings: Findings, model: str) -> str:
+def told_apart(findings: RunAnalysis, model: str) -> str:
     """Friedman's test, and from whom the critical difference separates the own explainer."""
     test = findings.tests.get(model)
-    if test is None or findings.own not in test.ranks:
+    if test is None or findings.own_explainer not in test.ranks:
         return ""
-    mine = float(test.ranks[str(findings.own)])
+    mine = float(test.ranks[str(findings.own_explainer)])
     apart = [str(name) for name in test.ranks.index if abs(test.ranks[name] - mine) >= test.critical]
     whom = format.listed([findings.title(name) for name in apart]) if len(apart) < 7 else f"{len(apart)} contestants"
     return (
@@ -56,7 +56,7 @@ def told_apart(findings: Findings, model: str) -> str:
     )
 
 
-def gated(findings: Findings, model: str) -> str:
+def gated(findings: RunAnalysis, model: str) -> str:
     """Which metrics are left out, and which only just count."""
     rows = findings.gates[findings.gates["model"] == model]
     out = [findings.data.metrics[name].title for name in rows[rows["verdict"] == FAILED]["metric"]]

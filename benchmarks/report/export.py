@@ -12,7 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
-from benchmarks.report import find
+from benchmarks.report import analyse
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.run_data import RunData
 
@@ -37,7 +37,7 @@ def export(data: RunData, folder: Path, form: Format = "csv") -> list[Path]:
 
 def tables(data: RunData) -> dict[str, pd.DataFrame]:
     """Every table that the report knows, by name."""
-    findings = find(data)
+    findings = analyse(data)
     named = {entry.name: getattr(findings, entry.name) for entry in fields(findings)}
     return {name: table for name, table in named.items() if isinstance(table, pd.DataFrame)}
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from benchmarks.report import format
 from benchmarks.statistics import COLUMNS
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.atomic import write_atomically
 
 SHOWN = COLUMNS[:9]  # for people; what an interval covers is the same in a whole run and said in words
@@ -25,7 +25,7 @@ ESCAPES = {
 }  # fmt: skip
 
 
-def write_tables(findings: Findings, folder: Path) -> list[Path]:
+def write_tables(findings: RunAnalysis, folder: Path) -> list[Path]:
     """Write summary.csv, .md and .tex, and the other statistics as csv, into `folder`; their paths.
 
     Statistics that a run has no rows for (sizes without areas, ablations without transformed maps) are left out, and
@@ -45,9 +45,9 @@ def write_tables(findings: Findings, folder: Path) -> list[Path]:
         "agreement.csv": findings.agreement,
         "rank_tests.csv": rank_tests(findings),
         "sizes.csv": findings.sizes,
-        "ablations.csv": findings.ablations,
-        "ablation_ranks.csv": findings.shifts,
-        "ablation_best.csv": findings.suited,
+        "ablations.csv": findings.transform_effects,
+        "ablation_ranks.csv": findings.rank_changes,
+        "ablation_best.csv": findings.best_transforms,
         "relative.csv": findings.relative,
     }
     contents |= {name: table.to_csv(index=False) for name, table in optional.items() if len(table)}
@@ -57,7 +57,7 @@ def write_tables(findings: Findings, folder: Path) -> list[Path]:
     return written
 
 
-def rank_tests(findings: Findings) -> pd.DataFrame:
+def rank_tests(findings: RunAnalysis) -> pd.DataFrame:
     """Friedman's test and the critical difference of each model, one row each."""
     names = ["model", "blocks", "contestants", "statistic", "p", "concordance", "critical"]
     rows = [
@@ -66,7 +66,7 @@ def rank_tests(findings: Findings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def best_rows(findings: Findings) -> set[int]:
+def best_rows(findings: RunAnalysis) -> set[int]:
     """Index of the rows of the summary that are best of their model and metric, controls aside; ties are all best."""
     controls = {info.name for info in findings.data.explainers.values() if info.control}
     table = findings.summary
@@ -79,7 +79,7 @@ def best_rows(findings: Findings) -> set[int]:
     return best
 
 
-def markdown(findings: Findings) -> str:
+def markdown(findings: RunAnalysis) -> str:
     """The summary as a Markdown table, one row per model, explainer and metric, the best in bold."""
     header = list(SHOWN)
     right = {"mean", "ci_low", "ci_high", "rank", "n"}
@@ -92,7 +92,7 @@ def markdown(findings: Findings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def latex(findings: Findings) -> str:
+def latex(findings: RunAnalysis) -> str:
     """The summary as a LaTeX tabular for the booktabs package, the best in bold."""
     header = [escape(name) for name in SHOWN]
     lines = [
@@ -112,12 +112,12 @@ def escape(text: str) -> str:
     return "".join(ESCAPES.get(letter, letter) for letter in text)
 
 
-def _readable(findings: Findings) -> list[tuple[list[str], bool]]:
+def _readable(findings: RunAnalysis) -> list[tuple[list[str], bool]]:
     best = best_rows(findings)
     return [(_cells(row, findings), index in best) for index, row in findings.summary.iterrows()]
 
 
-def _cells(row: pd.Series, findings: Findings) -> list[str]:
+def _cells(row: pd.Series, findings: RunAnalysis) -> list[str]:
     data = findings.data
     names = [row["model"], data.explainers[row["explainer"]].title, data.metrics[row["metric"]].title, row["direction"]]
     values = [format.number(row[name]) for name in ("mean", "ci_low", "ci_high")]

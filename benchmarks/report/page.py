@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.report import format, page_tables, summary_text
 from benchmarks.report.figures import pairs, svg
 from benchmarks.report.figures.figure_set import SHOWN, Plate
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics.analysis import RunAnalysis
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONTROLS = {
@@ -45,7 +45,7 @@ DEGENERATE = (
 )
 
 
-def render_page(findings: Findings, plates: list[Plate]) -> str:
+def render_page(findings: RunAnalysis, plates: list[Plate]) -> str:
     """The page as HTML text."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
@@ -61,7 +61,7 @@ def render_page(findings: Findings, plates: list[Plate]) -> str:
     return page + "\n"
 
 
-def context(findings: Findings, plates: list[Plate]) -> dict[str, Any]:
+def context(findings: RunAnalysis, plates: list[Plate]) -> dict[str, Any]:
     """All that the template shows."""
     data = findings.data
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
@@ -111,22 +111,22 @@ def context(findings: Findings, plates: list[Plate]) -> dict[str, Any]:
     }
 
 
-def _gallery(findings: Findings) -> list[dict[str, Any]]:
+def _gallery(findings: RunAnalysis) -> list[dict[str, Any]]:
     """Best, median and worst images of the own explainer against each external one, by model."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     data = findings.data
     for example in findings.examples:
-        own, other = data.explainers[findings.own or ""].title, data.explainers[example.other].title
+        own, other = data.explainers[findings.own_explainer or ""].title, data.explainers[example.explainer].title
         metric = data.metrics[example.metric]
         pair = found.setdefault(
-            (example.model, example.other),
+            (example.model, example.explainer),
             {"title": f"{own} against {other}, {data.models[example.model].title}", "own": own, "other": other,
              "metric": metric.title, "better": metric.direction, "strips": []},
         )  # fmt: skip
         label = data.gallery.labels[data.gallery.ids.index(example.image)] if data.gallery else ""
         pair["strips"].append({
             "example": example, "label": label,
-            "source": _uri("image/webp", pairs.strip(data, example, findings.own or "")),
+            "source": _uri("image/webp", pairs.strip(data, example, findings.own_explainer or "")),
         })  # fmt: skip
     return list(found.values())
 

@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.report import format
 from benchmarks.report.files import best_rows
 from benchmarks.statistics import SIZES
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.statistics.gate import PASSED
 from benchmarks.store.run_data import FAMILIES, JUDGED, UNRANKED, ExplainerInfo, MetricInfo, ModelInfo
 from benchmarks.store.score_names import REFERENCES
@@ -20,7 +20,7 @@ KINDS = {"intrinsic": "the network's own", "external": "external", "control": "c
 Row = dict[str, Any]
 
 
-def leaderboard(findings: Findings, model: ModelInfo) -> Row:
+def leaderboard(findings: RunAnalysis, model: ModelInfo) -> Row:
     """Mean ranks with intervals, by family, with and without gated metrics, and cost; controls last."""
     table = findings.ranks[findings.ranks["model"] == model.name].set_index("explainer")
     families = [family for family in JUDGED if family in table and table[family].notna().any()]
@@ -33,7 +33,7 @@ def leaderboard(findings: Findings, model: ModelInfo) -> Row:
     return {"title": model.title, "families": families, "rows": rows, "gated": bool(gated)}
 
 
-def _leader(findings: Findings, model: str, info: ExplainerInfo, table: pd.DataFrame, families: list[str]) -> Row:
+def _leader(findings: RunAnalysis, model: str, info: ExplainerInfo, table: pd.DataFrame, families: list[str]) -> Row:
     costs = [findings.row(model, info.name, cost) for cost in ("forwards", "seconds")]
     numbers = [float(row["mean"]) if row is not None else float("nan") for row in costs]
     known: Any = table.loc[info.name] if info.name in table.index else {}
@@ -43,13 +43,14 @@ def _leader(findings: Findings, model: str, info: ExplainerInfo, table: pd.DataF
         span = f"{format.fixed(value['rank_low'])} to {format.fixed(value['rank_high'])}"
     return {
         "title": info.title, "kind": KINDS.get(info.kind, info.kind), "control": info.control,
-        "own": info.name == findings.own, "mean": value["mean_rank"], "span": span, "all": value["mean_rank_all"],
+        "own": info.name == findings.own_explainer, "mean": value["mean_rank"], "span": span,
+        "all": value["mean_rank_all"],
         "families": [float(known.get(family, np.nan)) for family in families],
         "forwards": format.plain(numbers[0]), "seconds": format.short_time(numbers[1]), "costs": numbers,
     }  # fmt: skip
 
 
-def score_table(findings: Findings, model: ModelInfo, families: tuple[str, ...] = FAMILIES) -> Row:
+def score_table(findings: RunAnalysis, model: ModelInfo, families: tuple[str, ...] = FAMILIES) -> Row:
     """Mean with interval of every score on one model, the best in bold."""
     metrics = [info for family in families for info in findings.metrics(family)]
     best = best_rows(findings)
@@ -67,7 +68,7 @@ def score_table(findings: Findings, model: ModelInfo, families: tuple[str, ...] 
     return {"title": model.title, "metrics": metrics, "rows": rows}
 
 
-def checks(findings: Findings, model: ModelInfo) -> Row:
+def checks(findings: RunAnalysis, model: ModelInfo) -> Row:
     """Means of the checks on one model, and whether they are passed."""
     metrics = findings.metrics("check")
     lines = []
@@ -91,7 +92,7 @@ def _check(row: pd.Series | None, metric: MetricInfo) -> tuple[str, str, float]:
     return text, "passed" if passed else "failed", mean
 
 
-def comparisons(findings: Findings, model: ModelInfo) -> Row:
+def comparisons(findings: RunAnalysis, model: ModelInfo) -> Row:
     """Paired differences of the own explainer on one model, with p and effect size."""
     table = findings.paired[findings.paired["model"] == model.name]
     rows = [
@@ -106,7 +107,7 @@ def comparisons(findings: Findings, model: ModelInfo) -> Row:
     return {"title": model.title, "rows": rows}
 
 
-def gates(findings: Findings) -> list[Row]:
+def gates(findings: RunAnalysis) -> list[Row]:
     """One table a model: verdict, reason and reliability of each ranked metric."""
     trusted = {(row.model, row.metric): row for row in _each(findings.reliability)}
     found = []
@@ -126,7 +127,7 @@ def gates(findings: Findings) -> list[Row]:
     return found
 
 
-def agreements(findings: Findings) -> list[Row]:
+def agreements(findings: RunAnalysis) -> list[Row]:
     """One matrix a model: rank correlation of the methods' orders by two metrics."""
     found = []
     for model in findings.models():
@@ -150,7 +151,7 @@ def agreements(findings: Findings) -> list[Row]:
     return found
 
 
-def sizes(findings: Findings) -> list[Row]:
+def sizes(findings: RunAnalysis) -> list[Row]:
     """One table a model and ranked metric that reads the evidence: mean of each third."""
     found = []
     judged = {info.name: info.title for info in findings.data.metrics.values() if info.family == "localisation"}
@@ -171,14 +172,16 @@ def sizes(findings: Findings) -> list[Row]:
     return found
 
 
-def ablations(findings: Findings) -> list[Row]:
+def ablations(findings: RunAnalysis) -> list[Row]:
     """One table a model and transform: ranks before and after, and the paired gain on each metric."""
     found = []
     known = {entry.get("name"): f" ({entry.get('title')})" for entry in findings.data.part("ablations", [])}
-    groups: Any = findings.ablations.groupby(["model", "transform"], sort=False)
+    groups: Any = findings.transform_effects.groupby(["model", "transform"], sort=False)
     for (model, transform), table in groups:
         metrics = list(dict.fromkeys(table["metric"]))
-        shifts = findings.shifts[(findings.shifts["model"] == model) & (findings.shifts["transform"] == transform)]
+        shifts = findings.rank_changes[
+            (findings.rank_changes["model"] == model) & (findings.rank_changes["transform"] == transform)
+        ]
         ranks = shifts.set_index("explainer")
         lines = []
         for explainer, rows in table.groupby("explainer", sort=False):
@@ -207,7 +210,7 @@ def _changed(row: Any) -> tuple[str, str]:
     return f"{format.number(row.plain)} → {format.number(row.changed)}", told
 
 
-def arms(findings: Findings) -> Row:
+def arms(findings: RunAnalysis) -> Row:
     """Each network's own explanation and its best external one, on the scale from random (0) to mask (1)."""
     table = findings.relative
     metrics = [name for name in findings.data.metrics if name in set(table["metric"])]
@@ -215,16 +218,18 @@ def arms(findings: Findings) -> Row:
     lines = []
     for model in findings.models():
         ranked = findings.ranks[findings.ranks["model"] == model.name].dropna(subset=["mean_rank"])
-        external = [name for name in ranked["explainer"] if name in findings.data.methods and name != findings.own]
-        own = [findings.own] if findings.own in set(ranked["explainer"]) else []
+        external = [
+            name for name in ranked["explainer"] if name in findings.data.methods and name != findings.own_explainer
+        ]
+        own = [findings.own_explainer] if findings.own_explainer in set(ranked["explainer"]) else []
         for name in [*own, *external[:1]]:
             cells = [known.get((model.name, name, metric), float("nan")) for metric in metrics]
-            what = "own" if name == findings.own else "best external"
+            what = "own" if name == findings.own_explainer else "best external"
             lines.append({"model": model.title, "title": findings.title(str(name)), "what": what, "cells": cells})
     return {"metrics": [findings.data.metrics[name].title for name in metrics], "lines": lines if metrics else []}
 
 
-def degenerate(findings: Findings) -> list[Row]:
+def degenerate(findings: RunAnalysis) -> list[Row]:
     """Maps that say nothing, one row an explainer, one count a model."""
     table = findings.degenerate
     models = [info for info in findings.data.models.values() if info.name in set(table["model"])]
@@ -241,7 +246,7 @@ def degenerate(findings: Findings) -> list[Row]:
     ]
 
 
-def audit(findings: Findings) -> list[Row]:
+def audit(findings: RunAnalysis) -> list[Row]:
     """Scores computed a second time by another engine: the largest differences."""
     return [
         {
@@ -264,7 +269,7 @@ def measured(info: MetricInfo) -> Row:
     return {"info": info, "better": better, "span": span, "counted": "yes" if counted else "no"}
 
 
-def explained(findings: Findings, info: ExplainerInfo) -> Row:
+def explained(findings: RunAnalysis, info: ExplainerInfo) -> Row:
     """What an explainer is, and where its maps are doubtful."""
     settings = ", ".join(f"{key} = {value}" for key, value in dict(info.params).items())
     doubts = [(_model(findings, model), text) for model, text in dict(info.caveats).items() if text]
@@ -286,11 +291,11 @@ def _small(value: Any) -> str:
         return format.DASH
 
 
-def _model(findings: Findings, name: str) -> str:
+def _model(findings: RunAnalysis, name: str) -> str:
     info = findings.data.models.get(name)
     return info.title if info else name
 
 
-def _metric(findings: Findings, name: Any) -> str:
+def _metric(findings: RunAnalysis, name: Any) -> str:
     info = findings.data.metrics.get(str(name))
     return info.title if info else str(name)

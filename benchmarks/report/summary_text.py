@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.report import evidence, format
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.statistics.gate import FAILED
-from benchmarks.statistics.summary import BOTH
+from benchmarks.statistics.summary import SEEDS_AND_IMAGES
 from benchmarks.store.run_data import JUDGED, ModelInfo
 from benchmarks.store.score_names import REFERENCES
 
@@ -43,11 +43,13 @@ class Answer:
     short: str = ""
 
 
-def answers(findings: Findings) -> list[Answer]:
+def answers(findings: RunAnalysis) -> list[Answer]:
     """One answer per model that explains itself and has ranks; one that says why not, where there is none."""
     if findings.summary.empty:
         return [Answer("No scores have been computed yet, so there is no answer yet.")]
-    models = [info for info in findings.models() if not np.isnan(findings.rank(info.name, findings.own or ""))]
+    models = [
+        info for info in findings.models() if not np.isnan(findings.rank(info.name, findings.own_explainer or ""))
+    ]
     if not models and len(findings.ranks):
         gated = findings.gates[findings.gates["verdict"] == FAILED]["metric"].nunique()
         if gated and findings.ranks["mean_rank"].isna().all():
@@ -61,13 +63,13 @@ def answers(findings: Findings) -> list[Answer]:
     return [_answer(findings, model) for model in models]
 
 
-def twins(findings: Findings) -> list[str]:
+def twins(findings: RunAnalysis) -> list[str]:
     """Sentences on the networks that are not explained as the answers say, and on the accuracy of all."""
     sentences = []
     for model in findings.models():
         table = _standings(findings, model.name)
         table = table[~table["explainer"].isin(_controls(findings))].dropna(subset=["mean_rank"])
-        if len(table) and findings.own not in set(table["explainer"]):
+        if len(table) and findings.own_explainer not in set(table["explainer"]):
             leaders = table[table["mean_rank"] <= table["mean_rank"].min() + 1e-9]
             names = format.listed([findings.title(name) for name in leaders["explainer"]])
             have = "has" if len(leaders) == 1 else "share"
@@ -82,13 +84,13 @@ def twins(findings: Findings) -> list[str]:
     return sentences
 
 
-def caveats(findings: Findings) -> list[str]:
+def caveats(findings: RunAnalysis) -> list[str]:
     """What the answer does not say."""
     seeds = len(findings.data.part("seeds", []))
     training = f"{format.plural(seeds, 'seed')}" if seeds else "an unknown number of seeds"
     covered = (
         "The intervals cover the choice of images and of training seeds; over so few seeds they are rather too short."
-        if (findings.summary["resampled"] == BOTH).any()
+        if (findings.summary["resampled"] == SEEDS_AND_IMAGES).any()
         else "The intervals cover the choice of images, not of the training run."
     )
     notes = [
@@ -108,7 +110,7 @@ def caveats(findings: Findings) -> list[str]:
     return notes
 
 
-def _answer(findings: Findings, model: ModelInfo) -> Answer:
+def _answer(findings: RunAnalysis, model: ModelInfo) -> Answer:
     lines = list(_metric_answers(findings, model.name))
     sentences = [
         _families(findings, model.name),
@@ -123,11 +125,13 @@ def _answer(findings: Findings, model: ModelInfo) -> Answer:
     return Answer(_headline(findings, model), [text for text in sentences if text], lines, _short(findings, model.name))
 
 
-def _short(findings: Findings, model: str) -> str:
+def _short(findings: RunAnalysis, model: str) -> str:
     """Yes, no or in part: by mean rank, against the external explainers."""
     table = _standings(findings, model).set_index("explainer")["mean_rank"]
-    mine = float(table[str(findings.own)])
-    others = table.drop(index=[name for name in table.index if name in _controls(findings) or name == findings.own])
+    mine = float(table[str(findings.own_explainer)])
+    others = table.drop(
+        index=[name for name in table.index if name in _controls(findings) or name == findings.own_explainer]
+    )
     if others.empty:
         return ""
     won = [name for name in others.index if mine < others[name] - 1e-9]
@@ -139,21 +143,21 @@ def _short(findings: Findings, model: str) -> str:
         for what, names in (("ahead of", won), ("level with", tied), ("behind", lost))
         if names
     ]
-    own, whole = findings.title(findings.own), format.plural(len(others), "external explainer")
+    own, whole = findings.title(findings.own_explainer), format.plural(len(others), "external explainer")
     return f"{word}. Of {whole} {own} is {format.listed(parts)}, by mean rank."
 
 
-def _shortlist(findings: Findings, names: list[str]) -> str:
+def _shortlist(findings: RunAnalysis, names: list[str]) -> str:
     if len(names) > MOST_NAMED:
         return str(len(names))
     return f"{len(names)} ({format.listed([findings.title(name) for name in names])})"
 
 
-def _headline(findings: Findings, model: ModelInfo) -> str:
-    own = findings.title(findings.own or "")
+def _headline(findings: RunAnalysis, model: ModelInfo) -> str:
+    own = findings.title(findings.own_explainer or "")
     table = _standings(findings, model.name)
-    mine = table[table["explainer"] == findings.own].iloc[0]
-    others = table[table["explainer"] != findings.own]
+    mine = table[table["explainer"] == findings.own_explainer].iloc[0]
+    others = table[table["explainer"] != findings.own_explainer]
     better = others[others["mean_rank"] < mine["mean_rank"] - 1e-9]
     equal = others[(others["mean_rank"] - mine["mean_rank"]).abs() <= 1e-9]
     place = format.ordinal(len(better) + 1)
@@ -171,15 +175,15 @@ def _headline(findings: Findings, model: ModelInfo) -> str:
     )
 
 
-def _ranked_names(findings: Findings, table: pd.DataFrame) -> str:
+def _ranked_names(findings: RunAnalysis, table: pd.DataFrame) -> str:
     pairs = zip(table["explainer"], table["mean_rank"], strict=True)
     return format.listed([f"{findings.title(name)} ({format.rank(rank)})" for name, rank in pairs])
 
 
-def _families(findings: Findings, model: str) -> str:
+def _families(findings: RunAnalysis, model: str) -> str:
     parts = []
     for family in JUDGED:
-        mine = findings.rank(model, findings.own or "", family)
+        mine = findings.rank(model, findings.own_explainer or "", family)
         if np.isnan(mine):
             continue
         column = _standings(findings, model)[family]
@@ -188,18 +192,18 @@ def _families(findings: Findings, model: str) -> str:
     return f"By family it is {format.listed(parts)}." if parts else ""
 
 
-def _metric_answers(findings: Findings, model: str) -> Iterable[MetricAnswer]:
+def _metric_answers(findings: RunAnalysis, model: str) -> Iterable[MetricAnswer]:
     table = findings.paired[(findings.paired["model"] == model) & ~findings.paired["explainer"].isin(REFERENCES)]
     controls = _controls(findings)
     for metric, rows in table.groupby("metric", sort=False, observed=True):
         blind = rows["explainer"].isin(controls)
-        own = findings.row(model, findings.own or "", str(metric))
+        own = findings.row(model, findings.own_explainer or "", str(metric))
         shown = format.interval(own["mean"], own["ci_low"], own["ci_high"]) if own is not None else format.DASH
         title = findings.data.metrics[str(metric)].title
         yield MetricAnswer(title, shown, _sorted(findings, rows[~blind]), _sorted(findings, rows[blind]))
 
 
-def _sorted(findings: Findings, rows: pd.DataFrame) -> dict[str, list[str]]:
+def _sorted(findings: RunAnalysis, rows: pd.DataFrame) -> dict[str, list[str]]:
     return {
         verdict: [findings.title(name) for name in rows[rows["verdict"] == verdict]["explainer"]]
         for verdict in VERDICTS
@@ -218,13 +222,13 @@ def _comparisons(lines: list[MetricAnswer], whom: str, verdicts: list[dict[str, 
     return f"Image by image against the {whom}, in {format.plural(total, 'comparison')}, it is {result}.{losses}"
 
 
-def _cost(findings: Findings, model: str) -> str:
+def _cost(findings: RunAnalysis, model: str) -> str:
     own, rest = "", []
     for info in findings.explainers():
         forwards, seconds = (findings.row(model, info.name, cost) for cost in ("forwards", "seconds"))
         if info.control or forwards is None or seconds is None:
             continue
-        if info.name == findings.own:
+        if info.name == findings.own_explainer:
             passes = format.plain(forwards["mean"])
             plural = "" if passes == "1" else "es"
             own = f"One explanation takes {passes} forward pass{plural} and {format.short_time(seconds['mean'])}"
@@ -247,9 +251,9 @@ def _range(costs: list[tuple[str, float, float]]) -> str:
     )
 
 
-def _standings(findings: Findings, model: str) -> pd.DataFrame:
+def _standings(findings: RunAnalysis, model: str) -> pd.DataFrame:
     return findings.ranks[findings.ranks["model"] == model]
 
 
-def _controls(findings: Findings) -> set[str]:
+def _controls(findings: RunAnalysis) -> set[str]:
     return {info.name for info in findings.data.explainers.values() if info.control}

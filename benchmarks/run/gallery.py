@@ -1,7 +1,7 @@
 """The gallery of a run: the first images under every explainer, and the telling ones of each pair.
 
 Telling are the best, the median and the worst image of the network's own explainer against another, known only once
-all is scored (`report.findings.images_to_keep`). Maps are those of the first training seed.
+all is scored (`statistics.analysis.images_to_keep`). Maps are those of the first training seed.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from baselines.support.guard import Cost, counted
 from benchmarks.config.run import RunConfig
 from benchmarks.metrics import Batch
 from benchmarks.metrics.base import Explain, degenerate
-from benchmarks.metrics.map_transforms import Transform, transforms
+from benchmarks.metrics.map_transforms import MapTransform, transforms
 from benchmarks.metrics.passes import Passes
 from benchmarks.plan.cells import ExplainCell, ScoreCell, TrainCell, score_cells, shard_cells
 from benchmarks.plan.components import Parts
@@ -146,7 +146,7 @@ class _Job:
         if costs is not None:
             first = costs[costs["metric"] == costs["metric"].iloc[0]]["degenerate"]
             self.tally.count((self.item.cell.model.name, cell.explainer), int(first.sum()), len(first))
-        changed: dict[Transform | None, np.ndarray] = {} if maps is None else {None: maps}
+        changed: dict[MapTransform | None, np.ndarray] = {} if maps is None else {None: maps}
         for score in scores:
             if score.key in missing and maps is not None:
                 self._score(score, changed)
@@ -212,7 +212,7 @@ class _Job:
         self.tally.count((self.item.cell.model.name, cell.explainer), int(bad.sum()), n)
         self._write(cell.key, table, cell.seed, cost)
 
-    def _score(self, cell: ScoreCell, known: dict[Transform | None, np.ndarray]) -> None:
+    def _score(self, cell: ScoreCell, known: dict[MapTransform | None, np.ndarray]) -> None:
         """One metric on the maps, transformed where the cell says so; `known` holds them by transform."""
         cost, before = Cost(), self._spent()
         try:

@@ -1,22 +1,15 @@
-"""From per-image scores to what can be said of them. One subject a file; nothing here knows torch or the report.
+"""Statistics of a run: from per-image scores to means, ranks, intervals and tests. One subject a file.
 
-Rows of a table share their resampling, so that explainers judged on the same images are drawn alike.
+Nothing here imports torch or the report. All rows of a table share one `Resampling`, so explainers judged on the same
+images are drawn alike.
 """
 
 from __future__ import annotations
 
-from benchmarks.statistics.ablations import (
-    ABLATION_COLUMNS,
-    SHIFT_COLUMNS,
-    SUITED_COLUMNS,
-    ablations,
-    at_best,
-    rank_shifts,
-)
-from benchmarks.statistics.examples import Example, examples, telling_metric
-from benchmarks.statistics.gate import GATE_COLUMNS, failing, gate
-from benchmarks.statistics.intervals import RESAMPLES, bootstrap_ci, hierarchical_ci
-from benchmarks.statistics.paired import PAIRED_COLUMNS, holding, holm, paired_differences, signed_rank
+from benchmarks.statistics.examples import Example, examples, most_reliable_metric
+from benchmarks.statistics.gate import GATE_COLUMNS, failed_metrics, gate
+from benchmarks.statistics.intervals import DEFAULT, Resampling, bootstrap_ci, hierarchical_ci
+from benchmarks.statistics.paired import PAIRED_COLUMNS, count_significant, holm, paired_differences, signed_rank
 from benchmarks.statistics.ranks import (
     INTERVAL_COLUMNS,
     RANK_COLUMNS,
@@ -28,57 +21,66 @@ from benchmarks.statistics.ranks import (
 )
 from benchmarks.statistics.relative import RELATIVE_COLUMNS, relative_scores
 from benchmarks.statistics.reliability import AGREEMENT_COLUMNS, RELIABILITY_COLUMNS, agreement, reliability
-from benchmarks.statistics.scores import described, is_ranked, per_image, widened
+from benchmarks.statistics.scores import by_name, is_ranked, per_image, to_wide
 from benchmarks.statistics.sizes import SIZE_COLUMNS, SIZES, by_size, size_bins
 from benchmarks.statistics.summary import COLUMNS, rank_means, summarise
+from benchmarks.statistics.transform_effects import (
+    BEST_TRANSFORM_COLUMNS,
+    EFFECT_COLUMNS,
+    RANK_CHANGE_COLUMNS,
+    best_transforms,
+    rank_changes,
+    transform_effects,
+)
 from benchmarks.store.score_names import COST, REFERENCES, transform_of
 
 __all__ = [
-    "ABLATION_COLUMNS",
     "AGREEMENT_COLUMNS",
+    "BEST_TRANSFORM_COLUMNS",
     "COLUMNS",
     "COST",
+    "DEFAULT",
+    "EFFECT_COLUMNS",
     "GATE_COLUMNS",
     "INTERVAL_COLUMNS",
     "PAIRED_COLUMNS",
+    "RANK_CHANGE_COLUMNS",
     "RANK_COLUMNS",
     "REFERENCES",
     "RELATIVE_COLUMNS",
     "RELIABILITY_COLUMNS",
-    "RESAMPLES",
-    "SHIFT_COLUMNS",
     "SIZES",
     "SIZE_COLUMNS",
-    "SUITED_COLUMNS",
     "Example",
     "RankTest",
-    "ablations",
+    "Resampling",
     "agreement",
-    "at_best",
+    "best_transforms",
     "bootstrap_ci",
+    "by_name",
     "by_size",
+    "count_significant",
     "critical_difference",
-    "described",
     "examples",
-    "failing",
+    "failed_metrics",
     "gate",
     "hierarchical_ci",
-    "holding",
     "holm",
     "is_ranked",
     "mean_ranks",
+    "most_reliable_metric",
     "paired_differences",
     "per_image",
+    "rank_changes",
     "rank_intervals",
     "rank_means",
-    "rank_shifts",
     "rank_test",
     "relative_scores",
     "reliability",
     "signed_rank",
     "size_bins",
     "summarise",
-    "telling_metric",
+    "to_wide",
+    "transform_effects",
     "transform_of",
-    "widened",
-]  # fmt: skip
+]

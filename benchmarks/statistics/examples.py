@@ -1,8 +1,8 @@
-"""Which images to look at: where one explainer does best, middling and worst against another.
+"""Example images of a pair of explainers: where one does best, middling and worst against another.
 
-Pictures chosen by hand prove anything; these are chosen by the paired difference of one metric, and their place in the
-order is told. The metric is the ranked one, not gated, on whose order of methods the images agree most, since the
-difference on one image says most there.
+Pictures chosen by hand prove anything. These are chosen by the paired difference of one metric, and their rank among
+all images is given. The metric is the ranked one, not gated, on which the images agree most about the methods, since a
+difference on one image means most there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.statistics.gate import FAILED
-from benchmarks.statistics.scores import blocks, described, means_of_images, sign, widened
+from benchmarks.statistics.scores import blocks, by_name, means_of_images, sign, to_wide
 
 ROLES = ("best", "median", "worst")
 
@@ -25,43 +25,50 @@ class Example:
     """One image of a pair of explainers.
 
     Attributes:
-        model: whose explanations.
-        other: the explainer the own one is compared with.
-        metric: by which the image was chosen.
+        model: name of the explained network.
+        explainer: the explainer that the run's own one is compared with.
+        metric: the metric that the image was chosen by.
         role: "best", "median" or "worst" for the own explainer.
-        image: its id.
-        own: score of the own explainer on the image.
-        theirs: score of the other.
-        place: place in the order of differences, 1 where the own explainer is furthest ahead.
-        images: how many there are in that order.
+        image: id of the image.
+        own_score: score of the own explainer on the image.
+        other_score: score of `explainer` on the image.
+        rank: rank of the image by difference, 1 where the own explainer is furthest ahead.
+        images: number of ranked images.
     """
 
     model: str
-    other: str
+    explainer: str
     metric: str
     role: str
     image: str
-    own: float
-    theirs: float
-    place: int
+    own_score: float
+    other_score: float
+    rank: int
     images: int
 
     @property
     def exact(self) -> bool:
-        """Whether it is the best, median or worst of all, and not only of the images that were kept."""
-        middle = abs(self.place - (self.images + 1) / 2) < 1
-        return {"best": self.place == 1, "median": middle, "worst": self.place == self.images}[self.role]
+        """Whether it is the best, median or worst of all images, and not only of those in the gallery."""
+        is_middle = abs(self.rank - (self.images + 1) / 2) < 1
+        return {"best": self.rank == 1, "median": is_middle, "worst": self.rank == self.images}[self.role]
 
 
-def telling_metric(reliability: pd.DataFrame, gates: pd.DataFrame, model: str) -> str | None:
-    """The ranked metric that examples of a model are chosen by; None where no metric is fit for it."""
+def most_reliable_metric(reliability: pd.DataFrame, gates: pd.DataFrame, model: str) -> str | None:
+    """Return the metric to choose examples of a model by; None if all of its metrics are gated.
+
+    Args:
+        reliability: from `reliability`.
+        gates: from `gate`.
+        model: name of the network.
+    """
     failed = set(gates[(gates["model"] == model) & (gates["verdict"] == FAILED)]["metric"])
     rows = reliability[(reliability["model"] == model) & ~reliability["metric"].isin(failed)]
     if rows.empty:
         return None
-    agreed = rows.dropna(subset=["image_agreement"])
-    place = 0 if agreed.empty else int(agreed["image_agreement"].to_numpy().argmax())
-    return str((rows if agreed.empty else agreed)["metric"].iloc[place])
+    rated = rows.dropna(subset=["image_agreement"])
+    if rated.empty:
+        return str(rows["metric"].iloc[0])
+    return str(rated["metric"].iloc[int(rated["image_agreement"].to_numpy().argmax())])
 
 
 def examples(
@@ -69,56 +76,61 @@ def examples(
     metrics: Sequence[Mapping[str, Any]],
     own: str,
     others: Sequence[str],
-    chosen_by: Mapping[str, str],
-    kept: Mapping[tuple[str, str], Collection[str]] | None = None,
+    metric_of: Mapping[str, str],
+    available: Mapping[tuple[str, str], Collection[str]] | None = None,
 ) -> list[Example]:
-    """Best, median and worst image of `own` against each of `others`, on each model.
+    """Select the best, median and worst image of `own` against each of `others`, on each model.
 
     Args:
         scores: long table.
         metrics: descriptions.
-        own: the explainer the run is about.
-        others: explainers it is compared with.
-        chosen_by: metric of each model.
-        kept: ids of the images whose maps are there, for each (model, explainer); None for all that were scored.
+        own: the explainer that the run is about.
+        others: explainers that it is compared with.
+        metric_of: metric of each model.
+        available: ids of the images whose maps are at hand, for each (model, explainer); None for all.
 
     Returns:
-        Up to three examples a pair, fewer where fewer images have both maps; places count all scored images.
+        Up to three examples a pair, fewer if fewer images have both maps. Ranks count all scored images.
     """
-    found = blocks(widened(scores)) if not scores.empty else {}
-    ids = [str(name) for name in widened(scores).columns] if not scores.empty else []
-    known, chosen = described(metrics), []
-    for model, metric in chosen_by.items():
-        for other in others:
-            pair = [found.get((model, name, metric)) for name in (own, other)]
-            if pair[0] is None or pair[1] is None or own == other:
+    if scores.empty:
+        return []
+    wide, descriptions = to_wide(scores), by_name(metrics)
+    scored, ids = blocks(wide), [str(name) for name in wide.columns]
+    selected = []
+    for model, metric in metric_of.items():
+        for explainer in others:
+            own_block, other_block = (scored.get((model, name, metric)) for name in (own, explainer))
+            if own_block is None or other_block is None or own == explainer:
                 continue
-            mine, theirs = (means_of_images(block) for block in pair if block is not None)
-            at = _placed(sign(known[metric]) * (mine - theirs))
-            shown = [
-                p
-                for p, i in enumerate(at)
-                if kept is None or all(ids[i] in kept.get((model, n), ()) for n in (own, other))
+            own_scores, other_scores = means_of_images(own_block), means_of_images(other_block)
+            order = _descending(sign(descriptions[metric]) * (own_scores - other_scores))
+            ranks = [
+                rank
+                for rank, image in enumerate(order)
+                if available is None or all(ids[image] in available.get((model, name), ()) for name in (own, explainer))
             ]
-            for role, place in _roles(shown, len(at)).items():
-                i = at[place]
-                chosen.append(
-                    Example(model, other, metric, role, ids[i], float(mine[i]), float(theirs[i]), place + 1, len(at))
-                )
-    return chosen
+            for role, rank in _roles(ranks, len(order)).items():
+                image = order[rank]
+                selected.append(Example(
+                    model=model, explainer=explainer, metric=metric, role=role, image=ids[image],
+                    own_score=float(own_scores[image]), other_score=float(other_scores[image]), rank=rank + 1,
+                    images=len(order),
+                ))  # fmt: skip
+    return selected
 
 
-def _placed(difference: np.ndarray) -> list[int]:
-    """Places of the images from the greatest difference to the least, those without one left out."""
+def _descending(difference: np.ndarray) -> list[int]:
+    """Return the indices of the images from the greatest difference to the least, without NaN."""
     order = np.argsort(-difference, kind="stable")
-    return [int(i) for i in order if not np.isnan(difference[i])]
+    return [int(image) for image in order if not np.isnan(difference[image])]
 
 
-def _roles(shown: Sequence[int], count: int) -> dict[str, int]:
-    """Of the places that can be shown the first, the one nearest to the middle, and the last, each once."""
-    if not shown:
+def _roles(ranks: Sequence[int], count: int) -> dict[str, int]:
+    """Assign the first rank, the one nearest to the middle of `count`, and the last to the roles, each rank once."""
+    if not ranks:
         return {}
-    middle = min(shown, key=lambda place: abs(place - (count - 1) / 2))
-    wanted = dict(zip(ROLES, (shown[0], middle, shown[-1]), strict=True))
-    taken: set[int] = set()
-    return {role: place for role, place in wanted.items() if not (place in taken or taken.add(place))}  # type: ignore[func-returns-value]
+    middle = min(ranks, key=lambda rank: abs(rank - (count - 1) / 2))
+    role_of: dict[int, str] = {}
+    for role, rank in zip(ROLES, (ranks[0], middle, ranks[-1]), strict=True):
+        role_of.setdefault(rank, role)
+    return {role: rank for rank, role in role_of.items()}

@@ -1,12 +1,12 @@
-"""Does a metric tell good maps from bad ones on this task? It must put the evidence mask above the methods and the
-methods above noise.
+"""Gate of the metrics: does a metric tell good maps from bad ones on this task?
 
-A metric that ranks noise above half of the methods, or half of the methods above the answer itself, does not measure
-explanations here, whatever it measures elsewhere (Tomsett et al., AAAI 2020: metrics can be unreliable). It stays in
-the tables and is left out of the mean rank. Whether the order could be the choice of images is said beside it.
+A metric passes if it puts the evidence mask above the median method and the median method above random maps. A metric
+with another order does not measure explanations here, whatever it measures elsewhere (Tomsett et al., AAAI 2020:
+metrics can be unreliable). It stays in the tables and is left out of the mean rank. The reason also says whether the
+order could be due to the choice of images.
 
-Known limit: what the network uses need not be the mask (a network that looks at the background fails faithfulness
-metrics honestly), so that a failed gate of a faithfulness metric may be the network's doing; read it with the accuracy.
+Known limit: a network need not use the mask. One that looks at the background fails faithfulness metrics honestly, so
+read a failed gate of a faithfulness metric together with the accuracy of the network.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.statistics.intervals import LEVEL, RESAMPLES, hierarchical_ci, image_mean
-from benchmarks.statistics.scores import blocks, described, ranked_names, sign, widened
+from benchmarks.statistics.intervals import DEFAULT, Resampling, hierarchical_ci, image_mean
+from benchmarks.statistics.scores import blocks_of, by_name, ranked_names, sign
 from benchmarks.store.score_names import CHANCE, MASK
 
 GATE_COLUMNS = ("model", "metric", "mask", "methods", "chance", "verdict", "reason")
@@ -27,8 +27,8 @@ PASSED, DOUBTFUL, FAILED, UNKNOWN = "passed", "doubtful", "failed", "not judged"
 
 
 @dataclass(frozen=True)
-class _Side:
-    """One of the two orders that are asked for: `better` must have a better mean than `worse`."""
+class _ExpectedOrder:
+    """Two blocks of scores (seeds, images), of which `better` must have the better mean."""
 
     better: np.ndarray
     worse: np.ndarray
@@ -40,78 +40,81 @@ def gate(
     metrics: Sequence[Mapping[str, Any]],
     methods: Collection[str],
     *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
 ) -> pd.DataFrame:
-    """Judge each ranked metric on each model by mask > median of the methods > random.
+    """Check for each ranked metric and model that mask > median of the methods > random.
 
     Args:
         scores: long table.
         metrics: descriptions.
-        methods: explainers that know the network (controls are none).
-        level: coverage of the paired intervals that tell "passed" from "doubtful".
-        resamples: bootstrap samples.
-        seed: of the resampling.
+        methods: explainers that know the network; controls do not.
+        resampling: settings of the paired intervals that separate "passed" from "doubtful".
 
     Returns:
-        `GATE_COLUMNS`: means of the mask (NaN where there is none), of the median method, of random. Verdict "failed"
-        where an order is wrong in the means; "doubtful" where it is right but the interval of the paired difference
-        (method with the median mean, image by image) holds zero; "not judged" without random or methods.
+        `GATE_COLUMNS`: means of the mask (NaN without masks), of the median method and of random. The verdict is
+        "failed" if an order of the means is wrong. It is "doubtful" if the order is right but the interval of the
+        paired difference holds zero; with an even number of methods the two in the middle are averaged image by image.
+        It is "not judged" without random or methods.
     """
-    found = blocks(widened(scores)) if not scores.empty else {}
-    known = described(metrics)
+    scored = blocks_of(scores)
+    descriptions = by_name(metrics)
     rows = []
-    for model in dict.fromkeys(names[0] for names in found):
-        for metric in ranked_names(metrics, {names[2] for names in found if names[0] == model}):
-            cells = {n[1]: block for n, block in found.items() if (n[0], n[2]) == (model, metric)}
+    for model in dict.fromkeys(key[0] for key in scored):
+        for metric in ranked_names(metrics, {key[2] for key in scored if key[0] == model}):
+            cells = {key[1]: block for key, block in scored.items() if (key[0], key[2]) == (model, metric)}
             means = {name: image_mean(block) for name, block in cells.items()}
-            middle = median_methods(means, methods)
-            shown = means.get(MASK, np.nan), _mean_of(means, middle), means.get(CHANCE, np.nan)
-            judged = _judged(cells, means, middle, known[metric], (level, resamples, seed))
-            rows.append((model, metric, *shown, *judged))
+            median = median_methods(means, methods)
+            method_mean = float(np.mean([means[name] for name in median])) if median else float("nan")
+            verdict, reason = _judge(cells, means, median, sign(descriptions[metric]), resampling)
+            mask_mean, chance = means.get(MASK, np.nan), means.get(CHANCE, np.nan)
+            rows.append((model, metric, mask_mean, method_mean, chance, verdict, reason))
     return pd.DataFrame(rows, columns=list(GATE_COLUMNS))
 
 
-def failing(gates: pd.DataFrame) -> set[tuple[str, str]]:
-    """(model, metric) that failed."""
+def failed_metrics(gates: pd.DataFrame) -> set[tuple[str, str]]:
+    """Return the (model, metric) that failed."""
     rows = gates[gates["verdict"] == FAILED]
     return set(zip(rows["model"], rows["metric"], strict=True))
 
 
 def median_methods(means: Mapping[str, float], methods: Collection[str]) -> list[str]:
-    """The one or two methods whose mean scores make the median; none where no method has scores."""
+    """Return the one or two methods with the median mean score, none where no method has scores."""
     ordered = sorted((value, name) for name, value in means.items() if name in methods and not np.isnan(value))
     return [name for _, name in ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]] if ordered else []
 
 
-def _mean_of(means: Mapping[str, float], names: Collection[str]) -> float:
-    return float(np.mean([means[name] for name in names])) if names else float("nan")
-
-
-def _judged(
+def _judge(
     cells: Mapping[str, np.ndarray],
     means: Mapping[str, float],
-    median: list[str],
-    metric: Mapping[str, Any],
-    options: tuple[float, int, int],
+    median: Sequence[str],
+    direction: float,
+    resampling: Resampling,
 ) -> tuple[str, str]:
+    """Return verdict and reason of one metric on one model.
+
+    Args:
+        cells: blocks (seeds, images) by explainer.
+        means: their means.
+        median: names of the median methods.
+        direction: 1 where higher is better, else -1.
+        resampling: settings of the intervals.
+    """
     if not median or np.isnan(means.get(CHANCE, np.nan)):
         return UNKNOWN, f"no {'scores of a method' if not median else 'random control'} to judge it by"
     middle = np.mean([cells[name] for name in median], axis=0)
-    sides = [_Side(middle, cells[CHANCE], ("the median method", "random"))]
+    orders = [_ExpectedOrder(middle, cells[CHANCE], ("the median method", "random"))]
     if not np.isnan(means.get(MASK, np.nan)):
-        sides.insert(0, _Side(cells[MASK], middle, ("the evidence mask", "the median method")))
+        orders.insert(0, _ExpectedOrder(cells[MASK], middle, ("the evidence mask", "the median method")))
     wrong, unsure = [], []
-    for side in sides:
-        difference = sign(metric) * (side.better - side.worse)
-        numbers = f"({image_mean(side.better):.3g} and {image_mean(side.worse):.3g})"
+    for order in orders:
+        difference = direction * (order.better - order.worse)
+        numbers = f"({image_mean(order.better):.3g} and {image_mean(order.worse):.3g})"
         if not image_mean(difference) > 0:
-            wrong.append(f"{side.names[0]} is not better than {side.names[1]} {numbers}")
-        elif not hierarchical_ci(difference, *options)[0] > 0:
-            unsure.append(f"{side.names[0]} is better than {side.names[1]} only within the noise {numbers}")
+            wrong.append(f"{order.names[0]} is not better than {order.names[1]} {numbers}")
+        elif not hierarchical_ci(difference, resampling)[0] > 0:
+            unsure.append(f"{order.names[0]} is better than {order.names[1]} only within the noise {numbers}")
     if wrong:
         return FAILED, "; ".join(wrong)
     if unsure:
         return DOUBTFUL, "; ".join(unsure)
-    return PASSED, " and ".join(f"{side.names[0]} is better than {side.names[1]}" for side in sides)
+    return PASSED, " and ".join(f"{order.names[0]} is better than {order.names[1]}" for order in orders)

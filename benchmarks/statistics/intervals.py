@@ -1,17 +1,20 @@
-"""Percentile bootstrap intervals of means, over images alone or over training seeds and images.
+"""Percentile bootstrap intervals of means, over images or over training seeds and images.
 
-Images alone: Efron and Tibshirani 1993, by scipy.stats.bootstrap. With several training seeds, seeds are drawn first
-and then images. Seeds are judged on the same images, so that one draw of images serves all seeds of a resample
-(crossed factors; Owen, "The pigeonhole bootstrap", 2007): drawing them anew within each seed would average away what
-is hard or easy about an image, and the interval would be too short. Where seeds share no image, each draws its own.
+Over images alone: Efron and Tibshirani 1993, by scipy.stats.bootstrap.
 
-Known limits: S seeds drawn from S vary by (S - 1) / S of what they should, so that intervals over two or three seeds
-are still too short; one seed says nothing of training at all, and the interval is then that of the images.
+Over several training seeds: seeds are drawn first, then images. All seeds are judged on the same images, so one draw of
+images serves all seeds of a resample (crossed factors; Owen, "The pigeonhole bootstrap", 2007). Drawing images anew
+within each seed would average away how hard an image is, and the interval would be too short. Seeds that share no image
+draw their own.
+
+Known limits: drawing S seeds from S gives only (S - 1) / S of their variance, so intervals over two or three seeds are
+too short. The interval of a single seed covers the choice of images and says nothing about training.
 """
 
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -22,22 +25,42 @@ from scipy import stats
 from benchmarks.statistics.scores import means_of_images
 
 LEVEL, RESAMPLES = 0.95, 2000
+NO_INTERVAL = (float("nan"), float("nan"))
+# Most values that scipy resamples at once.
 _MEMORY = 4_000_000
-# scipy renamed the argument in 1.15 and will drop the old name
+# scipy renamed the argument in 1.15 and will drop the old name.
 _RNG = "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"
-NOTHING = (float("nan"), float("nan"))
 
 
-def bootstrap_ci(
-    values: ArrayLike, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean.
+@dataclass(frozen=True)
+class Resampling:
+    """Settings of a bootstrap.
+
+    Attributes:
+        level: coverage of the intervals, in (0, 1).
+        resamples: number of bootstrap samples.
+        seed: seed of the draws. All rows of a table use it, so explainers judged on the same images are drawn alike.
+    """
+
+    level: float = LEVEL
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def interval(self, means: np.ndarray) -> tuple[float, float]:
+        """Return the percentile interval (low, high) of resampled means; NaN are skipped."""
+        low, high = np.nanquantile(means, [(1 - self.level) / 2, (1 + self.level) / 2])
+        return float(low), float(high)
+
+
+DEFAULT = Resampling()
+
+
+def bootstrap_ci(values: ArrayLike, resampling: Resampling = DEFAULT) -> tuple[float, float]:
+    """Compute the percentile bootstrap interval of a mean.
 
     Args:
         values: (n,) scores; NaN are dropped.
-        level: coverage, in (0, 1).
-        resamples: number of bootstrap samples.
-        seed: of the resampling.
+        resampling: settings of the bootstrap.
 
     Returns:
         (low, high); both NaN with fewer than two values.
@@ -45,85 +68,92 @@ def bootstrap_ci(
     clean = np.asarray(values, dtype=np.float64).ravel()
     clean = clean[~np.isnan(clean)]
     if len(clean) < 2:
-        return NOTHING
+        return NO_INTERVAL
     if np.ptp(clean) == 0:
         return float(clean[0]), float(clean[0])
-    options: dict[str, Any] = {_RNG: np.random.default_rng(seed), "batch": max(1, _MEMORY // len(clean))}
-    interval = stats.bootstrap(
-        (clean,), np.mean, confidence_level=level, n_resamples=resamples, method="percentile", **options
-    ).confidence_interval
+    options: dict[str, Any] = {
+        "confidence_level": resampling.level,
+        "n_resamples": resampling.resamples,
+        "batch": max(1, _MEMORY // len(clean)),
+        _RNG: np.random.default_rng(resampling.seed),
+    }
+    interval = stats.bootstrap((clean,), np.mean, method="percentile", **options).confidence_interval
     return float(interval.low), float(interval.high)
 
 
 def hierarchical_ci(
-    values: ArrayLike,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    *,
-    shared: bool | None = None,
+    values: ArrayLike, resampling: Resampling = DEFAULT, *, shared: bool | None = None
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over training seeds and images.
+    """Compute the percentile bootstrap interval of a mean over training seeds and images.
 
     Args:
         values: (seeds, images) scores, NaN where there is none.
-        level: coverage, in (0, 1).
-        resamples: number of bootstrap samples.
-        seed: of the resampling.
-        shared: whether one draw of images serves all seeds of a resample; None for: where any image has two seeds.
+        resampling: settings of the bootstrap.
+        shared: whether one draw of images serves all seeds of a resample. None: it does if any image has two seeds.
 
     Returns:
-        (low, high). With one seed exactly `bootstrap_ci` of its images; both NaN with fewer than two images.
+        (low, high). With one seed, `bootstrap_ci` of its images; both NaN with fewer than two images.
     """
     block = np.atleast_2d(np.asarray(values, dtype=np.float64))
     block = block[~np.isnan(block).all(1)]
     block = block[:, ~np.isnan(block).all(0)]
     if len(block) < 2:
-        return bootstrap_ci(block, level, resamples, seed)
+        return bootstrap_ci(block, resampling)
     if block.shape[1] < 2:
-        return NOTHING
+        return NO_INTERVAL
     if shared is None:
         shared = bool(((~np.isnan(block)).sum(0) > 1).any())
-    means = resampled_means(block, resamples, seed) if shared else _own_images(block, resamples, seed)
-    low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    resample = resampled_means if shared else _means_of_separate_images
+    return resampling.interval(resample(block, resampling.resamples, resampling.seed))
 
 
 def resampled_means(block: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means (resamples,) of a block (seeds, images) over drawn seeds and, the same for each, drawn images."""
+    """Compute the means (resamples,) of a block (seeds, images) over drawn seeds and drawn images.
+
+    All seeds of a resample share one draw of images.
+    """
     seeds, images = draws(*block.shape, resamples, seed)
-    there = ~np.isnan(block)
-    total = (seeds * (images @ np.where(there, block, 0.0).T)).sum(1)
-    count = (seeds * (images @ there.T.astype(np.float64))).sum(1)
+    has_value = ~np.isnan(block)
+    total = (seeds * (images @ np.where(has_value, block, 0.0).T)).sum(1)
+    count = (seeds * (images @ has_value.T.astype(np.float64))).sum(1)
     return np.divide(total, count, out=np.full(resamples, np.nan), where=count > 0)
 
 
 @lru_cache(maxsize=4)
 def draws(seeds: int, images: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each seed (resamples, seeds) and each image (resamples, images) is drawn, with replacement."""
+    """Draw seeds and images with replacement.
+
+    Returns:
+        Counts of each seed (resamples, seeds) and of each image (resamples, images).
+    """
     rng = np.random.default_rng(seed)
-    drawn = (rng.multinomial(n, np.full(n, 1 / n), resamples).astype(np.float64) for n in (images, seeds))
-    of_images, of_seeds = drawn
-    return of_seeds, of_images
+    image_counts = _counts(rng, images, resamples)
+    seed_counts = _counts(rng, seeds, resamples)
+    return seed_counts, image_counts
 
 
-def seeds_in(block: np.ndarray) -> int:
-    """Seeds of a block (seeds, images) that have a value."""
+def _counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+    return rng.multinomial(n, np.full(n, 1 / n), resamples).astype(np.float64)
+
+
+def count_seeds(block: np.ndarray) -> int:
+    """Count the seeds of a block (seeds, images) that have a value."""
     return int((~np.isnan(block)).any(1).sum())
 
 
 def image_mean(block: np.ndarray) -> float:
-    """Mean over images of the means over seeds; NaN where there is nothing."""
+    """Average the images of a block (seeds, images), each averaged over seeds first; NaN for an empty block."""
     values = means_of_images(block)
     return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 
-def _own_images(block: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def _means_of_separate_images(block: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Compute the means (resamples,) where each seed draws from the images that it has."""
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(block), np.full(len(block), 1 / len(block)), resamples)
+    seed_counts = rng.multinomial(len(block), np.full(len(block), 1 / len(block)), resamples)
     total = np.zeros(resamples)
-    for times, row in zip(drawn.T, block, strict=True):
-        known = row[~np.isnan(row)]
-        counts = rng.multinomial(times * len(known), np.full(len(known), 1 / len(known)))
-        total += counts @ known / len(known)
+    for times, row in zip(seed_counts.T, block, strict=True):
+        scores = row[~np.isnan(row)]
+        image_counts = rng.multinomial(times * len(scores), np.full(len(scores), 1 / len(scores)))
+        total += image_counts @ scores / len(scores)
     return total / len(block)

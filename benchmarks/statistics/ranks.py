@@ -1,10 +1,10 @@
 """Mean ranks over metrics, their bootstrap intervals, and Friedman's test with Nemenyi's critical difference.
 
-Raw values of different metrics are never averaged, only ranks within a metric (Demsar, JMLR 2006). Friedman's test by
-scipy, Nemenyi's by scikit-posthocs; the metrics are its blocks.
+Raw values of different metrics are never averaged, only ranks within a metric (Demsar, JMLR 2006). Friedman's test is
+scipy's, Nemenyi's is scikit-posthocs'; the metrics are the blocks of both.
 
-Known limits: metrics of one run are no independent blocks (they judge the same maps), so that test and critical
-difference are a guide to the eye rather than an inference; the intervals come from images (and seeds) alone.
+Known limits: the metrics of a run judge the same maps and are no independent blocks, so read the test and the critical
+difference as a guide and not as inference. The intervals cover the choice of images (and seeds) alone.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.statistics.intervals import LEVEL, RESAMPLES, draws
-from benchmarks.statistics.scores import blocks, described, ranked_names, sign, widened
+from benchmarks.statistics.intervals import DEFAULT, Resampling, draws
+from benchmarks.statistics.scores import blocks_of, by_name, is_gated, ranked_names, sign
 from benchmarks.store.score_names import REFERENCES
 
 RANK_COLUMNS = (
@@ -34,28 +34,27 @@ def mean_ranks(
     families: Mapping[str, str] | None = None,
     gated: Collection[tuple[str, str]] = (),
 ) -> pd.DataFrame:
-    """Mean rank of each explainer within each model, best first.
+    """Compute the mean rank of each explainer within each model, best first.
 
     Args:
         summary: from `summarise`.
-        families: metric name to family; adds one column of mean ranks per family that has ranked metrics.
-        gated: (model, metric) left out of the mean rank; `mean_rank_all` counts them too.
+        families: metric name to family; adds a column of mean ranks for each family with ranked metrics.
+        gated: (model, metric) left out of the mean rank; only `mean_rank_all` counts them.
 
     Returns:
-        `RANK_COLUMNS`: mean, best and worst rank over `metrics` ranked metrics, and the number of contestants that were
-        ranked; the mean with the gated ones; then the families, without them. Explainers without any rank are left out.
+        `RANK_COLUMNS`, then the families. `metrics` is the number of ranked metrics, `contestants` that of ranked
+        explainers. Families leave gated metrics out. Explainers without any rank are left out.
     """
     ranked = summary.dropna(subset=["rank"])
     if ranked.empty:
         return pd.DataFrame(columns=list(RANK_COLUMNS))
-    out = [(model, metric) in set(gated) for model, metric in zip(ranked["model"], ranked["metric"], strict=True)]
-    passed = ranked[~np.array(out)]
+    passed = ranked[~is_gated(ranked, gated)]
     table = ranked.groupby(_BY, observed=True)["rank"].agg(["mean", "count"]).reset_index()
     table.columns = pd.Index([*_BY, "mean_rank_all", "metrics_all"])
     table["contestants"] = table.groupby("model", observed=True)["explainer"].transform("count")
-    counted = passed.groupby(_BY, observed=True)["rank"].agg(["mean", "min", "max", "count"]).reset_index()
-    counted.columns = pd.Index(list(RANK_COLUMNS[:6]))
-    table = table.merge(counted, on=_BY, how="left")
+    without_gated = passed.groupby(_BY, observed=True)["rank"].agg(["mean", "min", "max", "count"]).reset_index()
+    without_gated.columns = pd.Index(list(RANK_COLUMNS[:6]))
+    table = table.merge(without_gated, on=_BY, how="left")
     table["metrics"] = table["metrics"].fillna(0).astype(int)
     table = table[list(RANK_COLUMNS)]
     family_of = passed["metric"].map(families or {})
@@ -70,79 +69,98 @@ def rank_intervals(
     metrics: Sequence[Mapping[str, Any]],
     *,
     gated: Collection[tuple[str, str]] = (),
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
     references: Collection[str] = REFERENCES,
 ) -> pd.DataFrame:
-    """Percentile bootstrap intervals of the mean ranks, `INTERVAL_COLUMNS`.
+    """Compute percentile bootstrap intervals of the mean ranks.
 
     One draw of images (and seeds) serves all explainers and metrics of a resample; means, ranks and mean ranks are then
-    made again. NaN with fewer than two images.
+    computed anew.
+
+    Args:
+        scores: long table.
+        metrics: descriptions.
+        gated: (model, metric) that are left out.
+        resampling: settings of the bootstrap.
+        references: explainers without a rank.
+
+    Returns:
+        `INTERVAL_COLUMNS`; explainers with fewer than two images have no row.
     """
     rows: list[tuple[Any, ...]] = []
-    found = blocks(widened(scores)) if not scores.empty else {}
-    known = described(metrics)
-    for model in dict.fromkeys(names[0] for names in found):
-        names = ranked_names(metrics, {n[2] for n in found if n[0] == model})
-        wanted = [name for name in names if (model, name) not in set(gated)]
-        explainers = sorted({n[1] for n in found if n[0] == model and n[1] not in references})
-        means = _resampled_mean_ranks(found, known, model, explainers, wanted, resamples, seed)
+    scored, descriptions = blocks_of(scores), by_name(metrics)
+    for model in dict.fromkeys(key[0] for key in scored):
+        names = ranked_names(metrics, {key[2] for key in scored if key[0] == model})
+        signs = {name: sign(descriptions[name]) for name in names if (model, name) not in set(gated)}
+        cells = {key[1:]: block for key, block in scored.items() if key[0] == model and key[1] not in references}
+        explainers = sorted({explainer for explainer, _ in cells})
+        means = _resample_mean_ranks(cells, explainers, signs, resampling)
         for explainer, column in zip(explainers, means.T, strict=True):
             if not np.isnan(column).all():
-                low, high = np.nanquantile(column, [(1 - level) / 2, (1 + level) / 2])
-                rows.append((model, explainer, float(low), float(high)))
+                rows.append((model, explainer, *resampling.interval(column)))
     return pd.DataFrame(rows, columns=list(INTERVAL_COLUMNS))
 
 
-def _resampled_mean_ranks(
-    found: Mapping[tuple[str, str, str], np.ndarray],
-    known: Mapping[str, Mapping[str, Any]],
-    model: str,
+def _resample_mean_ranks(
+    cells: Mapping[tuple[str, str], np.ndarray],
     explainers: Sequence[str],
-    metrics: Sequence[str],
-    resamples: int,
-    seed: int,
+    signs: Mapping[str, float],
+    resampling: Resampling,
 ) -> np.ndarray:
-    """Mean ranks (resamples, explainers); NaN where an explainer has no rank or there are too few images."""
-    total, count = np.zeros((resamples, len(explainers))), np.zeros((resamples, len(explainers)))
-    for metric in metrics:
-        there = [place for place, name in enumerate(explainers) if (model, name, metric) in found]
-        cells = np.stack([found[model, explainers[place], metric] for place in there])
-        kept = [place for place, cell in zip(there, cells, strict=True) if not np.isnan(cell).all()]
-        if not kept or cells.shape[2] < 2:
+    """Compute the mean ranks of each bootstrap sample of one model.
+
+    Args:
+        cells: blocks (seeds, images) by explainer and metric.
+        explainers: order of the columns.
+        signs: by ranked metric, 1 where higher is better, else -1.
+        resampling: settings of the bootstrap.
+
+    Returns:
+        (resamples, explainers); NaN where an explainer has no rank or there are fewer than two images.
+    """
+    total, count = np.zeros((2, resampling.resamples, len(explainers)))
+    for metric, direction in signs.items():
+        columns = [
+            column
+            for column, explainer in enumerate(explainers)
+            if not np.isnan(cells.get((explainer, metric), np.nan)).all()
+        ]
+        if not columns:
             continue
-        means = _drawn_means(cells[[there.index(place) for place in kept]], resamples, seed)
-        order = -sign(known[metric]) * np.nan_to_num(np.round(means, 12), nan=-sign(known[metric]) * np.inf)
-        total[:, kept] += stats.rankdata(order, axis=1)
-        count[:, kept] += 1
+        blocks = np.stack([cells[explainers[column], metric] for column in columns])
+        if blocks.shape[2] < 2:
+            continue
+        means = _resample_means(blocks, resampling)
+        order = -direction * np.nan_to_num(np.round(means, 12), nan=-direction * np.inf)
+        total[:, columns] += stats.rankdata(order, axis=1)
+        count[:, columns] += 1
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
-def _drawn_means(cells: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means (resamples, explainers) of cells (explainers, seeds, images), the same draws for all."""
-    drawn_seeds, drawn_images = draws(*cells.shape[1:], resamples, seed)
-    there = ~np.isnan(cells)
-    flat = cells.shape[0] * cells.shape[1], cells.shape[2]
-    shape = resamples, cells.shape[0], cells.shape[1]
-    weights = drawn_seeds[:, None, :]
-    total = ((drawn_images @ np.where(there, cells, 0.0).reshape(flat).T).reshape(shape) * weights).sum(2)
-    count = ((drawn_images @ there.astype(np.float64).reshape(flat).T).reshape(shape) * weights).sum(2)
+def _resample_means(blocks: np.ndarray, resampling: Resampling) -> np.ndarray:
+    """Compute the means (resamples, explainers) of blocks (explainers, seeds, images), with the same draws for all."""
+    seed_counts, image_counts = draws(*blocks.shape[1:], resampling.resamples, resampling.seed)
+    has_value = ~np.isnan(blocks)
+    flat = blocks.shape[0] * blocks.shape[1], blocks.shape[2]
+    shape = resampling.resamples, blocks.shape[0], blocks.shape[1]
+    weights = seed_counts[:, None, :]
+    total = ((image_counts @ np.where(has_value, blocks, 0.0).reshape(flat).T).reshape(shape) * weights).sum(2)
+    count = ((image_counts @ has_value.astype(np.float64).reshape(flat).T).reshape(shape) * weights).sum(2)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 @dataclass(frozen=True)
 class RankTest:
-    """Friedman's test of a model's explainers over its metrics, and Nemenyi's critical difference.
+    """Friedman's test of a model's explainers over its metrics, with Nemenyi's critical difference.
 
     Attributes:
-        model: of whose explanations.
+        model: name of the explained network.
         ranks: mean rank of each explainer, best first.
         blocks: number of metrics.
         statistic: Friedman's chi-squared, corrected for ties.
-        p: of the statistic.
+        p: p value of the statistic.
         concordance: Kendall's W, 0 (metrics disagree) to 1 (all give one order).
-        critical: two mean ranks nearer than this are not told apart at 5 %.
+        critical: two mean ranks nearer than this do not differ at 5 %.
         p_values: Nemenyi's p of each pair of explainers.
         left_out: explainers without a rank on every metric.
     """
@@ -161,9 +179,19 @@ class RankTest:
 def rank_test(
     summary: pd.DataFrame, model: str, gated: Collection[tuple[str, str]] = (), alpha: float = 0.05
 ) -> RankTest | None:
-    """Friedman and Nemenyi on a model's ranks, metrics as blocks; None with fewer than 3 explainers or 2 metrics."""
+    """Run Friedman's and Nemenyi's tests on the ranks of a model, with metrics as blocks.
+
+    Args:
+        summary: from `summarise`.
+        model: name of the network.
+        gated: (model, metric) that are left out.
+        alpha: level of the critical difference.
+
+    Returns:
+        The test; None with fewer than 3 explainers or 2 metrics.
+    """
     rows = summary[(summary["model"] == model) & summary["rank"].notna()]
-    rows = rows[~rows["metric"].map(lambda name: (model, name) in set(gated)).astype(bool)]
+    rows = rows[~is_gated(rows, gated)]
     table = rows.pivot_table(index="metric", columns="explainer", values="rank", observed=True)
     partial = tuple(str(name) for name in table.columns[table.isna().any()])
     table = table.drop(columns=list(partial))
@@ -172,20 +200,31 @@ def rank_test(
         return None
     from scikit_posthocs import posthoc_nemenyi_friedman
 
-    # explainers without every metric are gone: rank the rest anew
+    # Explainers without every metric were dropped, so the others are ranked anew.
     table = table.rank(axis=1)
     statistic, p = stats.friedmanchisquare(*table.to_numpy().T)
-    critical = critical_difference(k, count, alpha)
-    concordance = float(statistic) / (count * (k - 1))
-    nemenyi = posthoc_nemenyi_friedman(table)
-    means = table.mean().sort_values(kind="stable")
-    return RankTest(model, means, count, float(statistic), float(p), concordance, critical, nemenyi, partial)
+    return RankTest(
+        model=model,
+        ranks=table.mean().sort_values(kind="stable"),
+        blocks=count,
+        statistic=float(statistic),
+        p=float(p),
+        concordance=float(statistic) / (count * (k - 1)),
+        critical=critical_difference(k, count, alpha),
+        p_values=posthoc_nemenyi_friedman(table),
+        left_out=partial,
+    )
 
 
 def critical_difference(k: int, count: int, alpha: float = 0.05) -> float:
-    """Nemenyi's critical difference of mean ranks of k contestants over `count` blocks: q sqrt(k (k + 1) / (6 count)).
+    """Compute Nemenyi's critical difference of mean ranks, q sqrt(k (k + 1) / (6 count)).
 
-    q is the studentised range quantile of k groups and infinite degrees of freedom, over sqrt(2).
+    q is the quantile of the studentised range of k groups with infinite degrees of freedom, over sqrt(2).
+
+    Args:
+        k: number of contestants.
+        count: number of blocks.
+        alpha: level of the test.
     """
     q = stats.studentized_range.ppf(1 - alpha, k, np.inf) / np.sqrt(2)
     return float(q * np.sqrt(k * (k + 1) / (6 * count)))

@@ -1,8 +1,10 @@
-"""Scores of two networks on one scale: 0 where random maps are, 1 where the evidence mask is, on that network.
+"""Scores of several networks on one scale: 0 for random maps, 1 for the evidence mask of that network.
 
-Raw scores of two networks differ because the networks do (how fast a probability falls is the network's); their place
-between noise and answer can be compared. Known limit: a metric that hardly tells mask from noise blows the scale up, so
-gated metrics have none.
+Raw scores of two networks differ because the networks do: how fast a probability falls is a property of the network.
+The position between random maps and the mask can be compared.
+
+Known limit: the scale blows up for a metric that hardly separates mask from noise, so gated metrics have no relative
+score.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ RELATIVE_COLUMNS = ("model", "explainer", "metric", "relative")
 
 
 def relative_scores(summary: pd.DataFrame, gated: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
-    """`RELATIVE_COLUMNS`: (mean - random) / (mask - random) of each row of `summarise` whose metric has both."""
+    """Compute (mean - random) / (mask - random) of each row of `summarise` whose metric has both.
+
+    Args:
+        summary: from `summarise`.
+        gated: (model, metric) that are left out.
+
+    Returns:
+        `RELATIVE_COLUMNS`.
+    """
     rows = []
     for (model, metric), group in summary.groupby(["model", "metric"], observed=True):
         means = dict(zip(group["explainer"], group["mean"], strict=True))

@@ -1,11 +1,11 @@
-"""What the scores are: columns, which metrics count, one value an image, and the wide form that resampling reads.
+"""Helpers on tables of scores: ranked metrics, one value an image, and the wide form used for resampling.
 
-Images are the unit of all statistics: what several seeds say of one image is averaged first.
+Images are the unit of all statistics: values of one image under several seeds are averaged first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,15 @@ from benchmarks.store.score_names import COST, KEYS, UNRANKED_FAMILIES
 
 
 def per_image(scores: pd.DataFrame) -> pd.DataFrame:
-    """Long table with one value per model, explainer, metric and image: the mean over seeds, NaN skipped."""
+    """Average a long table over seeds: one value per model, explainer, metric and image; NaN are skipped."""
     keys = [*KEYS, "image_id"]
     return scores.groupby(keys, sort=True, observed=True)["value"].mean().reset_index()
 
 
-def widened(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per model, explainer, metric and seed, one column per image; NaN where there is no value.
+def to_wide(scores: pd.DataFrame) -> pd.DataFrame:
+    """Turn a long table into one row per model, explainer, metric and seed, with a column per image.
 
-    A table that is wide already comes back as it is, so that it is made once for many statistics.
+    Missing values are NaN. A wide table is returned as it is, so one conversion can serve many statistics.
     """
     if "image_id" not in scores.columns and scores.index.nlevels == len(KEYS) + 1:
         return scores
@@ -33,45 +33,56 @@ def widened(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def blocks(wide: pd.DataFrame) -> dict[tuple[str, str, str], np.ndarray]:
-    """Values (seeds, images) of each model, explainer and metric of a wide table.
+    """Split a wide table into values (seeds, images) of each model, explainer and metric.
 
-    All blocks have the same images, those of one model the same seeds; NaN where there is no value.
+    All blocks have the same images, and those of one model the same seeds; missing values are NaN.
     """
     values = wide.to_numpy(dtype=np.float64)
     seeds = wide.index.to_frame(index=False).groupby("model")["seed"].unique().map(sorted)
-    found: dict[tuple[str, str, str], np.ndarray] = {}
-    places: Any = wide.groupby(level=KEYS, sort=True, observed=True).indices
-    for names, rows in places.items():
-        of_model = seeds[names[0]]
-        block = np.full((len(of_model), values.shape[1]), np.nan)
-        block[[of_model.index(seed) for seed in wide.index.get_level_values("seed")[rows]]] = values[rows]
-        found[names] = block
-    return found
+    by_key: dict[tuple[str, str, str], np.ndarray] = {}
+    groups: Any = wide.groupby(level=KEYS, sort=True, observed=True).indices
+    for key, rows in groups.items():
+        model_seeds = seeds[key[0]]
+        block = np.full((len(model_seeds), values.shape[1]), np.nan)
+        block[[model_seeds.index(seed) for seed in wide.index.get_level_values("seed")[rows]]] = values[rows]
+        by_key[key] = block
+    return by_key
+
+
+def blocks_of(scores: pd.DataFrame) -> dict[tuple[str, str, str], np.ndarray]:
+    """Return the `blocks` of a long or wide table, none for an empty one."""
+    return {} if scores.empty else blocks(to_wide(scores))
 
 
 def means_of_images(block: np.ndarray) -> np.ndarray:
-    """Mean over seeds (n,) of a block (seeds, n); NaN where no seed has a value."""
-    there = ~np.isnan(block)
-    total = np.where(there, block, 0.0).sum(0)
-    return np.where(there.any(0), total / np.maximum(there.sum(0), 1), np.nan)
+    """Average a block (seeds, n) over seeds, (n,); NaN for an image without any value."""
+    has_value = ~np.isnan(block)
+    total = np.where(has_value, block, 0.0).sum(0)
+    return np.where(has_value.any(0), total / np.maximum(has_value.sum(0), 1), np.nan)
 
 
-def described(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """What is known of each metric, by name; the two cost scores are known without being described."""
+def by_name(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Index descriptions of metrics by name, and add those of the two cost scores."""
     return {**COST, **{entry["name"]: entry for entry in metrics if "name" in entry}}
 
 
 def is_ranked(metric: Mapping[str, Any]) -> bool:
-    """Whether a metric counts: it has a better direction, is meant to be ranked, and judges quality, not cost."""
-    judged = metric.get("direction") in ("higher", "lower") and metric.get("family") not in UNRANKED_FAMILIES
-    return judged and bool(metric.get("ranked", True))
+    """Return whether a metric has a rank: a better direction, a family that is ranked, and no `ranked: False`."""
+    judges_quality = metric.get("direction") in ("higher", "lower") and metric.get("family") not in UNRANKED_FAMILIES
+    return judges_quality and bool(metric.get("ranked", True))
 
 
 def sign(metric: Mapping[str, Any]) -> float:
-    """1 where higher is better, -1 where lower is."""
+    """Return 1 where higher is better, else -1."""
     return 1.0 if metric.get("direction") == "higher" else -1.0
 
 
 def ranked_names(metrics: Sequence[Mapping[str, Any]], measured: Collection[str]) -> list[str]:
-    """Names of the metrics that count and were measured, in the order of their descriptions."""
-    return [name for name, entry in described(metrics).items() if is_ranked(entry) and name in measured]
+    """List the ranked metrics that were measured, in the order of their descriptions."""
+    return [name for name, entry in by_name(metrics).items() if is_ranked(entry) and name in measured]
+
+
+def is_gated(rows: pd.DataFrame, gated: Iterable[tuple[str, str]]) -> np.ndarray:
+    """Return which rows (n,) bool belong to a (model, metric) of `gated`."""
+    failed = set(gated)
+    return np.array([pair in failed for pair in zip(rows["model"], rows["metric"], strict=True)], dtype=bool)

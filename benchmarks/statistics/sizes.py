@@ -1,6 +1,6 @@
 """Scores by the size of the evidence: small, medium and large thirds of the images.
 
-Large evidence is easy to hit, so that a mean over sizes hides for whom an explainer works.
+Large evidence is easy to hit, so a mean over all sizes hides on which images an explainer works.
 """
 
 from __future__ import annotations
@@ -11,23 +11,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.statistics.intervals import LEVEL, RESAMPLES, hierarchical_ci, image_mean
-from benchmarks.statistics.scores import blocks, means_of_images, ranked_names, widened
+from benchmarks.statistics.intervals import DEFAULT, Resampling, hierarchical_ci, image_mean
+from benchmarks.statistics.scores import blocks, means_of_images, ranked_names, to_wide
 
 SIZES = ("small", "medium", "large")
 SIZE_COLUMNS = ("model", "explainer", "metric", "size", "least", "most", "mean", "ci_low", "ci_high", "n")
 
 
 def size_bins(areas: Mapping[str, float]) -> dict[str, str]:
-    """Third of each image by the share of it (0 to 1] that the evidence covers; images without evidence are left out.
+    """Assign each image to a third of the images by the area of its evidence.
 
-    Bounds are the terciles; equal areas fall into one bin. Empty where all areas are equal.
+    Args:
+        areas: image id to the share of the image that its evidence covers, 0 to 1; images without evidence are skipped.
+
+    Returns:
+        Image id to one of `SIZES`. The bounds are the terciles and equal areas share a bin. Empty if all areas are
+        equal.
     """
-    known = {name: float(area) for name, area in areas.items() if area is not None and float(area) > 0}
-    if len(set(known.values())) < 2:
+    shares = {name: float(area) for name, area in areas.items() if area is not None and float(area) > 0}
+    if len(set(shares.values())) < 2:
         return {}
-    bounds = np.quantile(list(known.values()), [1 / 3, 2 / 3])
-    return {name: SIZES[int(np.searchsorted(bounds, area, side="left"))] for name, area in known.items()}
+    bounds = np.quantile(list(shares.values()), [1 / 3, 2 / 3])
+    return {name: SIZES[int(np.searchsorted(bounds, area, side="left"))] for name, area in shares.items()}
 
 
 def by_size(
@@ -35,33 +40,32 @@ def by_size(
     metrics: Sequence[Mapping[str, Any]],
     areas: Mapping[str, float],
     *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    resampling: Resampling = DEFAULT,
 ) -> pd.DataFrame:
-    """`SIZE_COLUMNS`: mean and interval of each ranked metric over the images of each third.
+    """Compute mean and interval of each ranked metric over the images of each third.
 
     Args:
         scores: long table.
         metrics: descriptions.
-        areas: image id to the share of the image its evidence covers, 0 to 1; images that were not scored may be there.
-        level: coverage of the intervals.
-        resamples: bootstrap samples.
-        seed: of the resampling.
+        areas: image id to the share of the image that its evidence covers, 0 to 1; it may have images without scores.
+        resampling: settings of the intervals.
+
+    Returns:
+        `SIZE_COLUMNS`; `least` and `most` are the smallest and the largest area of the third.
     """
     if scores.empty or not areas:
         return pd.DataFrame(columns=list(SIZE_COLUMNS))
-    wide = widened(scores)
+    wide = to_wide(scores)
     bins = size_bins({str(name): areas[name] for name in wide.columns if name in areas})
-    groups = {size: np.array([bins.get(str(name)) == size for name in wide.columns]) for size in SIZES}
-    spans = {size: [areas[name] for name in wide.columns[here]] for size, here in groups.items()}
-    counted = set(ranked_names(metrics, set(wide.index.get_level_values("metric"))))
+    members = {size: np.array([bins.get(str(name)) == size for name in wide.columns]) for size in SIZES}
+    areas_of = {size: [areas[name] for name in wide.columns[images]] for size, images in members.items()}
+    ranked = set(ranked_names(metrics, set(wide.index.get_level_values("metric"))))
     rows = []
-    for names, block in blocks(wide).items():
-        for size, here in groups.items():
-            if names[2] in counted and here.any():
-                part = block[:, here]
-                low, high = hierarchical_ci(part, level, resamples, seed)
-                count = int((~np.isnan(means_of_images(part))).sum())
-                rows.append((*names, size, min(spans[size]), max(spans[size]), image_mean(part), low, high, count))
+    for key, block in blocks(wide).items():
+        for size, images in members.items():
+            if key[2] in ranked and images.any():
+                values, bounds = block[:, images], (min(areas_of[size]), max(areas_of[size]))
+                low, high = hierarchical_ci(values, resampling)
+                count = int((~np.isnan(means_of_images(values))).sum())
+                rows.append((*key, size, *bounds, image_mean(values), low, high, count))
     return pd.DataFrame(rows, columns=list(SIZE_COLUMNS))

@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from benchmarks.report import format
 from benchmarks.report.figures import style
 from benchmarks.statistics import RankTest
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics.analysis import RunAnalysis
 
 GAP = "\N{NO-BREAK SPACE}" * 2  # other spaces are lost in SVG
 _LINE = 0.165  # inches a label
 
 
 @style.styled
-def critical_figure(findings: Findings, narrow: bool = False) -> Figure:
+def critical_figure(findings: RunAnalysis, narrow: bool = False) -> Figure:
     """One panel a model that has a rank test; labels on both sides, on the left alone when narrow."""
     tests = list(findings.tests.values())
     lines = [(len(test.ranks) if narrow else -(-len(test.ranks) // 2)) + 6 for test in tests] or [4]
@@ -35,7 +35,7 @@ def critical_figure(findings: Findings, narrow: bool = False) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, findings: Findings, test: RankTest, narrow: bool) -> None:
+def _panel(axes: Axes, findings: RunAnalysis, test: RankTest, narrow: bool) -> None:
     from scikit_posthocs import critical_difference_diagram
 
     names = [str(name) for name in test.ranks.index]
@@ -54,7 +54,7 @@ def _panel(axes: Axes, findings: Findings, test: RankTest, narrow: bool) -> None
         title = format.clipped(findings.data.explainers[names[place]].title, 26)
         text = f"{title}{GAP}{format.rank(ranks[place])}"
         label.set_text(f"{text}{GAP}" if label.get_horizontalalignment() == "right" else f"{GAP}{text}")
-        label.set_fontweight("bold" if names[place] == findings.own else "normal")
+        label.set_fontweight("bold" if names[place] == findings.own_explainer else "normal")
     axes.set_xlim(1, len(names))
     axes.set_xticks(style.rank_ticks(len(names)))
     axes.tick_params(axis="x", pad=1)
@@ -75,7 +75,7 @@ def _difference(axes: Axes, test: RankTest) -> None:
     axes.set_ylim(np.floor(axes.get_ylim()[0]), 3.6)
 
 
-def _colour(findings: Findings, name: str) -> str:
-    if name == findings.own:
+def _colour(findings: RunAnalysis, name: str) -> str:
+    if name == findings.own_explainer:
         return style.COLOURS[1]
     return "#6B6B6B" if findings.data.explainers[name].control else style.COLOURS[0]

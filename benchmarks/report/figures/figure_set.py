@@ -17,7 +17,7 @@ from benchmarks.report.figures.gallery import gallery_figure
 from benchmarks.report.figures.scores import cost_figure, ranks_figure, scores_figure
 from benchmarks.report.figures.sizes import sizes_figure
 from benchmarks.report.figures.style import DPI, render
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.atomic import write_atomically
 
 SHOWN = {"gallery": "png"}  # how the page shows a section; svg if not named
@@ -72,7 +72,7 @@ class Sketch:
     dpi: int = DPI
 
 
-def make_album(findings: Findings, forms: Sequence[str] = FORMS) -> list[Plate]:
+def make_album(findings: RunAnalysis, forms: Sequence[str] = FORMS) -> list[Plate]:
     """All figures of a run, in these forms and the one the page shows."""
     makers = (_ranks, _scores, _sizes, _costs, _galleries)
     return [_drawn(sketch, forms) for make in makers for sketch in make(findings)]
@@ -97,7 +97,7 @@ def _drawn(sketch: Sketch, forms: Sequence[str]) -> Plate:
     return Plate(sketch.name, sketch.section, sketch.title, sketch.caption, wide, narrow)
 
 
-def _ranks(findings: Findings) -> Iterator[Sketch]:
+def _ranks(findings: RunAnalysis) -> Iterator[Sketch]:
     caption = (
         "Large markers: mean rank over the metrics that pass the gate, or over all where the panel says so. Ticks: the "
         "rank on each of them, darker where several agree. "
@@ -111,7 +111,7 @@ def _ranks(findings: Findings) -> Iterator[Sketch]:
         )
 
 
-def _scores(findings: Findings) -> Iterator[Sketch]:
+def _scores(findings: RunAnalysis) -> Iterator[Sketch]:
     plates = {
         "localisation": (("localisation",), "Localisation: is the map on the evidence?", f"{SCORE_NOTE} {BAND_NOTE}"),
         "faithfulness": (("faithfulness",), "Faithfulness: does the network use it?", f"{SCORE_NOTE} {BAND_NOTE}"),
@@ -130,7 +130,7 @@ def _scores(findings: Findings) -> Iterator[Sketch]:
             )
 
 
-def _sizes(findings: Findings) -> Iterator[Sketch]:
+def _sizes(findings: RunAnalysis) -> Iterator[Sketch]:
     judged = {info.name for info in findings.metrics("localisation")}
     for model in findings.models():
         if judged & set(findings.sizes[findings.sizes["model"] == model.name]["metric"]):
@@ -139,7 +139,7 @@ def _sizes(findings: Findings) -> Iterator[Sketch]:
             )
 
 
-def _costs(findings: Findings) -> Iterator[Sketch]:
+def _costs(findings: RunAnalysis) -> Iterator[Sketch]:
     notes = {
         "forwards": "Backward passes are not counted here, but they take their time below. At 0: no pass at all.",
         "seconds": "On the device named under provenance; forward and backward passes and the library's own work.",
@@ -152,7 +152,7 @@ def _costs(findings: Findings) -> Iterator[Sketch]:
             yield Sketch(f"cost_{cost}", "cost", info.title, caption, partial(cost_figure, findings, cost))
 
 
-def _galleries(findings: Findings) -> Iterator[Sketch]:
+def _galleries(findings: RunAnalysis) -> Iterator[Sketch]:
     data = findings.data
     if data.gallery is None or len(data.gallery.images) == 0:
         return

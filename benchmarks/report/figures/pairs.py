@@ -33,7 +33,7 @@ def strip(data: RunData, example: Example, own: str) -> bytes:
         raise KeyError("this run has no gallery")
     place = gallery.ids.index(example.image)
     tiles = [gallery.images[place].astype(np.float64) / 255]
-    for name in (own, example.other):
+    for name in (own, example.explainer):
         shown = scaled(gallery.map_of(example.model, name, place), data.explainers[name].signed)
         tiles.append(_empty(tiles[0]) if shown is None else overlay(gallery.images[place], shown))
     return webp(np.concatenate(_spaced([_enlarged(tile, gallery, place) for tile in tiles]), axis=1))

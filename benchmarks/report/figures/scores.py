@@ -17,8 +17,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from benchmarks.report import format
 from benchmarks.report.figures import style
 from benchmarks.report.figures.label_placement import place_labels
-from benchmarks.statistics import failing
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics import failed_metrics
+from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.run_data import JUDGED, ExplainerInfo, MetricInfo
 from benchmarks.store.score_names import REFERENCES
 
@@ -29,7 +29,7 @@ ONE_FAMILY_PANEL = "Metrics that pass the gate, all of {}"
 
 
 @style.styled
-def scores_figure(findings: Findings, families: tuple[str, ...], narrow: bool = False) -> Figure:
+def scores_figure(findings: RunAnalysis, families: tuple[str, ...], narrow: bool = False) -> Figure:
     """One panel a score of these families: mean over images with its 95 % interval, explainers as rows."""
     metrics = [info for family in families for info in findings.metrics(family)]
     explainers = findings.explainers()
@@ -48,7 +48,7 @@ def scores_figure(findings: Findings, families: tuple[str, ...], narrow: bool = 
 
 
 @style.styled
-def ranks_figure(findings: Findings, narrow: bool = False) -> Figure:
+def ranks_figure(findings: RunAnalysis, narrow: bool = False) -> Figure:
     """Mean rank of every explainer, over all ranked metrics and per family; small ticks are the single metrics."""
     wanted = _rank_panels(findings)
     explainers = _by_rank(findings)
@@ -67,7 +67,7 @@ def ranks_figure(findings: Findings, narrow: bool = False) -> Figure:
 
 
 @style.styled
-def cost_figure(findings: Findings, cost: str = "forwards", narrow: bool = False) -> Figure:
+def cost_figure(findings: RunAnalysis, cost: str = "forwards", narrow: bool = False) -> Figure:
     """Mean rank against cost per image on a logarithmic axis, one panel a model; up and left is better."""
     models = findings.models()
     shape = (max(1, len(models)), 1) if narrow else (1, max(1, len(models)))
@@ -85,7 +85,7 @@ def cost_figure(findings: Findings, cost: str = "forwards", narrow: bool = False
     return figure
 
 
-def _score_panel(axes: Axes, findings: Findings, metric: MetricInfo, explainers: list[ExplainerInfo]) -> None:
+def _score_panel(axes: Axes, findings: RunAnalysis, metric: MetricInfo, explainers: list[ExplainerInfo]) -> None:
     heights = style.rows(explainers)
     models = findings.models()
     _control_band(axes, findings, metric, explainers)
@@ -110,7 +110,7 @@ def _dot(axes: Axes, mean: float, low: float, high: float, height: float, place:
     )
 
 
-def _control_band(axes: Axes, findings: Findings, metric: MetricInfo, explainers: list[ExplainerInfo]) -> None:
+def _control_band(axes: Axes, findings: RunAnalysis, metric: MetricInfo, explainers: list[ExplainerInfo]) -> None:
     if metric.family not in JUDGED:
         return
     blind = [info.name for info in explainers if info.control and info.name not in REFERENCES]
@@ -163,18 +163,18 @@ def _short(value: float) -> str:
     return f"{value:g}" if value == 0 or value >= 1e-3 else f"{value:.0e}".replace("e-0", "e−")
 
 
-def _by_rank(findings: Findings) -> list[ExplainerInfo]:
+def _by_rank(findings: RunAnalysis) -> list[ExplainerInfo]:
     ranked = [info for info in findings.explainers() if info.name in set(findings.ranks["explainer"])]
     means = dict(findings.ranks.groupby("explainer")["mean_rank"].mean()) if ranked else {}
     return sorted(ranked, key=lambda info: (info.control, means[info.name]))
 
 
-def _rank_panels(findings: Findings) -> dict[str, str]:
+def _rank_panels(findings: RunAnalysis) -> dict[str, str]:
     """Columns of the ranks, each with its title; none that would show what another shows."""
     families = {family: family.capitalize() for family in JUDGED if family in findings.ranks}
     if "mean_rank" not in findings.ranks:
         return families
-    if not failing(findings.gates):
+    if not failed_metrics(findings.gates):
         return {"mean_rank": ALL_PANEL, **(families if len(families) > 1 else {})}
     if len(families) > 1:
         return {"mean_rank": GATED_PANEL, "mean_rank_all": ALL_PANEL, **families}
@@ -182,7 +182,7 @@ def _rank_panels(findings: Findings) -> dict[str, str]:
     return {"mean_rank": gated, "mean_rank_all": ALL_PANEL}
 
 
-def _rank_panel(axes: Axes, findings: Findings, column: str, explainers: list[ExplainerInfo]) -> None:
+def _rank_panel(axes: Axes, findings: RunAnalysis, column: str, explainers: list[ExplainerInfo]) -> None:
     heights, models = style.rows(explainers), findings.models()
     for place, model in enumerate(models):
         shift = 0.36 * ((len(models) - 1) / 2 - place) / max(1, len(models) - 1)
@@ -199,9 +199,9 @@ def _rank_panel(axes: Axes, findings: Findings, column: str, explainers: list[Ex
     axes.set_xlabel("← mean rank, 1 is best")
 
 
-def _single_ranks(findings: Findings, model: str, explainer: str, column: str) -> list[float]:
+def _single_ranks(findings: RunAnalysis, model: str, explainer: str, column: str) -> list[float]:
     """Ranks on the metrics that the mean of this column is over."""
-    left_out = failing(findings.gates)
+    left_out = failed_metrics(findings.gates)
     metrics = [
         info.name
         for info in findings.data.metrics.values()
@@ -212,7 +212,7 @@ def _single_ranks(findings: Findings, model: str, explainer: str, column: str) -
 
 
 def _cost_panel(
-    axes: Axes, findings: Findings, model: str, place: int, cost: str
+    axes: Axes, findings: RunAnalysis, model: str, place: int, cost: str
 ) -> tuple[list[float], list[float], list[str]]:
     x: list[float] = []
     y: list[float] = []
@@ -234,7 +234,7 @@ def _cost_panel(
     return x, y, texts
 
 
-def _legend(figure: Figure, findings: Findings, narrow: bool, band: bool) -> None:
+def _legend(figure: Figure, findings: RunAnalysis, narrow: bool, band: bool) -> None:
     models = findings.models()
     handles: list[Line2D | Patch] = [
         _key(f"on {format.clipped(model.title, 34)}", style.colour(place), style.marker(place))

@@ -9,14 +9,14 @@ from matplotlib.lines import Line2D
 
 from benchmarks.report.figures import style
 from benchmarks.statistics import SIZES
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.run_data import ExplainerInfo, MetricInfo
 
 MARKS = {"small": 2.5, "medium": 4.5, "large": 6.5}
 
 
 @style.styled
-def sizes_figure(findings: Findings, model: str, narrow: bool = False) -> Figure:
+def sizes_figure(findings: RunAnalysis, model: str, narrow: bool = False) -> Figure:
     """One panel a ranked localisation metric, explainers of one model as rows, a marker for each third."""
     measured = set(findings.sizes["metric"])
     metrics = [info for info in findings.metrics("localisation") if info.name in measured]
@@ -36,11 +36,11 @@ def sizes_figure(findings: Findings, model: str, narrow: bool = False) -> Figure
     return figure
 
 
-def _pairs(findings: Findings) -> set[tuple[str, str]]:
+def _pairs(findings: RunAnalysis) -> set[tuple[str, str]]:
     return set(zip(findings.sizes["model"], findings.sizes["explainer"], strict=True))
 
 
-def _panel(axes: Axes, findings: Findings, model: str, metric: MetricInfo, explainers: list[ExplainerInfo]) -> None:
+def _panel(axes: Axes, findings: RunAnalysis, model: str, metric: MetricInfo, explainers: list[ExplainerInfo]) -> None:
     heights = style.rows(explainers)
     place = [info.name for info in findings.models()].index(model)
     table = findings.sizes[(findings.sizes["model"] == model) & (findings.sizes["metric"] == metric.name)]

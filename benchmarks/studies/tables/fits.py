@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.report.files import write_tables
-from benchmarks.statistics.analysis import find
+from benchmarks.statistics.analysis import analyse
 from benchmarks.store.run_data import RunData
 from benchmarks.store.run_folder import read_run
 
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = joined(read_run(given.every), [read_run(folder) for folder in given.fits], given.alike)
     folder = (given.into or given.fits[-1]) / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    for path in write_tables(find(data), folder):
+    for path in write_tables(analyse(data), folder):
         print(path)
 
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.metrics.map_transforms import Transform, transforms
+from benchmarks.metrics.map_transforms import MapTransform, transforms
 
 
 def random_maps(seed: int = 0) -> np.ndarray:
@@ -12,7 +12,7 @@ def random_maps(seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("transform", transforms((2.0,), (8,), (2.0,)), ids=lambda t: t.name)
-def test_what_says_nothing_still_says_nothing(transform: Transform) -> None:
+def test_what_says_nothing_still_says_nothing(transform: MapTransform) -> None:
     maps = random_maps()
     maps[0] = np.nan
     maps[1] = 0.3
@@ -24,7 +24,7 @@ def test_what_says_nothing_still_says_nothing(transform: Transform) -> None:
 
 def test_smoothing_is_a_gaussian_blur() -> None:
     maps = random_maps()
-    blurred = Transform("smooth", 2.0)(maps)
+    blurred = MapTransform("smooth", 2.0)(maps)
     expected = cv2.GaussianBlur(maps[0, 0], (17, 17), 2.0, borderType=cv2.BORDER_REFLECT)
     assert np.abs(blurred[0, 0] - expected).max() < 1e-5
 
@@ -32,20 +32,20 @@ def test_smoothing_is_a_gaussian_blur() -> None:
 def test_a_grid_keeps_means_of_cells_that_fill_it_evenly() -> None:
     cells = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
     maps = np.kron(cells, np.ones((12, 12), np.float32)).astype(np.float32)[:, :, :24, :24]
-    coarse = Transform("grid", 2)(maps)
+    coarse = MapTransform("grid", 2)(maps)
     assert np.allclose(coarse[0, 0, 0, 0], maps[0, 0, :12, :12].mean())
     assert np.allclose(coarse[0, 0, -1, -1], maps[0, 0, 12:, 12:].mean())
     assert np.ptp(coarse) <= np.ptp(maps)
 
 
 def test_a_grid_of_one_cell_says_nothing() -> None:
-    assert (np.ptp(Transform("grid", 1)(random_maps()), axis=(1, 2, 3)) == 0).all()
+    assert (np.ptp(MapTransform("grid", 1)(random_maps()), axis=(1, 2, 3)) == 0).all()
 
 
 @pytest.mark.parametrize("power", [0.5, 2.0, 3.0])
 def test_sharpening_keeps_signs_and_order(power: float) -> None:
     maps = random_maps()
-    sharp = Transform("sharp", power)(maps)
+    sharp = MapTransform("sharp", power)(maps)
     assert (np.sign(sharp) == np.sign(maps)).all()
     assert (np.argsort(sharp.reshape(3, -1)) == np.argsort(maps.reshape(3, -1))).all()
     assert np.allclose(np.abs(sharp).max(axis=(1, 2, 3)), 1)
@@ -53,8 +53,8 @@ def test_sharpening_keeps_signs_and_order(power: float) -> None:
 
 def test_sharpening_does_not_depend_on_scale_and_one_only_scales() -> None:
     maps = random_maps()
-    assert np.allclose(Transform("sharp", 2)(maps), Transform("sharp", 2)(maps * 1e30))
-    unit = Transform("sharp", 1)(maps)
+    assert np.allclose(MapTransform("sharp", 2)(maps), MapTransform("sharp", 2)(maps * 1e30))
+    unit = MapTransform("sharp", 1)(maps)
     assert np.allclose(unit * np.abs(maps).max(axis=(1, 2, 3), keepdims=True), maps)
 
 

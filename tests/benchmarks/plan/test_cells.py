@@ -7,7 +7,7 @@ import pytest
 
 from baselines import Explainer
 from benchmarks.config.run import RunConfig
-from benchmarks.metrics.map_transforms import Transform
+from benchmarks.metrics.map_transforms import MapTransform
 from benchmarks.plan import cells as plan
 from benchmarks.plan.cells import explain_cells, score_cells, train_cells
 from benchmarks.plan.components import Parts
@@ -212,7 +212,7 @@ def test_metrics_that_call_again_are_not_asked_about_masks_nor_about_transformed
     parts = Parts(config)
     monkeypatch.setattr(type(parts.metrics["auc"]), "needs_explain", True)
     cells = list(explain_cells(config, parts, train_cells(config, parts)[:1], IDS[:1]))
-    blur = Transform("smooth", 2.0)
+    blur = MapTransform("smooth", 2.0)
     found = {cell.explainer: [(s.metric, s.explainer) for s in score_cells(parts, cell, [blur])] for cell in cells}
     assert found["random"] == [("auc", "random"), ("pixel_flipping", "random"), ("pixel_flipping", "random@smooth2")]
     assert found["mask"] == [("pixel_flipping", "mask"), ("pixel_flipping", "mask@smooth2")]

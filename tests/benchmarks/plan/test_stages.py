@@ -20,7 +20,8 @@ from benchmarks.run import engine
 from benchmarks.run.engine import Engine
 from benchmarks.run.images import Data
 from benchmarks.run.training import Trained, load, train_or_load
-from benchmarks.statistics.analysis import find, own_explainer
+from benchmarks.statistics import Resampling
+from benchmarks.statistics.analysis import analyse, own_explainer
 from benchmarks.store.run_data import RunData
 from benchmarks.store.run_folder import Store, read_run
 from interp_core.errors import ContractError, InterpError
@@ -273,6 +274,6 @@ def test_a_run_compares_plain_lap_and_rivals(tiny: Callable[..., RunConfig], mon
         "gain": ("test_resnet, GAIN-like", False, "gain"),
     }
     assert all("history" not in stage for entry in data.meta["models"] for stage in entry["stages"])
-    assert find(data, resamples=10).own == "lap"
+    assert analyse(data, Resampling(resamples=10)).own_explainer == "lap"
     rest = RunData(data.meta, data.scores[data.scores["explainer"] != "lap"])
     assert own_explainer(rest) == "intrinsic"

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from PIL import Image
 
-from benchmarks.report import RunData, files, find, format, write_report
+from benchmarks.report import RunData, analyse, files, format, write_report
 from benchmarks.report.figures import style
 from benchmarks.report.figures.critical_difference import critical_figure
 from benchmarks.report.figures.figure_set import make_album
@@ -28,20 +28,20 @@ from benchmarks.report.figures.gallery import caption, gallery_figure, overlay, 
 from benchmarks.report.figures.scores import cost_figure, ranks_figure, scores_figure
 from benchmarks.report.page import render_page
 from benchmarks.report.summary_text import answers, caveats, twins
-from benchmarks.statistics import COLUMNS
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics import COLUMNS, Resampling
+from benchmarks.statistics.analysis import RunAnalysis
 from interp_core.errors import StoreError
 
 NOTHING = RunData({}, pd.DataFrame())
 
 
 @pytest.fixture(scope="module")
-def findings() -> Findings:
-    return find(synthetic.run(), resamples=200)
+def findings() -> RunAnalysis:
+    return analyse(synthetic.run(), Resampling(resamples=200))
 
 
 @pytest.fixture(scope="module")
-def page(findings: Findings) -> str:
+def page(findings: RunAnalysis) -> str:
     return render_page(findings, [])
 
 
@@ -103,7 +103,7 @@ def test_what_the_description_lacks_is_taken_from_the_scores() -> None:
     assert data.metrics["auc"].direction == "none"
 
 
-def test_degenerate_maps_are_counted_per_model_and_explainer(findings: Findings) -> None:
+def test_degenerate_maps_are_counted_per_model_and_explainer(findings: RunAnalysis) -> None:
     table = findings.degenerate
     affected = table[table["explainer"] == "grad_cam"]
     assert affected[["degenerate", "total"]].to_numpy().tolist() == [[2, 48], [2, 48]]
@@ -162,7 +162,7 @@ def test_other_words() -> None:
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def test_csv_parses_back_with_exact_columns_and_full_precision(findings: Findings, tmp_path: Path) -> None:
+def test_csv_parses_back_with_exact_columns_and_full_precision(findings: RunAnalysis, tmp_path: Path) -> None:
     paths = files.write_tables(findings, tmp_path)
     assert sorted(path.name for path in paths) == [
         "agreement.csv", "degenerate.csv", "gate.csv", "paired.csv", "rank_tests.csv", "ranks.csv", "relative.csv",
@@ -178,7 +178,7 @@ def test_csv_parses_back_with_exact_columns_and_full_precision(findings: Finding
     assert tests.loc["lap", ["blocks", "contestants"]].tolist() == [7, 9]
 
 
-def test_markdown_has_one_row_each_and_bold_only_for_the_best_contestant(findings: Findings) -> None:
+def test_markdown_has_one_row_each_and_bold_only_for_the_best_contestant(findings: RunAnalysis) -> None:
     lines = files.markdown(findings).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
     assert lines[0] == f"| {' | '.join(COLUMNS[:9])} |"
@@ -190,7 +190,7 @@ def test_markdown_has_one_row_each_and_bold_only_for_the_best_contestant(finding
     assert [row[1] for row in bold] == [max(own, key=lambda name: own[name])]
 
 
-def test_bold_follows_the_direction(findings: Findings) -> None:
+def test_bold_follows_the_direction(findings: RunAnalysis) -> None:
     table = findings.summary.loc[sorted(files.best_rows(findings))]
     row = table[(table["model"] == "lap") & (table["metric"] == "pf_morf")].iloc[0]
     controls = ["random", "smoothed_random", "centre_gaussian", "edges", "mask"]
@@ -201,7 +201,7 @@ def test_bold_follows_the_direction(findings: Findings) -> None:
     assert "sparseness" not in set(table["metric"])
 
 
-def test_latex_uses_booktabs_and_escapes(findings: Findings) -> None:
+def test_latex_uses_booktabs_and_escapes(findings: RunAnalysis) -> None:
     text = files.latex(findings)
     assert text.count(r"\\") == len(findings.summary) + 1
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"ci\_low"))
@@ -213,9 +213,9 @@ def test_latex_uses_booktabs_and_escapes(findings: Findings) -> None:
 def test_a_bar_in_a_title_does_not_break_the_markdown_table() -> None:
     data = synthetic.run(images=3)
     data.meta["explainers"][3]["title"] = "LI|ME\nagain"
-    text = files.markdown(find(data, resamples=20))
+    text = files.markdown(analyse(data, Resampling(resamples=20)))
     assert r"LI\|ME again" in text
-    assert len(text.splitlines()) == len(find(data, resamples=20).summary) + 2
+    assert len(text.splitlines()) == len(analyse(data, Resampling(resamples=20)).summary) + 2
 
 
 # --- figures --------------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_a_bar_in_a_title_does_not_break_the_markdown_table() -> None:
 
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize(("family", "panels"), [("localisation", 4), ("faithfulness", 6)])
-def test_scores_have_a_panel_per_metric(findings: Findings, family: str, panels: int, narrow: bool) -> None:
+def test_scores_have_a_panel_per_metric(findings: RunAnalysis, family: str, panels: int, narrow: bool) -> None:
     figure = scores_figure(findings, (family,), narrow)
     shown = drawn(figure)
     assert len(shown) == panels
@@ -236,7 +236,7 @@ def test_scores_have_a_panel_per_metric(findings: Findings, family: str, panels:
     assert figure.get_size_inches()[0] == pytest.approx(3.5 if narrow else 7.2)
 
 
-def test_a_dot_stands_at_the_mean_and_a_bar_spans_the_interval(findings: Findings) -> None:
+def test_a_dot_stands_at_the_mean_and_a_bar_spans_the_interval(findings: RunAnalysis) -> None:
     axes = next(a for a in drawn(scores_figure(findings, ("localisation",))) if a.get_title(loc="left") == "AUC")
     row = findings.row("lap", "shap", "auc")
     assert row is not None
@@ -245,7 +245,7 @@ def test_a_dot_stands_at_the_mean_and_a_bar_spans_the_interval(findings: Finding
     assert (row["mean"],) in spans
 
 
-def test_descriptors_and_costs_share_a_figure_with_log_costs(findings: Findings) -> None:
+def test_descriptors_and_costs_share_a_figure_with_log_costs(findings: RunAnalysis) -> None:
     scales = [axes.get_xscale() for axes in drawn(scores_figure(findings, ("descriptor", "cost")))]
     assert scales == ["linear", "log", "symlog"]
 
@@ -258,7 +258,7 @@ def test_models_differ_by_colour_and_marker() -> None:
     assert style.colour(0, control) == style.colour(1, control) == style.GREY
 
 
-def test_ranks_have_a_panel_for_all_and_one_per_family(findings: Findings) -> None:
+def test_ranks_have_a_panel_for_all_and_one_per_family(findings: RunAnalysis) -> None:
     shown = drawn(ranks_figure(findings))
     assert [axes.get_title(loc="left") for axes in shown] == ["All ranked metrics", "Localisation", "Faithfulness"]
     labels = [text.get_text() for text in shown[0].get_yticklabels()]
@@ -266,7 +266,7 @@ def test_ranks_have_a_panel_for_all_and_one_per_family(findings: Findings) -> No
     assert len(labels) == 9
 
 
-def test_the_panel_says_where_metrics_are_left_out_of_the_mean(findings: Findings) -> None:
+def test_the_panel_says_where_metrics_are_left_out_of_the_mean(findings: RunAnalysis) -> None:
     gates = findings.gates.assign(verdict="passed")
     for verdict, title in (("passed", "All ranked metrics"), ("failed", "Metrics that pass the gate")):
         gates.loc[gates.index[0], "verdict"] = verdict
@@ -283,7 +283,7 @@ def test_the_panel_says_where_metrics_are_left_out_of_the_mean(findings: Finding
         ("failed", ["Metrics that pass the gate, all of localisation", "All ranked metrics"]),
     ],
 )
-def test_no_panel_of_ranks_shows_what_another_shows(findings: Findings, verdict: str, titles: list[str]) -> None:
+def test_no_panel_of_ranks_shows_what_another_shows(findings: RunAnalysis, verdict: str, titles: list[str]) -> None:
     gates = findings.gates.assign(verdict="passed")
     gates.loc[gates.index[0], "verdict"] = verdict
     alone = replace(findings, gates=gates, ranks=findings.ranks.drop(columns="faithfulness"))
@@ -291,7 +291,7 @@ def test_no_panel_of_ranks_shows_what_another_shows(findings: Findings, verdict:
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-def test_the_critical_difference_names_every_contestant_at_its_rank(findings: Findings, narrow: bool) -> None:
+def test_the_critical_difference_names_every_contestant_at_its_rank(findings: RunAnalysis, narrow: bool) -> None:
     panels = drawn(critical_figure(findings, narrow))
     assert len(panels) == 2
     test = findings.tests["lap"]
@@ -305,7 +305,7 @@ def test_the_critical_difference_names_every_contestant_at_its_rank(findings: Fi
 
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("cost", ["forwards", "seconds"])
-def test_cost_labels_do_not_overlap(findings: Findings, cost: str, narrow: bool) -> None:
+def test_cost_labels_do_not_overlap(findings: RunAnalysis, cost: str, narrow: bool) -> None:
     figure = cost_figure(findings, cost, narrow)
     assert len(drawn(figure)) == 2
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -316,7 +316,7 @@ def test_cost_labels_do_not_overlap(findings: Findings, cost: str, narrow: bool)
         assert not [1 for i, box in enumerate(boxes) for other in boxes[:i] if box.overlaps(other)]
 
 
-def test_gallery_has_pictures_explainers_and_marks_empty_maps(findings: Findings) -> None:
+def test_gallery_has_pictures_explainers_and_marks_empty_maps(findings: RunAnalysis) -> None:
     figure = gallery_figure(findings.data, "lap")
     assert len(figure.axes) == 6 * 11
     notes = [text.get_text() for axes in figure.axes for text in axes.texts]
@@ -355,7 +355,7 @@ def test_maps_are_scaled_by_themselves() -> None:
     assert (painted[0, 0] < painted[0, 1]).all()
 
 
-def test_figures_leave_global_settings_alone_and_ignore_them(findings: Findings) -> None:
+def test_figures_leave_global_settings_alone_and_ignore_them(findings: RunAnalysis) -> None:
     before = dict(rcParams)
     first = style.render(ranks_figure(findings), "svg")
     assert dict(rcParams) == before
@@ -366,13 +366,13 @@ def test_figures_leave_global_settings_alone_and_ignore_them(findings: Findings)
         rcParams["font.size"] = before["font.size"]
 
 
-def test_svg_keeps_text_and_has_no_date(findings: Findings) -> None:
+def test_svg_keeps_text_and_has_no_date(findings: RunAnalysis) -> None:
     text = style.render(scores_figure(findings, ("localisation",)), "svg").decode()
     assert "Integrated Gradients</text>" in text
     assert "<dc:date>" not in text
 
 
-def test_type_is_no_smaller_than_seven_points(findings: Findings) -> None:
+def test_type_is_no_smaller_than_seven_points(findings: RunAnalysis) -> None:
     text = style.render(scores_figure(findings, ("faithfulness",), True), "svg").decode()
     sizes = [float(size) for size in re.findall(r"font(?:-size)?: (?:bold )?([\d.]+)px", text)]
     assert sizes
@@ -424,7 +424,7 @@ def test_the_same_data_give_the_same_files(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in write_report(mixed, tmp_path / "b")} == first
 
 
-def test_the_page_carries_the_numbers_of_the_tables(findings: Findings, page: str) -> None:
+def test_the_page_carries_the_numbers_of_the_tables(findings: RunAnalysis, page: str) -> None:
     row = findings.row("lap", "lap", "auc")
     assert row is not None
     assert format.interval(row["mean"], row["ci_low"], row["ci_high"]) in page
@@ -458,7 +458,7 @@ def test_names_are_escaped_everywhere() -> None:
     for part in ("models", "explainers", "metrics"):
         data.meta[part][0]["title"] = evil
     data.meta["name"] = data.meta["problems"][0]["what"] = data.meta["config"]["name"] = evil
-    found = find(data, resamples=50)
+    found = analyse(data, Resampling(resamples=50))
     text = render_page(found, make_album(found, forms=()))
     assert text.count("<script") == 1
     assert "alert(1)</script>" not in text
@@ -478,7 +478,7 @@ def test_an_empty_run_still_has_its_page_and_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", sorted(synthetic.meta()))
 @pytest.mark.parametrize("null", [False, True])
-def test_any_key_of_the_description_may_be_missing_or_null(findings: Findings, key: str, null: bool) -> None:
+def test_any_key_of_the_description_may_be_missing_or_null(findings: RunAnalysis, key: str, null: bool) -> None:
     meta = synthetic.meta()
     meta.pop(key)
     if null:
@@ -499,7 +499,7 @@ def test_entries_may_lack_everything_but_their_name(tmp_path: Path) -> None:
 def test_a_run_with_one_image_and_only_controls_renders() -> None:
     scores = few(synthetic.scores(images=1))
     scores = scores[scores["explainer"].isin(["random", "mask"])]
-    found = find(RunData(synthetic.meta(), scores))
+    found = analyse(RunData(synthetic.meta(), scores))
     assert {plate.section for plate in make_album(found, forms=())} == {"ranks", "scores", "cost"}
     assert set(found.gates["verdict"]) == {"not judged"}
     assert "nothing to compare" in answers(found)[0].headline
@@ -508,14 +508,14 @@ def test_a_run_with_one_image_and_only_controls_renders() -> None:
 # --- the answer -----------------------------------------------------------------------------------------------------
 
 
-def shifted(explainer: str, by: float) -> Findings:
+def shifted(explainer: str, by: float) -> RunAnalysis:
     """The made-up run with one explainer better (or worse) on every score."""
     data = synthetic.run(images=16)
     scores = data.scores.copy()
     worse = scores["metric"].isin(["pf_morf"])
     mine = scores["explainer"] == explainer
     scores.loc[mine, "value"] += np.where(worse[mine], -by, by)
-    return find(RunData(copy.deepcopy(data.meta), scores), resamples=200)
+    return analyse(RunData(copy.deepcopy(data.meta), scores), Resampling(resamples=200))
 
 
 def test_the_answer_says_so_when_lap_wins() -> None:
@@ -541,7 +541,7 @@ def test_the_answer_says_so_when_lap_loses() -> None:
     assert "Not ahead of the controls" in render_page(found, [])
 
 
-def test_the_answer_counts_agree_with_the_paired_table(findings: Findings) -> None:
+def test_the_answer_counts_agree_with_the_paired_table(findings: RunAnalysis) -> None:
     (answer,) = answers(findings)
     externals = findings.paired[findings.paired["explainer"].isin(["grad_cam", "integrated_gradients", "lime", "shap"])]
     for verdict in ("ahead", "level", "behind"):
@@ -549,17 +549,17 @@ def test_the_answer_counts_agree_with_the_paired_table(findings: Findings) -> No
         assert listed == (externals["verdict"] == verdict).sum()
 
 
-def test_the_twin_is_named_with_its_best_explainer_and_accuracy(findings: Findings) -> None:
+def test_the_twin_is_named_with_its_best_explainer_and_accuracy(findings: RunAnalysis) -> None:
     text = " ".join(twins(findings))
     best = findings.ranks[findings.ranks["model"] == "plain"].iloc[0]["explainer"]
     assert f"{findings.data.explainers[best].title} has the best mean rank" in text
     assert "95.3 % (test_resnet, plain) and 94.8 % (test_resnet with LAP)" in text
 
 
-def test_unequal_numbers_of_images_are_told(findings: Findings) -> None:
+def test_unequal_numbers_of_images_are_told(findings: RunAnalysis) -> None:
     data = findings.data
     gap = (data.scores["explainer"] == "lime") & (data.scores["image_id"] == "test-0001")
-    partial = find(RunData(data.meta, data.scores[~gap]), resamples=20)
+    partial = analyse(RunData(data.meta, data.scores[~gap]), Resampling(resamples=20))
     assert "fewer images than others" in caveats(partial)[0]
     assert "fewer" not in " ".join(caveats(findings))
 
@@ -575,6 +575,6 @@ def test_an_unwritable_folder_is_told_in_one_line(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_png_is_a_picture(findings: Findings) -> None:
+def test_png_is_a_picture(findings: RunAnalysis) -> None:
     picture = Image.open(io.BytesIO(style.render(ranks_figure(findings), "png")))
     assert picture.size[0] == pytest.approx(7.2 * style.DPI, abs=1)

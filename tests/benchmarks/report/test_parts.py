@@ -17,7 +17,7 @@ from fontTools.ttLib import TTFont
 from helpers import runs as synthetic
 from PIL import Image
 
-from benchmarks.report import Gallery, RunData, files, find, images_to_keep, page_tables
+from benchmarks.report import Gallery, RunData, analyse, files, images_to_keep, page_tables
 from benchmarks.report.figures import style
 from benchmarks.report.figures import svg as vector
 from benchmarks.report.figures.pairs import TILE, strip
@@ -25,7 +25,8 @@ from benchmarks.report.figures.scores import ranks_figure
 from benchmarks.report.figures.sizes import sizes_figure
 from benchmarks.report.page import render_page
 from benchmarks.report.summary_text import answers, caveats
-from benchmarks.statistics.analysis import Findings
+from benchmarks.statistics import Resampling
+from benchmarks.statistics.analysis import RunAnalysis
 
 
 def full(images: int = 24, seeds: tuple[int, ...] = (0,)) -> RunData:
@@ -37,12 +38,12 @@ def full(images: int = 24, seeds: tuple[int, ...] = (0,)) -> RunData:
 
 
 @pytest.fixture(scope="module")
-def findings() -> Findings:
-    return find(full(), resamples=100)
+def findings() -> RunAnalysis:
+    return analyse(full(), Resampling(resamples=100))
 
 
 @pytest.fixture(scope="module")
-def page(findings: Findings) -> str:
+def page(findings: RunAnalysis) -> str:
     return render_page(findings, [])
 
 
@@ -79,7 +80,7 @@ def upside_down(metric: str) -> RunData:
 
 
 def test_a_failing_metric_is_shown_with_its_reason_and_left_out_of_the_mean_rank(tmp_path: Path) -> None:
-    found = find(upside_down("fc"), resamples=50)
+    found = analyse(upside_down("fc"), Resampling(resamples=50))
     assert set(found.gates.query("verdict == 'failed'")["metric"]) == {"fc"}
     row = found.ranks.query("model == 'lap' and explainer == 'lap'").iloc[0]
     assert (row["metrics"], row["metrics_all"]) == (6, 7)
@@ -95,7 +96,7 @@ def test_a_failing_metric_is_shown_with_its_reason_and_left_out_of_the_mean_rank
 
 @pytest.mark.parametrize(("place", "metrics"), [(0, 6), (1, 7)])  # those that pass the gate, then all
 def test_ticks_of_mean_ranks_are_those_the_mean_is_of(place: int, metrics: int) -> None:
-    panel = ranks_figure(find(upside_down("fc"), resamples=50)).axes[place]
+    panel = ranks_figure(analyse(upside_down("fc"), Resampling(resamples=50))).axes[place]
     page_tables = [line for line in panel.lines if line.get_marker() == "|"]
     dots = [line for line in panel.lines if line.get_marker() != "|" and len(line.get_xdata()) == 1]
     assert len(page_tables) == len(dots) > 0
@@ -115,7 +116,7 @@ def test_if_no_metric_passes_nothing_is_ranked_and_the_page_says_so() -> None:
     data = full(images=16)
     scores = data.scores.copy()
     scores.loc[scores["explainer"] == "random", "value"] += 5
-    found = find(RunData(data.meta, scores), resamples=20)
+    found = analyse(RunData(data.meta, scores), Resampling(resamples=20))
     assert found.ranks["mean_rank"].isna().all()
     assert "tells good maps from bad ones" in answers(found)[0].headline
     assert "</html>" in render_page(found, [])
@@ -124,19 +125,19 @@ def test_if_no_metric_passes_nothing_is_ranked_and_the_page_says_so() -> None:
 # --- sizes, ablations, networks -------------------------------------------------------------------------------------
 
 
-def test_sizes_are_shown_where_the_run_has_areas(findings: Findings, page: str) -> None:
+def test_sizes_are_shown_where_the_run_has_areas(findings: RunAnalysis, page: str) -> None:
     assert "small (2.0 % to 3.4 %)" in Section(page, "sizes").text
     figure = sizes_figure(findings, "lap")
     assert len([axes for axes in figure.axes if axes.axison]) == 4
-    without = find(RunData(synthetic.meta(), synthetic.scores(images=4)), resamples=10)
+    without = analyse(RunData(synthetic.meta(), synthetic.scores(images=4)), Resampling(resamples=10))
     assert "does not say how large" in Section(render_page(without, []), "sizes").text
 
 
-def test_transformed_maps_stand_in_the_ablations_and_nowhere_else(findings: Findings, page: str) -> None:
+def test_transformed_maps_stand_in_the_ablations_and_nowhere_else(findings: RunAnalysis, page: str) -> None:
     assert not any("@" in name for name in findings.data.explainers)
     assert not findings.summary["explainer"].str.contains("@").any()
     assert not findings.degenerate["explainer"].str.contains("@").any()
-    assert set(findings.ablations["explainer"]) == {"lap", "grad_cam"}
+    assert set(findings.transform_effects["explainer"]) == {"lap", "grad_cam"}
     (board,) = [
         board for board in page_tables.ablations(findings) if board["title"].startswith("smooth2, test_resnet with")
     ]
@@ -149,7 +150,7 @@ def test_transformed_maps_stand_in_the_ablations_and_nowhere_else(findings: Find
     assert "better" in text
 
 
-def test_networks_are_compared_between_random_and_mask(findings: Findings) -> None:
+def test_networks_are_compared_between_random_and_mask(findings: RunAnalysis) -> None:
     arms = page_tables.arms(findings)
     assert [(line["model"], line["what"]) for line in arms["lines"]] == [
         ("test_resnet, plain", "best external"),
@@ -165,7 +166,7 @@ def test_networks_are_compared_between_random_and_mask(findings: Findings) -> No
 def test_several_seeds_are_told_apart_in_tables_and_words() -> None:
     data = full(images=16, seeds=(0, 1, 2))
     data.meta["models"] = [{**entry, "seed": s} for s in (0, 1, 2) for entry in data.meta["models"]]
-    found = find(data, resamples=50)
+    found = analyse(data, Resampling(resamples=50))
     assert set(found.summary["resampled"]) == {"seeds and images"}
     assert "images and of training seeds" in " ".join(caveats(found))
     text = render_page(found, [])
@@ -174,7 +175,7 @@ def test_several_seeds_are_told_apart_in_tables_and_words() -> None:
     assert len(found.data.models) == 2
 
 
-def test_one_seed_is_said_to_cover_images_alone(findings: Findings, page: str) -> None:
+def test_one_seed_is_said_to_cover_images_alone(findings: RunAnalysis, page: str) -> None:
     assert "The intervals cover the choice of images, not of the training run." in " ".join(caveats(findings))
     assert "Test-retest" not in page
 
@@ -194,7 +195,7 @@ def test_audit_traceback_and_caveats_are_shown(page: str) -> None:
 @pytest.mark.parametrize("entry", [{}, {"metric": "auc", "largest": None}, {"largest": 0, "model": "gone"}])
 def test_an_audit_may_lack_anything(entry: dict[str, Any]) -> None:
     data = RunData({**synthetic.meta(), "audit": [entry]}, synthetic.scores(images=2))
-    assert "</html>" in render_page(find(data, resamples=5), [])
+    assert "</html>" in render_page(analyse(data, Resampling(resamples=5)), [])
 
 
 # --- gallery and pairs ----------------------------------------------------------------------------------------------
@@ -239,23 +240,23 @@ def test_the_images_the_report_wants_are_those_it_shows() -> None:
     maps = {pair: size.maps[pair][: len(images)] for pair, images in wanted.items()}
     places = {pair: np.array([ids.index(image) for image in images]) for pair, images in wanted.items()}
     kept = Gallery(size.images, size.masks, ids, size.labels, maps, places)
-    found = find(RunData(data.meta, data.scores, kept), resamples=20).examples
+    found = analyse(RunData(data.meta, data.scores, kept), Resampling(resamples=20)).examples
     assert len(found) == 12
-    by_pair = {other: sorted(e.place for e in found if e.other == other) for other in {e.other for e in found}}
+    by_pair = {other: sorted(e.rank for e in found if e.explainer == other) for other in {e.explainer for e in found}}
     count = found[0].images
     assert all(spots == [1, (count + 1) // 2, count] for spots in by_pair.values())
 
 
-def test_pairs_show_scores_and_places(findings: Findings, page: str) -> None:
+def test_pairs_show_scores_and_places(findings: RunAnalysis, page: str) -> None:
     gallery = Section(page, "gallery").text
     assert "LAP (own) against Grad-CAM, test_resnet with LAP" in gallery
     example = next(e for e in findings.examples if e.role == "best")
-    assert f"(place {example.place} of {example.images})" in gallery
+    assert f"(place {example.rank} of {example.images})" in gallery
     assert example.image in findings.data.gallery.ids  # type: ignore[union-attr]
 
 
-def test_a_strip_has_three_tiles_and_hatches_empty_maps(findings: Findings) -> None:
-    example = next(e for e in findings.examples if e.other == "lime")
+def test_a_strip_has_three_tiles_and_hatches_empty_maps(findings: RunAnalysis) -> None:
+    example = next(e for e in findings.examples if e.explainer == "lime")
     picture = Image.open(io.BytesIO(strip(findings.data, example, "lap")))
     factor = round(TILE / 32)
     assert picture.size == (3 * 32 * factor + 2 * 4, 32 * factor)
@@ -263,7 +264,7 @@ def test_a_strip_has_three_tiles_and_hatches_empty_maps(findings: Findings) -> N
 
 
 def test_runs_without_gallery_have_no_pairs() -> None:
-    found = find(RunData(synthetic.meta(), synthetic.scores(images=4)), resamples=10)
+    found = analyse(RunData(synthetic.meta(), synthetic.scores(images=4)), Resampling(resamples=10))
     assert found.examples == []
     assert "Best, median and worst" not in render_page(found, [])
 
@@ -271,7 +272,7 @@ def test_runs_without_gallery_have_no_pairs() -> None:
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def test_svg_carries_the_letters_it_uses(findings: Findings) -> None:
+def test_svg_carries_the_letters_it_uses(findings: RunAnalysis) -> None:
     text = style.render(ranks_figure(findings), "svg").decode()
     fonts = re.findall(r"font-weight:(\d+);src:url\(data:font/woff;base64,([^)]+)\)", text)
     assert [weight for weight, _ in fonts] == ["400", "700"]
@@ -280,19 +281,19 @@ def test_svg_carries_the_letters_it_uses(findings: Findings) -> None:
     assert len(font.getBestCmap()) < 80
 
 
-def test_pdf_embeds_its_fonts(findings: Findings) -> None:
+def test_pdf_embeds_its_fonts(findings: RunAnalysis) -> None:
     content = style.render(ranks_figure(findings), "pdf")
     assert b"/FontFile2" in content
     assert b"/Type3" not in content
 
 
-def test_every_form_repeats_byte_for_byte(findings: Findings) -> None:
+def test_every_form_repeats_byte_for_byte(findings: RunAnalysis) -> None:
     for form in ("png", "svg", "pdf"):
         first, second = (style.render(ranks_figure(findings), form) for _ in range(2))
         assert first == second
 
 
-def test_the_page_darkens_its_figures_and_the_files_do_not(findings: Findings) -> None:
+def test_the_page_darkens_its_figures_and_the_files_do_not(findings: RunAnalysis) -> None:
     svg = style.render(ranks_figure(findings), "svg")
     shown = vector.for_page(svg).decode()
     assert "prefers-color-scheme" not in svg.decode()
@@ -304,7 +305,7 @@ def test_the_page_darkens_its_figures_and_the_files_do_not(findings: Findings) -
     assert all(vector.DARK[colour] in dark for colour in used)
 
 
-def test_the_pages_figures_are_smaller_and_draw_the_same(findings: Findings) -> None:
+def test_the_pages_figures_are_smaller_and_draw_the_same(findings: RunAnalysis) -> None:
     svg = style.render(ranks_figure(findings), "svg")
     whole, small = ElementTree.fromstring(svg), ElementTree.fromstring(vector.for_page(svg))
     assert len(vector.for_page(svg)) < 0.6 * len(svg)
@@ -316,9 +317,9 @@ def test_the_pages_figures_are_smaller_and_draw_the_same(findings: Findings) -> 
     assert "style" not in {name for element in small.iter() for name in element.attrib}
 
 
-def test_tables_of_an_earlier_report_do_not_linger(findings: Findings, tmp_path: Path) -> None:
+def test_tables_of_an_earlier_report_do_not_linger(findings: RunAnalysis, tmp_path: Path) -> None:
     files.write_tables(findings, tmp_path)
     assert (tmp_path / "ablations.csv").exists()
-    again = files.write_tables(find(RunData({}, pd.DataFrame())), tmp_path)
+    again = files.write_tables(analyse(RunData({}, pd.DataFrame())), tmp_path)
     assert not (tmp_path / "ablations.csv").exists()
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in again}

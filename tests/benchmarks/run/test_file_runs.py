@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from benchmarks.config.run import RunConfig
-from benchmarks.report import find
+from benchmarks.report import analyse
 from benchmarks.report.page import render_page
 from benchmarks.run.engine import Engine, Outcome
 from benchmarks.run.failures import left_out
 from benchmarks.run.images import Data, Feed
+from benchmarks.statistics import Resampling
 from benchmarks.store.run_folder import read_run
 from interp_core.datasets import FileDataset, SplitName, datasets
 from interp_core.datasets.records import Box, Finding, Index, Record
@@ -105,7 +106,7 @@ def test_a_run_on_files_skips_what_cannot_be_read_and_says_so(
     told = {entry["where"]: entry["what"] for entry in meta["problems"]}
     assert told["data set, test images"].startswith("2 images could not be read")
     assert "box outside: 1" in told["data set, annotations"]
-    text = render_page(find(read_run(outcome.folder), resamples=10), [])
+    text = render_page(analyse(read_run(outcome.folder), Resampling(resamples=10)), [])
     assert "8 of 24 images (2 unreadable)" in text
     assert "test-2 (it is no picture of a known format)" in text
     again, _ = run(config)

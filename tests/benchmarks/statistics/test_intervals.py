@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.statistics import bootstrap_ci, hierarchical_ci, paired_differences, summarise, widened
+from benchmarks.statistics import Resampling, bootstrap_ci, hierarchical_ci, paired_differences, summarise, to_wide
 from benchmarks.statistics.intervals import draws, resampled_means
 from benchmarks.statistics.scores import blocks
 
@@ -24,9 +24,9 @@ def table(block: np.ndarray, explainer: str = "e") -> pd.DataFrame:
 
 def test_one_seed_is_the_bootstrap_of_its_images() -> None:
     values = np.random.default_rng(0).random(25)
-    assert hierarchical_ci(values[None], seed=4) == bootstrap_ci(values, seed=4)
+    assert hierarchical_ci(values[None], Resampling(seed=4)) == bootstrap_ci(values, Resampling(seed=4))
     gone = np.stack([values, np.full(25, np.nan)])
-    assert hierarchical_ci(gone, seed=4) == bootstrap_ci(values, seed=4)
+    assert hierarchical_ci(gone, Resampling(seed=4)) == bootstrap_ci(values, Resampling(seed=4))
 
 
 def test_the_table_says_what_is_resampled() -> None:
@@ -77,9 +77,9 @@ def test_coverage_on_simulated_runs(of_seed: float, of_image: float) -> None:
     for _ in range(runs):
         block = crossed(rng, 12, 30, of_seed, of_image)
         found = {
-            "both": hierarchical_ci(block, resamples=400),
-            "images": bootstrap_ci(block.mean(0), resamples=400),
-            "own": hierarchical_ci(block, resamples=400, shared=False),
+            "both": hierarchical_ci(block, resampling=Resampling(resamples=400)),
+            "images": bootstrap_ci(block.mean(0), resampling=Resampling(resamples=400)),
+            "own": hierarchical_ci(block, resampling=Resampling(resamples=400), shared=False),
         }
         for name, (low, high) in found.items():
             hit[name] += low <= 0 <= high
@@ -117,7 +117,7 @@ def test_seeds_are_paired_with_themselves() -> None:
 
 
 def test_wide_tables_keep_what_is_all_nan_and_are_made_once() -> None:
-    wide = widened(table(np.array([[np.nan, np.nan], [1.0, 2.0]])))
-    assert widened(wide) is wide
+    wide = to_wide(table(np.array([[np.nan, np.nan], [1.0, 2.0]])))
+    assert to_wide(wide) is wide
     (block,) = blocks(wide).values()
     np.testing.assert_array_equal(block, [[np.nan, np.nan], [1.0, 2.0]])

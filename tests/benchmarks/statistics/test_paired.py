@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.statistics import holding, holm, paired_differences, signed_rank
+from benchmarks.statistics import Resampling, count_significant, holm, paired_differences, signed_rank
 
 UP = {"name": "up", "direction": "higher", "family": "localisation", "ranked": True}
 DOWN = {"name": "down", "direction": "lower", "family": "faithfulness", "ranked": True}
@@ -71,18 +71,18 @@ def test_holm_spans_all_comparisons_of_a_model_and_no_more() -> None:
     rows = column("own", own) + column("own", own, "down")
     for shift, name in ((0.05, "a"), (0.2, "b")):
         rows += column(name, own - shift * rng.random(20)) + column(name, own + shift * rng.random(20), "down")
-    one = paired_differences(long(rows), [UP, DOWN], "own", resamples=50)
+    one = paired_differences(long(rows), [UP, DOWN], "own", resampling=Resampling(resamples=50))
     assert one["p_holm"].to_numpy() == pytest.approx(holm(one["p"].to_numpy()))
     assert len(one) == 4
     twice = pd.concat([long(rows), long([("k", *row[1:]) for row in rows])])
-    both = paired_differences(twice, [UP, DOWN], "own", resamples=50)
+    both = paired_differences(twice, [UP, DOWN], "own", resampling=Resampling(resamples=50))
     assert both[both["model"] == "m"]["p_holm"].to_numpy() == pytest.approx(one["p_holm"].to_numpy())
 
 
 def test_effect_and_difference_have_the_same_sign_whatever_is_better() -> None:
     rows = column("own", range(10)) + column("other", np.arange(10) - 1.0)
     rows += column("own", range(10), "down") + column("other", np.arange(10) - 1.0, "down")
-    table = paired_differences(long(rows), [UP, DOWN], "own", resamples=50).set_index("metric")
+    table = paired_differences(long(rows), [UP, DOWN], "own", resampling=Resampling(resamples=50)).set_index("metric")
     assert table["rank_biserial"].to_dict() == {"up": 1.0, "down": -1.0}
     assert (table["difference"] * table["rank_biserial"] > 0).all()
 
@@ -95,7 +95,7 @@ def test_rounding_is_no_difference() -> None:
 
 def test_verdicts_that_hold_are_those_below_five_per_cent() -> None:
     table = pd.DataFrame({"verdict": ["ahead", "behind", "level", "ahead"], "p_holm": [0.01, 0.2, 0.01, np.nan]})
-    assert holding(table) == 1
+    assert count_significant(table) == 1
 
 
 def test_false_alarms_are_kept_by_holm() -> None:

@@ -8,7 +8,7 @@ import pytest
 from helpers import runs as synthetic
 from scipy import stats
 
-from benchmarks.statistics import critical_difference, mean_ranks, rank_intervals, rank_test, summarise
+from benchmarks.statistics import Resampling, critical_difference, mean_ranks, rank_intervals, rank_test, summarise
 
 KNOWN: list[dict[str, Any]] = [
     {"name": name, "direction": direction, "family": "localisation", "ranked": True}
@@ -92,7 +92,7 @@ def test_gated_metrics_are_left_out_of_the_mean_but_shown_with_it() -> None:
 
 def test_intervals_of_mean_ranks_by_brute_force() -> None:
     scores = values(np.random.default_rng(0))
-    table = rank_intervals(scores, KNOWN, resamples=300).set_index("explainer")
+    table = rank_intervals(scores, KNOWN, resampling=Resampling(resamples=300)).set_index("explainer")
     cube = scores.pivot_table(index="image_id", columns=["metric", "explainer"], values="value")
     rng, means = np.random.default_rng(9), []
     for _ in range(600):
@@ -108,10 +108,13 @@ def test_intervals_of_mean_ranks_by_brute_force() -> None:
 def test_intervals_hold_the_mean_rank_and_shrink_with_images() -> None:
     wide, narrow = (values(np.random.default_rng(1), images) for images in (10, 160))
     for scores in (wide, narrow):
-        ranks = mean_ranks(summarise(scores, KNOWN, resamples=10))
-        both = ranks.merge(rank_intervals(scores, KNOWN, resamples=300))
+        ranks = mean_ranks(summarise(scores, KNOWN, resampling=Resampling(resamples=10)))
+        both = ranks.merge(rank_intervals(scores, KNOWN, resampling=Resampling(resamples=300)))
         assert ((both["rank_low"] <= both["mean_rank"]) & (both["mean_rank"] <= both["rank_high"])).all()
-    spans = [rank_intervals(s, KNOWN, resamples=300).eval("rank_high - rank_low").mean() for s in (wide, narrow)]
+    spans = [
+        rank_intervals(s, KNOWN, resampling=Resampling(resamples=300)).eval("rank_high - rank_low").mean()
+        for s in (wide, narrow)
+    ]
     assert spans[1] < spans[0]
 
 
@@ -120,14 +123,14 @@ def test_certain_ranks_have_no_width_and_ties_are_shared() -> None:
         ("m", name, "a", 0, str(i), value) for name, value in (("x", 2.0), ("y", 1.0), ("z", 1.0)) for i in range(6)
     ]
     scores = pd.DataFrame(rows, columns=["model", "explainer", "metric", "seed", "image_id", "value"])
-    table = rank_intervals(scores, KNOWN, resamples=50).set_index("explainer")
+    table = rank_intervals(scores, KNOWN, resampling=Resampling(resamples=50)).set_index("explainer")
     assert table.loc["x"].tolist()[1:] == [1, 1]
     assert table.loc["y"].tolist()[1:] == table.loc["z"].tolist()[1:] == [2.5, 2.5]
 
 
 def test_the_mask_and_gated_metrics_have_no_part_in_the_intervals() -> None:
     scores = synthetic.scores(images=8)
-    table = rank_intervals(scores, synthetic.meta()["metrics"], resamples=20)
+    table = rank_intervals(scores, synthetic.meta()["metrics"], resampling=Resampling(resamples=20))
     assert "mask" not in set(table["explainer"])
     named = {(model, info[0]) for model in synthetic.MODELS for info in synthetic.METRICS}
-    assert rank_intervals(scores, synthetic.meta()["metrics"], gated=named, resamples=20).empty
+    assert rank_intervals(scores, synthetic.meta()["metrics"], gated=named, resampling=Resampling(resamples=20)).empty

@@ -12,6 +12,7 @@ from benchmarks.statistics import (
     COLUMNS,
     PAIRED_COLUMNS,
     RANK_COLUMNS,
+    Resampling,
     bootstrap_ci,
     is_ranked,
     mean_ranks,
@@ -48,7 +49,7 @@ def test_interval_is_scipys_percentile_interval() -> None:
     expected = stats.bootstrap(
         (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(5)
     ).confidence_interval
-    assert bootstrap_ci(values, seed=5) == pytest.approx((expected.low, expected.high))
+    assert bootstrap_ci(values, Resampling(seed=5)) == pytest.approx((expected.low, expected.high))
 
 
 def test_interval_agrees_with_the_normal_theory_on_many_values() -> None:
@@ -59,11 +60,11 @@ def test_interval_agrees_with_the_normal_theory_on_many_values() -> None:
 
 def test_interval_widens_with_the_level_and_repeats_with_the_seed() -> None:
     values = np.random.default_rng(1).random(30)
-    low, high = bootstrap_ci(values, 0.9)
-    wider = bootstrap_ci(values, 0.99)
+    low, high = bootstrap_ci(values, Resampling(0.9))
+    wider = bootstrap_ci(values, Resampling(0.99))
     assert wider[0] < low < values.mean() < high < wider[1]
-    assert bootstrap_ci(values, 0.9) == (low, high)
-    assert bootstrap_ci(values, 0.9, seed=1) != (low, high)
+    assert bootstrap_ci(values, Resampling(0.9)) == (low, high)
+    assert bootstrap_ci(values, Resampling(0.9, seed=1)) != (low, high)
 
 
 def test_interval_drops_nan() -> None:
@@ -143,7 +144,7 @@ def test_ranks_are_made_within_each_model() -> None:
 
 
 def test_columns_and_rows_are_exact() -> None:
-    table = summarise(scores(images=6), meta()["metrics"], resamples=20)
+    table = summarise(scores(images=6), meta()["metrics"], resampling=Resampling(resamples=20))
     expected = ["model", "explainer", "metric", "direction", "mean", "ci_low", "ci_high", "rank", "n"]
     expected += ["seeds", "resampled"]
     assert list(table.columns) == expected == list(COLUMNS)
@@ -157,7 +158,8 @@ def test_the_order_of_rows_does_not_matter() -> None:
     table = scores(images=5)
     mixed = table.sample(frac=1, random_state=0)
     pd.testing.assert_frame_equal(
-        summarise(table, meta()["metrics"], resamples=50), summarise(mixed, meta()["metrics"], resamples=50)
+        summarise(table, meta()["metrics"], resampling=Resampling(resamples=50)),
+        summarise(mixed, meta()["metrics"], resampling=Resampling(resamples=50)),
     )
 
 

@@ -10,15 +10,16 @@ import pytest
 from helpers import runs as synthetic
 
 from benchmarks.statistics import (
-    ablations,
-    at_best,
+    Resampling,
+    best_transforms,
     by_size,
     examples,
-    rank_shifts,
+    most_reliable_metric,
+    rank_changes,
     relative_scores,
     size_bins,
     summarise,
-    telling_metric,
+    transform_effects,
 )
 from benchmarks.store.score_names import transform_of
 
@@ -48,7 +49,7 @@ def test_bins_are_thirds() -> None:
 def test_means_by_size_are_those_of_the_images_in_it() -> None:
     scores = long(column("x", range(9)) + column("x", range(9), "down"))
     areas = {f"i{i}": 0.01 * (i + 1) for i in range(9)} | {"not scored": 0.9}
-    table = by_size(scores, [UP], areas, resamples=50)
+    table = by_size(scores, [UP], areas, resampling=Resampling(resamples=50))
     assert table["mean"].tolist() == [1, 4, 7]
     assert table["n"].tolist() == [3, 3, 3]
     assert table["least"].tolist() == pytest.approx([0.01, 0.04, 0.07])
@@ -69,7 +70,7 @@ def test_gains_and_ranks_before_and_after_by_hand() -> None:
     rows = column("x", [0.9] * 5) + column("y", [0.5] * 5) + column("z", [0.7] * 5)
     rows += column("x@smooth2", [0.6] * 5) + column("y@smooth2", [0.8] * 5) + column("mask@smooth2", [0.95] * 5)
     rows += column("mask", [1.0] * 5)
-    table = ablations(long(rows), [UP], resamples=20).set_index("explainer")
+    table = transform_effects(long(rows), [UP], resampling=Resampling(resamples=20)).set_index("explainer")
     assert table.loc["x", ["plain", "changed", "gain"]].tolist() == pytest.approx([0.9, 0.6, -0.3])
     # z has no smoothed maps: it has no place among those that are compared
     assert table.loc["x", ["rank_plain", "rank_changed"]].tolist() == [1, 2]
@@ -80,7 +81,7 @@ def test_gains_and_ranks_before_and_after_by_hand() -> None:
 
 def test_a_gain_is_positive_where_the_score_gets_better() -> None:
     rows = column("x", [0.9] * 5, "down") + column("x@grid8", [0.4] * 5, "down")
-    row = ablations(long(rows), [DOWN], resamples=20).iloc[0]
+    row = transform_effects(long(rows), [DOWN], resampling=Resampling(resamples=20)).iloc[0]
     assert row["gain"] == pytest.approx(0.5)
     assert row["transform"] == "grid8"
 
@@ -94,10 +95,10 @@ def test_mean_ranks_shift_over_metrics_that_are_not_gated() -> None:
     )
     rows += column("x@s", [0.4] * 5) + column("y@s", [0.5] * 5) + column("x@s", [0.1] * 5, "down")
     rows += column("y@s", [0.5] * 5, "down")
-    table = ablations(long(rows), [UP, DOWN], resamples=20)
-    shift = rank_shifts(table).set_index("explainer")
+    table = transform_effects(long(rows), [UP, DOWN], resampling=Resampling(resamples=20))
+    shift = rank_changes(table).set_index("explainer")
     assert shift.loc["x", ["mean_rank_plain", "mean_rank_changed"]].tolist() == [1, 1.5]
-    gated = rank_shifts(table, {("m", "down")}).set_index("explainer")
+    gated = rank_changes(table, {("m", "down")}).set_index("explainer")
     assert gated.loc["x", ["mean_rank_changed", "metrics", "contestants"]].tolist() == [2, 1, 2]
 
 
@@ -106,7 +107,9 @@ def test_each_explainer_takes_the_form_that_suits_it_best() -> None:
     rows += column("y", [0.5] * 5) + column("y@sharp2", [0.9] * 5) + column("y@sharp0.5", [0.1] * 5)
     rows += column("x@smooth2", [0.85] * 5) + column("y@smooth2", [0.84] * 5)
     metrics = [UP, DOWN]
-    best = at_best(ablations(long(rows), metrics, resamples=20), metrics).set_index(["kind", "explainer"])
+    best = best_transforms(
+        transform_effects(long(rows), metrics, resampling=Resampling(resamples=20)), metrics
+    ).set_index(["kind", "explainer"])
     assert best.loc["sharp", "chosen"].to_dict() == {"y": "sharp2", "x": ""}
     assert best.loc["sharp", "mean_rank"].to_dict() == {"y": 1, "x": 2}  # plain, x is the first
     assert best.loc["smooth", "chosen"].to_dict() == {"x": "smooth2", "y": "smooth2"}
@@ -118,18 +121,18 @@ def test_each_explainer_takes_the_form_that_suits_it_best() -> None:
 def test_forms_are_chosen_over_all_metrics() -> None:
     rows = [row for name, up, down in (("x", 0.9, 0.9), ("x@sharp2", 0.1, 0.1), ("y", 0.5, 0.5), ("y@sharp2", 0.4, 0.6))
             for row in column(name, [up] * 5) + column(name, [down] * 5, "down")]  # fmt: skip
-    table = ablations(long(rows), [UP, DOWN], resamples=20)
+    table = transform_effects(long(rows), [UP, DOWN], resampling=Resampling(resamples=20))
     both, down = (
-        at_best(part, [UP, DOWN]).set_index("explainer") for part in (table, table[table["metric"] == "down"])
+        best_transforms(part, [UP, DOWN]).set_index("explainer") for part in (table, table[table["metric"] == "down"])
     )
     assert both.loc["x", ["chosen", "metrics"]].tolist() == ["", 2]  # 1 and 4 plain, 4 and 1 sharpened: a tie is plain
     assert down.loc["x", ["chosen", "mean_rank", "metrics"]].tolist() == ["sharp2", 1, 1]
 
 
 def test_runs_without_transforms_have_no_ablations() -> None:
-    assert ablations(synthetic.scores(images=3), synthetic.meta()["metrics"]).empty
-    assert rank_shifts(ablations(long([]), [UP])).empty
-    assert at_best(ablations(long([]), [UP]), [UP]).empty
+    assert transform_effects(synthetic.scores(images=3), synthetic.meta()["metrics"]).empty
+    assert rank_changes(transform_effects(long([]), [UP])).empty
+    assert best_transforms(transform_effects(long([]), [UP]), [UP]).empty
 
 
 # --- examples -------------------------------------------------------------------------------------------------------
@@ -139,9 +142,9 @@ def test_best_median_and_worst_by_the_paired_difference() -> None:
     scores = long(column("own", [5, 1, 3, 2, 9]) + column("other", [1, 3, 2, 2, 0]))
     found = {e.role: e for e in examples(scores, [UP], "own", ["other"], {"m": "up"})}
     assert {role: e.image for role, e in found.items()} == {"best": "i4", "median": "i2", "worst": "i1"}
-    assert [e.place for e in found.values()] == [1, 3, 5]
+    assert [e.rank for e in found.values()] == [1, 3, 5]
     assert all(e.exact for e in found.values())
-    assert (found["worst"].own, found["worst"].theirs, found["worst"].images) == (1, 3, 5)
+    assert (found["worst"].own_score, found["worst"].other_score, found["worst"].images) == (1, 3, 5)
     lower = {e.role: e.image for e in examples(scores.assign(metric="down"), [DOWN], "own", ["other"], {"m": "down"})}
     assert (lower["best"], lower["worst"]) == ("i1", "i4")
 
@@ -150,7 +153,7 @@ def test_only_images_with_both_maps_are_shown_at_their_true_place() -> None:
     scores = long(column("own", [5, 1, 3, 2, 9]) + column("other", [0] * 5))
     kept = {("m", "own"): {"i0", "i1", "i3"}, ("m", "other"): {"i0", "i3", "i4"}}
     found = examples(scores, [UP], "own", ["other"], {"m": "up"}, kept)
-    assert [(e.role, e.image, e.place) for e in found] == [("best", "i0", 2), ("worst", "i3", 4)]
+    assert [(e.role, e.image, e.rank) for e in found] == [("best", "i0", 2), ("worst", "i3", 4)]
     assert not any(e.exact for e in found)
     assert examples(scores, [UP], "own", ["other", "own", "absent"], {"m": "up"}, {}) == []
 
@@ -158,9 +161,9 @@ def test_only_images_with_both_maps_are_shown_at_their_true_place() -> None:
 def test_the_metric_of_the_examples_is_the_one_images_agree_on_and_not_gated() -> None:
     trusted = pd.DataFrame({"model": "m", "metric": ["a", "b", "c"], "image_agreement": [0.2, 0.9, 0.5]})
     gates = pd.DataFrame({"model": "m", "metric": ["a", "b", "c"], "verdict": ["passed", "failed", "passed"]})
-    assert telling_metric(trusted, gates, "m") == "c"
-    assert telling_metric(trusted, gates, "other") is None
-    assert telling_metric(trusted.assign(image_agreement=np.nan), gates, "m") == "a"
+    assert most_reliable_metric(trusted, gates, "m") == "c"
+    assert most_reliable_metric(trusted, gates, "other") is None
+    assert most_reliable_metric(trusted.assign(image_agreement=np.nan), gates, "m") == "a"
 
 
 # --- between networks -----------------------------------------------------------------------------------------------
@@ -169,7 +172,7 @@ def test_the_metric_of_the_examples_is_the_one_images_agree_on_and_not_gated() -
 def test_relative_scores_put_random_at_zero_and_the_mask_at_one() -> None:
     rows = column("x", [0.6] * 3) + column("random", [0.2] * 3) + column("mask", [1.0] * 3)
     rows += column("x", [0.3] * 3, "down") + column("random", [0.5] * 3, "down") + column("mask", [0.1] * 3, "down")
-    summary = summarise(long(rows), [UP, DOWN], resamples=10)
+    summary = summarise(long(rows), [UP, DOWN], resampling=Resampling(resamples=10))
     table = relative_scores(summary).set_index(["metric", "explainer"])["relative"]
     for metric in ("up", "down"):
         assert table[metric].to_dict() == pytest.approx({"mask": 1, "random": 0, "x": 0.5})

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from helpers.runs import run
 
-from benchmarks.statistics.analysis import find
+from benchmarks.statistics import Resampling
+from benchmarks.statistics.analysis import analyse
 from benchmarks.store.run_data import RunData
 from benchmarks.studies.tables import fits
 from benchmarks.studies.tables.fits import ALIKE, joined
@@ -55,7 +56,7 @@ def test_each_seed_of_a_run_is_a_fit() -> None:
 
 def test_tables_can_be_made_of_both() -> None:
     every = one_network()
-    ranks = [find(one, resamples=20).ranks.set_index("explainer")["mean_rank_all"] for one in
+    ranks = [analyse(one, Resampling(resamples=20)).ranks.set_index("explainer")["mean_rank_all"] for one in
              (every, joined(every, [fit(every, -0.5)]))]  # fmt: skip
     assert ranks[1]["lap"] > ranks[0]["lap"]
 
