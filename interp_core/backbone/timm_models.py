@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import nn
 
+from interp_core.errors import UnknownNameError
+
+
+class BackboneSpec(TypedDict):
+    """Name and keyword arguments of `timm.create_model`, from which a backbone can be built again."""
+
+    name: str
+    kwargs: dict[str, Any]
+
 
 def create_backbone(name: str, **kwargs: Any) -> nn.Module:
-    """`timm.create_model` with an error that lists close names."""
-    import timm
+    """Create a timm model.
 
-    from interp_core.errors import UnknownNameError
+    Raises:
+        UnknownNameError: timm has no such model.
+    """
+    import timm
 
     if not timm.is_model(name):
         raise UnknownNameError("backbone", name, timm.list_models())
-    return timm.create_model(name, **kwargs)
+    model: nn.Module = timm.create_model(name, **kwargs)
+    return model

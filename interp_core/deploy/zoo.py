@@ -1,6 +1,6 @@
 """LAP models in timm's registry: `timm.create_model("lap_resnet50", pretrained=True, lap={"finest": 8})`.
 
-    import interp_core.zoo
+    import interp_core.deploy.zoo
     timm.list_models("lap_*")                          # one name for each convolutional or hybrid network of timm
     timm.create_model("lap_resnet50.a1_in1k", pretrained=True, num_classes=10)
 
@@ -184,7 +184,7 @@ def _entry(backbone: str) -> Entry:
         name, shared = _source(backbone, pretrained_cfg, pretrained_cfg_overlay)
         network = create_backbone(name, pretrained=pretrained, cache_dir=cache_dir, **shared, **kwargs)
         model = attach(network, **(lap or {}))
-        model.recipe = {"name": name, "kwargs": _lasting(shared | kwargs | {"pretrained": pretrained})}
+        model.backbone_spec = {"name": name, "kwargs": _lasting(shared | kwargs | {"pretrained": pretrained})}
         return model
 
     entry.__name__ = entry.__qualname__ = PREFIX + backbone

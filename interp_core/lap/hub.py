@@ -1,14 +1,14 @@
-"""Save and load LAP models as folders, and share them on the model hub.
+"""Save LAP models as folders and share them on the Hugging Face hub.
 
-    save_pretrained(lap, "folder", classes=names)     # model.safetensors, config.json, README.md
-    lap = from_pretrained("folder")                   # no network
-    push_to_hub(lap, "owner/name")
-    lap = from_pretrained("owner/name", revision="v1")
+    lap.save_pretrained("folder", classes=names)      # model.safetensors, config.json, README.md
+    lap = LapModel.from_pretrained("folder")          # needs no network
+    lap.push_to_hub("owner/name")
+    lap = LapModel.from_pretrained("owner/name", revision="v1")
 
-The calls are those of huggingface_hub's `PyTorchModelHubMixin`, as functions; the two files are those of
-`interp_core.save` under the names a hub expects, and nothing in a folder is a pickle. Only these files are fetched.
+The methods are those of huggingface_hub's `PyTorchModelHubMixin`. The two files are those of `interp_core.save` under
+the names that a hub expects. Nothing in a folder is a pickle, and nothing else is downloaded.
 
-Limit: a backbone that `create` did not make must be given to `from_pretrained`, for a folder holds no code.
+Limit: a folder holds no code. A backbone that `create` did not make must be passed to `from_pretrained`.
 """
 
 from __future__ import annotations
@@ -17,149 +17,220 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 
-from interp_core.errors import StoreError
-from interp_core.lap import checkpoint, saved_files
-from interp_core.lap.attach import LapModel
+from interp_core.backbone.inspect import BackboneInfo
+from interp_core.backbone.timm_models import BackboneSpec
+from interp_core.errors import StoreError, one_line
+from interp_core.lap.options import LapOptions
+from interp_core.lap.saved_files import read_description, read_weights, write_files
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
 
-# "name" or "owner/name"; everything else can only be a folder.
-_REPO = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+# "name" or "owner/name". Anything else can only be a folder.
+_REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-def save_pretrained(
-    lap: LapModel,
-    folder: str | Path,
-    *,
-    classes: list[str] | None = None,
-    extra: dict[str, Any] | None = None,
-) -> Path:
-    """Write weights, description and, unless there is one already, a short model card.
+class HubMixin(nn.Module):
+    """Saving and loading of LAP models.
 
-    Args:
-        lap: the model.
-        folder: made if missing.
-        classes: names of the classes, kept in the description.
-        extra: anything else that can be written as JSON, such as the accuracy; shown on the card.
-
-    Returns:
-        The folder.
-
-    Raises:
-        StoreError: the folder cannot be written, or `extra` or an argument of `create` is not JSON.
+    The class knows files only. A subclass builds the model that a description stands for, see `_rebuild`.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        saved_files.write(lap, folder / WEIGHTS, folder / DESCRIPTION, classes=classes, extra=extra)
-        if not (folder / CARD).exists():
-            (folder / CARD).write_text(model_card(lap, classes=classes, extra=extra))
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {_first_line(error)}; give a folder that can be written") from error
-    return folder
 
+    backbone: nn.Module
+    info: BackboneInfo
+    options: LapOptions
+    backbone_spec: BackboneSpec | None
 
-def from_pretrained(
-    folder_or_repo: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    backbone: nn.Module | None = None,
-    device: str | torch.device = "cpu",
-) -> LapModel:
-    """The model of a folder, or of a repository on the hub, in evaluation mode.
+    @classmethod
+    def _rebuild(cls, description: dict[str, Any], backbone: nn.Module | None) -> Self:
+        """Build the model that a description stands for, with random weights.
 
-    Args:
-        folder_or_repo: a folder written by `save_pretrained`, which needs no network; where there is no such folder,
-            a repository's name.
-        revision: branch, tag or commit of the repository.
-        token: for a private repository; None for the one you logged in with.
-        cache_dir: where repositories are kept; None for huggingface_hub's own place.
-        local_files_only: take the repository from the cache or fail.
-        backbone: the network to load into, where `save_pretrained` could not know how it was made.
-        device: where the model shall be.
+        Args:
+            description: content of the file.
+            backbone: the network to use; None to create it from the description.
+        """
+        raise NotImplementedError
 
-    Raises:
-        StoreError: no such folder or repository, or its files are missing, damaged or do not fit.
-    """
-    folder = Path(folder_or_repo)
-    if not folder.is_dir():
-        if isinstance(folder_or_repo, Path) or not _REPO.fullmatch(folder_or_repo):
-            raise StoreError(f"no folder {folder_or_repo}: give one written by save_pretrained, or a repository's name")
-        options = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        folder = _download(folder_or_repo, options)
-    return checkpoint.read(folder / WEIGHTS, folder / DESCRIPTION, backbone=backbone).to(device)
+    def release(self) -> nn.Module:
+        """Give the backbone back."""
+        raise NotImplementedError
 
+    def write_files(
+        self,
+        weights_path: Path,
+        description_path: Path,
+        *,
+        classes: list[str] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        """Write weights and description to two files; arguments as in `save_pretrained`.
 
-def push_to_hub(
-    lap: LapModel,
-    repo_id: str,
-    *,
-    classes: list[str] | None = None,
-    extra: dict[str, Any] | None = None,
-    private: bool | None = None,
-    token: str | bool | None = None,
-    revision: str | None = None,
-    commit_message: str = "LAP model",
-) -> str:
-    """Upload what `save_pretrained` writes, making the repository if it is not there.
+        Raises:
+            StoreError: `extra` or an argument of `create` cannot be written as JSON.
+        """
+        description = {
+            "recipe": self.backbone_spec,
+            "options": asdict(self.options),
+            "classes": classes,
+            "extra": extra or {},
+        }
+        write_files(self, description, weights_path, description_path)
 
-    Args:
-        lap: the model.
-        repo_id: "owner/name".
-        classes: as for `save_pretrained`.
-        extra: as for `save_pretrained`.
-        private: whether a new repository is private; None for the account's default.
-        token: None for the one you logged in with.
-        revision: branch to write to, made if it is not there; None for the main one.
-        commit_message: of the one commit made.
+    @classmethod
+    def read_files(cls, weights_path: Path, description_path: Path, *, backbone: nn.Module | None = None) -> Self:
+        """Build the model saved in two files, in evaluation mode on the CPU.
 
-    Returns:
-        Address of the commit.
+        Args:
+            weights_path: file with the weights.
+            description_path: file with the description.
+            backbone: the network to load into; None to create it from the description.
 
-    Raises:
-        StoreError: the hub refuses or cannot be reached.
-    """
-    from huggingface_hub import HfApi
+        Raises:
+            StoreError: a file is missing, damaged or of another format, or the backbone does not fit.
+        """
+        description = read_description(description_path)
+        if backbone is None and description.get("recipe") is None:
+            raise StoreError(f"{description_path} does not say how its backbone is made: give load(..., backbone=...)")
+        try:
+            lap = cls._rebuild(description, backbone)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                f"{description_path} does not describe a LAP model: {one_line(error)}; save it again"
+            ) from error
+        try:
+            read_weights(lap, weights_path)
+        except StoreError:
+            lap.release()
+            raise
+        return lap.eval()
 
-    api = HfApi(token=token)
-    with TemporaryDirectory() as folder:
-        save_pretrained(lap, folder, classes=classes, extra=extra)
-        with _hub_errors(f"cannot upload to {repo_id}", "check the name and that your token may write"):
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            if revision is not None:
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
-            )
-    return str(commit.commit_url)
+    def save_pretrained(
+        self, folder: str | Path, *, classes: list[str] | None = None, extra: dict[str, Any] | None = None
+    ) -> Path:
+        """Write weights, description and, unless there is one already, a short model card.
 
+        Args:
+            folder: created if missing.
+            classes: names of the classes, kept in the description.
+            extra: anything else that can be written as JSON, such as the accuracy; shown on the card.
 
-def model_card(lap: LapModel, *, classes: list[str] | None = None, extra: dict[str, Any] | None = None) -> str:
-    """Text of the card: metadata a hub can read, what the model is and how to load it."""
-    backbone = lap.recipe["name"] if lap.recipe else type(lap.backbone).__name__
-    facts = {
-        "backbone": backbone,
-        "classes": lap.info.classes,
-        "input channels": lap.info.in_channels,
-        "LAP options": json.dumps(lap.options),
-        **(extra or {}),
-    }
-    needs = "" if lap.recipe else ", backbone=..."
-    return _CARD.format(
-        facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
-        names=f"\nClass names are in `{DESCRIPTION}`.\n" if classes else "",
-        load=f'from_pretrained("folder or owner/name"{needs})',
-    )
+        Returns:
+            The folder.
+
+        Raises:
+            StoreError: the folder cannot be written, or `extra` or an argument of `create` is not JSON.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.write_files(folder / WEIGHTS, folder / DESCRIPTION, classes=classes, extra=extra)
+            if not (folder / CARD).exists():
+                (folder / CARD).write_text(self._model_card(classes, extra or {}))
+        except OSError as error:
+            raise StoreError(f"cannot write {folder}: {one_line(error)}; give a folder that can be written") from error
+        return folder
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_repo: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        backbone: nn.Module | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Load the model of a folder, or of a repository on the hub, in evaluation mode.
+
+        Args:
+            folder_or_repo: a folder written by `save_pretrained`, which needs no network. Where there is no such
+                folder, the name of a repository.
+            revision: branch, tag or commit of the repository.
+            token: for a private repository; None for the one you logged in with.
+            cache_dir: folder for downloaded repositories; None for huggingface_hub's default.
+            local_files_only: take the repository from the cache or fail.
+            backbone: the network to load into, where `save_pretrained` could not know how it was made.
+            device: device of the model.
+
+        Raises:
+            StoreError: no such folder or repository, or its files are missing, damaged or do not fit.
+        """
+        folder = Path(folder_or_repo)
+        if not folder.is_dir():
+            if isinstance(folder_or_repo, Path) or not _REPOSITORY.fullmatch(folder_or_repo):
+                raise StoreError(
+                    f"no folder {folder_or_repo}: give one written by save_pretrained, or a repository's name"
+                )
+            options = {"revision": revision, "token": token, "cache_dir": cache_dir}
+            folder = _download(folder_or_repo, {**options, "local_files_only": local_files_only})
+        return cls.read_files(folder / WEIGHTS, folder / DESCRIPTION, backbone=backbone).to(device)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        classes: list[str] | None = None,
+        extra: dict[str, Any] | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "LAP model",
+    ) -> str:
+        """Upload what `save_pretrained` writes and create the repository if needed.
+
+        Args:
+            repo_id: "owner/name".
+            classes: as for `save_pretrained`.
+            extra: as for `save_pretrained`.
+            private: whether a new repository is private; None for the account's default.
+            token: None for the one you logged in with.
+            revision: branch to write to, created if missing; None for the main one.
+            commit_message: message of the one commit made.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            StoreError: the hub refuses or cannot be reached.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, classes=classes, extra=extra)
+            with _hub_errors(f"cannot upload to {repo_id}", "check the name and that your token may write"):
+                api.create_repo(repo_id, private=private, exist_ok=True)
+                if revision is not None:
+                    api.create_branch(repo_id, branch=revision, exist_ok=True)
+                commit = api.upload_folder(
+                    repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
+                )
+        return str(commit.commit_url)
+
+    def _model_card(self, classes: list[str] | None, extra: dict[str, Any]) -> str:
+        spec = self.backbone_spec
+        facts = {
+            "backbone": spec["name"] if spec else type(self.backbone).__name__,
+            "classes": self.info.classes,
+            "input channels": self.info.in_channels,
+            "LAP options": json.dumps(asdict(self.options)),
+            **extra,
+        }
+        backbone_argument = "" if spec else ", backbone=..."
+        return _CARD.format(
+            facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
+            names=f"\nClass names are in `{DESCRIPTION}`.\n" if classes else "",
+            load=f'LapModel.from_pretrained("folder or owner/name"{backbone_argument})',
+        )
 
 
 _CARD = """---
@@ -174,7 +245,7 @@ tags:
 
 # LAP model
 
-An image classifier with local attention pooling attached: one forward pass gives the logits and a map of where they
+An image classifier with local attention pooling attached. One forward pass gives the logits and a map of where they
 came from.
 
 | | |
@@ -182,7 +253,7 @@ came from.
 {facts}
 {names}
 ```python
-from interp_core.lap.hub import from_pretrained
+from interp_core import LapModel
 
 lap = {load}
 explanation = lap.explain(images)  # .logits (N, K), .map (N, 1, H, W)
@@ -190,27 +261,23 @@ explanation = lap.explain(images)  # .logits (N, K), .map (N, 1, H, W)
 """
 
 
-def _download(repo: str, options: dict[str, Any]) -> Path:
-    """Local copy of a repository's weights and description."""
+def _download(repository: str, options: dict[str, Any]) -> Path:
+    """Return a local folder with a repository's weights and description."""
     from huggingface_hub import snapshot_download
 
     advice = "check its name and revision, your token and the network, or give a folder"
-    with _hub_errors(f"no folder {repo}, and cannot get it from the hub", advice):
-        return Path(snapshot_download(repo, allow_patterns=[WEIGHTS, DESCRIPTION], **options))
+    with _hub_errors(f"no folder {repository}, and cannot get it from the hub", advice):
+        return Path(snapshot_download(repository, allow_patterns=[WEIGHTS, DESCRIPTION], **options))
 
 
 @contextmanager
-def _hub_errors(what: str, advice: str) -> Iterator[None]:
-    """Errors of huggingface_hub, and of the client beneath it, as errors of ours."""
+def _hub_errors(problem: str, advice: str) -> Iterator[None]:
+    """Raise errors of huggingface_hub, and of the HTTP client it uses, as `StoreError`."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    # Its bases are the client's own error, which changed with the client, and OSError.
-    failures: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError, ValueError)
+    # The bases of this error are the HTTP client's own error, which changed with the client, and OSError.
+    client_errors: tuple[type[Exception], ...] = (*HfHubHTTPError.__bases__, OSError, ValueError)
     try:
         yield
-    except failures as error:
-        raise StoreError(f"{what}: {_first_line(error)}; {advice}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    except client_errors as error:
+        raise StoreError(f"{problem}: {one_line(error)}; {advice}") from error

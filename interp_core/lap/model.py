@@ -8,26 +8,34 @@ LAP by gating its input: average pooling of |W| A X is sum A X.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
+from dataclasses import replace
+from math import ceil
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from interp_core.backbone.geometry import resize
 from interp_core.backbone.inspect import BackboneInfo, Site, classifier_weights, inspect_backbone
+from interp_core.backbone.timm_models import BackboneSpec, create_backbone
 from interp_core.backbone.trace import evaluating
 from interp_core.errors import BackboneError
 from interp_core.lap.blocks import GateBlock, HeadBlock
 from interp_core.lap.explanation import Explanation, Level, evidence_map, first_order, head_contributions, head_maps
+from interp_core.lap.hub import HubMixin
 from interp_core.lap.input_checks import check_images, check_logits, check_targets
+from interp_core.lap.options import LapOptions, check_concepts, concept_names, concepts_as_lists
 from interp_core.lap.recording import Recording, recording, wanted_recording
 from interp_core.lap.refine import Refiner, detail, levels_to_refine, refined_map
 
-Concepts = Sequence[str] | Mapping[str, Sequence[str]]
+# Defaults of `finest`: a gate at half the input resolution costs as much as all others together and sees little more
+# than edges, and so does one of 56 x 56 cells in a network made for phones.
+FINEST, MAX_CELLS = 4, 40
+
+# The weights come from the saved file. Do not download or read the original ones.
+NO_WEIGHTS: dict[str, Any] = {"pretrained": False, "checkpoint_path": None, "cache_dir": None}
 
 # Which LAP model's pass this thread is making. Gates are looked up here and not held by the hooks, so that replicas of
 # a model use their own and the backbone alone stays what it was.
@@ -73,7 +81,7 @@ class _Tap:
             record.taps[site.module] = site.layout.to_map(inputs[0] if output is None else output)
 
 
-class LapModel(nn.Module):
+class LapModel(HubMixin, nn.Module):
     """A backbone with LAP attached; made by `attach`, not by hand.
 
     Attributes:
@@ -83,29 +91,63 @@ class LapModel(nn.Module):
         refiner: takes the head's evidence down to a finer grid, where it was asked for; see `interp_core.lap.refine`.
         info: what the probe found in the backbone.
         options: arguments of `attach` that shaped the blocks, for saving.
-        recipe: name and arguments of the timm backbone, if it was made by `create`.
+        backbone_spec: name and arguments of the timm backbone, if it was made by `create`.
     """
 
-    def __init__(self, backbone: nn.Module, info: BackboneInfo, options: dict[str, Any]) -> None:
+    @classmethod
+    def from_backbone(cls, backbone: nn.Module, options: LapOptions) -> Self:
+        """Attach LAP to a backbone, as `interp_core.attach` does.
+
+        Args:
+            backbone: a convolutional network.
+            options: of the blocks.
+
+        Raises:
+            BackboneError: the network is not convolutional, its head is not understood, or LAP is attached already.
+            ContractError: concepts for levels that do not exist, or names that are not different.
+        """
+        if isinstance(backbone, nn.Module) and is_gated(backbone):
+            raise BackboneError("LAP is attached to this model already: use it, or detach it first")
+        info = inspect_backbone(backbone, options.image_size)
+        finest = options.finest if options.finest is not None else _default_finest(backbone, info, options)
+        check_concepts(options.concepts, _gated_sites(info, finest))
+        lap = cls(backbone, info, replace(options, finest=finest, concepts=concepts_as_lists(options.concepts)))
+        parameter = next(p for p in backbone.parameters() if p.is_floating_point())
+        lap.training = backbone.training
+        for block in (lap.gates, lap.head, lap.refiner):
+            if block is not None:
+                block.to(parameter.device, parameter.dtype).train(backbone.training)
+        return lap
+
+    @classmethod
+    def _rebuild(cls, description: dict[str, Any], backbone: nn.Module | None) -> Self:
+        spec = description.get("recipe")
+        if backbone is None:
+            backbone = create_backbone(spec["name"], **spec["kwargs"] | NO_WEIGHTS)
+        lap = cls.from_backbone(backbone, LapOptions(**description["options"]))
+        lap.backbone_spec = spec
+        return lap
+
+    def __init__(self, backbone: nn.Module, info: BackboneInfo, options: LapOptions) -> None:
         super().__init__()
         self.backbone, self.info, self.options = backbone, info, options
-        self.recipe: dict[str, Any] | None = None
-        self.sites = tuple(site for site in info.sites if site.reduction >= options["finest"])
+        self.backbone_spec: BackboneSpec | None = None
+        self.sites = _gated_sites(info, options.finest)
         self.gates = nn.ModuleList(
             GateBlock(
                 site.module,
                 site.channels,
                 site.window,
                 concepts=names,
-                hidden=options["gate_hidden"],
-                aggregate=options["aggregate"],
-                weighting=options.get("weighting", "rbf"),
+                hidden=options.gate_hidden,
+                aggregate=options.aggregate,
+                weighting=options.weighting,
             )
-            for site, names in zip(self.sites, concept_names(options["concepts"], self.sites), strict=True)
+            for site, names in zip(self.sites, concept_names(options.concepts, self.sites), strict=True)
         )
         self.head = _head_block(info, options)
-        self.tapped = levels_to_refine(info, options["refine"]) if options.get("refine") else ()
-        self.refiner = Refiner(info.channels, [s.channels for s in self.tapped]) if options.get("refine") else None
+        self.tapped = levels_to_refine(info, options.refine) if options.refine else ()
+        self.refiner = Refiner(info.channels, [s.channels for s in self.tapped]) if options.refine else None
         # Taps first, so that they see what comes to a gate at the same module.
         self._handles = [_tap(backbone, site, index) for index, site in enumerate(self.tapped)]
         self._handles += [_register(backbone, site, index) for index, site in enumerate(self.sites)]
@@ -276,27 +318,8 @@ class LapModel(nn.Module):
         self._check_attached()
         self.backbone.reset_classifier(num_classes, **kwargs)  # type: ignore[operator]
         parameter, training = self.head.a, self.head.training
-        self.info = inspect_backbone(self.backbone, self.options["image_size"])
+        self.info = inspect_backbone(self.backbone, self.options.image_size)
         self.head = _head_block(self.info, self.options).to(parameter.device, parameter.dtype).train(training)
-
-    def save_pretrained(self, folder: str | Path, **kwargs: Any) -> Path:
-        """Write the model into a folder, see `interp_core.lap.hub.save_pretrained`."""
-        from interp_core.lap import hub
-
-        return hub.save_pretrained(self, folder, **kwargs)
-
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:
-        """Put the model on the Hugging Face hub, see `interp_core.lap.hub.push_to_hub`."""
-        from interp_core.lap import hub
-
-        return hub.push_to_hub(self, repo_id, **kwargs)
-
-    @classmethod
-    def from_pretrained(cls, folder_or_repo: str | Path, **kwargs: Any) -> LapModel:
-        """A model from a folder or from the hub, see `interp_core.lap.hub.from_pretrained`."""
-        from interp_core.lap import hub
-
-        return hub.from_pretrained(folder_or_repo, **kwargs)
 
     def __enter__(self) -> LapModel:
         return self
@@ -309,24 +332,25 @@ class LapModel(nn.Module):
         return False
 
 
-def _head_block(info: BackboneInfo, options: dict[str, Any]) -> HeadBlock:
+def _default_finest(backbone: nn.Module, info: BackboneInfo, options: LapOptions) -> int:
+    """Return the reduction of the finest gates, coarser where the size of the images is known to be large."""
+    is_size_known = options.image_size is not None or getattr(backbone, "pretrained_cfg", None)
+    return max(FINEST, ceil(max(info.size) / MAX_CELLS)) if is_size_known else FINEST
+
+
+def _gated_sites(info: BackboneInfo, finest: int | None) -> tuple[Site, ...]:
+    return tuple(site for site in info.sites if finest is None or site.reduction >= finest)
+
+
+def _head_block(info: BackboneInfo, options: LapOptions) -> HeadBlock:
     return HeadBlock(
         info.channels,
         info.classes,
         evidence=info.linear_head,
-        hidden=options["hidden"],
-        candidates=options["candidates"],
-        weighting=options.get("weighting", "rbf"),
+        hidden=options.hidden,
+        candidates=options.candidates,
+        weighting=options.weighting,
     )
-
-
-def concept_names(concepts: Concepts | None, sites: Sequence[Site]) -> list[tuple[str, ...]]:
-    """Names of the concepts of each site."""
-    if concepts is None:
-        return [("any",)] * len(sites)
-    if isinstance(concepts, Mapping):
-        return [tuple(concepts.get(site.module, ("any",))) for site in sites]
-    return [tuple(concepts)] * len(sites)
 
 
 def _tap(backbone: nn.Module, site: Site, index: int) -> torch.utils.hooks.RemovableHandle:

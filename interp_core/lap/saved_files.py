@@ -1,4 +1,4 @@
-"""Write and read the two files of a saved LAP model."""
+"""Write and read the two files of a saved model: weights as safetensors, a description as JSON."""
 
 from __future__ import annotations
 
@@ -6,57 +6,66 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_model
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import nn
 
-from interp_core.errors import StoreError
-from interp_core.lap.attach import LapModel
+from interp_core.errors import StoreError, one_line
 
 FORMAT = 1
 
 
-# The weights come from the file; what was once downloaded or read from another place is not wanted again.
-ELSEWHERE: dict[str, Any] = {"pretrained": False, "checkpoint_path": None, "cache_dir": None}
-
-
-def write(
-    lap: LapModel,
-    weights: Path,
-    description: Path,
-    *,
-    classes: list[str] | None = None,
-    extra: dict[str, Any] | None = None,
-) -> None:
-    """`save` to two files of any name.
-
-    Raises:
-        StoreError: `extra` or an argument of `create` cannot be written as JSON.
-    """
-    content = {
-        "format": FORMAT,
-        "recipe": lap.recipe,
-        "options": lap.options,
-        "classes": classes,
-        "extra": extra or {},
-    }
-    try:
-        text = json.dumps(content, indent=2)
-    except TypeError as error:
-        raise StoreError(f"{description} cannot hold how the model was made: {error}; use plain values") from error
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    description.write_text(text + "\n")
-    save_model(lap, str(weights))
-
-
-def _paths(path: str | Path) -> tuple[Path, Path]:
+def file_pair(path: str | Path) -> tuple[Path, Path]:
+    """Return the paths of weights and description, `path`.safetensors and `path`.json."""
     path = Path(path)
     return path.with_name(path.name + ".safetensors"), path.with_name(path.name + ".json")
 
 
-def _description(path: Path) -> dict[str, Any]:
+def write_files(model: nn.Module, description: dict[str, Any], weights_path: Path, description_path: Path) -> None:
+    """Write a model and its description; folders are created.
+
+    Args:
+        model: its state dict is written.
+        description: how to build it again, as plain values.
+        weights_path: file for the weights.
+        description_path: file for the description.
+
+    Raises:
+        StoreError: the description cannot be written as JSON.
+    """
+    try:
+        text = json.dumps({"format": FORMAT, **description}, indent=2)
+    except TypeError as error:
+        raise StoreError(
+            f"{description_path} cannot hold how the model was made: {one_line(error)}; use plain values"
+        ) from error
+    weights_path.parent.mkdir(parents=True, exist_ok=True)
+    description_path.write_text(text + "\n")
+    save_model(model, str(weights_path))
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return the description in a file.
+
+    Raises:
+        StoreError: the file is missing, damaged or of another format.
+    """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path}: {error}") from error
+        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise StoreError(f"{path} is not a LAP model of format {FORMAT}")
     return content
+
+
+def read_weights(model: nn.Module, path: Path) -> None:
+    """Load the weights in a file into a model.
+
+    Raises:
+        StoreError: the file is missing or damaged, or the weights do not fit the model.
+    """
+    try:
+        load_model(model, str(path))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise StoreError(f"cannot load {path}: {one_line(error)}; give the backbone it was saved with") from error

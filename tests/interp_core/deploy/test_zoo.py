@@ -68,7 +68,7 @@ before = timm.list_models(), timm.list_pretrained(), timm.list_models(module="re
 cfgs = {name: timm.models.get_pretrained_cfg(name) for name in before[1]}
 entries = {name: timm.model_entrypoint(name) for name in before[0]}
 warnings.simplefilter("error")
-import interp_core.zoo
+import interp_core.deploy.zoo
 own = lambda names: [name for name in names if not name.startswith("lap_")]
 assert own(timm.list_models()) == before[0]
 assert own(timm.list_pretrained()) == before[1]
@@ -117,7 +117,7 @@ def test_creation_is_attach_after_creation(images: torch.Tensor) -> None:
     torch.manual_seed(0)
     backbone = create("test_resnet", num_classes=4).eval()
     assert isinstance(lap, LapModel)
-    assert (lap.options["finest"], lap.options["hidden"]) == (8, 7)
+    assert (lap.options.finest, lap.options.hidden) == (8, 7)
     with torch.no_grad():
         torch.testing.assert_close(lap(images), backbone(images))
     assert lap.explain(images).map.shape == (2, 1, 64, 64)
@@ -139,7 +139,7 @@ def test_weights_come_from_the_tag(tmp_path: Path, images: torch.Tensor) -> None
     for name, value in backbone.state_dict().items():
         assert torch.equal(lap.backbone.state_dict()[name], value), name
     assert lap.backbone.pretrained_cfg["tag"] == "r160_in1k"
-    assert lap.recipe["name"] == "test_resnet.r160_in1k"
+    assert lap.backbone_spec["name"] == "test_resnet.r160_in1k"
 
 
 @pytest.mark.parametrize("form", [dict, timm.models.PretrainedCfg])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -227,7 +228,7 @@ def test_finest_and_the_other_options_shape_the_blocks(make_backbone: Make) -> N
     assert isinstance(gate, GateBlock)
     assert (gate.scorer.reduce.out_channels, lap.head.scorer.reduce.out_channels, lap.head.candidates) == (3, 5, 2)
     given = {"finest": 16, "hidden": 5, "gate_hidden": 3, "candidates": 2}
-    assert lap.options == {**given, **DEFAULTS}
+    assert asdict(lap.options) == {**given, **DEFAULTS}
 
 
 @pytest.mark.parametrize(
@@ -367,7 +368,7 @@ def test_a_thing_that_is_no_module_is_refused(thing: Any) -> None:
 
 def test_create_remembers_how() -> None:
     lap = interp_core.create("test_resnet", num_classes=5)
-    assert lap.recipe == {"name": "test_resnet", "kwargs": {"num_classes": 5}}
+    assert lap.backbone_spec == {"name": "test_resnet", "kwargs": {"num_classes": 5}}
     assert logits_of(lap.eval(), torch.zeros(1, 3, 32, 32)).shape == (1, 5)
 
 

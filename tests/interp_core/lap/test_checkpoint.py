@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_a_saved_model_comes_back_the_same_to_the_bit(lap: LapModel, images: Ten
     assert weights.is_file()
     loaded = interp_core.load(str(tmp_path / "new" / "folder" / "model"))
     assert same(lap, loaded, images)
-    assert loaded.recipe == lap.recipe
+    assert loaded.backbone_spec == lap.backbone_spec
     assert not any(module.training for module in loaded.modules())
     assert {parameter.device.type for parameter in loaded.parameters()} == {"cpu"}
 
@@ -56,9 +57,9 @@ def test_options_come_back(images: Tensor, tmp_path: Path, make_backbone: Callab
     interp_core.save(model, tmp_path / "model.v1")
     loaded = interp_core.load(tmp_path / "model.v1", backbone=make_backbone(classes=12))
     given = {"finest": 8, "hidden": 7, "gate_hidden": 3, "candidates": 5}
-    assert loaded.options == {**given, **DEFAULTS}
+    assert asdict(loaded.options) == {**given, **DEFAULTS}
     assert same(model, loaded, images)
-    assert loaded.recipe is None
+    assert loaded.backbone_spec is None
 
 
 def test_a_trained_model_comes_back(lap: LapModel, images: Tensor, tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_what_is_told_beside_the_weights(lap: LapModel, tmp_path: Path) -> None:
     assert content["classes"] == ["a", "b", "c", "d"]
     assert content["extra"] == {"accuracy": 0.5}
     assert content["recipe"] == {"name": "test_resnet", "kwargs": {"num_classes": 4, "zero_init_last": False}}
-    assert content["options"] == lap.options
+    assert content["options"] == asdict(lap.options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 
 
@@ -176,7 +177,7 @@ def test_a_description_with_missing_parts_is_told(content: dict[str, Any], lap: 
 
 
 def test_a_backbone_that_no_longer_exists_is_told(lap: LapModel, tmp_path: Path) -> None:
-    lap.recipe = {"name": "test_resnett", "kwargs": {}}
+    lap.backbone_spec = {"name": "test_resnett", "kwargs": {}}
     interp_core.save(lap, tmp_path / "model")
     with pytest.raises(UnknownNameError, match="did you mean test_resnet"):
         interp_core.load(tmp_path / "model")

@@ -236,7 +236,7 @@ def test_what_the_caller_does_with_the_names_later_is_no_matter(make: Callable[.
     lap = make(concepts=names)
     names["layer1"].append("ear")
     names["layer2"] = ["nose", "mouth"]
-    assert lap.options["concepts"] == {"layer1": ["fur", "eye"]}
+    assert lap.options.concepts == {"layer1": ["fur", "eye"]}
     assert [len(block.concepts) for block in gates(lap)] == [2, 1, 1]
 
 

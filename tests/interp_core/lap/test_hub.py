@@ -18,7 +18,6 @@ from torch import Tensor
 import interp_core
 from interp_core import LapModel
 from interp_core.errors import StoreError
-from interp_core.lap import hub
 
 
 @pytest.fixture
@@ -44,35 +43,35 @@ def same(first: LapModel, second: LapModel, images: Tensor) -> bool:
 
 
 def test_a_folder_holds_the_model(lap: LapModel, images: Tensor, tmp_path: Path) -> None:
-    folder = hub.save_pretrained(lap, tmp_path / "new" / "model", classes=list("abcd"), extra={"accuracy": 0.5})
+    folder = lap.save_pretrained(tmp_path / "new" / "model", classes=list("abcd"), extra={"accuracy": 0.5})
     assert folder == tmp_path / "new" / "model"
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     config = json.loads((folder / "config.json").read_text())
     assert (config["classes"], config["extra"]) == (list("abcd"), {"accuracy": 0.5})
-    loaded = hub.from_pretrained(str(folder), device=torch.device("cpu"))
+    loaded = LapModel.from_pretrained(str(folder), device=torch.device("cpu"))
     assert same(lap, loaded, images)
-    assert loaded.recipe == lap.recipe
+    assert loaded.backbone_spec == lap.backbone_spec
     assert not loaded.training
 
 
 def test_the_files_are_those_of_save(lap: LapModel, tmp_path: Path) -> None:
-    hub.save_pretrained(lap, tmp_path / "folder", classes=list("abcd"))
+    lap.save_pretrained(tmp_path / "folder", classes=list("abcd"))
     interp_core.save(lap, tmp_path / "model", classes=list("abcd"))
     for ours, theirs in (("config.json", "model.json"), ("model.safetensors", "model.safetensors")):
         assert (tmp_path / "folder" / ours).read_bytes() == (tmp_path / theirs).read_bytes()
 
 
 def test_the_card_tells_how_to_load_and_is_not_overwritten(lap: LapModel, tmp_path: Path) -> None:
-    hub.save_pretrained(lap, tmp_path, classes=list("abcd"), extra={"accuracy": 0.5})
+    lap.save_pretrained(tmp_path, classes=list("abcd"), extra={"accuracy": 0.5})
     card = (tmp_path / "README.md").read_text()
     assert "| backbone | test_resnet |" in card
     assert "| accuracy | 0.5 |" in card
-    assert "from interp_core.lap.hub import from_pretrained" in card
+    assert "LapModel.from_pretrained(" in card
     assert "backbone=" not in card
     metadata: Any = huggingface_hub.ModelCard(card).data
     assert (metadata.library_name, metadata.pipeline_tag) == ("interp_core", "image-classification")
     (tmp_path / "README.md").write_text("mine")
-    hub.save_pretrained(lap, tmp_path)
+    lap.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
@@ -80,18 +79,18 @@ def test_a_backbone_of_ones_own_must_be_given(
     make_lap: Callable[..., LapModel], make_backbone: Callable[..., Any], images: Tensor, tmp_path: Path
 ) -> None:
     lap = make_lap().eval()
-    hub.save_pretrained(lap, tmp_path)
+    lap.save_pretrained(tmp_path)
     assert "backbone=..." in (tmp_path / "README.md").read_text()
     with pytest.raises(StoreError, match="backbone="):
-        hub.from_pretrained(tmp_path)
-    assert same(lap, hub.from_pretrained(tmp_path, backbone=make_backbone()), images)
+        LapModel.from_pretrained(tmp_path)
+    assert same(lap, LapModel.from_pretrained(tmp_path, backbone=make_backbone()), images)
 
 
 def test_where_the_first_weights_came_from_is_not_wanted_again(lap: LapModel, images: Tensor, tmp_path: Path) -> None:
-    assert lap.recipe is not None
-    lap.recipe["kwargs"] |= {"pretrained": True, "checkpoint_path": "/gone/weights.pth", "cache_dir": "/gone"}
-    hub.save_pretrained(lap, tmp_path)
-    assert same(lap, hub.from_pretrained(tmp_path), images)
+    assert lap.backbone_spec is not None
+    lap.backbone_spec["kwargs"] |= {"pretrained": True, "checkpoint_path": "/gone/weights.pth", "cache_dir": "/gone"}
+    lap.save_pretrained(tmp_path)
+    assert same(lap, LapModel.from_pretrained(tmp_path), images)
 
 
 def test_a_repository_is_fetched_and_loaded(
@@ -101,10 +100,12 @@ def test_a_repository_is_fetched_and_loaded(
 
     def download(repo_id: str, **kwargs: Any) -> str:
         asked.update(kwargs, repo_id=repo_id)
-        return str(hub.save_pretrained(lap, tmp_path / "snapshot"))
+        return str(lap.save_pretrained(tmp_path / "snapshot"))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    loaded = hub.from_pretrained("owner/name", revision="v1", token="secret", cache_dir=tmp_path, local_files_only=True)
+    loaded = LapModel.from_pretrained(
+        "owner/name", revision="v1", token="secret", cache_dir=tmp_path, local_files_only=True
+    )
     assert same(lap, loaded, images)
     assert asked == {
         "repo_id": "owner/name",
@@ -120,8 +121,8 @@ def test_a_folder_goes_before_a_repository_of_that_name(
     lap: LapModel, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    hub.save_pretrained(lap, "owner/name")
-    assert same(lap, hub.from_pretrained("owner/name"), images)
+    lap.save_pretrained("owner/name")
+    assert same(lap, LapModel.from_pretrained("owner/name"), images)
 
 
 class Hub:
@@ -151,7 +152,7 @@ def test_what_is_pushed_can_be_loaded(
 ) -> None:
     api = Hub(tmp_path)
     monkeypatch.setattr(huggingface_hub, "HfApi", api)
-    address = hub.push_to_hub(lap, "owner/name", private=True, token="secret", revision="v1", classes=list("abcd"))
+    address = lap.push_to_hub("owner/name", private=True, token="secret", revision="v1", classes=list("abcd"))
     assert address == "address of the commit"
     assert api.calls == [
         ("token", "secret"),
@@ -164,13 +165,13 @@ def test_what_is_pushed_can_be_loaded(
         "config.json",
         "model.safetensors",
     ]
-    assert same(lap, hub.from_pretrained(tmp_path / "owner" / "name"), images)
+    assert same(lap, LapModel.from_pretrained(tmp_path / "owner" / "name"), images)
 
 
 def test_the_main_branch_is_not_made(lap: LapModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api = Hub(tmp_path)
     monkeypatch.setattr(huggingface_hub, "HfApi", api)
-    hub.push_to_hub(lap, "owner/name")
+    lap.push_to_hub("owner/name")
     assert "create_branch" not in [call[0] for call in api.calls]
 
 
@@ -192,18 +193,18 @@ def test_failures_of_the_hub_are_told(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(StoreError, match=r"cannot get it from the hub: .*; check its name") as caught:
-        hub.from_pretrained("owner/name")
+        LapModel.from_pretrained("owner/name")
     assert "\n" not in str(caught.value)
     api = Hub(tmp_path)
     monkeypatch.setattr(api, "upload_folder", fail)
     monkeypatch.setattr(huggingface_hub, "HfApi", api)
     with pytest.raises(StoreError, match=r"cannot upload to owner/name: .*token may write"):
-        hub.push_to_hub(lap, "owner/name")
+        lap.push_to_hub("owner/name")
 
 
 def test_a_repository_that_is_not_in_the_cache_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot get it from the hub"):
-        hub.from_pretrained("owner/name", cache_dir=tmp_path, local_files_only=True)
+        LapModel.from_pretrained("owner/name", cache_dir=tmp_path, local_files_only=True)
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./folder", "a/b/c", "folder/", "", Path("folder")])
@@ -212,31 +213,31 @@ def test_what_can_only_be_a_folder_is_not_looked_for_on_the_hub(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StoreError, match=r"no folder|cannot read"):
-        hub.from_pretrained(path)
+        LapModel.from_pretrained(path)
 
 
 def test_damaged_folders_are_told(lap: LapModel, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot read .*config\.json"):
-        hub.from_pretrained(tmp_path)
-    hub.save_pretrained(lap, tmp_path)
+        LapModel.from_pretrained(tmp_path)
+    lap.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(StoreError, match=r"cannot load .*model\.safetensors"):
-        hub.from_pretrained(tmp_path)
+        LapModel.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"architecture": "resnet50"}')
     with pytest.raises(StoreError, match=r"config\.json is not a LAP model"):
-        hub.from_pretrained(tmp_path)
+        LapModel.from_pretrained(tmp_path)
 
 
 def test_what_cannot_be_written_is_told_and_not_pushed(
     lap: LapModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StoreError, match="use plain values"):
-        hub.save_pretrained(lap, tmp_path / "model", extra={"model": lap})
+        lap.save_pretrained(tmp_path / "model", extra={"model": lap})
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):
-        hub.save_pretrained(lap, tmp_path / "file")
+        lap.save_pretrained(tmp_path / "file")
     api = Hub(tmp_path)
     monkeypatch.setattr(huggingface_hub, "HfApi", api)
     with pytest.raises(StoreError, match="use plain values"):
-        hub.push_to_hub(lap, "owner/name", extra={"model": lap})
+        lap.push_to_hub("owner/name", extra={"model": lap})
     assert [call[0] for call in api.calls] == ["token"]
