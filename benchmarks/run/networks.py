@@ -13,10 +13,9 @@ from benchmarks.config.weight_files import holds_lap, load_weights
 from benchmarks.plan.components import rival_options
 from benchmarks.rivals import build as build_rival
 from benchmarks.run.images import Data, Statistics
-from interp_core.backbone.timm_models import create_backbone
+from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, create_backbone
 from interp_core.datasets.files.resize import preprocessing
 from interp_core.lap.attach import LapModel, attach
-from interp_core.lap.saved_files import ELSEWHERE
 
 FindStatistics = Callable[[nn.Module], Statistics]
 
@@ -61,7 +60,7 @@ def build(
         BackboneError: LAP or the rival cannot stand on this backbone.
     """
     torch.manual_seed(seed)
-    arguments = {"num_classes": classes, **model.kwargs, **({} if weights else ELSEWHERE)}
+    arguments = {"num_classes": classes, **model.kwargs, **({} if weights else WITHOUT_WEIGHTS)}
     try:
         backbone = create_backbone(model.backbone, **arguments)
         whole = model.lap and model.checkpoint is not None and holds_lap(model.checkpoint)

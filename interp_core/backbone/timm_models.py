@@ -16,6 +16,10 @@ class BackboneSpec(TypedDict):
     kwargs: dict[str, Any]
 
 
+# Arguments for a network whose weights come from a saved file: do not download or read the original ones.
+WITHOUT_WEIGHTS: dict[str, Any] = {"pretrained": False, "checkpoint_path": None, "cache_dir": None}
+
+
 def create_backbone(name: str, **kwargs: Any) -> nn.Module:
     """Create a timm model.
 

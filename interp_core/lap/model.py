@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from interp_core.backbone.geometry import resize
 from interp_core.backbone.inspect import BackboneInfo, Site, classifier_weights, inspect_backbone
-from interp_core.backbone.timm_models import BackboneSpec, create_backbone
+from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, BackboneSpec, create_backbone
 from interp_core.backbone.trace import evaluating
 from interp_core.errors import BackboneError
 from interp_core.lap.blocks import GateBlock, HeadBlock
@@ -33,9 +33,6 @@ from interp_core.lap.refine import Refiner, detail, levels_to_refine, refined_ma
 # Defaults of `finest`: a gate at half the input resolution costs as much as all others together and sees little more
 # than edges, and so does one of 56 x 56 cells in a network made for phones.
 FINEST, MAX_CELLS = 4, 40
-
-# The weights come from the saved file. Do not download or read the original ones.
-NO_WEIGHTS: dict[str, Any] = {"pretrained": False, "checkpoint_path": None, "cache_dir": None}
 
 # Which LAP model's pass this thread is making. Gates are looked up here and not held by the hooks, so that replicas of
 # a model use their own and the backbone alone stays what it was.
@@ -123,7 +120,7 @@ class LapModel(HubMixin, nn.Module):
     def _rebuild(cls, description: dict[str, Any], backbone: nn.Module | None) -> Self:
         spec = description.get("recipe")
         if backbone is None:
-            backbone = create_backbone(spec["name"], **spec["kwargs"] | NO_WEIGHTS)
+            backbone = create_backbone(spec["name"], **spec["kwargs"] | WITHOUT_WEIGHTS)
         lap = cls.from_backbone(backbone, LapOptions(**description["options"]))
         lap.backbone_spec = spec
         return lap
