@@ -1,8 +1,9 @@
-"""From a configuration to the cells it asks for. A key is the content of all that a cell's numbers depend on.
+"""Turn a configuration into cells. A cell's key is a hash of everything its scores depend on.
 
-A changed setting so changes exactly the keys of the cells it touches: a metric's parameter those of that metric, a
-recipe all. Changed code does likewise: the file of an explainer or metric and what it imports its own cells,
-`interp_core` all. What only says how much is computed at once is no part of a key.
+A changed setting changes exactly the keys of the cells it touches: a metric's parameter those of that metric, a recipe
+all. So does changed code, comments and docstrings aside (`benchmarks.plan.code_digest`): an explainer's module and what
+it imports its own cells, LAP's blocks those of LAP networks, the training loop all. Settings that only say how much is
+computed at once are no part of a key.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from benchmarks.config.run import RunConfig
 from benchmarks.config.weight_files import digest_of
 from benchmarks.metrics import map_transforms
 from benchmarks.metrics.map_transforms import MapTransform
-from benchmarks.plan.code_digest import code_digest, dependencies
+from benchmarks.plan.code_digest import code_digest, dependencies, module_digest
 from benchmarks.plan.components import Parts, rival_options
 from benchmarks.rivals import rivals
 from benchmarks.store.provenance import VERSION, digest
 
+# Roots of the code that trains a network, that makes it a LAP network, and files that say how a run builds it.
+TRAINING = "interp_core.training.fit"
+LAP = ("interp_core.lap.attach", "interp_core.knowledge.observe")
+BUILDING = ("benchmarks.run.networks", "benchmarks.run.staged_training")
 HOW_MUCH = {"batch_size", "internal_batch_size"}
 
 
@@ -75,12 +80,13 @@ class ScoreCell:
 
 def train_cells(config: RunConfig, parts: Parts) -> list[TrainCell]:
     """One cell per model and seed."""
-    packages = ("interp_core", "interp_core.datasets", "interp_core.knowledge", "interp_core.training")
-    code = tuple(code_digest(name) for name in packages)
     data = parts.dataset.identity()
-    content = {model.name: (_of_model(model), *_of_training(model, parts)) for model in config.models}
+    content = {
+        model.name: (_training_code(model, parts), _of_model(model), *_of_training(model, parts))
+        for model in config.models
+    }
     return [
-        TrainCell(model, seed, _key(f"{model.name}-{seed}", code, data, *content[model.name], seed))
+        TrainCell(model, seed, _key(f"{model.name}-{seed}", data, *content[model.name], seed))
         for seed in config.seeds
         for model in config.models
     ]
@@ -123,7 +129,7 @@ def score_cells(parts: Parts, explain: ExplainCell, transforms: Sequence[MapTran
         for name, metric in parts.metrics.items()
         if not (fixed and metric.needs_explain)
     ]
-    code = code_digest(map_transforms.__name__)
+    code = module_digest(map_transforms.__name__)
     changed = [
         ScoreCell(explain, name, _key(label, explain.key, *_content(metric), transform.name, code), transform)
         for transform in transforms
@@ -134,14 +140,24 @@ def score_cells(parts: Parts, explain: ExplainCell, transforms: Sequence[MapTran
     return plain + changed
 
 
+def _training_code(model: ModelConfig, parts: Parts) -> str:
+    """Hash the code that builds and trains a network: LAP's and the terms' only where the network has them."""
+    roots = [TRAINING, type(parts.dataset).__module__]
+    roots += [] if model.rival is None else [rivals[model.rival.name].__module__]
+    modules = dependencies(tuple(roots), without=("interp_core.lap", "interp_core.knowledge")) | set(BUILDING)
+    if model.lap:
+        terms = {type(term).__module__ for stage in parts.trainings[model.name] for term in stage.terms}
+        modules |= dependencies((*LAP, *sorted(terms)))
+    return code_digest(modules)
+
+
 def _of_model(model: ModelConfig) -> object:
     """A model's fields but for its stages, a checkpoint's content in place of its path, a rival with its code."""
     found = model.model_dump(mode="json", exclude={"stages", "explained"})
     if model.checkpoint is not None:
         found["checkpoint"] = digest_of(model.checkpoint)
     if model.rival is not None:
-        code = [code_digest(module) for module in dependencies(rivals[model.rival.name].__module__)]
-        found["rival"] = (model.rival.name, rival_options(model), code)
+        found["rival"] = (model.rival.name, rival_options(model))
     return found
 
 
@@ -150,14 +166,15 @@ def _of_training(model: ModelConfig, parts: Parts) -> tuple[object, ...]:
     stages = parts.trainings[model.name]
     if len(stages) == 1 and not stages[0].regions:
         return stages[0].recipe, stages[0].terms
-    code = code_digest("benchmarks.run.region_masks") if any(stage.regions for stage in stages) else None
+    code = module_digest("benchmarks.run.region_masks") if any(stage.regions for stage in stages) else None
     return ([(stage.recipe, stage.terms, stage.regions) for stage in stages], code)
 
 
 def _content(part: BaseModel) -> tuple[object, ...]:
     """Name and parameters of an explainer or metric, and its code."""
     named = {"name": getattr(part, "name", ""), **part.model_dump(mode="json", exclude=HOW_MUCH)}
-    return named, [code_digest(module) for module in dependencies(type(part).__module__)]
+    # LAP's code is part of the key of every LAP network, and does nothing in others.
+    return named, code_digest(dependencies((type(part).__module__,), without=("interp_core.lap",)))
 
 
 def _key(label: str, *content: object) -> str:

@@ -1,59 +1,171 @@
-"""Hash the code that a cell's numbers depend on."""
+"""Hash the code that a cell's numbers depend on.
+
+A digest covers a few root modules and every module of this project that they import, directly or through others.
+Comments, docstrings, blank lines and formatting do not count: the syntax tree is hashed. A name imported from a package
+counts as the module that defines it, so that a new explainer, metric, term or data set in that package changes nothing
+for the others.
+
+Known limit: modules that are found by their names at run time, such as plugins of plugins, are not followed.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("interp_core", "baselines", "benchmarks")
+# Messages, pictures and files: no score depends on them.
+WITHOUT_NUMBERS = (
+    "interp_core.errors",
+    "interp_core.pictures",
+    "interp_core.deploy",
+    "interp_core.lap.checkpoint",
+    "interp_core.lap.hub",
+    "interp_core.lap.saved_files",
+)
 
 
-# Where explainers, metrics and rivals keep what they share.
-SHARED = ("baselines.", "benchmarks.metrics.", "benchmarks.rivals.")
-
-
-@cache
-def code_digest(name: str) -> str:
-    """Content hash of a package's Python files (not those of its sub-packages), or of one module's file.
-
-    Cells carry it in their keys, so that edited code is never answered with numbers of the code before.
-    """
-    origin = Path(str(getattr(importlib.import_module(name), "__file__", None)))
-    paths = sorted(origin.parent.glob("*.py")) if origin.name == "__init__.py" else [origin]
+def code_digest(modules: Iterable[str]) -> str:
+    """Return the hash of the code of modules; see `dependencies` for what they import."""
     content = hashlib.sha256()
-    for path in paths:
-        content.update(path.name.encode() + path.read_bytes() if path.is_file() else name.encode())
+    for name in sorted(set(modules)):
+        content.update(f"{name} {module_digest(name)}\n".encode())
     return content.hexdigest()[:16]
 
 
 @cache
-def dependencies(name: str) -> tuple[str, ...]:
-    """A module and those of the packages of explainers, metrics and rivals that it imports, directly or through others.
+def dependencies(roots: tuple[str, ...], without: tuple[str, ...] = ()) -> frozenset[str]:
+    """Return the root modules and the project's modules that they import, directly or through others.
 
-    Packages themselves are left out: whoever imports one would depend on every explainer.
+    Args:
+        roots: dotted names; modules of other packages follow imports within their own package, too.
+        without: modules and packages that are neither followed nor returned.
     """
-    found: set[str] = set()
-    left = [name]
-    while left:
-        module = left.pop()
-        found.add(module)
-        left += [other for other in _imported(module) if other not in found]
-    return tuple(sorted(found))
+    skipped = (*WITHOUT_NUMBERS, *without)
+    modules: set[str] = set()
+    pending = list(roots)
+    while pending:
+        name = pending.pop()
+        if name in modules or _is_within(name, skipped):
+            continue
+        modules.add(name)
+        pending += _imports(name)
+    return frozenset(modules)
 
 
 @cache
-def _imported(name: str) -> tuple[str, ...]:
-    path = Path(str(getattr(importlib.import_module(name), "__file__", None)))
-    if not path.is_file() or path.name == "__init__.py":
+def module_digest(name: str) -> str:
+    """Return the hash of one module's syntax tree without docstrings; of its name if it has no source.
+
+    Raises:
+        ModuleNotFoundError: there is no such module.
+    """
+    path = _source(name)
+    if path is None and importlib.util.find_spec(name) is None:
+        raise ModuleNotFoundError(f"no module {name}, whose code is part of a key", name=name)
+    text = name if path is None else _structure(_parse(path))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _structure(node: object) -> str:
+    """Write a syntax tree as text that is equal in all versions of Python: empty fields are left out."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return f"{type(node).__name__}({','.join(f'{name}={_structure(value)}' for name, value in fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(_structure(item) for item in node if not _is_docstring(item))}]"
+    return repr(node)
+
+
+def _is_docstring(node: object) -> bool:
+    """Return whether a statement is a bare string, which has no effect."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+@cache
+def _imports(name: str) -> tuple[str, ...]:
+    """Return the modules of this project, or of its own package, that a module imports.
+
+    Imports for type checkers do not count.
+    """
+    path = _source(name)
+    if path is None:
         return ()
-    named: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    packages = {*PACKAGES, name.partition(".")[0]}
+    modules: list[str] = []
+    for node in _executed(_parse(path)):
         if isinstance(node, ast.Import):
-            named |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    ours = {module for module in named if module.startswith(SHARED)}
-    return tuple(sorted(module for module in ours if (ROOT / f"{module.replace('.', '/')}.py").is_file()))
+            modules += [alias.name for alias in node.names if alias.name.partition(".")[0] in packages]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, name, path)
+            if base.partition(".")[0] in packages:
+                modules += [module for alias in node.names if (module := _definition(base, alias.name)) is not None]
+    return tuple(dict.fromkeys(modules))
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield all nodes of a tree but the bodies of `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from _executed(child)
+
+
+def _absolute(node: ast.ImportFrom, name: str, path: Path) -> str:
+    """Return the absolute name of the module that a `from` import reads."""
+    if not node.level:
+        return node.module or ""
+    parents = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    package = parents[: len(parents) - node.level + 1]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+@cache
+def _definition(module: str, name: str) -> str | None:
+    """Return the module that defines a name which is imported from `module`.
+
+    A package's face is followed to the module it imports the name from; None where the face imports no such name.
+    """
+    if _source(f"{module}.{name}") is not None:
+        return f"{module}.{name}"
+    path = _source(module)
+    if path is None or path.name != "__init__.py":
+        return module
+    for node in _parse(path).body:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _definition(_absolute(node, module, path), alias.name)
+    return None
+
+
+@cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+@cache
+def _source(name: str) -> Path | None:
+    """Return the file of a module; None for what is no module or has no Python source."""
+    if name.partition(".")[0] in PACKAGES:
+        stem = ROOT.joinpath(*name.split("."))
+        return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+    if name in sys.modules:
+        origin = getattr(sys.modules[name], "__file__", None)
+    else:
+        try:
+            origin = getattr(importlib.util.find_spec(name), "origin", None)
+        except ModuleNotFoundError:  # its parent is a module, not a package
+            return None
+    return Path(origin) if origin and origin.endswith(".py") and Path(origin).is_file() else None
+
+
+def _is_within(name: str, packages: Iterable[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)

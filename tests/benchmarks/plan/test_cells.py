@@ -79,11 +79,17 @@ def test_models_that_say_nothing_of_stages_or_rivals_keep_their_keys(tiny: Calla
     config = tiny(terms=["area"])
     parts = Parts(config)
     assert all(set(model.model_dump(mode="json")) == set(BEFORE) for model in config.models)
-    packages = ("interp_core", "interp_core.datasets", "interp_core.knowledge", "interp_core.training")
-    code, data = [plan.code_digest(name) for name in packages], parts.dataset.identity()
+    data = parts.dataset.identity()
     for cell in train_cells(config, parts):
         model = {field: getattr(cell.model, field) for field in BEFORE}
-        content = (code, data, model, config.recipe, parts.terms if cell.model.lap else (), 0)
+        content = (
+            data,
+            plan._training_code(cell.model, parts),
+            model,
+            config.recipe,
+            parts.terms if cell.model.lap else (),
+            0,
+        )
         assert cell.key == plan._key(f"{cell.model.name}-0", *content)
 
 
@@ -147,26 +153,6 @@ def test_what_all_stages_replace_touches_nothing(tiny: Callable[..., RunConfig])
     assert once == keys(tiny(models=[lap], recipe={"epochs": 7}, terms=["presence"]))
 
 
-@pytest.mark.parametrize(
-    "module", ["benchmarks.rivals.gain", "benchmarks.rivals.second_order", "benchmarks.run.region_masks"]
-)
-def test_edited_code_of_rivals_and_regions_touches_those_who_use_it(
-    module: str, tiny: Callable[..., RunConfig], monkeypatch: Any
-) -> None:
-    net = {"backbone": "test_resnet"}
-    stages = [{"regions": {"object": {}}}]
-    models = [
-        {**net, "name": "plain"},
-        {**net, "name": "cam", "rival": "cam"},
-        {**net, "name": "gain", "rival": "gain"},
-        {**net, "name": "told", "rival": "cam", "stages": stages},
-    ]
-    before, original = keys(tiny(models=models)), plan.code_digest
-    monkeypatch.setattr(plan, "code_digest", lambda name: "new" if name == module else original(name))
-    touched = {place[1] for place in changed(before, keys(tiny(models=models)))}
-    assert touched == ({"told"} if module == "benchmarks.run.region_masks" else {"gain"})
-
-
 def test_more_images_keep_full_shards(tiny: Callable[..., RunConfig]) -> None:
     before, after = keys(tiny()), keys(tiny(), [*IDS, "image-5"])
     assert {place[4] for place in changed(before, after)} == {4}
@@ -228,23 +214,6 @@ def test_trainings_may_be_judged_by_the_same_draws(tiny: Callable[..., RunConfig
     cells = explain_cells(config, parts, train_cells(config, parts), IDS)
     assert {cell.seed - 7 * 100_003 for cell in cells} == {0, 2, 4}
     assert tiny().hash() != tiny(draws=0).hash()
-
-
-def test_edited_code_is_computed_again(tiny: Callable[..., RunConfig], monkeypatch: Any) -> None:
-    before, original = keys(tiny()), plan.code_digest
-    monkeypatch.setattr(plan, "code_digest", lambda name: "new" if name == "baselines.grad_cam" else original(name))
-    assert {place[3] for place in changed(before, keys(tiny()))} == {"grad_cam"}
-
-
-@pytest.mark.parametrize(
-    "package", ["interp_core", "interp_core.datasets", "interp_core.knowledge", "interp_core.training"]
-)
-def test_edited_code_of_training_is_everything_again(
-    package: str, tiny: Callable[..., RunConfig], monkeypatch: Any
-) -> None:
-    before, original = keys(tiny()), plan.code_digest
-    monkeypatch.setattr(plan, "code_digest", lambda name: "new" if name == package else original(name))
-    assert changed(before, keys(tiny())) == set(before)
 
 
 def test_shards_draw_different_random_numbers(tiny: Callable[..., RunConfig]) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.plan.code_digest import code_digest, dependencies
 from benchmarks.store.provenance import LIBRARIES, VERSION, git_state, provenance, short_commit, system, versions
 
 
@@ -66,36 +65,3 @@ def test_the_short_commit_marks_changed_code(monkeypatch: pytest.MonkeyPatch) ->
     ):
         monkeypatch.setattr("benchmarks.store.provenance.git_state", lambda state=state: state)
         assert short_commit() == expected
-
-
-def test_code_digest_follows_the_content_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "some_package_of_mine"
-    package.mkdir()
-    (package / "__init__.py").write_text("y = 0")
-    (package / "part.py").write_text("x = 1")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    whole, part = code_digest(package.name), code_digest(f"{package.name}.part")
-    assert whole != part
-    (package / "part.py").write_text("x = 2")
-    code_digest.cache_clear()
-    assert code_digest(package.name) != whole
-    assert code_digest(f"{package.name}.part") != part
-
-
-def test_a_module_depends_on_what_it_imports_of_its_packages_and_on_no_package() -> None:
-    found = dependencies("baselines.grad_cam")
-    assert {"baselines.grad_cam", "baselines.base", "baselines.support.guard"} <= set(found)
-    assert "baselines" not in found
-    assert "baselines.lime" not in found
-    assert all(name.startswith(("baselines.", "benchmarks.metrics.")) for name in found)
-    assert "benchmarks.metrics.passes" in dependencies("benchmarks.metrics.base")
-    assert {"benchmarks.rivals.base", "benchmarks.rivals.second_order"} <= set(dependencies("benchmarks.rivals.gain"))
-
-
-def test_a_plugin_depends_on_itself_alone(tmp_path: Path) -> None:
-    from benchmarks.config.plugins import load_plugin
-
-    path = tmp_path / "of_mine.py"
-    path.write_text("from baselines import Explainer, explainers\n")
-    module = load_plugin(str(path))
-    assert dependencies(module.__name__) == (module.__name__,)
