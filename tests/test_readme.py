@@ -8,17 +8,17 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 import typer
-from typer.models import CommandInfo
 
 import interp_core
 from benchmarks.cli import app
 from benchmarks.config.load import load_config
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -50,7 +50,7 @@ def test_the_explainer_is_ten_lines_or_less_and_joins_a_run(tmp_path: Path) -> N
     path = tmp_path / "my_explainer.py"
     path.write_text(code)
     config = load_config(ROOT / "benchmarks" / "configs" / "smoke.yaml", {"plugins": [str(path)]})
-    explainer = Parts(config).explainers["squared_gradient"]
+    explainer = RunComponents(config).explainers["squared_gradient"]
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     maps = explainer(model, torch.randn(2, 3, 16, 16), torch.tensor([0, 1]))
     assert maps.shape == (2, 1, 16, 16)
@@ -95,27 +95,24 @@ def test_the_second_code_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "my_network" / "model.safetensors").exists()
 
 
-def _commands(group: typer.Typer, before: str = "") -> dict[str, CommandInfo]:
-    """Commands by what is typed for them, those of groups after the group's name."""
-    found = {
-        f"{before}{command.name or command.callback.__name__}": command  # type: ignore[union-attr]
-        for command in group.registered_commands
-    }
-    for inner in group.registered_groups:
-        found |= _commands(inner.typer_instance, f"{before}{inner.name} ")  # type: ignore[arg-type]
-    return found
+def _commands(group: Any, prefix: str = "") -> dict[str, Any]:
+    """Return commands by name, those of groups after the group's name."""
+    commands = {}
+    for name, command in group.commands.items():
+        is_group = hasattr(command, "commands")
+        commands |= _commands(command, f"{prefix}{name} ") if is_group else {f"{prefix}{name}": command}
+    return commands
 
 
 def test_the_command_has_every_option_that_is_named() -> None:
-    commands = _commands(app)
+    commands = _commands(typer.main.get_command(app))
     lines = [line.split("#")[0] for block in blocks("sh") for line in block.splitlines() if "interp-bench" in line]
     for line in lines:
         words = shlex.split(line)
         rest = words[next(i for i, word in enumerate(words) if word.endswith("interp-bench")) + 1 :]
         verb = next(name for name in (" ".join(rest[:2]), rest[0]) if name in commands)
-        parameters = commands[verb].callback.__annotations__  # type: ignore[union-attr]
-        for option in (word for word in rest if word.startswith("--")):
-            assert option[2:].replace("-", "_") in parameters, line
+        options = {option for parameter in commands[verb].params for option in parameter.opts}
+        assert options.issuperset(word for word in rest if word.startswith("--")), line
 
 
 def test_the_numbers_are_those_of_the_stored_comparison() -> None:

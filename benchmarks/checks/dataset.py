@@ -1,18 +1,17 @@
-"""What a data set's files hold, before a run is made of them: counts, balance, and what is wrong.
+"""Check the files of a data set before a run: counts, balance, and defects.
 
-Every file's header is read, a sample or all are decoded. Headers are read by threads, in parts of a bounded size. What
-comes out is plain data (`Report`); `benchmarks.checks.dataset_page` makes pictures and a page of it. Names and
-reasons come from
-other people's files: control characters are replaced here, and whoever shows them must escape markup.
+Every header is read, in threads and in chunks of a bounded size. A sample of the images, or all, are decoded. The
+result is plain data (`DatasetReport`), from which `benchmarks.checks.dataset_page` makes pictures and a page. Names and
+reasons come from other people's files: control characters are replaced here, and markup must be escaped where they
+are shown.
 
-Known limits: pixels behind a sound header are only looked at in the sample; two images with the same pixels are not
-noticed.
+Known limits: pixels behind an intact header are only checked in the sample. Duplicate images are not detected.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,34 +23,36 @@ from interp_core.datasets import SPLITS, FileDataset, Finding, Record, SplitName
 from interp_core.datasets.files.images import UnreadableImage, picture_size, read_image, read_mask
 from interp_core.datasets.files.sampling import place
 
-PART = 256
-MOST_FOLDERS = 6
+CHUNK_SIZE = 256
+MAX_FOLDERS_LISTED = 6
 THREADS = 8
-# How far the proportions of a mask, or of the size that boxes refer to, may be from those of the image.
-PROPORTION = 0.02
+# Relative tolerance between the aspect ratio of an image and that of its mask, or of the size its boxes refer to.
+ASPECT_TOLERANCE = 0.02
 
 Size = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Report:
-    """What was found.
+@dataclass(frozen=True, kw_only=True)
+class DatasetReport:
+    """Counts and defects of a data set.
 
     Attributes:
         name: of the data set.
         title: of the data set, for people.
         root: its folder.
-        layout: how the folder is laid out, a line each.
+        layout: lines that describe the layout of the folder.
         classes: names.
+        multi_label: whether an image may show any number of classes.
         counts: images of each split and class; an image of several classes counts in each.
         images: images of each split.
         with_evidence: images of each split with a box or mask.
-        sizes: the commonest sizes (width, height) and how many images have them, and how many sizes there are.
-        opened: images whose header was read, and how many of them were decoded.
+        common_sizes: the three most common sizes (width, height), each with its number of images.
+        size_count: number of different sizes.
+        headers: images whose header was read.
+        decoded: images that were decoded.
         unreadable: images that cannot be read.
-        findings: all that is wrong, unreadable images first.
-        seconds: the check took.
-        multi_label: whether an image may show any number of classes.
+        findings: all defects, unreadable images first.
+        seconds: duration of the check.
     """
 
     name: str
@@ -59,18 +60,20 @@ class Report:
     root: Path
     layout: tuple[str, ...]
     classes: tuple[str, ...]
+    multi_label: bool
     counts: dict[SplitName, Counter[int]]
     images: dict[SplitName, int]
     with_evidence: dict[SplitName, int]
-    sizes: tuple[list[tuple[Size, int]], int]
-    opened: tuple[int, int]
+    common_sizes: list[tuple[Size, int]]
+    size_count: int
+    headers: int
+    decoded: int
     unreadable: int
     findings: tuple[Finding, ...]
     seconds: float
-    multi_label: bool
 
-    def kinds(self) -> list[tuple[str, int, Finding]]:
-        """Each kind of finding, how many there are, and the first."""
+    def findings_by_kind(self) -> list[tuple[str, int, Finding]]:
+        """Return each kind of finding with its number and its first finding."""
         first: dict[str, Finding] = {}
         for finding in self.findings:
             first.setdefault(finding.kind, finding)
@@ -78,7 +81,7 @@ class Report:
         return [(kind, counts[kind], first[kind]) for kind in first]
 
     def balance(self) -> str:
-        """How unequal classes are, in one line."""
+        """Return one line about how unequal the classes are."""
         total = Counter(dict.fromkeys(range(len(self.classes)), 0))
         for counts in self.counts.values():
             total.update(counts)
@@ -95,185 +98,185 @@ def check(
     dataset: FileDataset,
     sample: int | None = 200,
     begin: Callable[[int], None] | None = None,
-) -> Report:
-    """Look at all files of a data set.
+) -> DatasetReport:
+    """Check all files of a data set.
 
     Args:
-        dataset: which one, and how it is read.
-        sample: images that are decoded whole; None for all.
-        begin: told how many images there are, once it is known.
+        dataset: the data set and how it is read.
+        sample: number of images to decode; None for all.
+        begin: called with the number of images before the first is read.
 
     Raises:
         InterpError: there is no such data set in the folder.
     """
     started = time.perf_counter()
     index = dataset.indexed
-    records = [record for split in SPLITS for record in index.records.get(split, ())]
+    records_by_split = {split: index.records.get(split, ()) for split in SPLITS}
+    records = [record for split_records in records_by_split.values() for record in split_records]
     if begin is not None:
         begin(len(records))
-    sizes, findings = _headers(records, dataset)
-    chosen = sorted(records, key=lambda record: place(record.id, dataset.seed))[:sample]
-    decoded = [record for record in chosen if record.id in sizes]
-    broken = list(_decoded(decoded, dataset))
-    bad = {finding.where for finding in (*findings, *broken) if finding.kind == "unreadable"}
-    return Report(
-        dataset.name,
-        dataset.title,
-        dataset.root,
-        tuple(map(printable, layout(dataset, records))),
-        tuple(map(printable, index.classes)),
-        {split: Counter(t for r in index.records.get(split, ()) for t in r.targets) for split in SPLITS},
-        {split: len(index.records.get(split, ())) for split in SPLITS},
-        {split: sum(bool(r.boxes or r.masks) for r in index.records.get(split, ())) for split in SPLITS},
-        (Counter(sizes.values()).most_common(3), len(set(sizes.values()))),
-        (len(records), len(decoded)),
-        len(bad),
-        tuple(_plain(finding) for finding in (*findings, *broken, *index.findings)),
-        time.perf_counter() - started,
-        index.multi_label,
+    sizes, header_findings = _read_headers(records, dataset)
+    sampled = sorted(records, key=lambda record: place(record.id, dataset.seed))[:sample]
+    decodable = [record for record in sampled if record.id in sizes]
+    findings = [*header_findings, *_decode(decodable, dataset)]
+    return DatasetReport(
+        name=dataset.name,
+        title=dataset.title,
+        root=dataset.root,
+        layout=tuple(map(printable, describe_layout(dataset, records))),
+        classes=tuple(map(printable, index.classes)),
+        multi_label=index.multi_label,
+        counts={split: Counter(t for r in rs for t in r.targets) for split, rs in records_by_split.items()},
+        images={split: len(rs) for split, rs in records_by_split.items()},
+        with_evidence={split: sum(bool(r.boxes or r.masks) for r in rs) for split, rs in records_by_split.items()},
+        common_sizes=Counter(sizes.values()).most_common(3),
+        size_count=len(set(sizes.values())),
+        headers=len(records),
+        decoded=len(decodable),
+        unreadable=len({finding.where for finding in findings if finding.kind == "unreadable"}),
+        findings=tuple(_printable_finding(finding) for finding in (*findings, *index.findings)),
+        seconds=time.perf_counter() - started,
     )
 
 
-def layout(dataset: FileDataset, records: Sequence[Record]) -> Iterator[str]:
-    """How the folder is laid out: what the data set says of it, and where images and masks lie."""
-    told: Any = getattr(dataset, "layout_found", None)
-    if told is not None:
-        yield told()
+def describe_layout(dataset: FileDataset, records: Sequence[Record]) -> Iterator[str]:
+    """Yield lines about the folder: the layout that the data set detected, and the folders of images and masks."""
+    layout: Any = getattr(dataset, "layout_found", None)
+    if layout is not None:
+        yield layout()
     for kind, paths in (
         ("images", (record.path for record in records)),
         ("masks", (mask.path for record in records for mask in record.masks)),
     ):
-        for folder, count in sorted(_folders(paths, dataset.root).items()):
+        for folder, count in sorted(_count_by_folder(paths, dataset.root).items()):
             yield f"{count} {kind} in {folder}"
-    if boxes := sum(len(record.boxes) for record in records):
-        yield f"{boxes} boxes"
+    if box_count := sum(len(record.boxes) for record in records):
+        yield f"{box_count} boxes"
 
 
 def printable(text: str) -> str:
-    """Text without characters that a terminal would obey; each becomes a question mark."""
+    """Replace control characters, which a terminal would obey, by question marks."""
     return "".join(letter if letter.isprintable() else "?" for letter in text.encode(errors="replace").decode())
 
 
-def _plain(finding: Finding) -> Finding:
+def without_identifiers(report: DatasetReport, dataset: FileDataset) -> DatasetReport:
+    """Return a report that may be passed on: file names are hashed if the data set hashes its ids."""
+    if not dataset.hash_ids:
+        return report
+    findings = [replace(f, where=_hash_name(f.where, dataset), what=_cut_path(f.what)) for f in report.findings]
+    return replace(report, findings=tuple(findings))
+
+
+def _printable_finding(finding: Finding) -> Finding:
     return Finding(printable(finding.kind), printable(finding.where), printable(finding.what))
 
 
-def _folders(paths: Iterable[Path], root: Path) -> Counter[str]:
-    """Files by the folder they lie in; where these are many, as classes are, by the folder above."""
-    found = Counter(path.parent for path in paths)
-    while len(found) > MOST_FOLDERS:
-        above: Counter[Path] = Counter()
-        for folder, count in found.items():
-            above[folder if folder == root else folder.parent] += count
-        if above == found:
+def _count_by_folder(paths: Iterable[Path], root: Path) -> Counter[str]:
+    """Count files by folder; where there are many folders, such as one per class, by the folders above."""
+    counts = Counter(path.parent for path in paths)
+    while len(counts) > MAX_FOLDERS_LISTED:
+        parent_counts: Counter[Path] = Counter()
+        for folder, count in counts.items():
+            parent_counts[folder if folder == root else folder.parent] += count
+        if parent_counts == counts:
             break
-        found = above
-    return Counter({_beneath(folder, root): count for folder, count in found.items()})
+        counts = parent_counts
+    return Counter({_relative(folder, root): count for folder, count in counts.items()})
 
 
-def _headers(records: Sequence[Record], dataset: FileDataset) -> tuple[dict[str, Size], list[Finding]]:
-    """Size of every image whose header can be read, by id, and what is wrong with the others and with boxes."""
+def _read_headers(records: Sequence[Record], dataset: FileDataset) -> tuple[dict[str, Size], list[Finding]]:
+    """Return the size of every image with a readable header, by id, and the defects of headers, boxes and masks."""
     sizes: dict[str, Size] = {}
     findings: list[Finding] = []
 
-    def looked_at(part: list[Record]) -> list[tuple[Record, Size | None, list[Finding]]]:
-        return [_header(record, dataset) for record in part]
+    def read_chunk(chunk: list[Record]) -> list[tuple[Record, Size | None, list[Finding]]]:
+        return [_read_header(record, dataset) for record in chunk]
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for results in _bounded(pool, looked_at, _parts(records, PART)):
-            for record, size, told in results:
-                findings += told
+        for chunk in _map_bounded(pool, read_chunk, _chunks(records, CHUNK_SIZE)):
+            for record, size, record_findings in chunk:
+                findings += record_findings
                 if size is not None:
                     sizes[record.id] = size
     return sizes, findings
 
 
-def _header(record: Record, dataset: FileDataset) -> tuple[Record, Size | None, list[Finding]]:
-    where = _where(record.path, dataset)
+def _read_header(record: Record, dataset: FileDataset) -> tuple[Record, Size | None, list[Finding]]:
+    path = _relative(record.path, dataset.root)
     try:
         size = picture_size(record.path, most_pixels=dataset.most_pixels, upright=dataset.upright)
     except UnreadableImage as error:
-        return record, None, [Finding("unreadable", where, error.reason)]
-    return record, size, [*_misplaced(record, size, where), *_wrong_masks(record, size, dataset)]
+        return record, None, [Finding("unreadable", path, error.reason)]
+    return record, size, [*_check_boxes(record, size, path), *_check_masks(record, size, dataset)]
 
 
-def _misplaced(record: Record, size: Size, where: str) -> Iterator[Finding]:
-    """Boxes beyond the image, and a size of other proportions."""
+def _check_boxes(record: Record, size: Size, path: str) -> Iterator[Finding]:
+    """Yield boxes outside the image, and a reference size with another aspect ratio."""
     width, height = record.size or size
-    if record.size is not None and not _alike(record.size, size):
-        yield Finding("size", where, f"boxes refer to {width} x {height}, the image is {size[0]} x {size[1]}")
+    if record.size is not None and not _same_aspect(record.size, size):
+        yield Finding("size", path, f"boxes refer to {width} x {height}, the image is {size[0]} x {size[1]}")
     for box in record.boxes:
         if box.x1 > width or box.y1 > height:
-            all_of_it = box.x0 >= width or box.y0 >= height
-            told = f"({box.x0:g}, {box.y0:g}, {box.x1:g}, {box.y1:g}) in {width} x {height}"
-            yield Finding("box outside", where, f"{told}: {'marks nothing' if all_of_it else 'cut when read'}")
+            is_outside = box.x0 >= width or box.y0 >= height
+            corners = f"({box.x0:g}, {box.y0:g}, {box.x1:g}, {box.y1:g}) in {width} x {height}"
+            yield Finding("box outside", path, f"{corners}: {'marks nothing' if is_outside else 'is cut when read'}")
 
 
-def _wrong_masks(record: Record, size: Size, dataset: FileDataset) -> Iterator[Finding]:
+def _check_masks(record: Record, size: Size, dataset: FileDataset) -> Iterator[Finding]:
+    """Yield masks that cannot be read, or whose aspect ratio is not that of the image."""
     for mask in record.masks:
+        path = _relative(mask.path, dataset.root)
         try:
-            found = picture_size(mask.path, most_pixels=dataset.most_pixels, upright=False)
+            width, height = picture_size(mask.path, most_pixels=dataset.most_pixels, upright=False)
         except UnreadableImage as error:
-            yield Finding("unreadable mask", _where(mask.path, dataset), error.reason)
+            yield Finding("unreadable mask", path, error.reason)
             continue
-        if not _alike(found, size):
-            told = f"{found[0]} x {found[1]}, its image is {size[0]} x {size[1]}"
-            yield Finding("size", _where(mask.path, dataset), told)
+        if not _same_aspect((width, height), size):
+            yield Finding("size", path, f"{width} x {height}, its image is {size[0]} x {size[1]}")
 
 
-def _alike(one: Size, other: Size) -> bool:
-    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= PROPORTION
+def _same_aspect(first: Size, second: Size) -> bool:
+    return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= ASPECT_TOLERANCE
 
 
-def _decoded(records: Sequence[Record], dataset: FileDataset) -> Iterator[Finding]:
-    """What is wrong with the pixels of images and masks."""
+def _decode(records: Sequence[Record], dataset: FileDataset) -> Iterator[Finding]:
+    """Decode images and masks, and yield those that cannot be read."""
     for record in records:
         try:
             read_image(record.path, most_pixels=dataset.most_pixels, upright=dataset.upright)
         except UnreadableImage as error:
-            yield Finding("unreadable", _where(record.path, dataset), error.reason)
+            yield Finding("unreadable", _relative(record.path, dataset.root), error.reason)
         for mask in record.masks:
             try:
                 read_mask(mask.path, most_pixels=dataset.most_pixels)
             except UnreadableImage as error:
-                yield Finding("unreadable mask", _where(mask.path, dataset), error.reason)
+                yield Finding("unreadable mask", _relative(mask.path, dataset.root), error.reason)
 
 
-def _where(path: Path, dataset: FileDataset) -> str:
-    return _beneath(path, dataset.root)
-
-
-def _beneath(path: Path, root: Path) -> str:
+def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _parts(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    rest = iter(records)
-    while part := list(islice(rest, size)):
-        yield part
+def _chunks(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    iterator = iter(records)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
 
 
-def _bounded(pool: ThreadPoolExecutor, work: Callable[[Any], Any], parts: Iterator[Any]) -> Iterator[Any]:
-    """Results in order, with few parts waiting at a time."""
-    waiting = [pool.submit(work, part) for part in islice(parts, 2 * THREADS)]
-    while waiting:
-        yield waiting.pop(0).result()
-        waiting += [pool.submit(work, part) for part in islice(parts, 1)]
+def _map_bounded(pool: ThreadPoolExecutor, work: Callable[[Any], Any], chunks: Iterator[Any]) -> Iterator[Any]:
+    """Yield results in order; submit few chunks ahead, so that memory stays bounded."""
+    futures = deque(pool.submit(work, chunk) for chunk in islice(chunks, 2 * THREADS))
+    while futures:
+        yield futures.popleft().result()
+        futures.extend(pool.submit(work, chunk) for chunk in islice(chunks, 1))
 
 
-def without_identifiers(report: Report, dataset: FileDataset) -> Report:
-    """The report as it may be passed on: what names a patient is hashed, where the data set asks for that."""
-    if not dataset.hash_ids:
-        return report
-    hidden = [replace(f, where=_hidden(f.where, dataset), what=_hidden_what(f)) for f in report.findings]
-    return replace(report, findings=tuple(hidden))
-
-
-def _hidden(where: str, dataset: FileDataset) -> str:
+def _hash_name(where: str, dataset: FileDataset) -> str:
+    """Replace a file name by its hashed id; a row of a table names nobody and stays."""
     table, _, row = where.rpartition(", row ")
     return where if table and row.isdecimal() else dataset.named(f"{dataset.name}/{Path(where).stem}")
 
 
-def _hidden_what(finding: Finding) -> str:
-    """Reasons of ours name nobody; a path within one does."""
-    return finding.what if "/" not in finding.what else f"{finding.what.split('/')[0]}..."
+def _cut_path(reason: str) -> str:
+    """Cut a reason before the first path in it. Reasons without a path name nobody."""
+    return reason if "/" not in reason else f"{reason.split('/')[0]}..."

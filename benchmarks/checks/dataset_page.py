@@ -1,30 +1,34 @@
-"""The pictures and the page of a data check: ten images with their evidence drawn, and one self-contained HTML file.
+"""Pictures and page of a data check: a sheet of images with their evidence, and a self-contained HTML file.
 
-The evidence is drawn as the benchmark will see it, after resizing and cropping. All text passes through jinja2's
-escaping; the page's policy allows neither scripts nor anything from outside.
+Evidence is drawn as the benchmark sees it, after resizing and cropping. Jinja2 escapes all text, and the content
+security policy of the page allows neither scripts nor external resources.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_erosion
 
-from benchmarks.checks.dataset import Report, printable
+from benchmarks.checks.dataset import DatasetReport, printable
 from benchmarks.store.atomic import write_atomically
 from interp_core.datasets import SPLITS, FileDataset, SplitName
 from interp_core.errors import InterpError
 
-PICTURES, COLUMNS = 10, 5
-SIDE, FOOT, GAP = 224, 30, 6
-EDGE, TINT = (255, 40, 40), 0.25
-LONGEST = 34
-MOST_FINDINGS = 500
+IMAGES, COLUMNS = 10, 5
+# Pixels: side of an image, height of the text beneath, distance between tiles.
+SIDE, TEXT_HEIGHT, GAP = 224, 30, 6
+EVIDENCE_COLOUR, TINT = np.array((255, 40, 40), np.float32), 0.25
+MAX_LETTERS = 34
+MAX_FINDINGS_LISTED = 500
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Data check: {{ report.title }}</title>
@@ -37,18 +41,19 @@ td.n { text-align: right; } img { max-width: 100%; } .wide { overflow-x: auto; }
 @media (prefers-color-scheme: dark) { body { background: #16181c; color: #dde1e6; } }
 </style></head><body>
 <h1>{{ report.title }}</h1>
-<p>{{ report.opened[0] }} images, {{ report.unreadable }} of them unreadable; every header was read and
-{{ report.opened[1] }} images were decoded. {{ report.balance() }}.</p>
+<p>{{ report.headers }} images, {{ report.unreadable }} of them unreadable. Every header was read and
+{{ report.decoded }} images were decoded. {{ report.balance() }}.</p>
 <ul>{% for line in report.layout %}<li>{{ line }}</li>{% endfor %}</ul>
 <table><tr><th>split</th><th>images</th><th>with evidence</th></tr>
 {% for split, count in report.images.items() %}<tr><td>{{ split }}</td><td class="n">{{ count }}</td>
 <td class="n">{{ report.with_evidence[split] }}</td></tr>{% endfor %}</table>
 {% if sheet %}<h2>Images and their evidence</h2><p><img alt="Sample images with their evidence outlined"
 src="data:image/png;base64,{{ sheet }}"></p>{% endif %}
-<h2>Findings</h2>{% if not findings %}<p>None.</p>{% else %}
+<h2>Findings</h2>{% if not report.findings %}<p>None.</p>{% else %}
 <div class="wide"><table><tr><th>kind</th><th>where</th><th>what</th></tr>
-{% for one in findings %}<tr><td>{{ one.kind }}</td><td>{{ one.where }}</td><td>{{ one.what }}</td></tr>
-{% endfor %}</table></div>{% if more %}<p>and {{ more }} more.</p>{% endif %}{% endif %}
+{% for finding in report.findings[:limit] %}<tr><td>{{ finding.kind }}</td><td>{{ finding.where }}</td>
+<td>{{ finding.what }}</td></tr>{% endfor %}</table></div>
+{% if report.findings | length > limit %}<p>and {{ report.findings | length - limit }} more.</p>{% endif %}{% endif %}
 <h2>Classes</h2><div class="wide"><table><tr><th>class</th>
 {% for split in splits %}<th>{{ split }}</th>{% endfor %}</tr>
 {% for name in report.classes %}{% set number = loop.index0 %}<tr><td>{{ name }}</td>
@@ -57,12 +62,12 @@ src="data:image/png;base64,{{ sheet }}"></p>{% endif %}
 """
 
 
-def sheet(dataset: FileDataset, count: int = PICTURES) -> Image.Image | None:
-    """Some images as the benchmark will see them, their evidence tinted and outlined, preferably of different classes.
+def draw_sheet(dataset: FileDataset, count: int = IMAGES) -> Image.Image | None:
+    """Draw images as the benchmark sees them, their evidence tinted and outlined.
 
     Args:
-        dataset: which one.
-        count: how many at most.
+        dataset: the data set.
+        count: maximum number of images; different classes come first.
 
     Returns:
         the sheet; None where no image can be read.
@@ -70,85 +75,97 @@ def sheet(dataset: FileDataset, count: int = PICTURES) -> Image.Image | None:
     for split in ("test", "val", "train"):
         tiles = _tiles(dataset, split, count)  # type: ignore[arg-type]
         if tiles:
-            return _arranged(tiles)
+            return _arrange(tiles)
     return None
 
 
-def png(image: Image.Image) -> bytes:
-    """A picture as the bytes of a PNG file."""
+def encode_png(image: Image.Image) -> bytes:
+    """Encode a picture as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def page(report: Report, pictures: Image.Image | None) -> str:
-    """The report as one HTML file; see `datacheck.without_identifiers` for what it should be given."""
-    template = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
-    shown = base64.b64encode(png(pictures)).decode() if pictures else ""
-    some, more = report.findings[:MOST_FINDINGS], len(report.findings) - MOST_FINDINGS
-    return template.render(report=report, sheet=shown, findings=some, more=max(more, 0), splits=SPLITS)
-
-
-def write(report: Report, pictures: Image.Image | None, html: Path | None, to: Path | None) -> list[Path]:
-    """Write the page and the pictures, as far as asked for.
+def render_page(report: DatasetReport, sheet: Image.Image | None) -> str:
+    """Render the report as one HTML file.
 
     Args:
-        report: to be shown.
-        pictures: the sheet.
-        html: file of the page.
-        to: PNG file of the pictures.
+        report: the report, without identifiers if it is to be passed on; see `dataset.without_identifiers`.
+        sheet: pictures to show.
     """
-    written = []
-    if to is not None and pictures is not None:
-        written.append(write_atomically(to, png(pictures)))
+    template = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
+    picture = base64.b64encode(encode_png(sheet)).decode() if sheet else ""
+    return template.render(report=report, sheet=picture, limit=MAX_FINDINGS_LISTED, splits=SPLITS)
+
+
+def write(report: DatasetReport, sheet: Image.Image | None, html: Path | None, png: Path | None) -> list[Path]:
+    """Write the page and the sheet to the files that are given.
+
+    Args:
+        report: what the page shows.
+        sheet: pictures; None for none.
+        html: file for the page.
+        png: file for the sheet.
+
+    Returns:
+        the files that were written.
+    """
+    paths = []
+    if png is not None and sheet is not None:
+        paths.append(write_atomically(png, encode_png(sheet)))
     if html is not None:
-        written.append(write_atomically(html, page(report, pictures)))
-    return written
+        paths.append(write_atomically(html, render_page(report, sheet)))
+    return paths
 
 
 def _tiles(dataset: FileDataset, split: SplitName, count: int) -> list[Image.Image]:
-    """Images of a split, those with evidence and of classes not yet shown first."""
+    """Draw images of a split: first those with evidence, and of these first one of each class."""
     try:
         images = dataset.explained(split)
     except InterpError:
         return []
-    seen: dict[int, int] = {}
-    rank = []
-    for place, item in enumerate(images.items):
-        bare = not (item.record.boxes or item.record.masks)
-        again = seen[item.target or 0] = seen.get(item.target or 0, -1) + 1
-        rank.append((bare, again, place))
     tiles: list[Image.Image] = []
-    for _, _, place in sorted(rank):
+    for index in _preferred_order(images.items):
         if len(tiles) == count:
             break
-        part = images.take(np.array([place]))
-        if len(part):
-            name = dataset.classes[int(part.targets[0])]
-            tiles.append(_tile(part.images[0], part.masks[0, 0], f"{split}: {name}", part.ids[0]))
+        image = images.take(np.array([index]))
+        if len(image):
+            class_name = dataset.classes[int(image.targets[0])]
+            tiles.append(_draw_tile(image.images[0], image.masks[0, 0], f"{split}: {class_name}", image.ids[0]))
     return tiles
 
 
-def _tile(image: np.ndarray, mask: np.ndarray, *lines: str) -> Image.Image:
-    """One image (3, H, W) uint8 with its mask (H, W) bool, and lines of text beneath."""
+def _preferred_order(items: Sequence[Any]) -> list[int]:
+    """Return indices sorted by whether there is evidence, then by occurrence within the class."""
+    occurrences: Counter[int] = Counter()
+    keys = []
+    for index, item in enumerate(items):
+        has_evidence = bool(item.record.boxes or item.record.masks)
+        keys.append((not has_evidence, occurrences[item.target or 0], index))
+        occurrences[item.target or 0] += 1
+    return [index for *_, index in sorted(keys)]
+
+
+def _draw_tile(image: np.ndarray, mask: np.ndarray, *lines: str) -> Image.Image:
+    """Draw one image (3, H, W) uint8 with its mask (H, W) bool, and lines of text beneath."""
     pixels = np.array(Image.fromarray(image.transpose(1, 2, 0)).resize((SIDE, SIDE)), np.float32)
-    large = np.array(Image.fromarray(mask).resize((SIDE, SIDE), Image.Resampling.NEAREST))
-    colour = np.array(EDGE, np.float32)
-    pixels[large] = (1 - TINT) * pixels[large] + TINT * colour
-    pixels[large & ~binary_erosion(large, iterations=2)] = colour
-    picture = Image.fromarray(pixels.round().astype(np.uint8))
-    tile = Image.new("RGB", (SIDE, SIDE + FOOT), "white")
-    tile.paste(picture)
+    evidence = np.array(Image.fromarray(mask).resize((SIDE, SIDE), Image.Resampling.NEAREST))
+    pixels[evidence] = (1 - TINT) * pixels[evidence] + TINT * EVIDENCE_COLOUR
+    pixels[evidence & ~binary_erosion(evidence, iterations=2)] = EVIDENCE_COLOUR
+    tile = Image.new("RGB", (SIDE, SIDE + TEXT_HEIGHT), "white")
+    tile.paste(Image.fromarray(pixels.round().astype(np.uint8)))
     for number, line in enumerate(lines):
-        plain = printable(line).encode("ascii", "replace").decode()
-        ImageDraw.Draw(tile).text((2, SIDE + 2 + 13 * number), plain[-LONGEST:] if number else plain[:LONGEST], "black")
+        text = printable(line).encode("ascii", "replace").decode()
+        text = text[-MAX_LETTERS:] if number else text[:MAX_LETTERS]  # the end of an id says more than its start
+        ImageDraw.Draw(tile).text((2, SIDE + 2 + 13 * number), text, "black")
     return tile
 
 
-def _arranged(tiles: list[Image.Image]) -> Image.Image:
+def _arrange(tiles: list[Image.Image]) -> Image.Image:
+    """Paste tiles of one size into a grid."""
     columns, rows = min(COLUMNS, len(tiles)), -(-len(tiles) // COLUMNS)
-    out = Image.new("RGB", (columns * (SIDE + GAP) - GAP, rows * (SIDE + FOOT + GAP) - GAP), "white")
-    for place, tile in enumerate(tiles):
-        row, column = divmod(place, COLUMNS)
-        out.paste(tile, (column * (SIDE + GAP), row * (SIDE + FOOT + GAP)))
-    return out
+    sheet = Image.new("RGB", (columns * (SIDE + GAP) - GAP, rows * (SIDE + TEXT_HEIGHT + GAP) - GAP), "white")
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, COLUMNS)
+        sheet.paste(tile, (column * (SIDE + GAP), row * (SIDE + TEXT_HEIGHT + GAP)))
+    return sheet

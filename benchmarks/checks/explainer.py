@@ -32,7 +32,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that was tried.
 
     Attributes:
@@ -54,7 +54,7 @@ class CheckReport:
         findings: in the order in which they were tried.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckResult, ...]
 
     @property
     def ok(self) -> bool:
@@ -113,18 +113,18 @@ def check_plugin(path: str) -> CheckReport:
     return CheckReport(tuple(check_file(path)))
 
 
-def check_file(path: str) -> list[Finding]:
+def check_file(path: str) -> list[CheckResult]:
     """The findings of `check_plugin`."""
     found, failure = _tried("loads", lambda: _names(path))
     if found is None:
         return [failure]
-    findings = [Finding("loads", True, ", ".join(found))]
+    findings = [CheckResult("loads", True, ", ".join(found))]
     for name in found:
         findings += check_explainer(explainers[name])
     return findings
 
 
-def check_explainer(cls: type[Explainer], device: str | None = None) -> list[Finding]:
+def check_explainer(cls: type[Explainer], device: str | None = None) -> list[CheckResult]:
     """Try one explainer with the defaults of its fields.
 
     Args:
@@ -179,16 +179,18 @@ def _names(path: str) -> list[str]:
     return names
 
 
-def _tried(name: str, what: Callable[[], Any]) -> tuple[Any, Finding]:
+def _tried(name: str, what: Callable[[], Any]) -> tuple[Any, CheckResult]:
     """What `what` gave, None if it raised, and the finding."""
     try:
         given = what()
     except BrokenError as error:
-        return None, Finding(name, False, str(error))
+        return None, CheckResult(name, False, str(error))
     except Exception as error:  # whatever the explainer's own code raises
         said = " ".join(str(error).split())
-        return None, Finding(name, False, said if isinstance(error, InterpError) else f"{type(error).__name__}: {said}")
-    return given, Finding(name, True, given if isinstance(given, str) else "")
+        return None, CheckResult(
+            name, False, said if isinstance(error, InterpError) else f"{type(error).__name__}: {said}"
+        )
+    return given, CheckResult(name, True, given if isinstance(given, str) else "")
 
 
 def _task_for(explainer: Explainer, device: str | None) -> Task:

@@ -1,7 +1,10 @@
 """The command `interp-bench`.
 
-Exit codes: 0 all went well, 1 cells failed or a check did not hold, 2 an error the user can mend (told in one line),
-130 stopped by hand.
+Exit codes: 0 for success, 1 where cells failed or a check did not hold, 2 for an error that the user can fix, reported
+in one line, and 130 where the user stopped the command.
+
+Modules of this package import libraries inside their functions, so that `interp-bench --help` takes a fraction of a
+second.
 """
 
 from __future__ import annotations
@@ -11,28 +14,28 @@ from collections.abc import Sequence
 
 import typer
 
-from benchmarks.cli import datasets, inspect, run, runs  # noqa: F401 - imported to be registered
-from benchmarks.cli.app import STOPPED, app, console, errors, told
+from benchmarks.cli import datasets, inspect, run, runs  # noqa: F401 - imported to register their commands
+from benchmarks.cli.app import STOPPED, app, console, error_console, print_error
 from benchmarks.run.malloc import keep_freed_memory
 from interp_core.errors import InterpError
 
-__all__ = ["app", "console", "errors", "main"]
+__all__ = ["app", "console", "error_console", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exits with the codes above."""
+    """Run the command and exit with the codes above."""
     keep_freed_memory()
     try:
         code = app(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except InterpError as error:
-        raise SystemExit(told(str(error))) from error
+        raise SystemExit(print_error(str(error))) from error
     except (KeyboardInterrupt, typer.Abort):
         code = STOPPED
     except Exception as error:
-        if not hasattr(error, "format_message"):  # what typer raises for words it does not know
+        if not hasattr(error, "format_message"):  # typer's errors about unknown commands and options have it
             raise
-        raise SystemExit(told(f"{error.format_message()}; see interp-bench --help")) from error
+        raise SystemExit(print_error(f"{error.format_message()}; see interp-bench --help")) from error
     if code == STOPPED:
-        errors.print("stopped; the same command goes on where this one was")
+        error_console.print("stopped; run the same command again to continue")
     if code:
         raise SystemExit(code)

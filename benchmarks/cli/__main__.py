@@ -1,4 +1,4 @@
-"""`python -m benchmarks.cli`, for where the command is not installed."""
+"""`python -m benchmarks.cli`, for environments without the installed command."""
 
 from __future__ import annotations
 

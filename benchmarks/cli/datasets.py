@@ -1,67 +1,63 @@
-"""Commands on data: list, check, unpack."""
+"""Commands on data sets: list, check, unpack."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from benchmarks.cli.app import FAILED, Sets, app, console, errors, show, warn
+from benchmarks.cli.app import FAILED, Assignments, app, console, error_console, print_table, print_warning
 from interp_core.errors import InterpError
 
 if TYPE_CHECKING:
-    from benchmarks.checks.dataset import Report
+    from benchmarks.checks.dataset import DatasetReport
+    from interp_core.datasets import FileDataset
 
-SHOWN = 12
+MAX_CLASSES_SHOWN = 12
 
-data = typer.Typer(
-    help="Data sets: which there are, and whether one's files are as they should be.", no_args_is_help=True
-)
+data = typer.Typer(help="List data sets, and check the files of one.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 
 @data.command(name="list")
-def list_data() -> None:
-    """Data sets and how they are called where they are offered."""
+def list_datasets() -> None:
+    """List data sets with their titles."""
     from interp_core.datasets import FileDataset, datasets
 
     rows = [
-        (name, kind.title, "--root DIR" if issubclass(kind, FileDataset) else "made here", _first_line(kind))
-        for name, kind in datasets.items()
+        (name, cls.title, "--root DIR" if issubclass(cls, FileDataset) else "generated", _summary(cls))
+        for name, cls in datasets.items()
     ]
-    show(("name", "title", "files", "what"), rows)
+    print_table(("name", "title", "files", "what"), rows)
 
 
 @data.command()
 def check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Data set, such as imagenet; see data list.")],
     root: Annotated[Path, typer.Option(help="Folder that holds it, as downloaded and unpacked.")],
-    sample: Annotated[int, typer.Option(min=0, help="How many images are decoded whole.")] = 200,
-    everything: Annotated[bool, typer.Option("--all", help="Decode every image.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with all of it.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="PNG file for ten images with their evidence.")] = None,
-    set: Sets = None,
+    sample: Annotated[int, typer.Option(min=0, help="Number of images that are decoded.")] = 200,
+    decode_all: Annotated[bool, typer.Option("--all", help="Decode every image.")] = False,
+    html: Annotated[Path | None, typer.Option(help="HTML file for the report with its pictures.")] = None,
+    output: Annotated[Path | None, typer.Option(help="PNG file for ten images with their evidence.")] = None,
+    assignments: Assignments = None,
 ) -> None:
-    """Look at all files of a data set: layout, counts, what is unreadable or out of place, ten pictures."""
-    from benchmarks.checks.dataset import check as checked
-    from benchmarks.checks.dataset import without_identifiers
-    from benchmarks.checks.dataset_page import sheet as drawn
-    from benchmarks.checks.dataset_page import write
+    """Check all files of a data set: layout, counts, unreadable files, boxes and masks that do not fit."""
+    from benchmarks.checks.dataset import check, without_identifiers
+    from benchmarks.checks.dataset_page import draw_sheet, write
 
-    dataset = _dataset(name, root, set or [])
+    dataset = _build(name, root, assignments or [])
     with console.status("Reading tables") as status:
-
-        def begin(total: int) -> None:
-            status.update(f"Reading the headers of {total} images")
-
-        report = checked(dataset, None if everything else sample, begin=begin)
+        report = check(
+            dataset,
+            None if decode_all else sample,
+            begin=lambda total: status.update(f"Reading the headers of {total} images"),
+        )
         status.update("Drawing pictures")
-        pictures = drawn(dataset)
-    _tell(report)
-    to = sheet or (Path(f"data-check-{report.name}.png") if html is None else None)
-    for path in write(without_identifiers(report, dataset), pictures, html, to):
+        pictures = draw_sheet(dataset) if html or output else None
+    _print_report(report)
+    for path in write(without_identifiers(report, dataset), pictures, html, output):
         console.print(f"[bold]{escape(str(path))}[/]", soft_wrap=True, highlight=False)
     if report.unreadable or not sum(report.images.values()):
         raise typer.Exit(FAILED)
@@ -70,61 +66,61 @@ def check(
 @data.command()
 def unpack(
     archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="Zip or tar file.")],
-    into: Annotated[Path, typer.Option(help="Folder for what is in it.")],
+    into: Annotated[Path, typer.Option(help="Folder for the files.")],
 ) -> None:
     """Unpack an archive, unless it would write outside the folder, make links or fill the disk."""
-    from interp_core.datasets.files.archives import unpack as unpacked
+    from interp_core.datasets.files.archives import unpack
 
-    console.print(f"{len(unpacked(archive, into))} files in {escape(str(into))}", soft_wrap=True, highlight=False)
+    console.print(f"{len(unpack(archive, into))} files in {escape(str(into))}", soft_wrap=True, highlight=False)
 
 
-def _dataset(name: str, root: Path, sets: list[str]) -> Any:
-    """The data set with its parameters.
+def _build(name: str, root: Path, assignments: list[str]) -> FileDataset:
+    """Build a data set of files from its name, its folder and further parameters.
 
     Raises:
-        InterpError: no such data set, or it has no files.
+        InterpError: no such data set, a wrong parameter, or a data set without files.
     """
     from benchmarks.config.choice import Named
-    from benchmarks.config.overrides import parsed
+    from benchmarks.config.overrides import parse_assignment
     from interp_core.datasets import FileDataset, datasets
 
     if not issubclass(datasets[name], FileDataset):
-        raise InterpError(f"{name} is made here and has no files to check; see interp-bench data list")
-    fields = {key.removeprefix("dataset."): value for key, value in map(parsed, sets)}
-    return Named(name=name, **{**fields, "root": root}).build(datasets)
+        raise InterpError(f"{name} is generated and has no files to check; see interp-bench data list")
+    parameters = {key.removeprefix("dataset."): value for key, value in map(parse_assignment, assignments)}
+    return Named(name=name, **{**parameters, "root": root}).build(datasets)
 
 
-def _tell(report: Report) -> None:
-    """The report on the console; what is wrong goes to the error stream."""
+def _print_report(report: DatasetReport) -> None:
+    """Print counts on standard output and findings on standard error."""
     console.print(f"[bold]{escape(report.title)}[/] in {escape(str(report.root))}", soft_wrap=True, highlight=False)
     for line in report.layout:
         console.print(f"  {escape(line)}", soft_wrap=True, highlight=False)
-    rows = [(split, str(n), str(report.with_evidence[split])) for split, n in report.images.items()]
-    show(("split", "images", "with box or mask"), rows)
-    show(("class", *report.counts), _class_rows(report))
-    common, different = report.sizes
-    sizes = ", ".join(f"{w} x {h} ({n})" for (w, h), n in common)
-    console.print(f"{escape(report.balance())}; {different} sizes: {sizes}", soft_wrap=True, highlight=False)
-    opened, decoded = report.opened
+    rows = [(split, str(count), str(report.with_evidence[split])) for split, count in report.images.items()]
+    print_table(("split", "images", "with box or mask"), rows)
+    print_table(("class", *report.counts), _class_rows(report))
+    sizes = ", ".join(f"{width} x {height} ({count})" for (width, height), count in report.common_sizes)
+    console.print(f"{escape(report.balance())}; {report.size_count} sizes: {sizes}", soft_wrap=True, highlight=False)
     console.print(
-        f"{opened} headers read, {decoded} images decoded, {report.unreadable} unreadable, {report.seconds:.1f} s",
+        f"{report.headers} headers read, {report.decoded} images decoded, {report.unreadable} unreadable, "
+        f"{report.seconds:.1f} s",
         highlight=False,
     )
-    for kind, count, first in report.kinds():
+    for kind, count, first in report.findings_by_kind():
         more = f" (and {count - 1} more)" if count > 1 else ""
-        warn(escape(kind), f"{first.where}: {' '.join(first.what.split())}{more}")
+        print_warning(escape(kind), f"{first.where}: {' '.join(first.what.split())}{more}")
     if not report.findings:
-        errors.print("nothing is wrong", highlight=False)
+        error_console.print("no problems found", highlight=False)
 
 
-def _class_rows(report: Report) -> list[tuple[str, ...]]:
-    """The classes with most images; the others are counted."""
-    total = {i: sum(counts[i] for counts in report.counts.values()) for i in range(len(report.classes))}
-    first = sorted(total, key=lambda i: (-total[i], i))[:SHOWN]
-    rows = [(escape(report.classes[i]), *(str(counts[i]) for counts in report.counts.values())) for i in first]
-    rest = len(total) - len(first)
-    return [*rows, (f"... {rest} more", *("" for _ in report.counts))] if rest > 0 else rows
+def _class_rows(report: DatasetReport) -> list[tuple[str, ...]]:
+    """Return a row for each of the largest classes, and one that counts the others."""
+    totals = {i: sum(counts[i] for counts in report.counts.values()) for i in range(len(report.classes))}
+    largest = sorted(totals, key=lambda i: (-totals[i], i))[:MAX_CLASSES_SHOWN]
+    rows = [(escape(report.classes[i]), *(str(counts[i]) for counts in report.counts.values())) for i in largest]
+    omitted = len(totals) - len(largest)
+    return [*rows, (f"... {omitted} more", *("" for _ in report.counts))] if omitted > 0 else rows
 
 
-def _first_line(kind: type) -> str:
-    return (kind.__doc__ or "").strip().partition("\n")[0].partition(";")[0].rstrip(".")
+def _summary(cls: type) -> str:
+    """Return the first line of a class docstring, up to its first semicolon."""
+    return (cls.__doc__ or "").strip().partition("\n")[0].partition(";")[0].rstrip(".")

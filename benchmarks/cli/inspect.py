@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from benchmarks.cli.app import FAILED, MENDABLE, Sets, app, console, errors, show
+from benchmarks.cli.app import FAILED, USER_ERROR, Assignments, app, console, error_console, print_table
 
 
-class Things(StrEnum):
-    """What `interp-bench list` knows."""
+class Kind(StrEnum):
+    """Kinds of names that `interp-bench list` shows."""
 
     explainers = "explainers"
     metrics = "metrics"
@@ -24,29 +24,30 @@ class Things(StrEnum):
 
 
 @app.command(name="list")
-def list_things(
-    things: Annotated[Things, typer.Argument(help="What to list.")],
+def list_names(
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help=f"{', '.join(Kind)}.")],
     pattern: Annotated[
         str, typer.Option("--filter", help="For models: timm names that match, such as 'resnet*'.")
     ] = "",
 ) -> None:
-    """What can be named in a configuration."""
-    show(*_listing(things, pattern))
+    """List the names that a configuration may use."""
+    print_table(*_table_of(kind, pattern))
 
 
 @app.command()
 def validate(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of a run.")], set: Sets = None
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of a run.")], assignments: Assignments = None
 ) -> None:
-    """Name all that is wrong with a configuration, each with its place in the file; nothing is computed."""
-    from benchmarks.plan.validate import validate as validated
+    """Report all errors of a configuration, each with its place in the file; compute nothing."""
+    from benchmarks.plan.validate import validate
 
-    findings = validated(file, set or [])
-    for finding in findings:
-        errors.print(f"[red]{escape(finding.where)}:[/] {escape(' '.join(finding.what.split()))}", highlight=False)
-    if findings:
-        errors.print(f"{file}: {len(findings)} to mend", highlight=False)
-        raise typer.Exit(MENDABLE)
+    problems = validate(file, assignments or [])
+    for problem in problems:
+        what = " ".join(problem.what.split())
+        error_console.print(f"[red]{escape(problem.where)}:[/] {escape(what)}", highlight=False)
+    if problems:
+        error_console.print(f"{file}: {len(problems)} error{'s' * (len(problems) > 1)}", highlight=False)
+        raise typer.Exit(USER_ERROR)
     console.print(f"{file} can be run", soft_wrap=True, highlight=False)
 
 
@@ -60,24 +61,27 @@ def schema() -> None:
 
 @app.command()
 def check(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Python file or module with explainers of your own.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Python file or module with your own explainers.")],
 ) -> None:
-    """Hold explainers of your own to the contract, on a task of ten seconds."""
+    """Check your own explainers against the contract, in about ten seconds."""
     from benchmarks.checks.explainer import check_plugin
 
-    found = check_plugin(file)
-    rows = [(name, "[green]holds[/]" if ok else "[red]fails[/]", escape(detail)) for name, ok, detail in found.lines()]
-    show(("check", "", "detail"), rows)
-    if not found.ok:
+    report = check_plugin(file)
+    print_table(
+        ("check", "", "detail"),
+        [(name, "[green]passed[/]" if ok else "[red]failed[/]", escape(detail)) for name, ok, detail in report.lines()],
+    )
+    if not report.ok:
         raise typer.Exit(FAILED)
 
 
-def _listing(things: Things, pattern: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    if things is Things.explainers:
+def _table_of(kind: Kind, pattern: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return columns and rows of a list."""
+    if kind is Kind.explainers:
         from baselines import explainers
 
         return ("name", "kind", "title", "source"), [(n, e.kind, e.title, e.source) for n, e in explainers.items()]
-    if things is Things.metrics:
+    if kind is Kind.metrics:
         from benchmarks.metrics import metrics
 
         return ("name", "family", "score", "better"), [
@@ -85,11 +89,11 @@ def _listing(things: Things, pattern: str) -> tuple[tuple[str, ...], list[tuple[
             for name, metric in metrics.items()
             for score in metric.scores
         ]
-    if things is Things.datasets:
+    if kind is Kind.datasets:
         from interp_core.datasets import datasets
 
         return ("name", "title", "parameters"), [(n, d.title, ", ".join(d.model_fields)) for n, d in datasets.items()]
-    if things is Things.presets:
+    if kind is Kind.presets:
         from benchmarks.config.load import presets
 
         return ("name", "file"), [(name, str(path)) for name, path in presets().items()]

@@ -1,4 +1,4 @@
-"""Commands on runs that are there: report, compare, merge, pack, export."""
+"""Commands on finished runs: report, compare, merge, pack, unpack, export."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from benchmarks.cli.app import RunFolder, app, console, show
+from benchmarks.cli.app import RunFolder, app, console, print_table
 
 if TYPE_CHECKING:
     from benchmarks.store.locations import Location
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def report(folder: RunFolder) -> None:
-    """Make tables, figures and the page again from the stored scores alone."""
+    """Write tables, figures and page again, from the stored scores alone."""
     from benchmarks.store.locations import open_location
 
     write_page(open_location(folder))
@@ -27,78 +27,76 @@ def report(folder: RunFolder) -> None:
 def compare(
     first: RunFolder,
     second: RunFolder,
-    to: Annotated[Path | None, typer.Option(help="Also write the table as CSV.")] = None,
+    output: Annotated[Path | None, typer.Option(help="CSV file to which the table is written, too.")] = None,
 ) -> None:
-    """Paired differences of two runs, second minus first, on the images that both have explained."""
-    from benchmarks.statistics.comparison import compare as compared
-    from benchmarks.statistics.comparison import only_in_one
+    """Print paired differences of two runs, second minus first, on the images that both explained."""
+    from benchmarks.statistics.comparison import compare, only_in_one
     from benchmarks.store.atomic import write_atomically
     from benchmarks.store.run_folder import read_run
 
     runs = read_run(first), read_run(second)
-    table = compared(*runs)
+    table = compare(*runs)
     for line in only_in_one(*runs):
         console.print(line, soft_wrap=True)
     columns = ("explainer", "metric", "first", "second", "difference, 95 %", "images", "second is")
-    for model in dict.fromkeys(table["model"]):
-        own = table[table["model"] == model]
-        show(columns, [_row(row) for row in own.itertuples()], title=f"Model {model}: second run minus first")
-    if to is not None:
-        console.print(f"[bold]{write_atomically(to, table.to_csv(index=False))}[/]", soft_wrap=True)
+    for model, differences in table.groupby("model", sort=False, observed=True):
+        rows = [_comparison_row(row) for row in differences.itertuples()]
+        print_table(columns, rows, title=f"Model {model}: second run minus first")
+    if output is not None:
+        console.print(f"[bold]{write_atomically(output, table.to_csv(index=False))}[/]", soft_wrap=True)
 
 
 @app.command()
 def merge(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders of runs.")],
-    into: Annotated[str, typer.Option(help="Folder of the merged run; must hold none yet.")],
+    into: Annotated[str, typer.Option(help="Folder of the merged run; must not hold one yet.")],
 ) -> None:
-    """Put runs together that differ in seeds, explainers or metrics alone."""
+    """Merge runs that differ only in seeds, explainers or metrics."""
     from benchmarks.store.locations import open_location
-    from benchmarks.store.merging import merge as merged
+    from benchmarks.store.merging import merge
 
-    cells = merged([open_location(run) for run in runs], open_location(into))
+    cells = merge([open_location(run) for run in runs], open_location(into))
     console.print(f"{cells} cells of {len(runs)} runs")
     write_page(open_location(into))
 
 
 @app.command()
 def pack(folder: RunFolder) -> None:
-    """Put all cells of a finished run into one Parquet file, cells.parquet, in place of thousands of small ones."""
+    """Pack the cells of a finished run into one Parquet file, cells.parquet."""
     from benchmarks.store.locations import open_location
-    from benchmarks.store.packing import pack as packed
+    from benchmarks.store.packing import pack
 
-    console.print(f"{packed(open_location(folder))} cells in {folder}/cells.parquet", soft_wrap=True)
+    console.print(f"{pack(open_location(folder))} cells in {folder}/cells.parquet", soft_wrap=True)
 
 
 @app.command()
 def unpack(folder: RunFolder) -> None:
-    """Give every cell of a packed run a file of its own again."""
+    """Write the cells of a packed run to one file each again."""
     from benchmarks.store.locations import open_location
-    from benchmarks.store.packing import unpack as unpacked
+    from benchmarks.store.packing import unpack
 
-    console.print(f"{unpacked(open_location(folder))} cells in {folder}/cells", soft_wrap=True)
+    console.print(f"{unpack(open_location(folder))} cells in {folder}/cells", soft_wrap=True)
 
 
 @app.command()
 def export(
     folder: RunFolder,
-    to: Annotated[Path, typer.Option(help="Folder for the tables.")],
-    form: Annotated[str, typer.Option("--format", help="csv or latex.")] = "csv",
+    output: Annotated[Path, typer.Option(help="Folder for the tables.")],
+    table_format: Annotated[str, typer.Option("--format", help="csv or latex.")] = "csv",
 ) -> None:
-    """Write one CSV, or one LaTeX tabular, for every table of a run."""
-    from benchmarks.report.export import ENDINGS
-    from benchmarks.report.export import export as exported
+    """Write one CSV file, or one LaTeX tabular, for every table of a run."""
+    from benchmarks.report.export import ENDINGS, export
     from benchmarks.store.run_folder import read_run
     from interp_core.errors import UnknownNameError
 
-    if form not in ENDINGS:
-        raise UnknownNameError("format", form, ENDINGS)
-    for path in exported(read_run(folder), to, form):  # type: ignore[arg-type]
+    if table_format not in ENDINGS:
+        raise UnknownNameError("format", table_format, ENDINGS)
+    for path in export(read_run(folder), output, table_format):  # type: ignore[arg-type]
         console.print(str(path), soft_wrap=True, highlight=False)
 
 
 def write_page(folder: Location) -> None:
-    """Tables, figures and page of a run, into its folder, and its mean ranks on the console."""
+    """Write tables, figures and page into a run's folder, and print the mean ranks."""
     from benchmarks.report import analyse, write_report
     from benchmarks.statistics import Resampling
     from benchmarks.store.locations import write_file
@@ -106,22 +104,22 @@ def write_page(folder: Location) -> None:
 
     data = read_run(folder)
     if isinstance(folder, Path):
-        last: Any = write_report(data, folder)[-1]
+        page: Any = write_report(data, folder)[-1]
     else:
         with tempfile.TemporaryDirectory() as local:
             for path in write_report(data, Path(local)):
-                last = folder / path.relative_to(local).as_posix()
-                write_file(last, path.read_bytes())
-    ranks = analyse(data, Resampling(resamples=2)).ranks
+                page = folder / path.relative_to(local).as_posix()
+                write_file(page, path.read_bytes())
     titles = {info.name: info.title for info in data.explainers.values()}
-    for model in dict.fromkeys(ranks["model"]):
-        own = ranks[ranks["model"] == model]
-        rows = [(titles.get(r.explainer, r.explainer), f"{r.mean_rank:.2f}", str(r.metrics)) for r in own.itertuples()]
-        show(("explainer", "mean rank", "metrics"), rows, title=f"Model {model}: mean rank, 1 is best")
-    console.print(f"[bold]{last}[/]  the page to read; tables/ and figures/ lie beside it", soft_wrap=True)
+    for model, ranks in analyse(data, Resampling(resamples=2)).ranks.groupby("model", sort=False, observed=True):
+        rows = [
+            (titles.get(r.explainer, r.explainer), f"{r.mean_rank:.2f}", str(r.metrics)) for r in ranks.itertuples()
+        ]
+        print_table(("explainer", "mean rank", "metrics"), rows, title=f"Model {model}: mean rank, 1 is best")
+    console.print(f"[bold]{page}[/]  (page; tables/ and figures/ are beside it)", soft_wrap=True)
 
 
-def _row(row: Any) -> tuple[str, ...]:
+def _comparison_row(row: Any) -> tuple[str, ...]:
     interval = f" [{row.ci_low:+.3f}, {row.ci_high:+.3f}]" if row.n > 1 else ""
     difference = escape(f"{row.difference:+.3f}{interval}")
     return row.explainer, row.metric, f"{row.first:.3f}", f"{row.second:.3f}", difference, str(row.n), row.verdict

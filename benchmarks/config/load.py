@@ -14,7 +14,7 @@ from pydantic import (
 
 from benchmarks.config.choice import first_problem
 from benchmarks.config.errors import ConfigError
-from benchmarks.config.overrides import overridden
+from benchmarks.config.overrides import apply_assignments
 from benchmarks.config.run import RunConfig
 from interp_core.errors import UnknownNameError
 
@@ -32,7 +32,7 @@ def load_config(path: Path, changes: dict[str, Any] | None = None, sets: Sequenc
     """
     content = read_content(path) | (changes or {})
     try:
-        return RunConfig.model_validate(overridden(content, sets))
+        return RunConfig.model_validate(apply_assignments(content, sets))
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_problem(error)}") from error
 

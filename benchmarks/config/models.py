@@ -58,7 +58,7 @@ class Stage(BaseModel):
 
 
 # Fields of a model that are written only where they say something else: runs without them stay what they were.
-LATER: dict[str, Any] = {"stages": None, "rival": None, "fixed": [], "explained": True}
+OMIT_IF_DEFAULT: dict[str, Any] = {"stages": None, "rival": None, "fixed": [], "explained": True}
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -139,4 +139,8 @@ class ModelConfig(BaseModel):
     @model_serializer(mode="wrap")
     def _without_silence(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found = {name: list(value) if name == "fixed" else value for name, value in write(self).items()}
-        return {name: value for name, value in found.items() if name not in LATER or value != LATER[name]}
+        return {
+            name: value
+            for name, value in found.items()
+            if name not in OMIT_IF_DEFAULT or value != OMIT_IF_DEFAULT[name]
+        }

@@ -16,7 +16,7 @@ from benchmarks.config.errors import ConfigError
 from interp_core.errors import UnknownNameError
 
 
-def overridden(content: dict[str, Any], sets: Sequence[str]) -> dict[str, Any]:
+def apply_assignments(content: dict[str, Any], sets: Sequence[str]) -> dict[str, Any]:
     """The fields of a configuration with single values replaced; `content` stays as it is.
 
     Args:
@@ -29,12 +29,12 @@ def overridden(content: dict[str, Any], sets: Sequence[str]) -> dict[str, Any]:
     """
     changed: Any = deepcopy(content)
     for assignment in sets:
-        path, value = parsed(assignment)
+        path, value = parse_assignment(assignment)
         changed = _replaced(changed, path.split("."), value, path)
     return changed
 
 
-def parsed(assignment: str) -> tuple[str, Any]:
+def parse_assignment(assignment: str) -> tuple[str, Any]:
     """Path and value of "path=value".
 
     Raises:

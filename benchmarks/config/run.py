@@ -26,7 +26,7 @@ from benchmarks.store.provenance import digest
 from interp_core.training import Recipe
 
 # How a run is carried out, not what it computes: runs that differ in these alone have one configuration hash.
-HOW = frozenset({"output", "engine", "ray"})
+EXECUTION_FIELDS = frozenset({"output", "engine", "ray"})
 HIDDEN = "**********"
 
 
@@ -142,7 +142,7 @@ class RunConfig(BaseModel):
         """Of all that decides what is computed."""
         standing = {"split": "test", "draws": None}  # runs from before these fields stay what they were
         silent = {name for name, value in standing.items() if getattr(self, name) == value}
-        return digest(self.model_dump(mode="json", exclude={*HOW, *silent}))
+        return digest(self.model_dump(mode="json", exclude={*EXECUTION_FIELDS, *silent}))
 
 
 def without_secrets(content: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from benchmarks.config.weight_files import digest_of
 from benchmarks.metrics import map_transforms
 from benchmarks.metrics.map_transforms import MapTransform
 from benchmarks.plan.code_digest import code_digest, dependencies, module_digest
-from benchmarks.plan.components import Parts, rival_options
+from benchmarks.plan.components import RunComponents, rival_options
 from benchmarks.rivals import rivals
 from benchmarks.store.provenance import VERSION, digest
 
@@ -27,7 +27,7 @@ from benchmarks.store.provenance import VERSION, digest
 TRAINING = "interp_core.training.fit"
 LAP = ("interp_core.lap.attach", "interp_core.knowledge.observe")
 BUILDING = ("benchmarks.run.networks", "benchmarks.run.staged_training")
-HOW_MUCH = {"batch_size", "internal_batch_size"}
+BATCHING_FIELDS = {"batch_size", "internal_batch_size"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ScoreCell:
         return name if self.transform is None else f"{name}@{self.transform.name}"
 
 
-def train_cells(config: RunConfig, parts: Parts) -> list[TrainCell]:
+def train_cells(config: RunConfig, parts: RunComponents) -> list[TrainCell]:
     """One cell per model and seed."""
     data = parts.dataset.identity()
     content = {
@@ -98,7 +98,7 @@ def shards(count: int, size: int) -> list[tuple[int, int]]:
 
 
 def explain_cells(
-    config: RunConfig, parts: Parts, trained: Sequence[TrainCell], images: Sequence[str]
+    config: RunConfig, parts: RunComponents, trained: Sequence[TrainCell], images: Sequence[str]
 ) -> Iterator[ExplainCell]:
     """One cell per network, shard of the chosen `images` (ids) and explainer, in this order."""
     for train in trained:
@@ -107,7 +107,7 @@ def explain_cells(
 
 
 def shard_cells(
-    config: RunConfig, parts: Parts, train: TrainCell, ids: Sequence[str], start: int
+    config: RunConfig, parts: RunComponents, train: TrainCell, ids: Sequence[str], start: int
 ) -> Iterator[ExplainCell]:
     """One cell per explainer, for one network and the images `ids`, of which the first is number `start`."""
     special: tuple[str, ...] = ("float16",) if config.keep_maps == "float16" else ()
@@ -118,7 +118,7 @@ def shard_cells(
         yield ExplainCell(train, name, start, start + len(ids), key, config.draws)
 
 
-def score_cells(parts: Parts, explain: ExplainCell, transforms: Sequence[MapTransform] = ()) -> list[ScoreCell]:
+def score_cells(parts: RunComponents, explain: ExplainCell, transforms: Sequence[MapTransform] = ()) -> list[ScoreCell]:
     """One cell per metric, and one for each transform and metric that reads nothing but the map.
 
     Metrics that call the explainer again are not asked about one that needs masks: there are none for other images.
@@ -140,13 +140,13 @@ def score_cells(parts: Parts, explain: ExplainCell, transforms: Sequence[MapTran
     return plain + changed
 
 
-def _training_code(model: ModelConfig, parts: Parts) -> str:
+def _training_code(model: ModelConfig, parts: RunComponents) -> str:
     """Hash the code that builds and trains a network: LAP's and the terms' only where the network has them."""
     roots = [TRAINING, type(parts.dataset).__module__]
     roots += [] if model.rival is None else [rivals[model.rival.name].__module__]
     modules = dependencies(tuple(roots), without=("interp_core.lap", "interp_core.knowledge")) | set(BUILDING)
     if model.lap:
-        terms = {type(term).__module__ for stage in parts.trainings[model.name] for term in stage.terms}
+        terms = {type(term).__module__ for stage in parts.training_stages[model.name] for term in stage.terms}
         modules |= dependencies((*LAP, *sorted(terms)))
     return code_digest(modules)
 
@@ -161,9 +161,9 @@ def _of_model(model: ModelConfig) -> object:
     return found
 
 
-def _of_training(model: ModelConfig, parts: Parts) -> tuple[object, ...]:
+def _of_training(model: ModelConfig, parts: RunComponents) -> tuple[object, ...]:
     """How it is trained; of one stage without regions, however it is written, recipe and terms alone."""
-    stages = parts.trainings[model.name]
+    stages = parts.training_stages[model.name]
     if len(stages) == 1 and not stages[0].regions:
         return stages[0].recipe, stages[0].terms
     code = module_digest("benchmarks.run.region_masks") if any(stage.regions for stage in stages) else None
@@ -172,7 +172,7 @@ def _of_training(model: ModelConfig, parts: Parts) -> tuple[object, ...]:
 
 def _content(part: BaseModel) -> tuple[object, ...]:
     """Name and parameters of an explainer or metric, and its code."""
-    named = {"name": getattr(part, "name", ""), **part.model_dump(mode="json", exclude=HOW_MUCH)}
+    named = {"name": getattr(part, "name", ""), **part.model_dump(mode="json", exclude=BATCHING_FIELDS)}
     # LAP's code is part of the key of every LAP network, and does nothing in others.
     return named, code_digest(dependencies((type(part).__module__,), without=("interp_core.lap",)))
 

@@ -12,7 +12,7 @@ from benchmarks.config.plugins import load_plugin, registered_by
 from benchmarks.config.run import RunConfig
 from benchmarks.config.weight_files import digest_of
 from benchmarks.metrics import Metric, metrics
-from benchmarks.plan.stages import Training, trainings
+from benchmarks.plan.stages import TrainingStage, training_stages
 from benchmarks.rivals import RivalOptions, rivals
 from interp_core.datasets import DatasetConfig, datasets
 from interp_core.errors import UnknownNameError
@@ -21,7 +21,7 @@ from interp_core.registry import Registry
 from interp_core.training import DEFAULT_TERMS
 
 
-class Parts:
+class RunComponents:
     """The objects a configuration names, built once: data set, terms, explainers, metrics, and stages of models."""
 
     def __init__(self, config: RunConfig) -> None:
@@ -41,8 +41,8 @@ class Parts:
             if model.checkpoint is not None:
                 digest_of(model.checkpoint)
         knowledge = DEFAULT_TERMS if self.terms is None else self.terms
-        self.trainings: dict[str, tuple[Training, ...]] = {
-            model.name: trainings(model, config.recipe, knowledge) for model in config.models
+        self.training_stages: dict[str, tuple[TrainingStage, ...]] = {
+            model.name: training_stages(model, config.recipe, knowledge) for model in config.models
         }
 
 

@@ -23,7 +23,7 @@ from interp_core.training import Recipe
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingStage:
     """A stage of a network with all that it takes from the run filled in.
 
     Attributes:
@@ -37,7 +37,7 @@ class Training:
     regions: Mapping[str, RegionSource] = field(default_factory=dict)
 
 
-def trainings(model: ModelConfig, recipe: Recipe, knowledge: Sequence[Term]) -> tuple[Training, ...]:
+def training_stages(model: ModelConfig, recipe: Recipe, knowledge: Sequence[Term]) -> tuple[TrainingStage, ...]:
     """How a network is trained.
 
     Args:
@@ -52,7 +52,7 @@ def trainings(model: ModelConfig, recipe: Recipe, knowledge: Sequence[Term]) -> 
     found = []
     for number, stage in enumerate(model.stages or (Stage(),), 1):
         own = knowledge if stage.terms is None else [choice.build(terms) for choice in stage.terms]
-        made = Training(stage.recipe or recipe, tuple(own) if model.lap else (), stage.regions)
+        made = TrainingStage(stage.recipe or recipe, tuple(own) if model.lap else (), stage.regions)
         problem = _problem(model, stage, made)
         if problem is not None:
             where = f"model {model.name}" + (f", stage {number}" if model.stages else "")
@@ -61,7 +61,7 @@ def trainings(model: ModelConfig, recipe: Recipe, knowledge: Sequence[Term]) -> 
     return tuple(found)
 
 
-def _problem(model: ModelConfig, stage: Stage, made: Training) -> str | None:
+def _problem(model: ModelConfig, stage: Stage, made: TrainingStage) -> str | None:
     """What does not fit the network."""
     plain = not model.lap and model.rival is None
     if plain and stage.regions:

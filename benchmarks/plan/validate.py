@@ -21,13 +21,13 @@ from benchmarks.config.choice import Named
 from benchmarks.config.device import require_ray, resolve_device
 from benchmarks.config.load import read_content
 from benchmarks.config.models import ModelConfig
-from benchmarks.config.overrides import overridden
+from benchmarks.config.overrides import apply_assignments
 from benchmarks.config.plugins import load_plugin
 from benchmarks.config.run import RunConfig
 from benchmarks.config.weight_files import digest_of
 from benchmarks.metrics import metrics
 from benchmarks.plan.components import check_backbone
-from benchmarks.plan.stages import trainings
+from benchmarks.plan.stages import training_stages
 from benchmarks.rivals import rivals
 from interp_core.datasets import datasets
 from interp_core.errors import InterpError
@@ -46,7 +46,7 @@ TOP = ("dataset", "terms", "explainers", "metrics")
 
 
 @dataclass(frozen=True)
-class Finding:
+class ConfigProblem:
     """Something wrong: where in the file, and what."""
 
     where: str
@@ -56,7 +56,7 @@ class Finding:
         return f"{self.where}: {self.what}"
 
 
-def validate(path: Path, sets: Sequence[str] = ()) -> list[Finding]:
+def validate(path: Path, sets: Sequence[str] = ()) -> list[ConfigProblem]:
     """All that is wrong with a configuration file, in the order of its fields; empty where it can be run.
 
     Args:
@@ -66,7 +66,7 @@ def validate(path: Path, sets: Sequence[str] = ()) -> list[Finding]:
     Raises:
         ConfigError: the file or a replaced value cannot be read at all.
     """
-    content = overridden(read_content(path), sets)
+    content = apply_assignments(read_content(path), sets)
     found = [*_plugins(content), *_fields(content)]
     for field in TOP:
         found += _named(field, content.get(field))
@@ -79,25 +79,25 @@ def _place(order: list[str], field: str) -> int:
     return order.index(field) if field in order else len(order)
 
 
-def _fields(content: dict[str, Any]) -> Iterator[Finding]:
+def _fields(content: dict[str, Any]) -> Iterator[ConfigProblem]:
     try:
         RunConfig.model_validate(content)
     except ValidationError as error:
         yield from _told(error, "", RunConfig)
 
 
-def _told(error: ValidationError, prefix: str, model: type[BaseModel]) -> Iterator[Finding]:
+def _told(error: ValidationError, prefix: str, model: type[BaseModel]) -> Iterator[ConfigProblem]:
     """What pydantic found, an unknown field of the top level with close names."""
     for detail in error.errors():
         where = ".".join([*([prefix] if prefix else []), *(str(part) for part in detail["loc"])])
         if detail["type"] == "extra_forbidden":
             fields = list(model.model_fields) if len(detail["loc"]) == 1 else []
             close = get_close_matches(str(detail["loc"][-1]), fields)
-            yield Finding(where, "no such field" + (f": did you mean {' or '.join(close)}?" if close else ""))
+            yield ConfigProblem(where, "no such field" + (f": did you mean {' or '.join(close)}?" if close else ""))
         elif detail["type"] == "missing":
-            yield Finding(where, "is missing")
+            yield ConfigProblem(where, "is missing")
         else:
-            yield Finding(where, f"{detail['msg']}, got {detail['input']!r}")
+            yield ConfigProblem(where, f"{detail['msg']}, got {detail['input']!r}")
 
 
 def _entries(field: str, value: object) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,7 +109,7 @@ def _entries(field: str, value: object) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{field}.{i}" if isinstance(value, list) else field, named
 
 
-def _named(field: str, value: object, prefix: str = "") -> Iterator[Finding]:
+def _named(field: str, value: object, prefix: str = "") -> Iterator[ConfigProblem]:
     """Unknown names and parameters under a field of named things."""
     for where, entry in _entries(f"{prefix}{field}", value):
         parameters = {key: given for key, given in entry.items() if key != "name"}
@@ -120,10 +120,10 @@ def _named(field: str, value: object, prefix: str = "") -> Iterator[Finding]:
         except ValidationError as error:
             yield from _told(error, f"{where} ({entry['name']})", thing)
         except InterpError as error:
-            yield Finding(where, str(error))
+            yield ConfigProblem(where, str(error))
 
 
-def _backbones(value: object) -> Iterator[Finding]:
+def _backbones(value: object) -> Iterator[ConfigProblem]:
     for where, entry in _entries("models", value):
         if isinstance(entry.get("backbone"), str):
             model = ModelConfig.model_construct(name=entry["name"], backbone=entry["backbone"])
@@ -132,7 +132,7 @@ def _backbones(value: object) -> Iterator[Finding]:
             yield from _tried(f"{where}.checkpoint", lambda path=path: digest_of(Path(path)))  # type: ignore[misc]
 
 
-def _methods(content: dict[str, Any]) -> Iterator[Finding]:
+def _methods(content: dict[str, Any]) -> Iterator[ConfigProblem]:
     """Rivals, terms of stages, and stages that do not fit their network."""
     for where, entry in _entries("models", content.get("models")):
         wrong = list(_named("rival", entry.get("rival"), f"{where}."))
@@ -143,12 +143,12 @@ def _methods(content: dict[str, Any]) -> Iterator[Finding]:
         yield from wrong
         try:
             model, recipe = ModelConfig.model_validate(entry), Recipe.model_validate(content.get("recipe") or {})
-            trainings(model, recipe, _knowledge(content.get("terms")))
+            training_stages(model, recipe, _knowledge(content.get("terms")))
         except ValidationError:
             continue  # told with its place by `_fields`
         except InterpError as error:
             if not wrong:
-                yield Finding(where, str(error))
+                yield ConfigProblem(where, str(error))
 
 
 def _knowledge(value: object) -> Sequence[Term]:
@@ -160,21 +160,21 @@ def _knowledge(value: object) -> Sequence[Term]:
         return DEFAULT_TERMS
 
 
-def _plugins(content: dict[str, Any]) -> Iterator[Finding]:
+def _plugins(content: dict[str, Any]) -> Iterator[ConfigProblem]:
     given = content.get("plugins")
     for i, name in enumerate(given if isinstance(given, list) else []):
         yield from _tried(f"plugins.{i}", lambda name=name: load_plugin(str(name)))  # type: ignore[misc]
 
 
-def _machine(content: dict[str, Any]) -> Iterator[Finding]:
+def _machine(content: dict[str, Any]) -> Iterator[ConfigProblem]:
     if content.get("engine") == "ray":
         yield from _tried("engine", require_ray)
     elif isinstance(device := content.get("device", "auto"), str):
         yield from _tried("device", lambda: resolve_device(device))
 
 
-def _tried(where: str, check: Callable[[], object]) -> Iterator[Finding]:
+def _tried(where: str, check: Callable[[], object]) -> Iterator[ConfigProblem]:
     try:
         check()
     except InterpError as error:
-        yield Finding(where, str(error))
+        yield ConfigProblem(where, str(error))

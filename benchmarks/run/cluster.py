@@ -26,7 +26,7 @@ from benchmarks.config.device import resolve_device
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.run import RunConfig
 from benchmarks.plan.cells import TrainCell
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.run.failures import in_a_line
 from benchmarks.run.images import Data
 from benchmarks.run.malloc import keep_freed_memory
@@ -157,7 +157,7 @@ class Desk:
         config = setting.config
         keep_freed_memory()
         torch.set_num_threads(config.threads or 1)
-        parts, store = Parts(config), Store(config.folder)
+        parts, store = RunComponents(config), Store(config.folder)
         made = json.loads(setting.provenance)
         self.key, self.data = setting.key, Data(parts.dataset)
         self.bench = Bench(config, parts, store, resolve_device(config.device), made, retry_failed=setting.retry_failed)

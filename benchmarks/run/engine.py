@@ -26,7 +26,7 @@ from benchmarks.config.run import RunConfig, without_secrets
 from benchmarks.metrics import Batch
 from benchmarks.metrics.map_transforms import transforms
 from benchmarks.plan.cells import ExplainCell, TrainCell, explain_cells, score_cells, shard_cells, train_cells
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.run.audit import Sample, audit
 from benchmarks.run.cluster import Cluster
 from benchmarks.run.failures import Problem, gathered, in_a_line, left_out
@@ -98,7 +98,7 @@ class Engine:
         retry_failed: bool = False,
     ) -> None:
         self.config, self.progress = config, progress or Silent()
-        self.parts = Parts(config)
+        self.parts = RunComponents(config)
         if config.engine == "ray":
             require_ray()
         # A cluster's GPUs need not be on the machine that hands out the work.
@@ -157,7 +157,7 @@ class Engine:
 
     def _train_here(self, cell: TrainCell) -> Trained | None:
         name = f"{cell.model.name}, seed {cell.seed}"
-        epochs = sum(stage.recipe.epochs for stage in self.parts.trainings[cell.model.name])
+        epochs = sum(stage.recipe.epochs for stage in self.parts.training_stages[cell.model.name])
         self.progress.begin(f"Training {name}", epochs)
 
         def show(epoch: Epoch) -> None:

@@ -11,13 +11,13 @@ import torch
 from benchmarks.config.models import ModelConfig
 from benchmarks.metrics import Metric
 from benchmarks.metrics.map_transforms import MapTransform
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.rivals import rivals
 from benchmarks.run.training import Trained
 from interp_core.backbone.inspect import feature_layer
 
 
-def describe(parts: Parts, transforms: Sequence[MapTransform]) -> dict[str, Any]:
+def describe(parts: RunComponents, transforms: Sequence[MapTransform]) -> dict[str, Any]:
     """Data set, explainers, metrics and ablations of a run as plain data."""
     dataset = parts.dataset
     return {

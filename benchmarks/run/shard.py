@@ -25,7 +25,7 @@ from benchmarks.metrics.base import Explain, degenerate
 from benchmarks.metrics.map_transforms import MapTransform, transforms
 from benchmarks.metrics.passes import Passes
 from benchmarks.plan.cells import ExplainCell, ScoreCell, TrainCell, score_cells, shard_cells
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.run.batching import Pieces
 from benchmarks.run.failures import Problem, problem
 from benchmarks.run.images import Data, Statistics, normalised
@@ -74,7 +74,7 @@ class Bench:
     def __init__(
         self,
         config: RunConfig,
-        parts: Parts,
+        parts: RunComponents,
         store: Store,
         device: str,
         provenance: dict[str, Any],

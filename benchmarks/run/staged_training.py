@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.plan.stages import Training
+from benchmarks.plan.stages import TrainingStage
 from interp_core.training import Epoch, Regions, Source, Watcher, evaluate, fit
 from interp_core.training.modes import learning
 
@@ -56,7 +56,7 @@ class Pace(Watcher):
 
 def taught(
     network: nn.Module,
-    stages: Sequence[Training],
+    stages: Sequence[TrainingStage],
     known: Known,
     regions: Sequence[Regions],
     checkpoints: Sequence[Path | None],
@@ -96,7 +96,9 @@ def taught(
     return facts
 
 
-def _accuracy(network: nn.Module, stage: Training, history: Sequence[Epoch], validation: Known | None) -> float | None:
+def _accuracy(
+    network: nn.Module, stage: TrainingStage, history: Sequence[Epoch], validation: Known | None
+) -> float | None:
     """On validation images, of the weights that are left; early stopping puts earlier ones back than the last."""
     if history and stage.recipe.patience is None:
         return history[-1].val_accuracy
@@ -104,7 +106,7 @@ def _accuracy(network: nn.Module, stage: Training, history: Sequence[Epoch], val
 
 
 def _facts(
-    stage: Training, masks: Regions, history: Sequence[Epoch], pace: Pace, accuracy: float | None
+    stage: TrainingStage, masks: Regions, history: Sequence[Epoch], pace: Pace, accuracy: float | None
 ) -> dict[str, Any]:
     return {
         "mode": stage.recipe.mode,

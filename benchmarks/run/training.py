@@ -19,7 +19,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from benchmarks.plan.cells import TrainCell
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.run.images import Data, Statistics
 from benchmarks.run.networks import build, statistics_for
 from benchmarks.run.region_masks import regions_of
@@ -49,7 +49,7 @@ class Trained:
 
 def train_or_load(
     cell: TrainCell,
-    parts: Parts,
+    parts: RunComponents,
     data: Data,
     store: Store,
     device: str,
@@ -72,7 +72,7 @@ def train_or_load(
     return _ready(cell, network, facts, parts)
 
 
-def load(cell: TrainCell, parts: Parts, store: Store, device: str) -> Trained | None:
+def load(cell: TrainCell, parts: RunComponents, store: Store, device: str) -> Trained | None:
     """The network of a cell from the store; None if it is not there or cannot be read."""
     weights = store.folder / "models" / f"{cell.key}.safetensors"
     description = weights.with_suffix(".json")
@@ -91,8 +91,8 @@ def load(cell: TrainCell, parts: Parts, store: Store, device: str) -> Trained | 
     return _ready(cell, network, facts, parts)
 
 
-def _ready(cell: TrainCell, network: nn.Module, facts: dict[str, Any], parts: Parts) -> Trained:
-    recipe = parts.trainings[cell.model.name][-1].recipe
+def _ready(cell: TrainCell, network: nn.Module, facts: dict[str, Any], parts: RunComponents) -> Trained:
+    recipe = parts.training_stages[cell.model.name][-1].recipe
     memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
     network.to(memory_format=memory_format)  # type: ignore[call-overload]
     return Trained(cell, network.eval(), facts)
@@ -101,12 +101,12 @@ def _ready(cell: TrainCell, network: nn.Module, facts: dict[str, Any], parts: Pa
 def _train(
     network: nn.Module,
     cell: TrainCell,
-    parts: Parts,
+    parts: RunComponents,
     data: Data,
     store: Store,
     progress: Callable[[Epoch], None],
 ) -> dict[str, Any]:
-    statistics, stages = statistics_for(cell.model, network, data), parts.trainings[cell.model.name]
+    statistics, stages = statistics_for(cell.model, network, data), parts.training_stages[cell.model.name]
     training = any(stage.recipe.epochs for stage in stages)
     # A network that is judged as it is needs no validation images.
     validation = data.source(data.split("val"), statistics) if training or _has(parts.dataset, "val") else None

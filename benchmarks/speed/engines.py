@@ -32,7 +32,7 @@ from benchmarks.config.load import load_config, preset_path
 from benchmarks.metrics import Batch, Metric
 from benchmarks.metrics.passes import Passes, pool
 from benchmarks.metrics.quantus_adapter import BATCH_SIZE
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.speed.networks import NETS, PRESET, SEED, Net, twins
 from benchmarks.speed.pairs import quartiles
 from benchmarks.store.atomic import write_atomically
@@ -156,7 +156,7 @@ def bare(network: nn.Module, images: Tensor, count: int, size: int, workers: int
 
 def measure(net: Net, device: str, images: int, pairs: int) -> Line:
     """Both engines in turn on one network."""
-    metrics = Parts(load_config(preset_path(PRESET))).metrics
+    metrics = RunComponents(load_config(preset_path(PRESET))).metrics
     both = {name: metric for name, metric in metrics.items() if metric.has_reference()}
     given = batches(net, device, images)
     first = given[0]

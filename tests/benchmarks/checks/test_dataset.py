@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks import cli
 from benchmarks.checks.dataset import check, printable, without_identifiers
-from benchmarks.checks.dataset_page import page, sheet
+from benchmarks.checks.dataset_page import draw_sheet, render_page
 from interp_core.datasets import CelebA, Folder, ImageNet, Rsna, datasets
 
 EVIL = "\x1b[31m[red]<script>alert(1)</script>"
@@ -33,8 +33,8 @@ def test_counts_balance_and_layout(tmp_path: Path) -> None:
     assert [report.counts[split][1] for split in report.counts] == [7, 1, 2]
     assert report.balance() == "2 classes with 10 to 20 images, 2.0 to 1"
     assert report.layout == ("class folders", "20 images in cat", "10 images in dog")
-    assert report.sizes == ([((32, 24), 30)], 1)
-    assert report.opened == (30, 30)
+    assert (report.common_sizes, report.size_count) == ([((32, 24), 30)], 1)
+    assert (report.headers, report.decoded) == (30, 30)
     assert not report.unreadable
     assert not report.findings
 
@@ -76,11 +76,11 @@ def test_boxes_and_masks_that_do_not_fit_the_image(tmp_path: Path) -> None:
     found = sorted((finding.kind, finding.where) for finding in report.findings if finding.kind != "unreadable mask")
     assert found == [("box outside", "cat/cat0.png"), ("box outside", "cat/cat1.png"), ("size", "masks/dog0.png")]
     assert {f.where for f in report.findings if f.kind == "unreadable mask"} == {"masks/dog2.png"}
-    assert [kind for kind, *_ in report.kinds()] == list(dict.fromkeys(f.kind for f in report.findings))
+    assert [kind for kind, *_ in report.findings_by_kind()] == list(dict.fromkeys(f.kind for f in report.findings))
 
 
 def test_sheet_shows_different_classes_with_their_evidence(tmp_path: Path) -> None:
-    pictures = sheet(CelebA(root=celeba(tmp_path, 16), image_size=64, workers=0))
+    pictures = draw_sheet(CelebA(root=celeba(tmp_path, 16), image_size=64, workers=0))
     assert pictures is not None
     assert pictures.width == 5 * 230 - 6
     red, green, blue = np.moveaxis(np.asarray(pictures).astype(int), -1, 0)
@@ -93,8 +93,8 @@ def test_no_sheet_of_what_cannot_be_read(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(b"")
     dataset = Folder(root=tmp_path, workers=0)
-    assert sheet(dataset) is None
-    assert "None." not in page(check(dataset), None)
+    assert draw_sheet(dataset) is None
+    assert "None." not in render_page(check(dataset), None)
 
 
 def test_names_from_files_reach_neither_terminal_nor_page_as_more_than_text(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_names_from_files_reach_neither_terminal_nor_page_as_more_than_text(tmp_
     class_folders(tmp_path, ("cat", "<b>dog"), 3)
     write(tmp_path / "cat" / "[red]\x1b[31m.exe", "")
     report = check(Folder(root=tmp_path, workers=0))
-    html = page(report, None)
+    html = render_page(report, None)
     assert "<b>dog" not in html
     assert "&lt;b&gt;dog" in html
     assert "\x1b" not in html
@@ -117,7 +117,7 @@ def test_pages_of_patients_name_none(tmp_path: Path) -> None:
     dataset = Rsna(root=root, workers=0)
     report = check(dataset)
     assert "p001" in report.findings[0].where
-    html = page(without_identifiers(report, dataset), sheet(dataset))
+    html = render_page(without_identifiers(report, dataset), draw_sheet(dataset))
     assert "p00" not in html
     assert "alert(1)" not in html  # the patient's name in the DICOM files
     assert without_identifiers(report, Rsna(root=root, hash_ids=False)) is report
@@ -130,14 +130,14 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     monkeypatch.chdir(tmp_path)
     class_folders(tmp_path / "data", count=5)
     words = ["data", "check", "folder", "--root", "data", "--set", "workers=0", "--html", "out/page.html"]
-    assert called(*words, "--sheet", "out/sheet.png") == 0
+    assert called(*words, "--output", "out/sheet.png") == 0
     captured = capsys.readouterr()
     assert "10 headers read, 10 images decoded, 0 unreadable" in captured.out
-    assert "nothing is wrong" in captured.err
+    assert "no problems found" in captured.err
     assert Image.open("out/sheet.png").width == 2 * 230 - 6
     assert "data:image/png;base64" in Path("out/page.html").read_text()
     assert called(*words[:5], "--set", "dataset.workers=0") == 0
-    assert Path("data-check-folder.png").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
 
 def test_command_tells_what_is_wrong(

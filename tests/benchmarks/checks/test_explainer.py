@@ -13,7 +13,7 @@ from baselines import explainers
 from benchmarks.checks.explainer import (
     CHECKS,
     CheckReport,
-    Finding,
+    CheckResult,
     check_explainer,
     check_file,
     check_plugin,
@@ -52,10 +52,10 @@ def forgotten() -> Iterator[None]:
 
 
 @pytest.fixture
-def tried(tmp_path: Path) -> Callable[..., dict[str, Finding]]:
+def tried(tmp_path: Path) -> Callable[..., dict[str, CheckResult]]:
     """Findings, by what was tried, of an explainer with the given body."""
 
-    def check(body: str, signed: bool = True) -> dict[str, Finding]:
+    def check(body: str, signed: bool = True) -> dict[str, CheckResult]:
         path = tmp_path / "tried_plugin.py"
         path.write_text(HEAD.format(body="\n        ".join(body.splitlines()), signed=signed))
         return {finding.name.removeprefix("tried: "): finding for finding in check_file(str(path))}
@@ -63,7 +63,7 @@ def tried(tmp_path: Path) -> Callable[..., dict[str, Finding]]:
     return check
 
 
-def test_a_good_explainer_passes_everything(tried: Callable[..., dict[str, Finding]]) -> None:
+def test_a_good_explainer_passes_everything(tried: Callable[..., dict[str, CheckResult]]) -> None:
     found = tried("return images * gradient(model, images, targets)")
     assert list(found) == ["loads", "supported", *CHECKS]
     assert [finding for finding in found.values() if not finding.ok] == []
@@ -90,7 +90,7 @@ def test_a_good_explainer_passes_everything(tried: Callable[..., dict[str, Findi
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_found(
-    tried: Callable[..., dict[str, Finding]], body: str, signed: bool, what: str, why: str
+    tried: Callable[..., dict[str, CheckResult]], body: str, signed: bool, what: str, why: str
 ) -> None:
     body = body.replace("SEEDLESS", "(lambda g: (g.seed(), g)[1])(torch.Generator())")
     found = tried(body, signed)
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_found(
     ],
 )
 def test_what_cannot_run_gives_its_reason_and_no_more(
-    tried: Callable[..., dict[str, Finding]], body: str, why: str
+    tried: Callable[..., dict[str, CheckResult]], body: str, why: str
 ) -> None:
     found = tried(body)
     assert list(found) == ["loads", "supported", "maps"]
@@ -178,7 +178,7 @@ def test_our_own_pass(name: str) -> None:
 
 
 def test_random_numbers_that_depend_on_the_place_are_told_and_allowed(
-    tried: Callable[..., dict[str, Finding]],
+    tried: Callable[..., dict[str, CheckResult]],
 ) -> None:
     body = "return gradient(model, images, targets) * (1 + torch.rand(len(images), 1, 1, 1))"
     found = tried(body.replace("torch.rand(", "torch.stack([torch.rand(()) for _ in images]).view("))["batch invariant"]
@@ -187,7 +187,7 @@ def test_random_numbers_that_depend_on_the_place_are_told_and_allowed(
 
 
 def test_the_report_is_lines_and_a_verdict() -> None:
-    report = CheckReport((Finding("a", True, "fine"), Finding("b", False, "broken")))
+    report = CheckReport((CheckResult("a", True, "fine"), CheckResult("b", False, "broken")))
     assert report.lines() == [("a", True, "fine"), ("b", False, "broken")]
     assert not report.ok
     assert CheckReport(report.findings[:1]).ok

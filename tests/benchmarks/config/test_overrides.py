@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from benchmarks.config.errors import ConfigError
-from benchmarks.config.overrides import overridden, parsed
+from benchmarks.config.overrides import apply_assignments, parse_assignment
 from interp_core.errors import InterpError, UnknownNameError
 
 NET = {"name": "plain", "backbone": "resnet18"}
@@ -20,7 +20,7 @@ CONTENT: dict[str, Any] = {
 
 def changed(assignment: str) -> dict[str, Any]:
     """The fields that differ."""
-    after = overridden(CONTENT, [assignment])
+    after = apply_assignments(CONTENT, [assignment])
     return {key: value for key, value in after.items() if CONTENT.get(key) != value}
 
 
@@ -47,7 +47,7 @@ def test_one_value_is_replaced_where_the_path_leads(assignment: str, expected: d
 
 def test_later_ones_win_and_the_original_stays() -> None:
     before = repr(CONTENT)
-    assert overridden(CONTENT, ["recipe.epochs=5", "recipe.epochs=6"])["recipe"] == {"epochs": 6}
+    assert apply_assignments(CONTENT, ["recipe.epochs=5", "recipe.epochs=6"])["recipe"] == {"epochs": 6}
     assert repr(CONTENT) == before
 
 
@@ -64,15 +64,15 @@ def test_later_ones_win_and_the_original_stays() -> None:
 )
 def test_paths_that_lead_nowhere(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        overridden(CONTENT, [assignment])
+        apply_assignments(CONTENT, [assignment])
 
 
 def test_unknown_entries_come_with_close_ones() -> None:
     with pytest.raises(UnknownNameError, match=r"metrics\.pixel_fliping\.steps.*did you mean pixel_flipping"):
-        overridden(CONTENT, ["metrics.pixel_fliping.steps=3"])
+        apply_assignments(CONTENT, ["metrics.pixel_fliping.steps=3"])
     assert issubclass(UnknownNameError, InterpError)
 
 
 def test_values_are_yaml() -> None:
-    assert overridden(CONTENT, ["images="])["images"] is None
-    assert parsed("a.b={x: [1, no]}") == ("a.b", {"x": [1, False]})
+    assert apply_assignments(CONTENT, ["images="])["images"] is None
+    assert parse_assignment("a.b={x: [1, no]}") == ("a.b", {"x": [1, False]})

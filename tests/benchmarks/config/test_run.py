@@ -15,7 +15,7 @@ from benchmarks.config.models import Stage
 from benchmarks.config.run import RunConfig
 from benchmarks.metrics import metrics
 from benchmarks.plan.cells import train_cells
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.store.provenance import digest
 from interp_core.datasets import FileDataset
 from interp_core.errors import InterpError, UnknownNameError
@@ -24,7 +24,7 @@ from interp_core.errors import InterpError, UnknownNameError
 @pytest.mark.parametrize("name", list(presets()))
 def test_every_preset_loads_and_all_it_names_can_be_made(name: str) -> None:
     config = load_config(preset_path(name))
-    parts = Parts(config)
+    parts = RunComponents(config)
     assert list(parts.explainers) == [choice.name for choice in config.explainers]
     assert [model.lap for model in config.models] == [False, True]
     if isinstance(parts.dataset, FileDataset):  # its files are the user's, and cells are named by them
@@ -57,7 +57,7 @@ def test_parameters_of_named_parts_reach_them(tiny: Callable[..., RunConfig]) ->
     config = tiny(
         explainers=[{"name": "integrated_gradients", "steps": 7}, "random"], terms=[{"name": "area", "high": 0.5}]
     )
-    parts = Parts(config)
+    parts = RunComponents(config)
     assert parts.explainers["integrated_gradients"].model_dump()["steps"] == 7
     assert parts.terms is not None
     assert parts.terms[0].model_dump()["high"] == 0.5
@@ -111,7 +111,7 @@ def test_unknown_names_come_with_close_ones(
     tiny: Callable[..., RunConfig], changes: dict[str, Any], close: str
 ) -> None:
     with pytest.raises(UnknownNameError, match=close):
-        Parts(tiny(**changes))
+        RunComponents(tiny(**changes))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_unknown_names_come_with_close_ones(
 )
 def test_wrong_parameters_name_the_part(tiny: Callable[..., RunConfig], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Parts(tiny(**changes))
+        RunComponents(tiny(**changes))
 
 
 @pytest.mark.parametrize("content", ["a: [", "- 1\n- 2", "just words", ""])
@@ -159,7 +159,7 @@ def test_unknown_preset() -> None:
 
 
 def test_digest_sees_every_parameter_and_not_the_order_of_keys(tiny: Callable[..., RunConfig]) -> None:
-    one, other = Parts(tiny()), Parts(tiny(metrics=["auc", {"name": "pixel_flipping", "steps": 5}]))
+    one, other = RunComponents(tiny()), RunComponents(tiny(metrics=["auc", {"name": "pixel_flipping", "steps": 5}]))
     assert digest(one.metrics["auc"]) == digest(other.metrics["auc"])
     assert digest(one.metrics["pixel_flipping"]) != digest(other.metrics["pixel_flipping"])
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
@@ -196,8 +196,8 @@ def plugin(tmp_path: Path) -> Path:
 
 def test_what_a_plugin_registers_joins_the_run(tiny: Callable[..., RunConfig], plugin: Path) -> None:
     config = tiny(plugins=[str(plugin)])
-    assert list(Parts(config).explainers) == ["lap", "grad_cam", "random", "mine"]
-    assert list(Parts(config).explainers) == ["lap", "grad_cam", "random", "mine"]
+    assert list(RunComponents(config).explainers) == ["lap", "grad_cam", "random", "mine"]
+    assert list(RunComponents(config).explainers) == ["lap", "grad_cam", "random", "mine"]
 
 
 def test_plugins_that_cannot_be_imported(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
@@ -209,15 +209,15 @@ def test_plugins_that_cannot_be_imported(tiny: Callable[..., RunConfig], tmp_pat
         ("no.module", "No module"),
     ]:
         with pytest.raises(InterpError, match=reason):
-            Parts(tiny(plugins=[name]))
+            RunComponents(tiny(plugins=[name]))
 
 
 def test_one_engine_for_all_metrics_that_have_it(tiny: Callable[..., RunConfig]) -> None:
-    parts = Parts(tiny(metric_engine="quantus", metrics=list(metrics)))
+    parts = RunComponents(tiny(metric_engine="quantus", metrics=list(metrics)))
     assert {metric.engine for metric in parts.metrics.values() if metric.has_reference()} == {"quantus"}
     assert {metric.engine for metric in parts.metrics.values() if not metric.has_reference()} <= {"device"}
     mixed = [{"name": "auc", "engine": "quantus"}, "pixel_flipping"]
-    assert [m.engine for m in Parts(tiny(metrics=mixed)).metrics.values()] == ["quantus", "device"]
+    assert [m.engine for m in RunComponents(tiny(metrics=mixed)).metrics.values()] == ["quantus", "device"]
 
 
 def test_how_a_run_is_carried_out_is_no_part_of_its_hash(tiny: Callable[..., RunConfig]) -> None:
@@ -245,7 +245,7 @@ def test_what_a_model_says_of_its_training_is_written_as_it_was_read(tiny: Calla
     assert RunConfig.model_validate(described | {"output": config.output}) == config
     assert {"stages", "rival", "fixed"}.isdisjoint(described["models"][0])
     assert described["models"][2]["rival"] == {"name": "gain", "erase_weight": 2}
-    (first, second) = Parts(config).trainings["lap"]
+    (first, second) = RunComponents(config).training_stages["lap"]
     assert (first.recipe, second.recipe.mode, second.recipe.epochs) == (config.recipe, "frozen", 5)
     assert [term.name for term in second.terms] == ["region"]
 

@@ -17,7 +17,7 @@ from benchmarks.config.models import ModelConfig, Normalisation
 from benchmarks.config.run import RunConfig
 from benchmarks.config.weight_files import digest_of, holds_lap, load_weights, read_weights
 from benchmarks.plan.cells import train_cells
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.run.networks import build
 
 
@@ -96,7 +96,7 @@ def test_timm_s_own_field_is_not_taken() -> None:
 def test_a_missing_checkpoint_is_told_before_anything_is_computed(tiny: Callable[..., RunConfig]) -> None:
     config = tiny(models=[{"name": "a", "backbone": "test_resnet", "checkpoint": "none.pt"}])
     with pytest.raises(ConfigError, match=r"none\.pt: there is no such file"):
-        Parts(config)
+        RunComponents(config)
 
 
 def test_cells_follow_the_content_of_a_checkpoint_and_not_its_place(
@@ -104,7 +104,7 @@ def test_cells_follow_the_content_of_a_checkpoint_and_not_its_place(
 ) -> None:
     def key(path: Path) -> str:
         config = tiny(models=[{"name": "a", "backbone": "test_resnet", "checkpoint": str(path)}])
-        return train_cells(config, Parts(config))[0].key
+        return train_cells(config, RunComponents(config))[0].key
 
     first, other = saved(tmp_path / "a.pt", "plain"), tmp_path / "b.pt"
     other.write_bytes(first.read_bytes())

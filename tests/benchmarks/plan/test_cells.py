@@ -10,7 +10,7 @@ from benchmarks.config.run import RunConfig
 from benchmarks.metrics.map_transforms import MapTransform
 from benchmarks.plan import cells as plan
 from benchmarks.plan.cells import explain_cells, score_cells, train_cells
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from interp_core.training import DEFAULT_TERMS
 
 IDS = [f"image-{i}" for i in range(5)]
@@ -18,7 +18,7 @@ Keys = dict[tuple, str]
 
 
 def keys(config: RunConfig, ids: list[str] = IDS) -> Keys:
-    parts = Parts(config)
+    parts = RunComponents(config)
     trained = train_cells(config, parts)
     found: Keys = {("train", cell.model.name, cell.seed): cell.key for cell in trained}
     for cell in explain_cells(config, parts, trained, ids):
@@ -35,7 +35,7 @@ def changed(before: Keys, after: Keys) -> set[tuple]:
 
 def test_shards_cover_every_image_once(tiny: Callable[..., RunConfig]) -> None:
     config = tiny()
-    parts = Parts(config)
+    parts = RunComponents(config)
     (plain, _) = train_cells(config, parts)
     spans = [(c.start, c.stop) for c in explain_cells(config, parts, [plain], IDS) if c.explainer == "random"]
     assert spans == [(0, 2), (2, 4), (4, 5)]
@@ -77,7 +77,7 @@ def with_lap(tiny: Callable[..., RunConfig], **fields: Any) -> Keys:
 
 def test_models_that_say_nothing_of_stages_or_rivals_keep_their_keys(tiny: Callable[..., RunConfig]) -> None:
     config = tiny(terms=["area"])
-    parts = Parts(config)
+    parts = RunComponents(config)
     assert all(set(model.model_dump(mode="json")) == set(BEFORE) for model in config.models)
     data = parts.dataset.identity()
     for cell in train_cells(config, parts):
@@ -184,7 +184,7 @@ def test_how_much_an_explainer_does_at_once_changes_no_key(tiny: Callable[..., R
 
 def test_cells_of_a_shard_lie_together(tiny: Callable[..., RunConfig]) -> None:
     config = tiny()
-    parts = Parts(config)
+    parts = RunComponents(config)
     order = [
         (cell.train.model.name, cell.start) for cell in explain_cells(config, parts, train_cells(config, parts), IDS)
     ]
@@ -195,7 +195,7 @@ def test_metrics_that_call_again_are_not_asked_about_masks_nor_about_transformed
     tiny: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(explainers=["mask", "random"])
-    parts = Parts(config)
+    parts = RunComponents(config)
     monkeypatch.setattr(type(parts.metrics["auc"]), "needs_explain", True)
     cells = list(explain_cells(config, parts, train_cells(config, parts)[:1], IDS[:1]))
     blur = MapTransform("smooth", 2.0)
@@ -210,7 +210,7 @@ def test_trainings_may_be_judged_by_the_same_draws(tiny: Callable[..., RunConfig
     assert {place[2] for place in touched} == {1}  # draws of seed 0 are the first training's own
     assert "train" not in {place[0] for place in touched}
     config = tiny(seeds=[0, 1], draws=7)
-    parts = Parts(config)
+    parts = RunComponents(config)
     cells = explain_cells(config, parts, train_cells(config, parts), IDS)
     assert {cell.seed - 7 * 100_003 for cell in cells} == {0, 2, 4}
     assert tiny().hash() != tiny(draws=0).hash()
@@ -218,7 +218,7 @@ def test_trainings_may_be_judged_by_the_same_draws(tiny: Callable[..., RunConfig
 
 def test_shards_draw_different_random_numbers(tiny: Callable[..., RunConfig]) -> None:
     config = tiny(seeds=[0, 1])
-    parts = Parts(config)
+    parts = RunComponents(config)
     cells = explain_cells(config, parts, train_cells(config, parts), IDS)
     seeds = {(cell.train.seed, cell.start): cell.seed for cell in cells}
     assert len(set(seeds.values())) == len(seeds) == 6

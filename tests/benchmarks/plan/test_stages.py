@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.run import RunConfig
 from benchmarks.plan.cells import train_cells
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.rivals import Rival, rivals
 from benchmarks.run import engine
 from benchmarks.run.engine import Engine
@@ -40,12 +40,12 @@ STAGES: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def setting(tiny: Callable[..., RunConfig]) -> Callable[..., tuple[Parts, Data, Store]]:
+def setting(tiny: Callable[..., RunConfig]) -> Callable[..., tuple[RunComponents, Data, Store]]:
     """A run with one network on confounded digits."""
 
-    def make(**fields: Any) -> tuple[Parts, Data, Store]:
+    def make(**fields: Any) -> tuple[RunComponents, Data, Store]:
         config = configured(tiny, **fields)
-        parts = Parts(config)
+        parts = RunComponents(config)
         return parts, Data(parts.dataset), Store(config.folder)
 
     return make
@@ -58,7 +58,7 @@ def configured(tiny: Callable[..., RunConfig], **fields: Any) -> RunConfig:
 
 def trained(
     tiny: Callable[..., RunConfig],
-    setting: tuple[Parts, Data, Store],
+    setting: tuple[RunComponents, Data, Store],
     show: Callable[[Epoch], None] = lambda _: None,
     **fields: Any,
 ) -> Trained:
@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(
     tiny: Callable[..., RunConfig], fields: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InterpError, match=message):
-        Parts(configured(tiny, **fields))
+        RunComponents(configured(tiny, **fields))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from helpers.shared import ROOT
 
 from benchmarks.config.load import load_config, presets
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.plan.validate import validate
 
 
@@ -94,7 +94,9 @@ def test_the_example_of_the_manual_is_valid(tmp_path: Path) -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", manual.read_text(), re.DOTALL)
     (tmp_path / "example.yaml").write_text(example)
     assert validate(tmp_path / "example.yaml") == []
-    told, gain = (Parts(load_config(tmp_path / "example.yaml")).trainings[name] for name in ("told", "gain"))
+    told, gain = (
+        RunComponents(load_config(tmp_path / "example.yaml")).training_stages[name] for name in ("told", "gain")
+    )
     assert [list(stage.regions) for stage in (*told, *gain)] == [[], ["tag", "near"], ["irrelevant"]]
 
 

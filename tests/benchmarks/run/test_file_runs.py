@@ -160,11 +160,11 @@ def test_each_network_has_its_own_normalisation(
     squares: Callable[..., dict[str, Any]], tiny: Callable[..., RunConfig], normalise: object, wanted: object
 ) -> None:
     from benchmarks.config.models import ModelConfig
-    from benchmarks.plan.components import Parts
+    from benchmarks.plan.components import RunComponents
     from benchmarks.run.networks import build, statistics_for
 
     config = tiny(dataset=squares(), models=[PLAIN, {**PLAIN, "name": "own", "normalise": normalise}])
-    data = Data(Parts(config).dataset)
+    data = Data(RunComponents(config).dataset)
     network = build(config.models[0], 2, 0)
     network.pretrained_cfg = {**network.pretrained_cfg, "mean": (0.5,) * 3, "std": (0.5,) * 3}  # type: ignore[dict-item]
     found = [statistics_for(model, network, data) for model in config.models]
@@ -176,11 +176,11 @@ def test_each_network_has_its_own_normalisation(
 def test_batches_of_files_hold_what_tensors_hold(
     squares: Callable[..., dict[str, Any]], tiny: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    from benchmarks.plan.components import Parts
+    from benchmarks.plan.components import RunComponents
 
     config = tiny(dataset=squares())
     (tmp_path / "data" / "val" / "3.png").unlink()
-    data = Data(Parts(config).dataset)
+    data = Data(RunComponents(config).dataset)
     split = data.split("val")
     images, targets, numbers = (list(part) for part in zip(*data.batches(split, size=3), strict=True))
     assert len(np.concatenate(numbers)) == 7

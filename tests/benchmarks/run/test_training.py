@@ -11,7 +11,7 @@ from benchmarks.config.errors import ConfigError
 from benchmarks.config.models import ModelConfig
 from benchmarks.config.run import RunConfig
 from benchmarks.plan.cells import train_cells
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 from benchmarks.run.images import Data
 from benchmarks.run.networks import build
 from benchmarks.run.selection import correct_everywhere
@@ -23,13 +23,13 @@ from interp_core.training import Epoch, predict
 
 
 @pytest.fixture
-def setting(tiny: Callable[..., RunConfig]) -> tuple[RunConfig, Parts, Data, Store]:
+def setting(tiny: Callable[..., RunConfig]) -> tuple[RunConfig, RunComponents, Data, Store]:
     config = tiny()
-    parts = Parts(config)
+    parts = RunComponents(config)
     return config, parts, Data(parts.dataset), Store(config.folder)
 
 
-def trained(setting: tuple[RunConfig, Parts, Data, Store], which: int = 1) -> tuple[Trained, list[Epoch]]:
+def trained(setting: tuple[RunConfig, RunComponents, Data, Store], which: int = 1) -> tuple[Trained, list[Epoch]]:
     config, parts, data, store = setting
     epochs: list[Epoch] = []
     cell = train_cells(config, parts)[which]
@@ -37,7 +37,7 @@ def trained(setting: tuple[RunConfig, Parts, Data, Store], which: int = 1) -> tu
 
 
 def test_a_trained_network_is_found_again_with_the_same_logits_and_facts(
-    setting: tuple[RunConfig, Parts, Data, Store],
+    setting: tuple[RunConfig, RunComponents, Data, Store],
 ) -> None:
     images, _ = setting[2].tensors(setting[2].split("test"))
     (first, epochs), (second, none) = trained(setting), trained(setting)
@@ -48,7 +48,9 @@ def test_a_trained_network_is_found_again_with_the_same_logits_and_facts(
     assert not second.network.training
 
 
-def test_the_same_seed_trains_the_same_network(setting: tuple[RunConfig, Parts, Data, Store], tmp_path: Path) -> None:
+def test_the_same_seed_trains_the_same_network(
+    setting: tuple[RunConfig, RunComponents, Data, Store], tmp_path: Path
+) -> None:
     first, _ = trained(setting, 0)
     again, _ = trained((*setting[:3], Store(tmp_path / "elsewhere")), 0)
     state = again.network.state_dict()
@@ -57,7 +59,7 @@ def test_the_same_seed_trains_the_same_network(setting: tuple[RunConfig, Parts, 
 
 @pytest.mark.parametrize("ending", ["json", "safetensors"])
 def test_damaged_weights_are_trained_again_and_it_is_said(
-    setting: tuple[RunConfig, Parts, Data, Store], ending: str
+    setting: tuple[RunConfig, RunComponents, Data, Store], ending: str
 ) -> None:
     trained(setting)
     store = setting[3]
@@ -68,14 +70,14 @@ def test_damaged_weights_are_trained_again_and_it_is_said(
     assert "trained again" in store.set_aside[0]
 
 
-def test_facts_hold_accuracies_time_and_history(setting: tuple[RunConfig, Parts, Data, Store]) -> None:
+def test_facts_hold_accuracies_time_and_history(setting: tuple[RunConfig, RunComponents, Data, Store]) -> None:
     facts = trained(setting)[0].facts
     assert 0 <= facts["test_accuracy"] <= 1
     assert facts["train_seconds"] > 0
     assert set(facts["history"][0]["terms"]) == {"cross_entropy", "presence", "absence", "area"}
 
 
-def test_images_are_normalised_by_the_training_images(setting: tuple[RunConfig, Parts, Data, Store]) -> None:
+def test_images_are_normalised_by_the_training_images(setting: tuple[RunConfig, RunComponents, Data, Store]) -> None:
     data = setting[2]
     images, _ = data.tensors(data.split("train"))
     assert images.mean((0, 2, 3)).abs().max() < 1e-3
@@ -144,7 +146,7 @@ def test_accuracy_of_batches_is_that_of_all_images() -> None:
     assert accuracy(Answers(0), numbered(images, targets, 3)) == 0.75
 
 
-def test_batches_hold_what_tensors_hold(setting: tuple[RunConfig, Parts, Data, Store]) -> None:
+def test_batches_hold_what_tensors_hold(setting: tuple[RunConfig, RunComponents, Data, Store]) -> None:
     data = setting[2]
     split = data.split("val")
     images, targets = (torch.cat(parts) for parts in list(zip(*data.batches(split, size=7), strict=True))[:2])

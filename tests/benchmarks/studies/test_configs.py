@@ -9,7 +9,7 @@ from helpers.shared import ROOT
 
 from benchmarks.config.load import load_config
 from benchmarks.config.run import RunConfig
-from benchmarks.plan.stages import trainings
+from benchmarks.plan.stages import training_stages
 from interp_core.training import DEFAULT_TERMS
 
 FILES = sorted((ROOT / "benchmarks" / "studies" / "configs").glob("*.yaml"))
@@ -26,7 +26,7 @@ def test_a_comparison_can_be_read_and_trained(path: Path) -> None:
     made = load_config(path)
     assert made.name == f"method-{path.stem}"
     for model in made.models:
-        for stage in trainings(model, made.recipe, DEFAULT_TERMS):
+        for stage in training_stages(model, made.recipe, DEFAULT_TERMS):
             assert stage.recipe.epochs >= 0
 
 
