@@ -1,16 +1,17 @@
-"""The contract of an explainer tried on a task of seconds, for `interp-bench check my_explainer.py`.
+"""Check a user's explainer against the contract, for `interp-bench check my_explainer.py`.
 
-A small network with random weights, two images of digits in scenes, and a dozen things that the harness relies on. An
-explainer of the user's own may raise whatever it likes: that becomes a finding with its reason.
+The task is a small network with random weights and two images of digits in scenes. A dozen checks cover what the
+benchmark relies on. Any exception that the explainer raises becomes a failed check with its reason.
 
-Known limits: what holds on a small network with random weights need not hold on a large trained one; how good the maps
-are is for the benchmark to say.
+Known limits: a check that passes on a small random network may fail on a large trained one. The quality of the maps is
+not checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from baselines import Cost, Explainer, explainers
 from benchmarks.config.plugins import load_plugin, registered_by
-from interp_core import LapModel
+from interp_core import LapModel, attach
 from interp_core.errors import InterpError
 
 SIZE, CLASSES = 32, 10
@@ -33,12 +34,12 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One thing that was tried.
+    """Result of one check.
 
     Attributes:
-        name: what, with the explainer's name before it.
-        ok: whether the contract is kept.
-        detail: what was seen, or why not, in one line.
+        name: name of the check, after that of the explainer.
+        ok: whether it passed.
+        detail: measured value or reason of the failure, in one line.
     """
 
     name: str
@@ -48,38 +49,38 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All that was tried on a plugin.
+    """Results of all checks of a plugin.
 
     Attributes:
-        findings: in the order in which they were tried.
+        results: in the order of the checks.
     """
 
-    findings: tuple[CheckResult, ...]
+    results: tuple[CheckResult, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether everything was kept."""
-        return all(finding.ok for finding in self.findings)
+        """Whether all checks passed."""
+        return all(result.ok for result in self.results)
 
     def lines(self) -> list[tuple[str, bool, str]]:
-        """Name, verdict and detail of each finding."""
-        return [(finding.name, finding.ok, finding.detail) for finding in self.findings]
+        """Return name, verdict and detail of each check."""
+        return [(result.name, result.ok, result.detail) for result in self.results]
 
 
 class BrokenError(InterpError):
-    """A part of the contract that an explainer does not keep."""
+    """An explainer breaks a part of the contract."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What explainers are tried on.
+    """Network and images that explainers are checked on.
 
     Attributes:
         network: in evaluation mode, on `device`.
         images: (2, 3, SIZE, SIZE), normalised.
         targets: (2,).
         masks: (2, 1, SIZE, SIZE) bool.
-        device: where all of it is.
+        device: of all tensors.
     """
 
     network: nn.Module
@@ -89,23 +90,30 @@ class Task:
     device: str
 
     def call(self, explainer: Explainer, **changes: Any) -> Tensor:
-        """Maps, with some of network, images, targets, masks and seed changed."""
+        """Return the maps of `measure`."""
         return self.measure(explainer, **changes)[0]
 
     def measure(self, explainer: Explainer, **changes: Any) -> tuple[Tensor, Cost]:
-        """Maps and cost, likewise."""
-        given: dict[str, Any] = {
+        """Run an explainer on the task and return maps and cost.
+
+        Args:
+            explainer: the explainer.
+            changes: arguments of `Explainer.measure` that replace those of the task.
+        """
+        arguments: dict[str, Any] = {
             "model": self.network,
             "images": self.images,
             "targets": self.targets,
             "masks": self.masks,
             "seed": 0,
         }
-        return explainer.measure(**(given | changes))
+        return explainer.measure(**(arguments | changes))
 
 
 def check_plugin(path: str) -> CheckReport:
-    """Try every explainer that a plugin registers; never raises because of what the plugin does.
+    """Check every explainer that a plugin registers.
+
+    No exception of the plugin passes through.
 
     Args:
         path: a Python file, or the dotted name of an installed module.
@@ -114,49 +122,50 @@ def check_plugin(path: str) -> CheckReport:
 
 
 def check_file(path: str) -> list[CheckResult]:
-    """The findings of `check_plugin`."""
-    found, failure = _tried("loads", lambda: _names(path))
-    if found is None:
-        return [failure]
-    findings = [CheckResult("loads", True, ", ".join(found))]
-    for name in found:
-        findings += check_explainer(explainers[name])
-    return findings
+    """Return the results of `check_plugin` as a list."""
+    names, loading = _attempt("loads", lambda: _names(path))
+    if names is None:
+        return [loading]
+    results = [CheckResult("loads", True, ", ".join(names))]
+    for name in names:
+        results += check_explainer(explainers[name])
+    return results
 
 
 def check_explainer(cls: type[Explainer], device: str | None = None) -> list[CheckResult]:
-    """Try one explainer with the defaults of its fields.
+    """Check one explainer with the defaults of its fields.
+
+    Later checks are skipped where the explainer cannot be built or gives no maps.
 
     Args:
         cls: the class.
-        device: where; the best at hand by default.
+        device: where to run; the best available by default.
     """
-    explainer, failure = _tried(f"{cls.name}: defaults", cls)
+    explainer, result = _attempt(f"{cls.name}: defaults", cls)
     if explainer is None:
-        return [failure]
-    task, failure = _tried(f"{cls.name}: supported", lambda: _task_for(explainer, device))
+        return [result]
+    task, result = _attempt(f"{cls.name}: supported", lambda: _task_for(explainer, device))
     if task is None:
-        return [failure]
-    findings = [_tried(f"{cls.name}: supported", lambda: supported(explainer, task))[1]]
-    maps, failure = _tried(f"{cls.name}: maps", lambda: task.measure(explainer))
-    if maps is None:
-        return [*findings, failure]
-    for what, check in CHECKS.items():
-        findings.append(_tried(f"{cls.name}: {what}", lambda check=check: check(explainer, task, *maps))[1])  # type: ignore[misc]
-    return findings
+        return [result]
+    results = [_attempt(f"{cls.name}: supported", lambda: check_supported(explainer, task))[1]]
+    measured, result = _attempt(f"{cls.name}: maps", lambda: task.measure(explainer))
+    if measured is None:
+        return [*results, result]
+    for name, check in CHECKS.items():
+        results.append(_attempt(f"{cls.name}: {name}", partial(check, explainer, task, *measured))[1])
+    return results
 
 
 def small_task(device: str | None = None, *, lap: bool = False) -> Task:
-    """The network, or its twin with LAP, and the images.
+    """Build the task of all checks.
 
     Args:
-        device: where; the best at hand by default.
-        lap: with LAP attached.
+        device: where to run; the best available by default.
+        lap: whether to attach LAP to the network.
     """
     import timm
 
     from interp_core.datasets import DigitsInScenes
-    from interp_core.lap import attach
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dataset = DigitsInScenes(image_size=SIZE, train=1, val=1, test=2, digit_scale=(0.6, 0.7), distractors=0)
@@ -166,35 +175,36 @@ def small_task(device: str | None = None, *, lap: bool = False) -> Task:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = timm.create_model("test_resnet", num_classes=CLASSES, **NETWORK).to(device)
-        network.train()(images)  # so that the norms have statistics of their own
+        network.train()(images)  # sets the running statistics of batch norms
         network = attach(network) if lap else network
     targets, masks = torch.from_numpy(split.targets).to(device), torch.from_numpy(split.masks).to(device)
     return Task(network.eval(), images, targets, masks, device)
 
 
 def _names(path: str) -> list[str]:
+    """Load a plugin and return the names of its explainers."""
     names = registered_by(load_plugin(path), explainers)
     if not names:
         raise BrokenError("it registers no explainer: decorate a class with @explainers.register(name)")
     return names
 
 
-def _tried(name: str, what: Callable[[], Any]) -> tuple[Any, CheckResult]:
-    """What `what` gave, None if it raised, and the finding."""
+def _attempt(name: str, call: Callable[[], Any]) -> tuple[Any, CheckResult]:
+    """Return the value of a call, or None if it raises, and the result of the check."""
     try:
-        given = what()
+        value = call()
     except BrokenError as error:
         return None, CheckResult(name, False, str(error))
-    except Exception as error:  # whatever the explainer's own code raises
-        said = " ".join(str(error).split())
+    except Exception as error:  # a user's code may raise anything
+        reason = " ".join(str(error).split())
         return None, CheckResult(
-            name, False, said if isinstance(error, InterpError) else f"{type(error).__name__}: {said}"
+            name, False, reason if isinstance(error, InterpError) else f"{type(error).__name__}: {reason}"
         )
-    return given, CheckResult(name, True, given if isinstance(given, str) else "")
+    return value, CheckResult(name, True, value if isinstance(value, str) else "")
 
 
 def _task_for(explainer: Explainer, device: str | None) -> Task:
-    """The plain network, or the one with LAP for an explainer that needs it."""
+    """Return the task with the plain network, or with LAP for an explainer that needs it."""
     task = small_task(device)
     reason = explainer.unsupported(task.network)
     if reason is None:
@@ -205,102 +215,104 @@ def _task_for(explainer: Explainer, device: str | None) -> Task:
     raise BrokenError(f"it refuses the network, with LAP and without: {reason}")
 
 
-def supported(explainer: Explainer, task: Task) -> str:
-    """Which network it takes, and what it says against it."""
+def check_supported(explainer: Explainer, task: Task) -> str:
+    """Return the type of the network, and the caveat of the explainer."""
     caveat = explainer.caveat(task.network)
-    return type(task.network).__name__ + (f"; it says: {caveat}" if caveat else "")
+    return type(task.network).__name__ + (f"; caveat: {caveat}" if caveat else "")
 
 
-def shape(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
-    """One map per image at its resolution, also where it is not square."""
+def check_shape(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
+    """Check that there is one map per image at its resolution, also for images that are not square."""
     wide = torch.cat([task.images, task.images[..., : SIZE // 2]], -1)
     masks = torch.cat([task.masks, task.masks[..., : SIZE // 2]], -1)
-    other = task.call(explainer, images=wide, masks=masks)
-    if maps.shape != task.masks.shape or other.shape != masks.shape or maps.dtype != torch.float32:
-        raise BrokenError(f"maps are {tuple(maps.shape)} {maps.dtype} and {tuple(other.shape)}")
-    return f"{tuple(maps.shape)} float32; {tuple(other.shape)} of images that are not square"
+    wide_maps = task.call(explainer, images=wide, masks=masks)
+    if maps.shape != task.masks.shape or wide_maps.shape != masks.shape or maps.dtype != torch.float32:
+        raise BrokenError(f"maps are {tuple(maps.shape)} {maps.dtype} and {tuple(wide_maps.shape)}")
+    return f"{tuple(maps.shape)} float32; {tuple(wide_maps.shape)} of images that are not square"
 
 
-def finite(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
-    """No NaN, nothing infinite."""
-    bad = int((~maps.isfinite()).flatten(1).any(1).sum())
-    if bad:
-        raise BrokenError(f"{bad} of {len(maps)} maps have NaN or infinite values")
+def check_finite(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
+    """Check that no map has NaN or infinite values."""
+    count = int((~maps.isfinite()).flatten(1).any(1).sum())
+    if count:
+        raise BrokenError(f"{count} of {len(maps)} maps have NaN or infinite values")
     return ""
 
 
-def not_degenerate(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
-    """No map that is the same everywhere."""
-    flat = int((maps.flatten(1).amax(1) == maps.flatten(1).amin(1)).sum())
-    if flat:
-        raise BrokenError(f"{flat} of {len(maps)} maps have one value everywhere, which says nothing")
+def check_not_degenerate(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
+    """Check that no map is constant."""
+    count = int((maps.flatten(1).amax(1) == maps.flatten(1).amin(1)).sum())
+    if count:
+        raise BrokenError(f"{count} of {len(maps)} maps have one value everywhere, which says nothing about the image")
     return ""
 
 
-def deterministic(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
-    """The same seed gives the same maps."""
-    apart = _apart(task.call(explainer), maps)
+def check_deterministic(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
+    """Check that the same seed gives the same maps."""
+    difference = _difference(task.call(explainer), maps)
     limit = 0.0 if task.device == "cpu" else 1e-3
-    if apart > limit:
+    if difference > limit:
         raise BrokenError(
-            f"two calls with one seed differ by {apart:.1e} of the map's range: draw from the global generators of "
-            "torch, numpy or random, which are seeded, or from one seeded by them"
+            f"two calls with one seed differ by {difference:.1e} of the map's range: draw from the global generators "
+            "of torch, numpy or random, which are seeded, or from one seeded by them"
         )
     return ""
 
 
-def class_sensitive(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
-    """Another target gives another map."""
-    apart = _apart(task.call(explainer, targets=(task.targets + 1) % CLASSES), maps)
-    if apart < 1e-6:
+def check_class_sensitive(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
+    """Check that another target gives another map."""
+    difference = _difference(task.call(explainer, targets=(task.targets + 1) % CLASSES), maps)
+    if difference < 1e-6:
         raise BrokenError("the map of another class is the same: it does not use `targets`")
-    return f"maps of two classes differ by {apart:.0%} of their range"
+    return f"maps of two classes differ by {difference:.0%} of their range"
 
 
-def batch_invariant(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
-    """The map of an image does not depend on the images beside it."""
-    mate = task.images.flip(-1) * 2
-    apart = _apart(task.call(explainer, images=torch.cat([mate[:1], task.images[1:]]))[1:], maps[1:])
-    if apart > 1e-3:
-        raise BrokenError(f"the map of an image changes by {apart:.1%} of its range when the image beside it changes")
+def check_batch_invariant(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
+    """Check that the map of an image does not depend on the other images of the batch."""
+    neighbour = task.images[:1].flip(-1) * 2
+    difference = _difference(task.call(explainer, images=torch.cat([neighbour, task.images[1:]]))[1:], maps[1:])
+    if difference > 1e-3:
+        raise BrokenError(
+            f"the map of an image changes by {difference:.1%} of its range when the image beside it changes"
+        )
     alone = {key: getattr(task, key)[1:] for key in ("images", "targets", "masks")}
-    if _apart(task.call(explainer, **alone), maps[1:]) > 1e-3:
-        return "its random numbers depend on the place in the batch, so that a run of other shards has other maps"
+    if _difference(task.call(explainer, **alone), maps[1:]) > 1e-3:
+        return "its random numbers depend on the place in the batch: other shards give other maps"
     return ""
 
 
-def leaves_no_trace(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
-    """Hooks, flags, gradients, weights and attributes of the network are as before."""
+def check_leaves_no_trace(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
+    """Check that hooks, flags, gradients, weights and attributes of the network stay as they are."""
     network = small_task(task.device, lap=isinstance(task.network, LapModel)).network.train()
     before = _state(network)
     task.call(explainer, model=network)
-    changed = [what for what, value in _state(network).items() if value != before[what]]
+    changed = [part for part, value in _state(network).items() if value != before[part]]
     if changed:
         raise BrokenError(f"the call changed the network's {', '.join(changed)}")
     return ""
 
 
-def on_its_device(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
-    """Maps are where the images are."""
+def check_device(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
+    """Check that maps are on the device of the images."""
     if maps.device.type != task.images.device.type:
         raise BrokenError(f"images on {task.images.device}, maps on {maps.device}")
-    return f"tried on {maps.device.type}" + ("" if torch.cuda.is_available() else "; no GPU here")
+    return f"checked on {maps.device.type}" + ("" if torch.cuda.is_available() else "; no GPU here")
 
 
-def sign(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
-    """Values have the sign that the class declares."""
+def check_sign(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
+    """Check that values have the sign that the class declares."""
     negative = float((maps < 0).float().mean())
     if not explainer.signed and negative:
         raise BrokenError(
-            f"signed = False, but {negative:.0%} of the values are negative: set it to True, or take them off"
+            f"signed = False, but {negative:.0%} of the values are negative: set it to True, or clip them"
         )
     if explainer.signed and not negative:
         return "signed = True, but no value is negative here: set it to False if none ever is"
     return f"signed, {negative:.0%} of the values negative" if explainer.signed else "not signed"
 
 
-def speed(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
-    """What the first call took."""
+def measure_speed(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  # noqa: ARG001
+    """Return speed and passes of the first call."""
     per_second, n = cost.images / max(cost.seconds, 1e-9), cost.images
     return (
         f"{per_second:.3g} images a second; {cost.forwards / n:g} forwards, {cost.backwards / n:g} backwards an image"
@@ -308,28 +320,28 @@ def speed(explainer: Explainer, task: Task, maps: Tensor, cost: Cost) -> str:  #
 
 
 CHECKS: dict[str, Callable[[Explainer, Task, Tensor, Cost], str]] = {
-    "shape": shape,
-    "finite": finite,
-    "not degenerate": not_degenerate,
-    "deterministic": deterministic,
-    "class sensitive": class_sensitive,
-    "batch invariant": batch_invariant,
-    "leaves no trace": leaves_no_trace,
-    "device": on_its_device,
-    "sign": sign,
-    "speed": speed,
+    "shape": check_shape,
+    "finite": check_finite,
+    "not degenerate": check_not_degenerate,
+    "deterministic": check_deterministic,
+    "class sensitive": check_class_sensitive,
+    "batch invariant": check_batch_invariant,
+    "leaves no trace": check_leaves_no_trace,
+    "device": check_device,
+    "sign": check_sign,
+    "speed": measure_speed,
 }
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    """Largest difference as a share of the range of `other`."""
-    span = float(other.max() - other.min())
-    gap = float((one - other).abs().nan_to_num(0.0).max())
+def _difference(first: Tensor, second: Tensor) -> float:
+    """Return the largest difference as a share of the range of the second maps."""
+    span = float(second.max() - second.min())
+    gap = float((first - second).abs().nan_to_num(0.0).max())
     return gap / span if span > 0 else gap
 
 
 def _state(network: nn.Module) -> dict[str, Any]:
-    """What a call must leave as it was."""
+    """Return everything that a call must not change."""
     modules = list(network.modules())
     return {
         "training flags": [module.training for module in modules],

@@ -58,7 +58,7 @@ def tried(tmp_path: Path) -> Callable[..., dict[str, CheckResult]]:
     def check(body: str, signed: bool = True) -> dict[str, CheckResult]:
         path = tmp_path / "tried_plugin.py"
         path.write_text(HEAD.format(body="\n        ".join(body.splitlines()), signed=signed))
-        return {finding.name.removeprefix("tried: "): finding for finding in check_file(str(path))}
+        return {result.name.removeprefix("tried: "): result for result in check_file(str(path))}
 
     return check
 
@@ -66,7 +66,7 @@ def tried(tmp_path: Path) -> Callable[..., dict[str, CheckResult]]:
 def test_a_good_explainer_passes_everything(tried: Callable[..., dict[str, CheckResult]]) -> None:
     found = tried("return images * gradient(model, images, targets)")
     assert list(found) == ["loads", "supported", *CHECKS]
-    assert [finding for finding in found.values() if not finding.ok] == []
+    assert [result for result in found.values() if not result.ok] == []
     assert found["loads"].detail == "tried"
     assert found["speed"].detail.endswith("1 forwards, 1 backwards an image")
     assert found["shape"].detail.startswith("(2, 1, 32, 32) float32; (2, 1, 32, 48)")
@@ -156,7 +156,7 @@ def test_an_explainer_without_explain_and_one_with_a_needed_field(tmp_path: Path
 
 def test_one_that_needs_lap_is_tried_on_lap() -> None:
     found = check_explainer(explainers["lap"], "cpu")
-    assert [finding for finding in found if not finding.ok] == []
+    assert [result for result in found if not result.ok] == []
     assert found[0].detail == "LapModel"
 
 
@@ -168,13 +168,13 @@ def test_one_that_takes_no_network_says_why(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_one_that_ignores_the_class_is_found_among_our_own() -> None:
-    wrong = {finding.name for finding in check_explainer(explainers["eigen_cam"], "cpu") if not finding.ok}
+    wrong = {result.name for result in check_explainer(explainers["eigen_cam"], "cpu") if not result.ok}
     assert wrong == {"eigen_cam: class sensitive"}
 
 
 @pytest.mark.parametrize("name", ["grad_cam", "deep_lift", "lrp", "full_grad", "integrated_gradients"])
 def test_our_own_pass(name: str) -> None:
-    assert [finding for finding in check_explainer(explainers[name], "cpu") if not finding.ok] == []
+    assert [result for result in check_explainer(explainers[name], "cpu") if not result.ok] == []
 
 
 def test_random_numbers_that_depend_on_the_place_are_told_and_allowed(
@@ -190,7 +190,7 @@ def test_the_report_is_lines_and_a_verdict() -> None:
     report = CheckReport((CheckResult("a", True, "fine"), CheckResult("b", False, "broken")))
     assert report.lines() == [("a", True, "fine"), ("b", False, "broken")]
     assert not report.ok
-    assert CheckReport(report.findings[:1]).ok
+    assert CheckReport(report.results[:1]).ok
 
 
 def test_the_task_is_the_same_every_time_and_leaves_the_generator_alone() -> None:
