@@ -18,7 +18,7 @@ from benchmarks.config.run import RunConfig
 from benchmarks.plan import cells, code_digest
 from benchmarks.plan.cells import explain_cells, score_cells, train_cells
 from benchmarks.plan.code_digest import PACKAGES, WITHOUT_NUMBERS, dependencies, module_digest
-from benchmarks.plan.components import Parts
+from benchmarks.plan.components import RunComponents
 
 Keys = dict[tuple[Any, ...], str]
 NET = {"backbone": "test_resnet"}
@@ -59,7 +59,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def keys(config: RunConfig) -> Keys:
     """All keys of a run as (kind, model, explainer, metric)."""
     clear_caches()
-    components = Parts(config)
+    components = RunComponents(config)
     trained = train_cells(config, components)
     table: Keys = {("train", cell.model.name, "", ""): cell.key for cell in trained}
     for cell in explain_cells(config, components, trained, ["image-0"]):
