@@ -47,12 +47,15 @@ class StoreError(InterpError):
     """A folder or file that cannot be written or read."""
 
 
-def one_line(error: BaseException, limit: int = 300) -> str:
+def one_line(error: BaseException, limit: int = 300, *, with_type: bool = False) -> str:
     """Return the text of an error in one line, or the name of its type if it has no text.
 
     Args:
-        error: any exception.
+        error: any exception. Its text may come from a file: letters that cannot be printed become "?".
         limit: maximum number of letters; a longer text ends in "...".
+        with_type: whether to put the name of its type in front, as in "ValueError: text".
     """
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    kind = type(error).__name__
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(error).split()))
+    line = f"{kind}: {text}" if with_type and text else text or kind
+    return line if len(line) <= limit else line[: limit - 3] + "..."

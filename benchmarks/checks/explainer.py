@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from baselines import Cost, Explainer, explainers
 from benchmarks.config.plugins import load_plugin, registered_by
 from interp_core import LapModel, attach
-from interp_core.errors import InterpError
+from interp_core.errors import InterpError, one_line
 
 SIZE, CLASSES = 32, 10
 NETWORK: dict[str, Any] = {
@@ -196,10 +196,7 @@ def _attempt(name: str, call: Callable[[], Any]) -> tuple[Any, CheckResult]:
     except BrokenError as error:
         return None, CheckResult(name, False, str(error))
     except Exception as error:  # a user's code may raise anything
-        reason = " ".join(str(error).split())
-        return None, CheckResult(
-            name, False, reason if isinstance(error, InterpError) else f"{type(error).__name__}: {reason}"
-        )
+        return None, CheckResult(name, False, one_line(error, with_type=not isinstance(error, InterpError)))
     return value, CheckResult(name, True, value if isinstance(value, str) else "")
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import torch
 
 from benchmarks.config.errors import ConfigError
+from interp_core.errors import one_line
 
 
 def require_ray() -> None:
@@ -30,5 +31,5 @@ def resolve_device(name: str) -> str:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"device {name!r} cannot be used: {one_line(error, limit=120)}") from error
     return name

@@ -16,7 +16,7 @@ from benchmarks.config.choice import first_problem
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.overrides import apply_assignments
 from benchmarks.config.run import RunConfig
-from interp_core.errors import UnknownNameError
+from interp_core.errors import UnknownNameError, one_line
 
 
 def load_config(path: Path, changes: dict[str, Any] | None = None, sets: Sequence[str] = ()) -> RunConfig:
@@ -46,7 +46,7 @@ def read_content(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold fields of a run such as 'dataset:', got {type(content).__name__}")
     return content

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from benchmarks.config.errors import ConfigError
-from interp_core.errors import UnknownNameError
+from interp_core.errors import UnknownNameError, one_line
 
 
 def apply_assignments(content: dict[str, Any], sets: Sequence[str]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
     try:
         return path.strip(), yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {path}: {text!r} is no YAML value: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"--set {path}: {text!r} is no YAML value: {one_line(error)}") from error
 
 
 def _replaced(node: Any, path: Sequence[str], value: Any, whole: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from interp_core.errors import InterpError
+from interp_core.errors import InterpError, one_line
 from interp_core.registry import Registry
 
 
@@ -29,8 +29,7 @@ def load_plugin(name: str) -> ModuleType:
     try:
         return _load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     except Exception as error:  # whatever the plugin's own code raises
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise PluginError(f"plugin {name} cannot be imported: {what}") from error
+        raise PluginError(f"plugin {name} cannot be imported: {one_line(error, with_type=True)}") from error
 
 
 def _load_file(path: Path) -> ModuleType:

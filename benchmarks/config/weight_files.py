@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from benchmarks.config.errors import ConfigError
+from interp_core.errors import one_line
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -31,7 +32,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(read_weights(path))
     except RuntimeError as error:
-        raise ConfigError(f"checkpoint {path} is of another network: {_first_lines(error)}") from error
+        raise ConfigError(f"checkpoint {path} is of another network: {one_line(error, limit=200)}") from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -51,7 +52,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 f"checkpoint {path} is refused: it is no file of PyTorch, or holds Python objects besides tensors, "
                 "which could run code when loaded; save model.state_dict() alone, best as safetensors"
             ) from error
-        raise ConfigError(f"checkpoint {path} cannot be read: {_first_lines(error)}") from error
+        raise ConfigError(f"checkpoint {path} cannot be read: {one_line(error, limit=200)}") from error
     if not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise ConfigError(f"checkpoint {path} holds no state dict, that is, tensors by name")
     return found
@@ -87,7 +88,3 @@ def digest_of(path: Path) -> str:
     _check_there(path)
     facts = path.stat()
     return _digest(path, facts.st_size, facts.st_mtime_ns)
-
-
-def _first_lines(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

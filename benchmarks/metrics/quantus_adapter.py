@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.metrics.base import Batch
-from interp_core.errors import ContractError
+from interp_core.errors import ContractError, one_line
 
 BATCH_SIZE = 32
 EXPLAINING = ("AvgSensitivity", "MaxSensitivity", "RandomLogit", "MPRT", "EfficientMPRT")
@@ -98,8 +98,7 @@ def evaluate(
             arrays = _arrays(batch, maps, batch_size) | {"softmax": bare and probabilities}
             values = metric(model=network, **arrays, **_explained(batch, name))
         except REFUSALS as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ContractError(f"quantus {name} refuses this batch: {reason}") from error
+            raise ContractError(f"quantus {name} refuses this batch: {one_line(error)}") from error
     if isinstance(values, dict):  # ROAD: one number a percentage, for all images
         values = [list(values.values())]
     return np.asarray(values, dtype=np.float64)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.metrics import Batch, Metric
+from interp_core.errors import one_line
 
 IMAGES = 2
 
@@ -71,7 +72,7 @@ def compared(metric: Metric, batch: Batch) -> dict[str, Any]:
     try:
         ours, theirs = (metric.model_copy(update={"engine": engine})(batch) for engine in ("device", "quantus"))
     except Exception as error:  # an audit reports, it does not end a run
-        return {"largest": None, "score": "", "what": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
+        return {"largest": None, "score": "", "what": one_line(error, with_type=True)}
     apart = {name: distance(ours[name], theirs[name]) for name in ours}
     score = max(apart, key=lambda name: apart[name])
     return {"largest": apart[score], "score": score, "what": ""}

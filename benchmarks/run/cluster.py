@@ -27,7 +27,6 @@ from benchmarks.config.errors import ConfigError
 from benchmarks.config.run import RunConfig
 from benchmarks.plan.cells import TrainCell
 from benchmarks.plan.components import RunComponents
-from benchmarks.run.failures import in_a_line
 from benchmarks.run.images import Data
 from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.run.shard import Bench, Shard
@@ -36,7 +35,7 @@ from benchmarks.run.training import Trained, load
 from benchmarks.store.locations import is_url
 from benchmarks.store.provenance import digest
 from benchmarks.store.run_folder import Store
-from interp_core.errors import InterpError, StoreError
+from interp_core.errors import InterpError, StoreError, one_line
 
 # Tasks handed out for each that can run, so that no worker waits for its next one.
 AHEAD = 2
@@ -197,5 +196,5 @@ def _portable(config: RunConfig) -> RunConfig:
 
 def _lost(where: str, error: Exception, key: str) -> Tally:
     """A task that did not come back; it has left no record in the store and is run again by the next run."""
-    what = f"lost on the cluster: {in_a_line(error)}"
+    what = f"lost on the cluster: {one_line(error, with_type=True)}"
     return Tally(problems=[{"where": where, "what": what, "traceback": str(error), "cell": key}])

@@ -29,7 +29,7 @@ from benchmarks.plan.cells import ExplainCell, TrainCell, explain_cells, score_c
 from benchmarks.plan.components import RunComponents
 from benchmarks.run.audit import Sample, audit
 from benchmarks.run.cluster import Cluster
-from benchmarks.run.failures import Problem, gathered, in_a_line, left_out
+from benchmarks.run.failures import Problem, gathered, left_out
 from benchmarks.run.gallery import gallery
 from benchmarks.run.images import PLAIN, Data
 from benchmarks.run.networks import Scaling
@@ -45,6 +45,7 @@ from benchmarks.store.gallery import Pair
 from benchmarks.store.locations import Location
 from benchmarks.store.provenance import VERSION, git_state, system, versions
 from benchmarks.store.run_folder import Store, read_run
+from interp_core.errors import one_line
 from interp_core.training import Epoch
 
 Jobs = Sequence[tuple[Trained, Sequence[str]]]
@@ -196,7 +197,7 @@ class Engine:
             reason = explainer.unsupported(item.network)
             caveat = explainer.caveat(item.network) if reason is None else None
         except Exception as error:  # a probe of the network may fail in ways of its own
-            reason, caveat = in_a_line(error), None
+            reason, caveat = one_line(error, with_type=True), None
         if reason is not None and explainer.kind != "intrinsic":
             self.tally.problems.append({"where": f"{model}, {name}", "what": f"left out: {reason}"})
         if caveat is not None:

@@ -9,20 +9,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from interp_core.errors import one_line
+
 Problem = dict[str, Any]
-LONGEST = 300
 # Unreadable images told by name in one line; run.json has them all.
 NAMED = 10
 
 
 def problem(where: str, error: Exception, cell: str) -> Problem:
     """What run.json says of a failed cell."""
-    return {"where": where, "what": in_a_line(error), "traceback": trace(error), "cell": cell}
-
-
-def in_a_line(error: Exception) -> str:
-    """Kind and message of an error."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONGEST]
+    return {"where": where, "what": one_line(error, with_type=True), "traceback": trace(error), "cell": cell}
 
 
 def trace(error: Exception) -> str:

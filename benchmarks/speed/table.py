@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.speed.pairs import Row
 from benchmarks.store.atomic import write_atomically
-from interp_core.errors import InterpError
+from interp_core.errors import InterpError, one_line
 
 COMMAND = "python -m benchmarks.speed"
 FIELDS = tuple(field.name for field in fields(Row))
@@ -46,7 +46,7 @@ def read(path: Path) -> Measured:
         rows = tuple(Row(**{name: entry["extra_info"][name] for name in FIELDS}) for entry in content["benchmarks"])
         facts = {**content["machine_info"], **content["interp_bench"], "date": content["datetime"][:10]}
     except (OSError, ValueError) as error:
-        raise SpeedError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        raise SpeedError(f"cannot read {path}: {one_line(error)}") from error
     except (KeyError, TypeError) as error:
         raise SpeedError(
             f"{path} holds no speed ratios: make it with pytest benchmarks/speed --benchmark-json={path}"

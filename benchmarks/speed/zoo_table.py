@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks.speed.table import COMMAND, SpeedError, markdown_table, plain, provenance
 from benchmarks.store.atomic import write_atomically
+from interp_core.errors import one_line
 
 MIB = 2**20
 FIGURE = "zoo.png"
@@ -136,7 +137,7 @@ def read_zoo(path: Path) -> ZooMeasured:
         if not rows or "zoo" not in facts:
             raise KeyError("zoo")
     except (OSError, ValueError) as error:
-        raise SpeedError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        raise SpeedError(f"cannot read {path}: {one_line(error)}") from error
     except (KeyError, TypeError) as error:
         raise SpeedError(f"{path} holds no ratios of the zoo: make it with {COMMAND} --zoo") from error
     return ZooMeasured(rows, facts)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.store.locations import Location, writing
 from benchmarks.store.run_data import SCORE_COLUMNS
-from interp_core.errors import StoreError
+from interp_core.errors import StoreError, one_line
 
 SCHEMA = 1
 PROVENANCE = b"interp-bench"
@@ -69,7 +69,7 @@ class Packed:
             table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
             return cls(table.select(layout.names).cast(layout))
         except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-            raise StoreError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+            raise StoreError(f"cannot read {path}: {one_line(error)}") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -121,7 +121,7 @@ def read_columns(path: Location) -> pa.Table:
             raise StoreError(f"{path} is not a cell: no column {missing[0]}")
         return table.select(list(SCORE_COLUMNS)).cast(LAYOUT)
     except (OSError, pa.ArrowException, ValueError) as error:
-        raise StoreError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def read_provenance(path: Location) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import TypeAlias, cast
 from upath import UPath
 
 from benchmarks.store.atomic import atomic_file
-from interp_core.errors import StoreError
+from interp_core.errors import StoreError, one_line
 
 Location: TypeAlias = Path | UPath
 
@@ -42,7 +42,7 @@ def open_location(where: Location | str) -> Location:
         found = UPath(where)
         _ = found.fs  # the protocol's package is imported here
     except (ImportError, ValueError) as error:
-        raise StoreError(f"cannot use {where}: {' '.join(str(error).split())}") from error
+        raise StoreError(f"cannot use {where}: {one_line(error)}") from error
     return found
 
 

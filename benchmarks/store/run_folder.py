@@ -37,7 +37,7 @@ from benchmarks.store.cell_files import (
 )
 from benchmarks.store.locations import Location, is_url, list_files, open_location, rename, write_file, writing
 from benchmarks.store.run_data import SCORE_COLUMNS, Gallery, RunData
-from interp_core.errors import StoreError
+from interp_core.errors import StoreError, one_line
 
 PARTS = ("cells", "maps", "models", "failures")
 WRITTEN = (
@@ -69,7 +69,7 @@ class Store:
         except Exception as error:
             if not (isinstance(error, OSError) or is_url(self.folder)):  # each backend has errors of its own
                 raise
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            reason = getattr(error, "strerror", None) or one_line(error)
             raise StoreError(f"cannot write to {folder}: {reason}; choose another folder with --output") from error
 
     def clear(self) -> None:

@@ -34,7 +34,7 @@ from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, versions
 from interp_core.backbone.trace import noise_image
 from interp_core.deploy.zoo import FAMILIES
-from interp_core.errors import InterpError
+from interp_core.errors import InterpError, one_line
 from interp_core.lap.attach import LapModel, attach, detach
 
 OUTPUT = Path("results/coverage/timm.csv")
@@ -230,7 +230,7 @@ def sweep(wanted: Iterable[tuple[str, str, str]], path: Path) -> pd.DataFrame:
         try:
             line = examine(name, family, kind)
         except Exception as error:  # a network that cannot even be built or run stands in the table too
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            reason = one_line(error, limit=200, with_type=True)
             line = Line(name=name, family=family, kind=kind, why=reason)
         lines.append(asdict(replace(line, commit=commit)))
         _write(lines, path)

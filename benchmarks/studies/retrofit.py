@@ -34,7 +34,7 @@ from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.run.networks import build, statistics_for
 from benchmarks.store.provenance import git_state, system, versions
 from interp_core.datasets import DatasetConfig, datasets
-from interp_core.errors import ContractError
+from interp_core.errors import ContractError, one_line
 from interp_core.knowledge import Area, Necessity, Order, Sufficiency, Term, terms
 from interp_core.lap.model import LapModel
 from interp_core.training import Bar, Recipe, fit, predict
@@ -127,9 +127,7 @@ def decoders_from(path: Path, network: LapModel) -> None:
     try:
         network.refiner.load_state_dict(own)
     except RuntimeError as error:
-        raise ContractError(
-            f"{path} holds no decoders for this backbone: {str(error).splitlines()[1].strip()}"
-        ) from error
+        raise ContractError(f"{path} holds no decoders for this backbone: {one_line(error, limit=200)}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

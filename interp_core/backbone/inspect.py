@@ -18,7 +18,7 @@ from interp_core.backbone.geometry import first_centre, pitch_of
 from interp_core.backbone.layout import Layout, layout_of
 from interp_core.backbone.partition import PROTOCOL, Split, follows_protocol, graph_split, protocol_split
 from interp_core.backbone.trace import Trace, evaluating, noise_image
-from interp_core.errors import BackboneError
+from interp_core.errors import BackboneError, one_line
 
 DEFAULT_SIDE = 224
 MAP = Layout()
@@ -213,7 +213,7 @@ def _run(model: nn.Module, image_size: int | None) -> tuple[Tensor, object]:
         try:
             return images, model(images)
         except Exception as error:  # whatever the network's own code raises
-            reasons.append(" ".join(str(error).split())[:200])
+            reasons.append(one_line(error, limit=200))
     raise BackboneError(
         f"{type(model).__name__} cannot take images (N, {first.in_channels}, {side[0]}, {side[1]}): {reasons[0]}; "
         "say attach(model, image_size=...)"

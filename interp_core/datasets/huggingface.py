@@ -24,7 +24,7 @@ from interp_core.datasets.files.paths import is_folder
 from interp_core.datasets.files.splits import VAL_SHARE, Labelled, completed
 from interp_core.datasets.formats.coco import split_of
 from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record, SplitName
-from interp_core.errors import InterpError
+from interp_core.errors import InterpError, one_line
 
 LABELS = ("label", "labels", "fine_label", "class", "target", "category")
 MASKS = ("mask", "segmentation", "annotation", "label_mask", "segmentation_mask")
@@ -119,9 +119,7 @@ def _loaded(root: Path) -> Mapping[str, Any]:
     try:
         found = library.load_from_disk(str(root))
     except Exception as error:  # whatever the library and Arrow raise for damaged files
-        raise HuggingFaceError(
-            f"{root} is no data set saved by save_to_disk: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise HuggingFaceError(f"{root} is no data set saved by save_to_disk: {one_line(error, limit=200)}") from error
     parts = found if isinstance(found, library.DatasetDict) else {"": found}
     if not parts or not any(len(part) for part in parts.values()):
         raise HuggingFaceError(f"{root} holds no rows")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.deep_lift import DeepLift, fault
 from interp_core.errors import ContractError
-from interp_core.lap import attach
+from interp_core.lap.attach import attach
 
 TARGETS = torch.tensor([2, 1])
 

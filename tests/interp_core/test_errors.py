@@ -20,6 +20,15 @@ def test_one_line_is_one_line_and_never_empty(error: BaseException, line: str) -
     assert one_line(error) == line
 
 
+def test_text_of_files_cannot_steer_a_terminal() -> None:
+    assert one_line(ValueError("a\x1b[31m\nb\u202e")) == "a?[31m b?"
+
+
+def test_the_type_may_stand_in_front() -> None:
+    assert one_line(ValueError("disk\nfull"), with_type=True) == "ValueError: disk full"
+    assert one_line(ValueError(), with_type=True) == "ValueError"
+
+
 def test_a_long_text_is_cut() -> None:
     assert one_line(ValueError("word " * 100), limit=20) == "word word word wo..."
 

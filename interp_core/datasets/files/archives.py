@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from interp_core.errors import InterpError
+from interp_core.errors import InterpError, one_line
 
 MOST_BYTES = 2**40
 MOST_FILES = 5_000_000
@@ -86,9 +86,7 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> list[Pa
         UnicodeError,
     ) as error:
         _take_away(written)
-        raise UnsafeArchive(
-            f"cannot unpack {archive}: {' '.join(str(error).split()) or type(error).__name__}"
-        ) from error
+        raise UnsafeArchive(f"cannot unpack {archive}: {one_line(error)}") from error
     except (UnsafeArchive, KeyboardInterrupt):
         _take_away(written)
         raise

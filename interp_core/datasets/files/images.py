@@ -21,8 +21,8 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from interp_core.datasets.files.pixels import MOST_PIXELS, check_pixels, eight_bits, one_line
-from interp_core.errors import InterpError
+from interp_core.datasets.files.pixels import MOST_PIXELS, check_pixels, eight_bits
+from interp_core.errors import InterpError, one_line
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "PCX", "TGA", "ICO")
 SUFFIXES = frozenset(
@@ -197,4 +197,4 @@ def _reason(error: Exception) -> str:
         return "it is no picture of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return one_line(str(error)) or type(error).__name__
+    return one_line(error, limit=200)

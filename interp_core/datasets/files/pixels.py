@@ -36,8 +36,3 @@ def stretched(values: np.ndarray) -> np.ndarray:
     low, high = numbers[finite].min(), numbers[finite].max()
     scaled = (np.where(finite, numbers, low) - low) * (255 / (high - low) if high > low else 0)
     return np.rint(scaled).astype(np.uint8)
-
-
-def one_line(text: str) -> str:
-    """Text that may come from a file, fit for a terminal: one line of printable characters, at most 200."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))[:200]

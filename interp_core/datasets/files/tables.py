@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from interp_core.datasets.records import Finding
-from interp_core.errors import InterpError
+from interp_core.errors import InterpError, one_line
 
 # Longest first: the mark of UTF-32 begins with that of UTF-16.
 MARKS = (
@@ -169,8 +169,7 @@ def _read(text: str, path: Path, called: str, findings: list[Finding], options: 
         width = pd.read_csv(StringIO(text), nrows=0, **options).shape[1]
         return pd.read_csv(StringIO(text), engine="python", on_bad_lines=cut, **options)
     except (ValueError, csv.Error) as error:
-        reason = " ".join(str(error).split()) or "not a table"
-        raise TableError(f"cannot read {_told(path, called)} as a table: {reason}") from error
+        raise TableError(f"cannot read {_told(path, called)} as a table: {one_line(error)}") from error
 
 
 def _finished(table: pd.DataFrame) -> pd.DataFrame:

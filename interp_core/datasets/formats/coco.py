@@ -15,6 +15,7 @@ from interp_core.datasets.files.paths import files, named, there
 from interp_core.datasets.files.splits import Labelled
 from interp_core.datasets.formats.voc import AnnotationError
 from interp_core.datasets.records import Box, Finding, Record, SplitName
+from interp_core.errors import one_line
 
 
 class Category(BaseModel):
@@ -163,5 +164,5 @@ def _record(
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         detail = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(str(part) for part in detail['loc']) or 'file'}: {' '.join(detail['msg'].split())}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return f"{'.'.join(str(part) for part in detail['loc']) or 'file'}: {detail['msg']}"
+    return one_line(error)

@@ -23,7 +23,7 @@ from interp_core.datasets.files.paths import by_stem, files, first_there
 from interp_core.datasets.files.splits import Labelled
 from interp_core.datasets.files.tables import read_text
 from interp_core.datasets.records import Box, Finding, MaskFile, Record, SplitName
-from interp_core.errors import InterpError
+from interp_core.errors import InterpError, one_line
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -60,7 +60,7 @@ def read_voc(path: Path) -> VocFile:
     try:
         root = parse(path).getroot()
     except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
-        raise AnnotationError(f"cannot read {path}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise AnnotationError(f"cannot read {path}: {one_line(error)}") from error
     found = [(entry.findtext("name", "").strip(), _corners(entry.find("bndbox"))) for entry in root.iter("object")]
     return VocFile(_size(root.find("size")), tuple(found))
 

@@ -15,7 +15,7 @@ from baselines import explainers
 from baselines.score_cam import stretched
 from baselines.support.cam import Cam, GradientCam, features_and_gradients, last_features, last_layer
 from interp_core.errors import ContractError
-from interp_core.lap import attach
+from interp_core.lap.attach import attach
 
 TARGETS = torch.tensor([2, 0])
 FAMILY = sorted(name for name, cls in explainers.items() if issubclass(cls, Cam))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.run.failures import gathered, in_a_line, problem
+from benchmarks.run.failures import gathered, problem
 
 
 def raised() -> Exception:
@@ -22,7 +22,7 @@ def test_a_failure_says_where_what_and_how() -> None:
 
 
 def test_long_messages_are_cut_to_a_line() -> None:
-    assert len(in_a_line(ValueError("x" * 5000))) == 300
+    assert len(problem("lap", ValueError("x" * 5000), "key")["what"]) == 300
 
 
 def test_what_failed_alike_is_told_once_with_its_number() -> None:

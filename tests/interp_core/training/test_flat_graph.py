@@ -12,7 +12,7 @@ from torch import Tensor
 from interp_core import fit
 from interp_core.errors import ContractError
 from interp_core.knowledge import Area, Order, Presence, Removal, Sufficiency, Term
-from interp_core.lap import attach
+from interp_core.lap.attach import attach
 from interp_core.lap.model import LapModel
 from interp_core.training import Recipe, step_losses
 from interp_core.training import loop as running

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interp_core import fit
 from interp_core.errors import ContractError
-from interp_core.lap import attach
+from interp_core.lap.attach import attach
 from interp_core.training import Recipe
 from interp_core.training.augment import in_mosaics
 

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from interp_core.datasets.files.images import UPRIGHT, UnreadableImage, picture_size, read_grey, read_image, read_mask
-from interp_core.datasets.files.pixels import MOST_PIXELS, eight_bits, one_line, stretched
+from interp_core.datasets.files.pixels import MOST_PIXELS, eight_bits, stretched
 from interp_core.errors import InterpError
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
@@ -200,10 +200,6 @@ def test_programs_are_never_started(tmp_path: Path) -> None:
 def test_the_error_travels_between_processes() -> None:
     error = pickle.loads(pickle.dumps(UnreadableImage("a/b.png", "because")))
     assert (error.path, error.reason) == (Path("a/b.png"), "because")
-
-
-def test_text_of_files_cannot_steer_a_terminal() -> None:
-    assert one_line("a\x1b[31m\nb\u202e") == "a?[31m b?"
 
 
 def test_masks_keep_their_numbers(kept: Kept) -> None:
