@@ -1,1 +1,1 @@
-"""Speed, as ratios of times taken in interleaved pairs: `python -m benchmarks.speed` or `pytest benchmarks/speed`."""
+"""Speed as ratios of times taken in interleaved pairs: `python -m benchmarks.speed` or `pytest benchmarks/speed`."""

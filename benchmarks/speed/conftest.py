@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from benchmarks.config.device import resolve_device
-from benchmarks.speed.compare import Compare
 from benchmarks.speed.networks import NETS, SEED, SHARPNESS
-from benchmarks.speed.zoo import CLASSES, LARGEST, batch_size, chosen_nets, chosen_variants, words
+from benchmarks.speed.pairs import PairTimer
+from benchmarks.speed.zoo import CLASSES, LARGEST, batch_size, select_nets, select_variants, split_names
 from benchmarks.store.provenance import git_state, system, versions
 from interp_core.errors import UnknownNameError
 
@@ -23,9 +23,11 @@ CHOICES = ("--nets", "--variants")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="few pairs and small images, to check that all works")
-    parser.addoption("--zoo", action="store_true", help="LAP in the most used networks of timm, in place of the rest")
-    parser.addoption("--nets", default="", help="with --zoo: names of networks, with commas between them")
-    parser.addoption("--variants", default="", help="with --zoo: names of variants, with commas between them")
+    parser.addoption(
+        "--zoo", action="store_true", help="time LAP in the most used networks of timm, not the other suite"
+    )
+    parser.addoption("--nets", default="", help="with --zoo: comma-separated names of networks")
+    parser.addoption("--variants", default="", help="with --zoo: comma-separated names of variants")
 
 
 # Where `--benchmark-save` writes and `--benchmark-compare` looks, unless `--benchmark-storage` says otherwise.
@@ -41,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """One of the two suites at a time."""
+    """Ignore the suite that is not selected."""
     if collection_path.suffix == ".py" and (collection_path.name == ZOO_SUITE) != config.getoption("--zoo"):
         return True
     return None
@@ -52,18 +54,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     config, device = metafunc.config, resolve_device("auto")
     try:
-        nets = chosen_nets(words(config.getoption("--nets")), quick=config.getoption("--quick"))
-        variants = chosen_variants(words(config.getoption("--variants")), device)
+        nets = select_nets(split_names(config.getoption("--nets")), quick=config.getoption("--quick"))
+        variants = select_variants(split_names(config.getoption("--variants")), device)
     except UnknownNameError as error:
         raise pytest.UsageError(str(error)) from error
-    # Each network once, so that it is made once.
+    # Network by network, so that each is built once.
     pairs = [(net, variant) for net in nets for variant in variants]
     metafunc.parametrize(("zoo_net", "variant"), pairs, ids=[f"{net}-{variant.name}" for net, variant in pairs])
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_generate_machine_info() -> dict[str, Any]:
-    """In place of pytest-benchmark's own, which names the machine."""
+    """Describe the machine without its name, which pytest-benchmark's own hook would store."""
     device = resolve_device("auto")
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return {**system(), "device": name, "threads": torch.get_num_threads()}
@@ -92,8 +94,8 @@ def _zoo_facts(config: pytest.Config) -> dict[str, Any]:
         "sharpness": SHARPNESS,
         "budget": BUDGET,
         "fewest": FEWEST,
-        "part": bool(words(config.getoption("--nets"))),
-        "flags": ["--zoo", *(f"{name} {given}" for name in CHOICES if (given := config.getoption(name)))],
+        "part": bool(split_names(config.getoption("--nets"))),
+        "flags": ["--zoo", *(f"{name} {value}" for name in CHOICES if (value := config.getoption(name)))],
     }
 
 
@@ -108,9 +110,9 @@ def device() -> str:
 
 
 @pytest.fixture
-def compare(benchmark: Any, device: str, quick: bool) -> Iterator[Compare]:
-    # What earlier comparisons left behind is collected at nobody's cost.
+def compare(benchmark: Any, device: str, quick: bool) -> Iterator[PairTimer]:
+    # Collect the garbage of earlier comparisons outside the timed part.
     gc.collect()
     gc.freeze()
-    yield Compare(benchmark, device, quick)
+    yield PairTimer(benchmark, device, quick)
     gc.unfreeze()

@@ -1,21 +1,22 @@
-"""`python -m benchmarks.speed.engines`: the device engine's metrics against Quantus' on the same maps, and against bare
-forward passes.
+"""Time the device engine's metrics against Quantus' on the same maps, and against bare forward passes.
 
-Both engines score the same images and the same ten maps of each with the metrics of the default run, in turn, A B A B;
-the ratio is the median over the pairs. Quantus gets the network in its plain form, as a user would hand it over. The
-bare side runs as many images through the network as the device engine needs, prepared beforehand, in the same batches
-and threads, and nothing else. A second bare side runs what Quantus needs through the plain network: the ratio of the
-two is what sharing passes and a quicker network give, however little either engine would cost beside its passes. What
-is done once in a process (imports, making the frozen network) is done before. Scores of both engines are compared.
+Both engines score the same images, with the same ten maps each, by the metrics of the default run, in turn: A B A B.
+The ratio is the median over the pairs. Quantus gets the network in its plain form, as a user would pass it.
 
-Known limit: few images, since Quantus takes minutes for them; both sides grow linearly with images.
+The bare side only runs as many images through the network as the device engine needs, prepared beforehand, in the same
+batches and threads. A second bare side runs what Quantus needs through the plain network. The ratio of the two is the
+gain from shared passes and a faster network, without the work of either engine besides its passes.
+
+Work that is done once per process (imports, the flat copy of the network) is done before. Scores of both engines are
+compared.
+
+Known limit: few images, since Quantus takes minutes for them. Both sides grow linearly with images.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,30 +38,34 @@ from benchmarks.speed.networks import NETS, PRESET, SEED, Net, twins
 from benchmarks.speed.pairs import quartiles
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, system, versions
+from interp_core.errors import UnknownNameError
 
-OUTPUT = Path("results/speed")
 MAPS = 10
-# Of the networks here, images that Quantus scores in a minute or two on two cores.
+# Images that Quantus scores in a minute or two on two cores, by network.
 IMAGES = {"resnet18": 1}
 DEFAULT_IMAGES = 16
-PAIRS = 3
 
 
 @dataclass(frozen=True)
-class Line:
-    """One network: how many times as fast the device engine is, and how far from its own forward passes.
+class EngineRow:
+    """Speed of the device engine on one network.
 
     Attributes:
         net: network.
         image_size: side in pixels.
-        images: scored, with `maps` maps each.
-        speed_up: seconds of Quantus / seconds of the device engine; with quartiles.
-        overhead: seconds of the device engine / seconds of the bare forward passes; with quartiles.
+        images: images that are scored.
+        maps: maps of each image.
+        speed_up: seconds of Quantus / seconds of the device engine, with quartiles.
+        overhead: seconds of the device engine / seconds of the bare forward passes, with quartiles.
         passes_alone: seconds of the bare passes that Quantus needs / seconds of those that the device engine needs.
+        device_seconds: of the device engine, median.
+        quantus_seconds: of Quantus, median.
+        bare_seconds: of the device engine's bare passes, median.
+        bare_quantus_seconds: of Quantus' bare passes, median.
         forwards: images through the network on the device side.
         quantus_forwards: images through the network on Quantus' side.
         largest: largest difference of any score.
-        pairs: measured.
+        pairs: number of pairs.
         commit: of the code.
     """
 
@@ -86,128 +91,79 @@ class Line:
     commit: str
 
 
-def joined(before: Path, lines: list[Line]) -> pd.DataFrame:
-    """The lines as a table, after those of other networks that the file has already."""
-    new = pd.DataFrame([asdict(line) for line in lines])
-    if not before.exists():
-        return new
-    old = pd.read_csv(before)
-    return pd.concat([old[~old["net"].isin(new["net"])], new], ignore_index=True)
+@dataclass(frozen=True)
+class Round:
+    """One round of both engines and of their bare passes.
+
+    Attributes:
+        quantus: seconds of Quantus.
+        device: seconds of the device engine.
+        bare: seconds of the forward passes that the device engine needs.
+        bare_quantus: seconds of the forward passes that Quantus needs.
+        forwards: images through the network on the device side.
+        quantus_forwards: images through the network on Quantus' side.
+        largest: largest difference of any score.
+    """
+
+    quantus: float
+    device: float
+    bare: float
+    bare_quantus: float
+    forwards: int
+    quantus_forwards: int
+    largest: float
 
 
-def batches(net: Net, device: str, images: int) -> list[Batch]:
-    """One batch per map: the same images with random maps, from pixel noise to broad blobs, signed and not."""
-    pair = twins(net, "contiguous", device, images=images, size=net.image_size)
-    rng = np.random.default_rng(SEED)
-    pixels, targets = pair.images.cpu().numpy(), pair.targets.cpu().numpy()
-    masks = np.zeros((images, 1, *pixels.shape[-2:]), bool)
-    masks[..., : net.image_size // 2, : net.image_size // 3] = True
-    found = []
-    for number in range(MAPS):
-        noise = rng.standard_normal((images, 1, *pixels.shape[-2:])).astype(np.float32)
-        maps = gaussian_filter(noise, (0, 0, number, number)) if number else noise
-        maps = np.maximum(maps, 0) if number % 2 else maps
-        found.append(Batch(pair.plain, pixels, targets, maps, masks, device, SEED))
-    return found
-
-
-def scored(metrics: dict[str, Metric], given: list[Batch], engine: str, passes: Passes | None) -> dict[str, np.ndarray]:
-    """All scores of all maps by one engine."""
-    values: dict[str, np.ndarray] = {}
-    for number, batch in enumerate(given):
-        part = Batch(**{**batch.__dict__, "passes": passes})
-        for metric in metrics.values():
-            for name, column in metric.model_copy(update={"engine": engine})(part).items():
-                values[f"{number} {name}"] = column
-    return values
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of a call and what it gave."""
-    begin = time.perf_counter()
-    result = work()
-    return time.perf_counter() - begin, result
-
-
-def bare(network: nn.Module, images: Tensor, count: int, size: int, workers: int = 1) -> float:
-    """Seconds of forward passes and nothing else.
+class EngineComparison:
+    """Both engines on one network, ready to be timed.
 
     Args:
-        network: in evaluation mode.
-        images: (n, C, H, W) on its device, in the memory format they are given to it.
-        count: images to pass, the same over and over.
-        size: of a batch.
-        workers: batches at once, on as many threads.
+        net: the network.
+        device: where it runs.
+        images: images to score.
     """
-    batch = images[torch.arange(size) % len(images)]
-    rounds, rest = divmod(count, size)
 
-    def run(number: int) -> None:
-        with torch.inference_mode():
-            network(batch[:number])
+    def __init__(self, net: Net, device: str, images: int) -> None:
+        metrics = RunComponents(load_config(preset_path(PRESET))).metrics
+        self.metrics = {name: metric for name, metric in metrics.items() if metric.has_reference()}
+        self.batches = make_batches(net, device, images)
+        self.device = device
+        model = self.batches[0].model
+        assert model is not None
+        self.model = model
+        self._counter = _ForwardCounter(model)
 
-    begin = time.perf_counter()
-    numbers = [size] * rounds + [rest] * (rest > 0)
-    list(pool(workers).map(run, numbers) if workers > 1 else map(run, numbers))
-    if images.is_cuda:
-        torch.cuda.synchronize(images.device)
-    return time.perf_counter() - begin
+    def warm_up(self) -> None:
+        """Score one image once, so that all modules are imported and the flat network is built."""
+        first = self.batches[0]
+        arrays = {name: getattr(first, name)[:1] for name in ("images", "targets", "maps", "masks")}
+        for engine in ("quantus", "device"):
+            score(self.metrics, [Batch(**{**first.__dict__, **arrays})], engine, None)
 
-
-def measure(net: Net, device: str, images: int, pairs: int) -> Line:
-    """Both engines in turn on one network."""
-    metrics = RunComponents(load_config(preset_path(PRESET))).metrics
-    both = {name: metric for name, metric in metrics.items() if metric.has_reference()}
-    given = batches(net, device, images)
-    first = given[0]
-    assert first.model is not None
-    counted = _Counter(first.model)
-    # Once, on one image, so that everything is imported and the frozen network is made.
-    small = [Batch(**{**first.__dict__, **{k: getattr(first, k)[:1] for k in ("images", "targets", "maps", "masks")}})]
-    for engine in ("quantus", "device"):
-        scored(both, small, engine, None)
-    times: dict[str, list[float]] = {"quantus": [], "device": [], "bare": [], "bare_quantus": []}
-    largest, shared, quantus_forwards = 0.0, None, 0
-    for _ in track(range(pairs), description=net.name):
-        counted.images = 0
-        seconds, theirs = timed(lambda: scored(both, given, "quantus", None))
-        times["quantus"].append(seconds)
-        quantus_forwards = counted.images
-        shared = Passes(first.model, first.images, first.targets, device)
-        seconds, ours = timed(lambda passes=shared: scored(both, given, "device", passes))  # type: ignore[misc]
-        times["device"].append(seconds)
-        rows = shared._images.permute(0, 3, 1, 2)
-        times["bare"].append(bare(shared.network, rows, shared.forwards, shared.batch_size, shared.workers))
-        plain, size = torch.from_numpy(first.images).to(device), min(images, BATCH_SIZE)
-        times["bare_quantus"].append(bare(first.model, plain, quantus_forwards, size))
-        largest = max(largest, *(float(np.nanmax(np.abs(ours[name] - theirs[name]))) for name in ours))
-    assert shared is not None
-    faster = quartiles([a / b for a, b in zip(times["quantus"], times["device"], strict=True)])
-    above = quartiles([a / b for a, b in zip(times["device"], times["bare"], strict=True)])
-    medians = {name: float(np.median(values)) for name, values in times.items()}
-    return Line(
-        net=net.name,
-        image_size=net.image_size,
-        images=images,
-        maps=MAPS,
-        speed_up=faster[1],
-        speed_up_q1=faster[0],
-        speed_up_q3=faster[2],
-        overhead=above[1],
-        overhead_q1=above[0],
-        overhead_q3=above[2],
-        passes_alone=quartiles([a / b for a, b in zip(times["bare_quantus"], times["bare"], strict=True)])[1],
-        **{f"{name}_seconds": median for name, median in medians.items()},
-        forwards=shared.forwards,
-        quantus_forwards=quantus_forwards,
-        largest=largest,
-        pairs=pairs,
-        commit=str((git_state(Path(__file__)) or {}).get("commit")),
-    )
+    def time_round(self) -> Round:
+        """Time Quantus, the device engine and the bare passes of both, in this order."""
+        first = self.batches[0]
+        self._counter.images = 0
+        quantus, expected = time_call(lambda: score(self.metrics, self.batches, "quantus", None))
+        quantus_forwards = self._counter.images
+        passes = Passes(self.model, first.images, first.targets, self.device)
+        device, scores = time_call(lambda: score(self.metrics, self.batches, "device", passes))
+        images = torch.from_numpy(first.images).to(self.device)
+        # The device engine hands over channels last, Quantus the images as they are.
+        rows = images.contiguous(memory_format=torch.channels_last)
+        return Round(
+            quantus=quantus,
+            device=device,
+            bare=time_passes(passes.network, rows, passes.forwards, passes.batch_size, passes.workers),
+            bare_quantus=time_passes(self.model, images, quantus_forwards, min(len(images), BATCH_SIZE)),
+            forwards=passes.forwards,
+            quantus_forwards=quantus_forwards,
+            largest=max(float(np.nanmax(np.abs(scores[name] - expected[name]))) for name in scores),
+        )
 
 
-class _Counter:
-    """Counts the images that go through a network."""
+class _ForwardCounter:
+    """Counter of the images that go through a network."""
 
     def __init__(self, model: nn.Module) -> None:
         self.images = 0
@@ -217,25 +173,139 @@ class _Counter:
         self.images += len(output)
 
 
-def main() -> None:
-    """Measure and write engines.csv and engines.json."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.engines", description=__doc__)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--images", type=int, help="scored; by default few enough for a quarter of an hour")
-    parser.add_argument("--pairs", type=int, default=PAIRS)
-    parser.add_argument("--nets", help="names with commas between them")
-    given = parser.parse_args()
-    device = resolve_device("auto")
-    wanted = [net for net in NETS if net.name in (given.nets or "").split(",")] if given.nets else [NETS[-1], NETS[0]]
-    lines = [measure(net, device, given.images or IMAGES.get(net.name, DEFAULT_IMAGES), given.pairs) for net in wanted]
-    given.output.mkdir(parents=True, exist_ok=True)
-    table = joined(given.output / "engines.csv", lines)
-    write_atomically(given.output / "engines.csv", table.to_csv(index=False, float_format="%.4g"))
+def make_batches(net: Net, device: str, images: int) -> list[Batch]:
+    """Build one batch per map: the same images with random maps.
+
+    Maps range from pixel noise to broad blobs. Every second one has no negative values.
+    """
+    pair = twins(net, "contiguous", device, images=images, size=net.image_size)
+    rng = np.random.default_rng(SEED)
+    pixels, targets = pair.images.cpu().numpy(), pair.targets.cpu().numpy()
+    masks = np.zeros((images, 1, *pixels.shape[-2:]), bool)
+    masks[..., : net.image_size // 2, : net.image_size // 3] = True
+    batches = []
+    for number in range(MAPS):
+        noise = rng.standard_normal((images, 1, *pixels.shape[-2:])).astype(np.float32)
+        maps = gaussian_filter(noise, (0, 0, number, number)) if number else noise
+        maps = np.maximum(maps, 0) if number % 2 else maps
+        batches.append(Batch(pair.plain, pixels, targets, maps, masks, device, SEED))
+    return batches
+
+
+def score(
+    metrics: dict[str, Metric], batches: Sequence[Batch], engine: str, passes: Passes | None
+) -> dict[str, np.ndarray]:
+    """Compute all scores of all maps with one engine, by number of the map and name of the score."""
+    scores: dict[str, np.ndarray] = {}
+    for number, batch in enumerate(batches):
+        shared = Batch(**{**batch.__dict__, "passes": passes})
+        for metric in metrics.values():
+            for name, column in metric.model_copy(update={"engine": engine})(shared).items():
+                scores[f"{number} {name}"] = column
+    return scores
+
+
+def time_call(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds of a call and its value."""
+    begin = time.perf_counter()
+    value = work()
+    return time.perf_counter() - begin, value
+
+
+def time_passes(network: nn.Module, images: Tensor, count: int, size: int, workers: int = 1) -> float:
+    """Return the seconds of forward passes and nothing else.
+
+    Args:
+        network: in evaluation mode.
+        images: (n, C, H, W) on its device, in the memory format in which it gets them.
+        count: images to pass, the same over and over.
+        size: of a batch.
+        workers: batches at once, each on its own thread.
+    """
+    batch = images[torch.arange(size) % len(images)]
+    full_batches, remainder = divmod(count, size)
+
+    def run(number: int) -> None:
+        with torch.inference_mode():
+            network(batch[:number])
+
+    begin = time.perf_counter()
+    sizes = [size] * full_batches + [remainder] * (remainder > 0)
+    list(pool(workers).map(run, sizes) if workers > 1 else map(run, sizes))
+    if images.is_cuda:
+        torch.cuda.synchronize(images.device)
+    return time.perf_counter() - begin
+
+
+def measure(net: Net, device: str, images: int, pairs: int) -> EngineRow:
+    """Time both engines in turn on one network."""
+    comparison = EngineComparison(net, device, images)
+    comparison.warm_up()
+    rounds = [comparison.time_round() for _ in track(range(pairs), description=net.name)]
+    return summarise(net, images, rounds)
+
+
+def summarise(net: Net, images: int, rounds: Sequence[Round]) -> EngineRow:
+    """Reduce the rounds of one network to their medians and quartiles."""
+    table = pd.DataFrame([asdict(each) for each in rounds])
+    medians = table.median()
+    speed_up_q1, speed_up, speed_up_q3 = quartiles((table["quantus"] / table["device"]).tolist())
+    overhead_q1, overhead, overhead_q3 = quartiles((table["device"] / table["bare"]).tolist())
+    return EngineRow(
+        net=net.name,
+        image_size=net.image_size,
+        images=images,
+        maps=MAPS,
+        speed_up=speed_up,
+        speed_up_q1=speed_up_q1,
+        speed_up_q3=speed_up_q3,
+        overhead=overhead,
+        overhead_q1=overhead_q1,
+        overhead_q3=overhead_q3,
+        passes_alone=float((table["bare_quantus"] / table["bare"]).median()),
+        device_seconds=float(medians["device"]),
+        quantus_seconds=float(medians["quantus"]),
+        bare_seconds=float(medians["bare"]),
+        bare_quantus_seconds=float(medians["bare_quantus"]),
+        forwards=rounds[-1].forwards,
+        quantus_forwards=rounds[-1].quantus_forwards,
+        largest=float(table["largest"].max()),
+        pairs=len(rounds),
+        commit=str((git_state(Path(__file__)) or {}).get("commit")),
+    )
+
+
+def merge_rows(path: Path, rows: Sequence[EngineRow]) -> pd.DataFrame:
+    """Return the rows as a table, after the rows of other networks that the file at `path` has."""
+    table = pd.DataFrame([asdict(row) for row in rows])
+    if not path.exists():
+        return table
+    stored = pd.read_csv(path)
+    return pd.concat([stored[~stored["net"].isin(table["net"])], table], ignore_index=True)
+
+
+def write_engines(folder: Path, images: int | None, pairs: int, names: Sequence[str]) -> list[Path]:
+    """Measure and write engines.csv and engines.json.
+
+    Args:
+        folder: folder of both files.
+        images: images to score; None for few enough to take a quarter of an hour.
+        pairs: rounds of both engines.
+        names: networks; the default run's and the first one without any.
+
+    Raises:
+        UnknownNameError: no such network.
+    """
+    device, known = resolve_device("auto"), {net.name: net for net in NETS}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("network", name, known)
+    nets = [known[name] for name in names] or [NETS[-1], NETS[0]]
+    rows = [measure(net, device, images or IMAGES.get(net.name, DEFAULT_IMAGES), pairs) for net in nets]
+    table = merge_rows(folder / "engines.csv", rows)
     facts = {"device": device, "threads": torch.get_num_threads(), **system(), "versions": versions()}
     content = pd.Series({**facts, "git": git_state(Path(__file__)), "seed": SEED})
-    write_atomically(given.output / "engines.json", content.to_json(indent=2) + "\n")
-    print(table.T.to_string())
-
-
-if __name__ == "__main__":
-    main()
+    return [
+        write_atomically(folder / "engines.csv", table.to_csv(index=False, float_format="%.4g")),
+        write_atomically(folder / "engines.json", content.to_json(indent=2) + "\n"),
+    ]

@@ -1,11 +1,11 @@
-"""The most memory a piece of work holds at once, as torch's allocator counts it.
+"""Measure the peak memory of a piece of work, as torch's allocator counts it.
 
-On a CPU every allocation and release is taken from torch's profiler and summed up in order of time; on a GPU the
-caching allocator keeps the figure itself. Both start from what is there already (weights, images), so that the figure
-is all that has to fit.
+On a CPU every allocation and release is read from torch's profiler and summed in order of time. On a GPU the caching
+allocator keeps the figure itself. Both start from the tensors that exist already (weights, images), so the figure is
+all that has to fit.
 
-Limit: buffers that libraries under torch take for themselves, such as oneDNN's, are not seen; neither is what the
-process holds besides tensors.
+Known limits: buffers that libraries under torch take for themselves, such as oneDNN's, are not counted, nor is memory
+of the process outside tensors.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ _EVENT = "[memory]"
 
 
 def peak_bytes(work: Work, resident: Iterable[Tensor], device: str) -> int:
-    """Most bytes alive at once while `work` runs.
+    """Return the most bytes alive at once while `work` runs.
 
     Args:
         work: run once.
-        resident: tensors alive before and after; those that share storage count once.
-        device: where the work is done; a GPU's or the CPU's allocator is asked.
+        resident: tensors alive before and after. Those that share storage count once.
+        device: where the work is done, which decides whether the GPU's or the CPU's allocator is read.
     """
-    there = stored_bytes(resident)
-    return there + (_rise_cuda(work, device) if device.startswith("cuda") else _rise_cpu(work))
+    before = storage_bytes(resident)
+    return before + (_rise_cuda(work, device) if device.startswith("cuda") else _rise_cpu(work))
 
 
-def stored_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes behind these tensors, shared storage once."""
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Sum the bytes behind these tensors, counting shared storage once."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
 
 
-def state(model: nn.Module) -> list[Tensor]:
-    """Parameters and buffers."""
+def state_tensors(model: nn.Module) -> list[Tensor]:
+    """List parameters and buffers."""
     return [*model.parameters(), *model.buffers()]
 
 
-def highest(changes: Iterable[tuple[int, int]]) -> int:
-    """Highest sum reached by (time, bytes), in order of time; 0 if it never rises."""
+def highest_sum(changes: Iterable[tuple[int, int]]) -> int:
+    """Return the highest running sum of (time, bytes) in order of time, at least 0."""
     ordered = sorted(changes, key=lambda change: change[0])
     return max(accumulate((size for _, size in ordered), initial=0))
 
@@ -55,8 +55,8 @@ def highest(changes: Iterable[tuple[int, int]]) -> int:
 def _rise_cpu(work: Work) -> int:
     with profile(profile_memory=True) as profiler:
         work()
-    found: Any = profiler.kineto_results
-    return highest((event.start_ns(), event.nbytes()) for event in found.events() if event.name() == _EVENT)
+    results: Any = profiler.kineto_results
+    return highest_sum((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == _EVENT)
 
 
 def _rise_cuda(work: Work, device: str) -> int:

@@ -1,4 +1,4 @@
-"""The networks that are timed: plain, and the same with LAP, attention working, weights drawn from a seed."""
+"""Build the networks that are timed: plain, and the same with LAP, attention working, weights drawn from a seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from interp_core.training import start_attention
 
 SEED = 0
 PRESET = "digits"
-# Any value other than 0 costs the same; at 2 the attention differs clearly from the mean.
+# Any value other than 0 costs the same. At 2 the attention differs clearly from the mean.
 SHARPNESS = 2.0
 QUICK_SIZE = 64
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -28,10 +28,10 @@ MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.cont
 # Compared by identity, since a ModelConfig cannot be hashed.
 @dataclass(frozen=True, eq=False)
 class Net:
-    """A network and what it is fed.
+    """A network and its input.
 
     Attributes:
-        name: how tables call it.
+        name: its name in tables.
         model: backbone, its arguments and those of `attach`.
         classes: K.
         image_size: side in pixels.
@@ -47,11 +47,11 @@ class Net:
     few: int
 
     def size(self, quick: bool) -> int:
-        """Side of the images in pixels; small where only the code is checked."""
+        """Return the side of the images in pixels, at most `QUICK_SIZE` for a quick check."""
         return min(self.image_size, QUICK_SIZE) if quick else self.image_size
 
     def describe(self) -> str:
-        """One line."""
+        """Describe the network in one line."""
         arguments = "".join(f", {key}={value}" for key, value in self.model.kwargs.items())
         return f"{self.model.backbone}{arguments}, {self.classes} classes, {self.image_size} px"
 
@@ -66,11 +66,11 @@ class Twins:
     targets: Tensor
 
 
-def _timm(name: str) -> Net:
+def _timm_net(name: str) -> Net:
     return Net(name, ModelConfig(name=name, backbone=name, lap=True), classes=1000, image_size=224, batch=8, few=1)
 
 
-def _default() -> Net:
+def _preset_net() -> Net:
     config = load_config(preset_path(PRESET))
     dataset: Any = config.dataset.build(datasets)
     model = next(model for model in config.models if model.lap)
@@ -78,12 +78,12 @@ def _default() -> Net:
     return Net(name, model, len(dataset.classes), size, batch=64, few=2)
 
 
-def counts(memory_format: str) -> bool:
-    """Whether this is the memory format the default recipe trains in, for which the asked ratios hold."""
+def is_default_format(memory_format: str) -> bool:
+    """Return whether the default recipe trains in this memory format, for which the limits on ratios hold."""
     return (memory_format == "channels_last") == load_config(preset_path(PRESET)).recipe.channels_last
 
 
-NETS = (_timm("resnet18"), _timm("mobilenetv2_100"), _default())
+NETS = (_timm_net("resnet18"), _timm_net("mobilenetv2_100"), _preset_net())
 
 
 @cache
@@ -96,7 +96,7 @@ def _networks(net: Net) -> tuple[nn.Module, LapModel]:
 
 
 def twins(net: Net, memory_format: str, device: str, *, images: int, size: int) -> Twins:
-    """Fresh copies in evaluation mode, and `images` random images of `size` pixels with random targets."""
+    """Return fresh copies in evaluation mode, and `images` random images of `size` pixels with random targets."""
     plain, lap = copy.deepcopy(_networks(net))
     layout = MEMORY_FORMATS[memory_format]
     for model in (plain, lap):

@@ -1,34 +1,36 @@
-"""`python -m benchmarks.speed.scale`: how time and peak memory of a run grow with the images explained.
+"""Measure how time and peak memory of a run grow with the images explained.
 
-Runs of one small configuration, each in a process of its own and from nothing, differ in how many images they explain.
-Seconds are those of choosing, explaining and scoring, so that training counts for none; memory is the process's
-highest resident size, training and report's store included.
+Runs of one small configuration differ only in the number of images they explain. Each starts from nothing in a separate
+process. Seconds are those of selecting, explaining and scoring, without training. Memory is the highest resident size
+of the process, which includes training and the store.
 
-All runs have the same data set, three times as many test images as the largest explains, since not all are classified
-correctly. Known limit: the embedded data set is made whole, 4 kB an image at 32 px; data sets of files are not.
+All runs have the same data set, with three times as many test images as the largest run explains, since not all are
+classified correctly.
+
+Known limit: the embedded data set is built in memory, 4 kB an image at 32 px. Data sets of files are not.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.progress import track
 
 from benchmarks.config.load import load_config, preset_path
 from benchmarks.run.engine import Engine
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, system, versions
 
-OUTPUT = Path("results/speed")
 IMAGES = (50, 500, 5000)
-# Small enough for thousands of images in minutes: what is asked is how cost grows, not what it is.
+# Small enough for thousands of images in minutes: the growth of the cost matters, not the cost.
 PRESET = "smoke"
 SETTINGS = (
     "dataset.train=2500",
@@ -41,69 +43,62 @@ SETTINGS = (
 )
 
 
-def run_once(images: int, there: int, folder: Path, *more: str) -> dict[str, float]:
-    """One run in this process: images explained, seconds, peak memory in MiB.
+def run_once(images: int, test_images: int, folder: Path, *settings: str) -> dict[str, float]:
+    """Run once in this process; return images explained, seconds and peak memory in MiB.
 
     Args:
-        images: to explain.
-        there: in the data set's test split.
-        folder: of the run.
-        more: further settings.
+        images: images to explain.
+        test_images: size of the data set's test split.
+        folder: folder of the run.
+        settings: further settings of the run.
 
     Raises:
-        RuntimeError: something went wrong in the run, so that its cost says nothing.
+        RuntimeError: the run had problems, so that its cost means nothing.
     """
-    sizes = (f"images={images}", f"dataset.test={there}", f"output={folder}")
-    engine = Engine(load_config(preset_path(PRESET), sets=(*SETTINGS, *sizes, *more)))
+    sizes = (f"images={images}", f"dataset.test={test_images}", f"output={folder}")
+    engine = Engine(load_config(preset_path(PRESET), sets=(*SETTINGS, *sizes, *settings)))
     outcome = engine.run()
     if outcome.problems:
         raise RuntimeError(f"the run went wrong: {outcome.problems[0]}")
     times: dict[str, float] = engine.meta["times"]
     evaluated = int(engine.meta["dataset"]["evaluated"])
-    # In kilobytes; macOS tells bytes.
+    # In kilobytes; macOS reports bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-    left_out = times.get("train", 0) + times.get("audit", 0)
-    return {"images": evaluated, "seconds": times["total"] - left_out, "peak_mib": peak}
+    excluded = times.get("train", 0) + times.get("audit", 0)
+    return {"images": evaluated, "seconds": times["total"] - excluded, "peak_mib": peak}
 
 
-def measured(images: int, there: int) -> dict[str, float]:
-    """One run in a process of its own; see `run_once`."""
+def run_in_subprocess(images: int, test_images: int) -> dict[str, float]:
+    """Run once in a new process; see `run_once`."""
     with tempfile.TemporaryDirectory() as folder:
-        module = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed.scale"]
-        command = [*module, "--one", str(images), str(there), folder]
-        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return dict(json.loads(found.splitlines()[-1]))
+        module = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed"]
+        command = [*module, "scale-once", str(images), str(test_images), folder]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return dict(json.loads(output.splitlines()[-1]))
 
 
-def table(rows: list[dict[str, float]]) -> pd.DataFrame:
-    """Rows with milliseconds an image, and memory as a ratio to the smallest run's."""
-    found = pd.DataFrame(rows)
-    found["ms_per_image"] = found["seconds"] / found["images"] * 1e3
-    found["peak_ratio"] = found["peak_mib"] / found["peak_mib"].iloc[0]
-    # What an image more costs: without what every run pays once.
-    found["ms_per_further_image"] = found["seconds"].diff() / found["images"].diff() * 1e3
-    return found
+def tabulate_growth(rows: Sequence[dict[str, float]]) -> pd.DataFrame:
+    """Add milliseconds per image, and memory as a ratio to that of the smallest run."""
+    table = pd.DataFrame(list(rows))
+    table["ms_per_image"] = table["seconds"] / table["images"] * 1e3
+    table["peak_ratio"] = table["peak_mib"] / table["peak_mib"].iloc[0]
+    # Cost of one more image, without the cost that every run pays once.
+    table["ms_per_further_image"] = table["seconds"].diff() / table["images"].diff() * 1e3
+    return table
 
 
-def main() -> None:
-    """Measure and write scale.csv and scale.json."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.scale", description=__doc__)
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--images", type=int, nargs="+", default=IMAGES, help="explained, one run for each")
-    parser.add_argument("--one", nargs=3, metavar=("IMAGES", "THERE", "FOLDER"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(run_once(int(given.one[0]), int(given.one[1]), Path(given.one[2]))))
-        return
-    found = table([measured(images, 3 * max(given.images)) for images in given.images])
-    given.output.mkdir(parents=True, exist_ok=True)
-    write_atomically(given.output / "scale.csv", found.to_csv(index=False, float_format="%.5g"))
-    made: dict[str, Any] = {"versions": versions(), "git": git_state(Path(__file__))}
-    facts = {**system(), **made, "preset": PRESET, "settings": SETTINGS}
-    write_atomically(given.output / "scale.json", json.dumps(facts, indent=2) + "\n")
-    print(found.to_string(index=False))
+def write_scale(folder: Path, images: Sequence[int]) -> list[Path]:
+    """Measure and write scale.csv and scale.json.
 
-
-if __name__ == "__main__":
-    main()
+    Args:
+        folder: folder of both files.
+        images: images to explain, one run for each number.
+    """
+    rows = [run_in_subprocess(count, 3 * max(images)) for count in track(images, description="Running")]
+    provenance: dict[str, Any] = {"versions": versions(), "git": git_state(Path(__file__))}
+    facts = {**system(), **provenance, "preset": PRESET, "settings": SETTINGS}
+    return [
+        write_atomically(folder / "scale.csv", tabulate_growth(rows).to_csv(index=False, float_format="%.5g")),
+        write_atomically(folder / "scale.json", json.dumps(facts, indent=2) + "\n"),
+    ]

@@ -1,7 +1,7 @@
-"""What external explainers cost with their default parameters, counted in explanations of LAP of the same images.
+"""Time external explainers with their default parameters, relative to one explanation by LAP of the same images.
 
-They explain the plain twin, which is what one would have without LAP. Timed is the method alone, as in the cost column
-of a run: not its checks, and nothing that is done once in a process.
+They explain the plain twin, which is the network one would have without LAP. Only the method is timed, as in the cost
+column of a run: neither its checks nor work that is done once per process.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import pytest
 
 from baselines import explainers
 from baselines.support.guard import preserved, seeded
-from benchmarks.speed.compare import Compare
 from benchmarks.speed.networks import NETS, SEED, Net, twins
-from benchmarks.speed.pairs import Case
+from benchmarks.speed.pairs import Case, PairTimer
 
 MEMORY_FORMAT = "channels_last"
-# All others take many seconds for an image: one round.
+# The others take many seconds for an image: one round.
 PAIRS = {"grad_cam": 15, "integrated_gradients": 3}
 REPEATS = 5
 CORNER = 32
@@ -24,13 +23,13 @@ EXTERNAL = [name for name, cls in explainers.items() if cls.kind == "external" a
 
 @pytest.mark.parametrize("name", EXTERNAL)
 @pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
-def test_explainer(compare: Compare, net: Net, name: str, device: str, quick: bool) -> None:
+def test_explainer(compare: PairTimer, net: Net, name: str, device: str, quick: bool) -> None:
     pair = twins(net, MEMORY_FORMAT, device, images=net.few, size=net.size(quick))
     explainer = explainers[name]()
     reason = explainer.unsupported(pair.plain)
     if reason is not None:
         pytest.skip(reason)
-    # A small image is enough to have everything loaded and compiled.
+    # A small image is enough to load and compile everything.
     explainer(pair.plain, pair.images[..., :CORNER, :CORNER], pair.targets)
     case = Case(
         net=net.name,
@@ -47,7 +46,7 @@ def test_explainer(compare: Compare, net: Net, name: str, device: str, quick: bo
             case,
             lambda: pair.lap.explain(pair.images, pair.targets),
             lambda: explainer.explain(pair.plain, pair.images, pair.targets),
-            # Explainers may look at the network here and keep what they find for the next call.
+            # Explainers may inspect the network here and cache the outcome for the next call.
             prepare=lambda: explainer.unsupported(pair.plain),
             warm_up=0,
             repeats=REPEATS,

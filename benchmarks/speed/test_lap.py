@@ -1,4 +1,4 @@
-"""What LAP costs: forward pass, explanation and training step against the plain twin's."""
+"""Time forward pass, explanation and training step of LAP against those of the plain twin."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.compare import Compare
-from benchmarks.speed.networks import MEMORY_FORMATS, NETS, Net, Twins, counts, twins
-from benchmarks.speed.pairs import Case, Work
+from benchmarks.speed.networks import MEMORY_FORMATS, NETS, Net, Twins, is_default_format, twins
+from benchmarks.speed.pairs import Case, PairTimer, Work
 from interp_core.knowledge import Forbid, Region, Term
 from interp_core.training import DEFAULT_TERMS, Recipe, step_losses
 
-TOLD = {"training step, Forbid": Forbid(region="place"), "training step, Region": Region(region="place")}
-ASKED = {"forward": 1.05, "explain": 1.10, "training step": 1.15, **dict.fromkeys(TOLD, 1.15)}
-PAIRS = {"forward": 20, "explain": 20, "training step": 15, **dict.fromkeys(TOLD, 15)}
+REGION_TERMS = {"training step, Forbid": Forbid(region="mask"), "training step, Region": Region(region="mask")}
+LIMITS = {"forward": 1.05, "explain": 1.10, "training step": 1.15, **dict.fromkeys(REGION_TERMS, 1.15)}
+PAIRS = {"forward": 20, "explain": 20, "training step": 15, **dict.fromkeys(REGION_TERMS, 15)}
 
 pytestmark = [
     pytest.mark.parametrize("memory_format", MEMORY_FORMATS),
@@ -29,7 +28,7 @@ def pair(net: Net, memory_format: str, device: str, quick: bool) -> Twins:
     return twins(net, memory_format, device, images=net.batch, size=net.size(quick))
 
 
-def test_forward(compare: Compare, net: Net, memory_format: str, pair: Twins) -> None:
+def test_forward(compare: PairTimer, net: Net, memory_format: str, pair: Twins) -> None:
     with torch.no_grad():
         compare(
             _case(net, memory_format, pair, "forward", "plain forward"),
@@ -38,7 +37,7 @@ def test_forward(compare: Compare, net: Net, memory_format: str, pair: Twins) ->
         )
 
 
-def test_explain(compare: Compare, net: Net, memory_format: str, pair: Twins) -> None:
+def test_explain(compare: PairTimer, net: Net, memory_format: str, pair: Twins) -> None:
     with torch.no_grad():
         compare(
             _case(net, memory_format, pair, "explain", "plain forward"),
@@ -47,7 +46,7 @@ def test_explain(compare: Compare, net: Net, memory_format: str, pair: Twins) ->
         )
 
 
-def test_train(compare: Compare, net: Net, memory_format: str, pair: Twins) -> None:
+def test_train(compare: PairTimer, net: Net, memory_format: str, pair: Twins) -> None:
     compare(
         _case(net, memory_format, pair, "training step", "plain training step"),
         _step(pair.plain, pair),
@@ -55,15 +54,15 @@ def test_train(compare: Compare, net: Net, memory_format: str, pair: Twins) -> N
     )
 
 
-@pytest.mark.parametrize("what", TOLD)
-def test_train_told(compare: Compare, net: Net, memory_format: str, pair: Twins, what: str) -> None:
-    """Every image has a mask, of its upper left quarter."""
-    place = torch.zeros_like(pair.images[:, :1])
-    place[..., : place.shape[-2] // 2, : place.shape[-1] // 2] = 1
+@pytest.mark.parametrize("what", REGION_TERMS)
+def test_train_told(compare: PairTimer, net: Net, memory_format: str, pair: Twins, what: str) -> None:
+    """Give every image a mask of its upper left quarter."""
+    mask = torch.zeros_like(pair.images[:, :1])
+    mask[..., : mask.shape[-2] // 2, : mask.shape[-1] // 2] = 1
     compare(
         _case(net, memory_format, pair, what, "plain training step"),
         _step(pair.plain, pair),
-        _step(pair.lap, pair, [TOLD[what]], {"place": place}),
+        _step(pair.lap, pair, [REGION_TERMS[what]], {"mask": mask}),
     )
 
 
@@ -75,7 +74,7 @@ def _case(net: Net, memory_format: str, pair: Twins, what: str, reference: str) 
         memory_format=memory_format,
         what=what,
         reference=reference,
-        asked=ASKED[what] if counts(memory_format) else None,
+        asked=LIMITS[what] if is_default_format(memory_format) else None,
         pairs=PAIRS[what],
     )
 
@@ -83,7 +82,7 @@ def _case(net: Net, memory_format: str, pair: Twins, what: str, reference: str) 
 def _step(
     model: nn.Module, pair: Twins, terms: Sequence[Term] = (), regions: Mapping[str, Tensor] | None = None
 ) -> Work:
-    """One step as `fit` takes it, on a batch that is there already."""
+    """Return one training step as `fit` takes it, on a batch in memory."""
     model.train()
     recipe = Recipe()
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)

@@ -1,16 +1,20 @@
-"""Thirty of the most used convolutional networks of timm, each beside its twin with LAP, and what is measured of them.
+"""List thirty of the most used convolutional networks of timm, and build each beside its twin with LAP.
 
-How they were chosen: timm's hub counts downloads per set of weights, the counts move from month to month and older ones
-cannot be looked up, so the list is drawn up by hand, once, and is fixed. A network is in if (1) it classifies with
-convolutions, (2) timm's page on the hub has ImageNet-1k weights for it, so that people do use it, and (3) it is what
-papers, courses and timm's own guides name as the backbone of its family, in the sizes seen most. Six ResNets and their
-kin come first, then the mobile networks. The smallest are in on purpose: LAP's cost is nearly the same for every
-network, so they have the highest ratios. That no network outside the list is used more is not claimed, and one is out
-that would be in: torch 2.15 on a CPU corrupts memory when it trains the first layer of RepVGG in channels_last (a 1x1
-convolution with stride 2 on 3 channels).
+How they were chosen: timm's hub counts downloads per set of weights. These counts change from month to month and older
+ones cannot be looked up, so the list was drawn up by hand, once, and is fixed. A network is in the list if
 
-Limits: random weights; their values change no operation but the top classes. The statistics of batch normalisation are
-taken from the batch itself, since at their start values activations of deep networks reach 1e11 or 1e-8.
+1. it classifies with convolutions,
+2. timm's page on the hub has ImageNet-1k weights for it, so that people do use it, and
+3. papers, courses and timm's own guides name it as the backbone of its family, in the sizes seen most.
+
+Six ResNets and their kin come first, then the mobile networks. The smallest are in on purpose: LAP's cost is nearly the
+same for every network, so they have the highest ratios. We do not claim that no network outside the list is used more.
+RepVGG is left out although it qualifies: torch 2.15 on a CPU corrupts memory when it trains RepVGG's first layer in
+channels_last (a 1x1 convolution with stride 2 on 3 channels).
+
+Known limits: weights are random; their values change no operation except the choice of top classes. The statistics of
+batch normalisation are taken from the batch itself, since at their start values activations of deep networks reach
+1e11 or 1e-8.
 """
 
 from __future__ import annotations
@@ -66,11 +70,11 @@ ZOO: tuple[str, ...] = (
     "rexnet_100",
     "hrnet_w18",
 )
-# timm's own tiny networks for tests.
+# Tiny networks that timm ships for tests.
 QUICK_ZOO = ("test_resnet", "test_efficientnet")
 CLASSES = 1000
 LARGEST = 224
-# Where a GPU has too little to do, the time it takes to start its operations is all that is seen.
+# With a smaller batch a GPU only shows the time it takes to launch its operations.
 BATCH = {"cpu": 8, "cuda": 64}
 QUICK_BATCH = 2
 
@@ -81,12 +85,12 @@ KINDS = ("forward", "explain", "forward memory", "training step", "training memo
 
 @dataclass(frozen=True)
 class Variant:
-    """How both sides are run.
+    """Precision and compilation of both sides.
 
     Attributes:
-        name: how tables call it.
-        half: under autocast to bfloat16.
-        backend: of `torch.compile`; None to run eagerly.
+        name: its name in tables.
+        half: run under autocast to bfloat16.
+        backend: backend of `torch.compile`, or None to run eagerly.
     """
 
     name: str
@@ -94,11 +98,11 @@ class Variant:
     backend: str | None = None
 
     def autocast(self, device: str) -> AbstractContextManager[Any]:
-        """The precision to compute in."""
+        """Return the context that sets the precision."""
         return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=self.half)
 
-    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, compiled where the variant is."""
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compile `function` if the variant has a backend."""
         return function if self.backend is None else torch.compile(function, backend=self.backend)
 
 
@@ -114,34 +118,34 @@ VARIANTS = {
 DEFAULT_VARIANTS = {"cpu": ("float32",), "cuda": ("bfloat16", "bfloat16-compiled")}
 
 
-def words(given: str | None) -> list[str]:
-    """Names given with commas between them."""
-    return [word.strip() for word in (given or "").split(",") if word.strip()]
+def split_names(text: str | None) -> list[str]:
+    """Split names at commas."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
-def chosen_nets(wanted: Sequence[str] | None, *, quick: bool) -> tuple[str, ...]:
-    """Networks to measure: those wanted, or all of the list.
+def select_nets(names: Sequence[str] | None, *, quick: bool) -> tuple[str, ...]:
+    """Return the networks to measure: those named, or all of the list.
 
     Raises:
         UnknownNameError: timm has no such network.
     """
-    if not wanted:
+    if not names:
         return QUICK_ZOO if quick else ZOO
     import timm
 
-    for name in wanted:
+    for name in names:
         if not timm.is_model(name):
             raise UnknownNameError("backbone", name, timm.list_models())
-    return tuple(wanted)
+    return tuple(names)
 
 
-def chosen_variants(wanted: Sequence[str] | None, device: str) -> tuple[Variant, ...]:
-    """Variants to measure: those wanted, or those that matter on the device.
+def select_variants(names: Sequence[str] | None, device: str) -> tuple[Variant, ...]:
+    """Return the variants to measure: those named, or the default ones of the device.
 
     Raises:
         UnknownNameError: there is no such variant.
     """
-    names = wanted or DEFAULT_VARIANTS[torch.device(device).type]
+    names = names or DEFAULT_VARIANTS[torch.device(device).type]
     for name in names:
         if name not in VARIANTS:
             raise UnknownNameError("variant", name, VARIANTS)
@@ -149,24 +153,25 @@ def chosen_variants(wanted: Sequence[str] | None, device: str) -> tuple[Variant,
 
 
 def batch_size(device: str, *, quick: bool) -> int:
-    """Images in a batch."""
+    """Return the number of images in a batch."""
     return QUICK_BATCH if quick else BATCH[torch.device(device).type]
 
 
 @lru_cache(maxsize=1)
 def zoo_twins(name: str, device: str, *, quick: bool) -> Twins:
-    """A network and its copy with LAP at work, channels last, with a batch at its own size or 224 px if that is less.
+    """Build a network, its copy with LAP at work, and a batch, channels last.
 
-    The last pair is kept, so ask network by network.
+    Images have the network's own size, or 224 px if that is smaller. Only the last pair is cached, so call this network
+    by network.
     """
     _runner.cache_clear()
-    torch.compiler.reset()  # else networks compiled before count towards the limit of recompilations
+    torch.compiler.reset()  # networks compiled earlier would count towards the limit of recompilations
     plain = build(ModelConfig(name=name, backbone=name), CLASSES, SEED).eval()
-    size = side(plain.pretrained_cfg, quick=quick)  # type: ignore[arg-type]
+    size = image_side(plain.pretrained_cfg, quick=quick)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(SEED)
     images = torch.randn(batch_size(device, quick=quick), 3, size, size, generator=generator)
     targets = torch.randint(CLASSES, (len(images),), generator=generator)
-    settle(plain, images)
+    settle_batch_norms(plain, images)
     lap = attach(deepcopy(plain))
     start_attention(lap, SHARPNESS)
     for model in (plain, lap):
@@ -174,13 +179,13 @@ def zoo_twins(name: str, device: str, *, quick: bool) -> Twins:
     return Twins(plain, lap, images.to(device, memory_format=torch.channels_last), targets.to(device))
 
 
-def side(config: Mapping[str, Any], *, quick: bool) -> int:
-    """Side in pixels of the images for a network of that `pretrained_cfg`: its own, but 224 at most."""
+def image_side(config: Mapping[str, Any], *, quick: bool) -> int:
+    """Return the side of the images in pixels for a network's `pretrained_cfg`: its own, at most 224."""
     return min(int(config["input_size"][-1]), QUICK_SIZE if quick else LARGEST)
 
 
-def settle(model: nn.Module, images: Tensor) -> None:
-    """Set the statistics of batch normalisation to those of `images`; all else stays as it is."""
+def settle_batch_norms(model: nn.Module, images: Tensor) -> None:
+    """Set the statistics of batch normalisation to those of `images`, and change nothing else."""
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -193,13 +198,13 @@ def settle(model: nn.Module, images: Tensor) -> None:
         norm.eval()
 
 
-def works(pair: Twins, kind: str, variant: Variant) -> tuple[Work, Work]:
-    """What is measured, of the plain network and of its twin with LAP.
+def workloads(pair: Twins, kind: str, variant: Variant) -> tuple[Work, Work]:
+    """Return the work of the plain network and of its twin with LAP.
 
-    An explanation is set against a plain forward pass.
+    An explanation is compared with a plain forward pass.
 
     Raises:
-        SpeedError: nothing is measured under that name.
+        SpeedError: unknown kind.
     """
     for model in (pair.plain, pair.lap):
         model.train(kind == "training step")
@@ -210,22 +215,22 @@ def works(pair: Twins, kind: str, variant: Variant) -> tuple[Work, Work]:
         return _forward(pair.plain, pair.images, variant), _explain(pair, variant)
     if kind == "training step":
         return _step(pair.plain, pair, variant), _step(pair.lap, pair, variant)
-    raise SpeedError(f"nothing is measured under the name {kind!r}; choose from {', '.join(TIMED)}")
+    raise SpeedError(f"unknown kind of cost {kind!r}; choose from {', '.join(TIMED)}")
 
 
 @lru_cache(maxsize=16)
 def _runner(model: nn.Module, kind: str, variant: Variant) -> Callable[..., Any]:
-    """What is called for a kind, compiled where the variant is, and only once since that takes long."""
+    """Return the function to time, compiled if the variant is; cached, since compilation takes long."""
 
-    def answer(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def explain(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         explanation = model.explain(images, targets)  # type: ignore[operator]
         return explanation.logits, explanation.map
 
-    def total(images: Tensor, targets: Tensor) -> Tensor:
+    def total_loss(images: Tensor, targets: Tensor) -> Tensor:
         return torch.stack(list(step_losses(model, images, targets, DEFAULT_TERMS).values())).sum()
 
-    functions: dict[str, Callable[..., Any]] = {"forward": model, "explain": answer, "training step": total}
-    return variant.compiled(functions[kind])
+    functions: dict[str, Callable[..., Any]] = {"forward": model, "explain": explain, "training step": total_loss}
+    return variant.compile(functions[kind])
 
 
 def _forward(model: nn.Module, images: Tensor, variant: Variant) -> Work:
@@ -249,7 +254,7 @@ def _explain(pair: Twins, variant: Variant) -> Work:
 
 
 def _step(model: nn.Module, pair: Twins, variant: Variant) -> Work:
-    """One step as `fit` takes it, on a batch that is there already."""
+    """Return one training step as `fit` takes it, on a batch in memory."""
     recipe, device = Recipe(), pair.images.device.type
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     run = _runner(model, "training step", variant)

@@ -13,7 +13,7 @@ from benchmarks.speed.conftest import BASELINES, pytest_configure
 DEFAULT = "file://./.benchmarks"
 
 
-def configured(storage: str, *, plugin: bool = True) -> str:
+def configured_storage(storage: str, *, plugin: bool = True) -> str:
     config: Any = SimpleNamespace(
         pluginmanager=SimpleNamespace(hasplugin=lambda name: plugin), option=SimpleNamespace(benchmark_storage=storage)
     )
@@ -22,9 +22,9 @@ def configured(storage: str, *, plugin: bool = True) -> str:
 
 
 def test_baselines_lie_with_the_results_unless_told_otherwise() -> None:
-    assert configured(DEFAULT) == f"file://{BASELINES}"
+    assert configured_storage(DEFAULT) == f"file://{BASELINES}"
     assert BASELINES.parts[-3:] == ("results", "speed", "baselines")
-    assert configured("file://mine") == "file://mine"
+    assert configured_storage("file://mine") == "file://mine"
 
 
 def test_the_plugins_own_default_is_known(pytestconfig: pytest.Config) -> None:
@@ -36,8 +36,8 @@ def test_the_newest_baseline_has_the_whole_suite() -> None:
     if not BASELINES.exists():
         pytest.skip("the project is not checked out here")
     # As the plugin looks for them on a machine that has none of its own.
-    found = list(FileStorage(BASELINES, logger=None, default_machine_id="Nowhere-CPython-0").load())
-    assert found
-    names = {entry["fullname"].split("::")[-1].split("[")[0] for entry in found[-1][1]["benchmarks"]}
+    entries = list(FileStorage(BASELINES, logger=None, default_machine_id="Nowhere-CPython-0").load())
+    assert entries
+    names = {entry["fullname"].split("::")[-1].split("[")[0] for entry in entries[-1][1]["benchmarks"]}
     assert {"test_forward", "test_explain", "test_train", "test_explainer"} <= names
-    assert "node" not in found[-1][1]["machine_info"]
+    assert "node" not in entries[-1][1]["machine_info"]

@@ -30,7 +30,7 @@ def test_files_are_what_they_are_said_to_be(
 
 
 def test_ratios_are_of_throughput_round_by_round() -> None:
-    made = [{"loop": 2.0, "loader": 1.0}, {"loop": 4.0, "loader": 1.0}, {"loop": 9.0, "loader": 3.0}]
-    found = loading.line("some", 12, 2, made, "loader", "loop")
-    assert (found.ratio, found.q1, found.q3) == (3.0, 2.5, 3.5)
-    assert (found.per_second, found.reference_per_second) == (12.0, 3.0)
+    rounds = [{"loop": 2.0, "loader": 1.0}, {"loop": 4.0, "loader": 1.0}, {"loop": 9.0, "loader": 3.0}]
+    row = loading.summarise("some", 12, 2, rounds, "loader", "loop")
+    assert (row.ratio, row.q1, row.q3) == (3.0, 2.5, 3.5)
+    assert (row.per_second, row.reference_per_second) == (12.0, 3.0)

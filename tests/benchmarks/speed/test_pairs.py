@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from torch import nn
 
 from benchmarks.config.load import load_config, preset_path
 from benchmarks.speed import __main__ as command
-from benchmarks.speed.compare import Compare
-from benchmarks.speed.networks import MEMORY_FORMATS, NETS, SHARPNESS, counts, twins
-from benchmarks.speed.pairs import Case, Reference, paired_ratios, quartiles, summarise
-from benchmarks.speed.table import FIELDS, Measured, SpeedError, read, to_csv, to_markdown, write
+from benchmarks.speed.networks import MEMORY_FORMATS, NETS, SHARPNESS, is_default_format, twins
+from benchmarks.speed.pairs import Case, PairTimer, TimedWork, paired_ratios, quartiles, summarise
+from benchmarks.speed.table import FIELDS, SpeedError, SpeedResults, read, to_csv, to_markdown, write
 from interp_core.errors import StoreError
 from interp_core.lap.blocks import GateBlock, HeadBlock
 
@@ -48,19 +48,19 @@ def case(**changes: Any) -> Case:
     return Case(**fields | changes)
 
 
-OWN = summarise(case(), [1.0, 2.0, 4.0], [1.02, 2.08, 4.8])
+LAP_ROW = summarise(case(), [1.0, 2.0, 4.0], [1.02, 2.08, 4.8])
 MISSED = summarise(case(what="explain", asked=1.1), [0.01] * 3, [0.012] * 3)
 FREE = summarise(case(memory_format="contiguous", asked=None), [1.0] * 3, [2.0] * 3)
 DEAR = summarise(case(what="LIME", reference="LAP explain", asked=None, pairs=1), [0.02], [25.0])
 
 
-def results(path: Path, rows: list[Any], **facts: Any) -> Path:
-    """A file as pytest-benchmark writes it."""
+def write_results(path: Path, rows: list[Any], **changes: Any) -> Path:
+    """Write a file as pytest-benchmark does."""
     machine = {name: FACTS[name] for name in ("device", "threads", "platform", "python")}
-    own = {name: FACTS[name] for name in ("git", "seed", "versions", "nets", "quick")}
+    facts = {name: FACTS[name] for name in ("git", "seed", "versions", "nets", "quick")}
     content = {
         "machine_info": machine,
-        "interp_bench": own | facts,
+        "interp_bench": facts | changes,
         "datetime": "2026-01-02T03:04:05+00:00",
         "benchmarks": [{"name": "x", "extra_info": {**vars(row), "reference_data": [1.0]}} for row in rows],
     }
@@ -90,16 +90,16 @@ class TestRatios:
         assert (row.q1, row.ratio, row.q3) == pytest.approx((1.2, 1.2, 1.2))
 
     def test_a_row_keeps_its_case(self) -> None:
-        assert (OWN.net, OWN.what, OWN.asked, OWN.pairs) == ("small", "forward", 1.05, 3)
-        assert (OWN.ratio, OWN.reference_seconds) == pytest.approx((1.04, 2.0))
-        assert (OWN.q1, OWN.q3) == pytest.approx((1.03, 1.12))
+        assert (LAP_ROW.net, LAP_ROW.what, LAP_ROW.asked, LAP_ROW.pairs) == ("small", "forward", 1.05, 3)
+        assert (LAP_ROW.ratio, LAP_ROW.reference_seconds) == pytest.approx((1.04, 2.0))
+        assert (LAP_ROW.q1, LAP_ROW.q3) == pytest.approx((1.03, 1.12))
 
 
-class TestReference:
+class TestTimedWork:
     def test_times_only_its_work(self) -> None:
         ticks = iter([0.0, 3.0, 10.0, 14.0])
         order: list[str] = []
-        reference = Reference(
+        reference = TimedWork(
             lambda: order.append("work"), prepare=lambda: order.append("prepare"), clock=lambda: next(ticks)
         )
         reference()
@@ -109,7 +109,7 @@ class TestReference:
 
     def test_takes_the_median_of_repeats(self) -> None:
         ticks = iter([0.0, 1.0, 0.0, 9.0, 0.0, 2.0])
-        reference = Reference(lambda: None, repeats=3, clock=lambda: next(ticks))
+        reference = TimedWork(lambda: None, repeats=3, clock=lambda: next(ticks))
         reference()
         assert reference.seconds == [2.0]
 
@@ -121,7 +121,7 @@ class FakeStats:
 
 
 class FakeBenchmark:
-    """What `Compare` uses of pytest-benchmark's fixture; every round takes as many seconds as its number."""
+    """Stand-in for pytest-benchmark's fixture in which every round takes as many seconds as its number."""
 
     def __init__(self, disabled: bool = False) -> None:
         self.disabled, self.group = disabled, ""
@@ -136,11 +136,11 @@ class FakeBenchmark:
             self.stats = FakeStats([float(number) for number in range(1, rounds + 1)])
 
 
-class TestCompare:
+class TestPairTimer:
     def test_sides_take_turns_and_warm_up_is_dropped(self) -> None:
         order: list[str] = []
         benchmark = FakeBenchmark()
-        compare = Compare(benchmark, "cpu", quick=False)
+        compare = PairTimer(benchmark, "cpu", quick=False)
         compare(case(pairs=4), lambda: order.append("A"), lambda: order.append("B"), warm_up=2)
         assert order == ["A", "B"] * 6
         assert benchmark.group == "small, channels_last"
@@ -152,18 +152,18 @@ class TestCompare:
 
     def test_quick_takes_few_pairs(self) -> None:
         benchmark = FakeBenchmark()
-        Compare(benchmark, "cpu", quick=True)(case(pairs=25), lambda: None, lambda: None)
+        PairTimer(benchmark, "cpu", quick=True)(case(pairs=25), lambda: None, lambda: None)
         assert benchmark.extra_info["pairs"] == 3
 
     def test_disabled_benchmarks_leave_nothing(self) -> None:
         benchmark = FakeBenchmark(disabled=True)
-        Compare(benchmark, "cpu", quick=False)(case(), lambda: None, lambda: None)
+        PairTimer(benchmark, "cpu", quick=False)(case(), lambda: None, lambda: None)
         assert benchmark.extra_info == {}
 
     def test_waits_for_the_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         order: list[str] = []
         monkeypatch.setattr(torch.cuda, "synchronize", lambda device: order.append(f"wait {device}"))
-        compare = Compare(FakeBenchmark(), "cuda:0", quick=False)
+        compare = PairTimer(FakeBenchmark(), "cuda:0", quick=False)
         compare(case(pairs=1), lambda: order.append("A"), lambda: order.append("B"), warm_up=0)
         assert order == ["A", "wait cuda:0", "B", "wait cuda:0"]
 
@@ -176,7 +176,7 @@ class TestNets:
         assert net.model.lap
         assert config.dataset.model_dump()["image_size"] == net.image_size
         assert (net.classes, net.batch) == (10, 64)
-        assert counts("channels_last") == config.recipe.channels_last != counts("contiguous")
+        assert is_default_format("channels_last") == config.recipe.channels_last != is_default_format("contiguous")
 
     @pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
     def test_twins_differ_in_lap_alone(self, memory_format: str) -> None:
@@ -207,13 +207,13 @@ class TestNets:
 
 class TestTable:
     def test_csv_reads_back(self) -> None:
-        first, second = list(csv.DictReader(io.StringIO(to_csv([OWN, DEAR]))))
+        first, second = list(csv.DictReader(io.StringIO(to_csv([LAP_ROW, DEAR]))))
         assert tuple(first) == FIELDS
         assert (first["net"], float(first["ratio"]), float(first["asked"])) == ("small", 1.04, 1.05)
         assert (second["what"], float(second["ratio"]), second["asked"]) == ("LIME", 1250.0, "")
 
     def test_markdown_says_kept_missed_and_what_it_rests_on(self) -> None:
-        text = to_markdown(Measured((OWN, MISSED, FREE, DEAR), FACTS))
+        text = to_markdown(SpeedResults((LAP_ROW, MISSED, FREE, DEAR), FACTS))
         lines = text.splitlines()
         assert "1.040 | 1.030 to 1.120 | <= 1.05, kept | 2000.0" in text
         assert "1.200 | 1.200 to 1.200 | <= 1.10, missed | 10.0" in text
@@ -226,25 +226,25 @@ class TestTable:
         assert widths == {11, 9}
 
     def test_a_quick_check_gives_no_verdict(self) -> None:
-        text = to_markdown(Measured((OWN,), FACTS | {"quick": True}))
+        text = to_markdown(SpeedResults((LAP_ROW,), FACTS | {"quick": True}))
         assert "not figures to quote" in text
         assert "`python -m benchmarks.speed --quick`" in text
         assert "kept" not in text
         assert "External explainers against" not in text
 
     def test_outside_a_checkout(self) -> None:
-        assert "- commit: not a checkout" in to_markdown(Measured((OWN,), FACTS | {"git": None}))
+        assert "- commit: not a checkout" in to_markdown(SpeedResults((LAP_ROW,), FACTS | {"git": None}))
 
     def test_rows_come_network_by_network(self, tmp_path: Path) -> None:
         other = summarise(case(net="big"), [1.0] * 3, [1.0] * 3)
-        measured = read(results(tmp_path / "speed.json", [OWN, other, FREE, MISSED]))
-        assert measured.rows == (OWN, MISSED, FREE, other)
-        assert measured.facts == FACTS
+        results = read(write_results(tmp_path / "speed.json", [LAP_ROW, other, FREE, MISSED]))
+        assert results.rows == (LAP_ROW, MISSED, FREE, other)
+        assert results.facts == FACTS
 
     def test_writes_both_files(self, tmp_path: Path) -> None:
-        paths = write(Measured((OWN,), FACTS), tmp_path / "deep")
+        paths = write(SpeedResults((LAP_ROW,), FACTS), tmp_path / "deep")
         assert [path.name for path in paths] == ["speed.csv", "speed.md"]
-        assert paths[0].read_text() == to_csv([OWN])
+        assert paths[0].read_text() == to_csv([LAP_ROW])
 
     @pytest.mark.parametrize("content", ["{", '{"benchmarks": []}', '{"benchmarks": [{"extra_info": {}}]}', "[]"])
     def test_other_files_are_refused(self, content: str, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ class TestTable:
 
 class TestCommand:
     def test_tables_from_an_earlier_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        path = results(tmp_path / "mine.json", [OWN, DEAR])
+        path = write_results(tmp_path / "mine.json", [LAP_ROW, DEAR])
         assert command.main(["--json", str(path), "--output", str(tmp_path / "out")]) == 0
         assert (tmp_path / "out" / "speed.md").read_text() == to_markdown(read(path))
         assert "speed.csv" in capsys.readouterr().out
@@ -268,9 +268,9 @@ class TestCommand:
     def test_measures_where_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[bool] = []
 
-        def measure(path: Path, *, quick: bool) -> None:
+        def measure(path: Path, *, quick: bool, flags: Sequence[str]) -> None:
             asked.append(quick)
-            results(path, [OWN], quick=quick)
+            write_results(path, [LAP_ROW], quick=quick)
 
         monkeypatch.setattr(command, "measure", measure)
         assert command.main(["--quick", "--output", str(tmp_path)]) == 0

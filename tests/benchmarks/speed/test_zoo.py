@@ -14,10 +14,9 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from benchmarks.speed import __main__ as command
-from benchmarks.speed.compare import Compare
-from benchmarks.speed.memory import highest, peak_bytes, state, stored_bytes
-from benchmarks.speed.pairs import pairs_within
-from benchmarks.speed.table import SpeedError
+from benchmarks.speed.memory import highest_sum, peak_bytes, state_tensors, storage_bytes
+from benchmarks.speed.pairs import PairTimer, pairs_within
+from benchmarks.speed.table import SpeedError, to_csv
 from benchmarks.speed.zoo import (
     KINDS,
     LARGEST,
@@ -28,26 +27,16 @@ from benchmarks.speed.zoo import (
     ZOO,
     Variant,
     batch_size,
-    chosen_nets,
-    chosen_variants,
-    settle,
-    side,
-    works,
+    image_side,
+    select_nets,
+    select_variants,
+    settle_batch_norms,
+    workloads,
     zoo_twins,
 )
-from benchmarks.speed.zoo_figure import LOOKS, zoo_figure, zoo_png
-from benchmarks.speed.zoo_table import (
-    ASKED,
-    FIELDS,
-    SET_AGAINST,
-    ZooMeasured,
-    ZooRow,
-    read_zoo,
-    summary,
-    to_csv,
-    to_markdown,
-    write_zoo,
-)
+from benchmarks.speed.zoo_figure import STYLES, zoo_figure, zoo_png
+from benchmarks.speed.zoo_rows import FIELDS, LIMITS, ZooResults, ZooRow, read_zoo, summarise_zoo
+from benchmarks.speed.zoo_table import KIND_TITLES, to_markdown
 from interp_core.errors import UnknownNameError
 from interp_core.lap.blocks import GateBlock, HeadBlock
 
@@ -93,12 +82,12 @@ def row(net: str, kind: str, ratio: float, variant: str = "float32") -> ZooRow:
     )
 
 
-def measured(*rows: ZooRow, **facts: Any) -> ZooMeasured:
-    return ZooMeasured(rows, FACTS | facts)
+def results(*rows: ZooRow, **facts: Any) -> ZooResults:
+    return ZooResults(rows, FACTS | facts)
 
 
 def timed_info(net: str, kind: str, ratio: float) -> dict[str, Any]:
-    """What `Compare` and the suite leave of a timed kind."""
+    """What `PairTimer` and the suite leave of a timed kind."""
     common = {"net": net, "image_size": 224, "images": 8, "variant": "float32", "kind": kind}
     return {**common, "ratio": ratio, "q1": ratio, "q3": ratio, "pairs": 9, "reference_seconds": 0.05, "asked": None}
 
@@ -131,30 +120,30 @@ class TestList:
         assert not set(QUICK_ZOO) & set(ZOO)
 
     def test_choice_of_networks(self) -> None:
-        assert chosen_nets([], quick=False) == ZOO
-        assert chosen_nets(None, quick=True) == QUICK_ZOO
-        assert chosen_nets(["resnet18"], quick=True) == ("resnet18",)
+        assert select_nets([], quick=False) == ZOO
+        assert select_nets(None, quick=True) == QUICK_ZOO
+        assert select_nets(["resnet18"], quick=True) == ("resnet18",)
         with pytest.raises(UnknownNameError, match="did you mean"):
-            chosen_nets(["resnet1"], quick=False)
+            select_nets(["resnet1"], quick=False)
 
     def test_choice_of_variants(self) -> None:
-        assert chosen_variants([], "cpu") == (VARIANTS["float32"],)
-        assert [(v.half, v.backend) for v in chosen_variants(None, "cuda:1")] == [(True, None), (True, "inductor")]
-        assert chosen_variants(["bfloat16"], "cpu") == (VARIANTS["bfloat16"],)
+        assert select_variants([], "cpu") == (VARIANTS["float32"],)
+        assert [(v.half, v.backend) for v in select_variants(None, "cuda:1")] == [(True, None), (True, "inductor")]
+        assert select_variants(["bfloat16"], "cpu") == (VARIANTS["bfloat16"],)
         with pytest.raises(UnknownNameError, match="float32"):
-            chosen_variants(["float23"], "cpu")
+            select_variants(["float23"], "cpu")
 
     def test_images_are_the_networks_own_but_not_too_large(self) -> None:
-        assert side({"input_size": (3, 192, 192)}, quick=False) == 192
-        assert side({"input_size": (3, 299, 299)}, quick=False) == LARGEST
-        assert side({"input_size": (3, 192, 192)}, quick=True) == 64
+        assert image_side({"input_size": (3, 192, 192)}, quick=False) == 192
+        assert image_side({"input_size": (3, 299, 299)}, quick=False) == LARGEST
+        assert image_side({"input_size": (3, 192, 192)}, quick=True) == 64
         assert (batch_size("cpu", quick=False), batch_size("cuda", quick=False)) == (8, 64)
 
     def test_every_kind_is_asked_something_and_drawn(self) -> None:
-        assert tuple(ASKED) == tuple(SET_AGAINST) == tuple(LOOKS)
-        assert set(KINDS) == set(ASKED) == {*TIMED, *MEMORY}
-        assert [ASKED[kind].median for kind in TIMED] == [1.03, 1.05, 1.08]
-        assert ASKED["forward"].worst == 1.08
+        assert tuple(LIMITS) == tuple(KIND_TITLES) == tuple(STYLES)
+        assert set(KINDS) == set(LIMITS) == {*TIMED, *MEMORY}
+        assert [LIMITS[kind].median for kind in TIMED] == [1.03, 1.05, 1.08]
+        assert LIMITS["forward"].worst == 1.08
 
 
 class TestTwins:
@@ -173,7 +162,7 @@ class TestTwins:
         images = 5 + 3 * torch.randn(4, 2, 8, 8, generator=generator)
         norm = nn.BatchNorm2d(2, momentum=0.25)
         net = nn.Sequential(norm, nn.Dropout()).eval()
-        settle(net, images)
+        settle_batch_norms(net, images)
         torch.testing.assert_close(norm.running_mean, images.mean((0, 2, 3)))
         torch.testing.assert_close(norm.running_var, images.var((0, 2, 3)))
         assert norm.momentum == 0.25
@@ -183,7 +172,7 @@ class TestTwins:
     @pytest.mark.parametrize("kind", TIMED)
     def test_work_is_that_of_the_networks(self, kind: str, variant: Variant) -> None:
         pair = zoo_twins(QUICK_ZOO[0], "cpu", quick=True)
-        plain, lap = works(pair, kind, variant)
+        plain, lap = workloads(pair, kind, variant)
         before = [parameter.detach().clone() for parameter in pair.plain.parameters()]
         left: Any = plain()
         right: Any = lap()
@@ -202,8 +191,8 @@ class TestTwins:
             assert right[1].shape == (len(pair.images), 1, *pair.images.shape[-2:])
 
     def test_unknown_kind(self) -> None:
-        with pytest.raises(SpeedError, match="nothing is measured under the name 'sleep'"):
-            works(zoo_twins(QUICK_ZOO[0], "cpu", quick=True), "sleep", VARIANTS["float32"])
+        with pytest.raises(SpeedError, match="unknown kind of cost 'sleep'"):
+            workloads(zoo_twins(QUICK_ZOO[0], "cpu", quick=True), "sleep", VARIANTS["float32"])
 
 
 N = 64 * 1024  # elements; so many that small change does not matter
@@ -212,15 +201,15 @@ N = 64 * 1024  # elements; so many that small change does not matter
 class TestMemory:
     def test_shared_storage_counts_once(self) -> None:
         x = torch.zeros(10)
-        assert stored_bytes([x, x[2:], x.view(2, 5), torch.zeros(3)]) == 52
+        assert storage_bytes([x, x[2:], x.view(2, 5), torch.zeros(3)]) == 52
         net = nn.BatchNorm1d(4)
-        assert stored_bytes(state(net)) == 4 * 4 * 4 + 8  # weight, bias, mean, variance, number of batches
+        assert storage_bytes(state_tensors(net)) == 4 * 4 * 4 + 8  # weight, bias, mean, variance, number of batches
 
     @pytest.mark.parametrize(
         ("changes", "most"), [([], 0), ([(0, -5)], 0), ([(2, -3), (1, 3), (3, 2)], 3), ([(0, 2), (1, 2), (2, -4)], 4)]
     )
     def test_highest_sum(self, changes: list[tuple[int, int]], most: int) -> None:
-        assert highest(changes) == most
+        assert highest_sum(changes) == most
 
     def test_two_maps_at_once_in_a_forward_pass(self) -> None:
         # Each layer holds its input and its output; the first input was there before.
@@ -228,7 +217,7 @@ class TestMemory:
         images = torch.zeros(128, 256)
         weights = 4 * (256 * 512 + 512 * 64)
         with torch.no_grad():
-            peak = peak_bytes(lambda: net(images), [*state(net), images], "cpu")
+            peak = peak_bytes(lambda: net(images), [*state_tensors(net), images], "cpu")
         assert peak == weights + 4 * 128 * 256 + 2 * 4 * 128 * 512
 
     def test_what_is_changed_in_place_takes_nothing(self) -> None:
@@ -260,7 +249,7 @@ class TestMemory:
             step()
             step()
 
-        peak = peak_bytes(steps, [*state(net), x], "cpu")
+        peak = peak_bytes(steps, [*state_tensors(net), x], "cpu")
         one = 4 * 256 * 256
         assert peak >= 4 * one  # weights, gradient, two moments
         assert peak <= 7 * one  # and what the update itself needs
@@ -282,15 +271,15 @@ class TestPairs:
 
     def test_a_pair_is_timed_after_one_that_does_not_count(self) -> None:
         order: list[str] = []
-        seconds = Compare(None, "cpu", quick=False).pair_seconds(lambda: order.append("A"), lambda: order.append("B"))
+        seconds = PairTimer(None, "cpu", quick=False).pair_seconds(lambda: order.append("A"), lambda: order.append("B"))
         assert order == ["A", "B"] * 2
         assert seconds > 0
 
 
 class TestTable:
     def test_head_has_median_and_worst(self) -> None:
-        found = summary(
-            measured(
+        summary = summarise_zoo(
+            results(
                 row("a", "forward", 1.01),
                 row("b", "forward", 1.09),
                 row("c", "forward", 1.02),
@@ -299,18 +288,22 @@ class TestTable:
                 row("a", "forward", 1.5, "bfloat16"),
             )
         )
-        assert [(line.variant, line.kind, line.nets) for line in found] == [
+        assert [(line.variant, line.kind, line.nets) for line in summary] == [
             ("float32", "forward", 3),
             ("float32", "explain", 2),
             ("bfloat16", "forward", 1),
         ]
-        assert [line.median for line in found] == pytest.approx([1.02, 1.04, 1.5])
-        assert [(line.worst, line.net) for line in found[:2]] == [(1.09, "b"), (1.06, "b")]
-        assert [line.kept for line in found] == [False, True, False]  # the worst counts where it was asked for
+        assert [line.median for line in summary] == pytest.approx([1.02, 1.04, 1.5])
+        assert [(line.worst, line.net) for line in summary[:2]] == [(1.09, "b"), (1.06, "b")]
+        assert [line.is_within_limits for line in summary] == [
+            False,
+            True,
+            False,
+        ]  # a limit on the worst counts
 
     def test_limits_themselves_are_kept(self) -> None:
         rows = [row(net, "forward", ratio) for net, ratio in (("a", 1.03), ("b", 1.03), ("c", 1.08))]
-        assert summary(measured(*rows))[0].kept
+        assert summarise_zoo(results(*rows))[0].is_within_limits
 
     def test_csv_reads_back(self) -> None:
         first, second = csv.DictReader(
@@ -322,7 +315,7 @@ class TestTable:
 
     def test_markdown_has_worst_first_and_says_what_it_rests_on(self) -> None:
         text = to_markdown(
-            measured(row("a", "forward", 1.01), row("b", "forward", 1.2), row("a", "forward memory", 1.0))
+            results(row("a", "forward", 1.01), row("b", "forward", 1.2), row("a", "forward memory", 1.0))
         )
         lines = text.splitlines()
         assert "| float32 | forward | 2 | 1.105 | <= 1.03 | 1.200 | <= 1.08 | b | missed |" in lines
@@ -337,7 +330,7 @@ class TestTable:
 
     @pytest.mark.parametrize("facts", [{"quick": True}, {"zoo": ZOO_FACTS | {"part": True}}])
     def test_no_verdict_from_a_part_or_a_quick_check(self, facts: dict[str, Any]) -> None:
-        text = to_markdown(measured(row("a", "forward", 1.01), **facts))
+        text = to_markdown(results(row("a", "forward", 1.01), **facts))
         assert "kept" not in text
         assert "quick check" in text or "part of the networks" in text
 
@@ -380,7 +373,7 @@ class TestFigure:
     )
 
     def test_networks_by_forward_ratio_and_what_was_asked(self) -> None:
-        time, memory = zoo_figure(measured(*self.ROWS)).axes
+        time, memory = zoo_figure(results(*self.ROWS)).axes
         assert [label.get_text() for label in time.get_yticklabels()] == ["a", "b"]
         drawn = [(line.get_marker(), np.asarray(line.get_xdata()).tolist()) for line in time.lines]
         assert ("o", [1.01, 1.2]) in drawn
@@ -390,10 +383,10 @@ class TestFigure:
         assert memory.get_title(loc="left") == "peak memory, float32"
 
     def test_same_figures_same_bytes(self) -> None:
-        assert zoo_png(measured(*self.ROWS)) == zoo_png(measured(*self.ROWS))
+        assert zoo_png(results(*self.ROWS)) == zoo_png(results(*self.ROWS))
 
     def test_without_forward_passes(self) -> None:
-        assert zoo_png(measured(row("a", "explain", 1.1), row("b", "explain", 1.0)))[:4] == b"\x89PNG"
+        assert zoo_png(results(row("a", "explain", 1.1), row("b", "explain", 1.0)))[:4] == b"\x89PNG"
 
 
 class TestCommand:
@@ -414,7 +407,7 @@ class TestCommand:
         path = stored(tmp_path / "mine.json", timed_info("a", "forward", 1.02))
         assert command.main(["--zoo", "--json", str(path), "--output", str(tmp_path / "out")]) == 0
         assert (tmp_path / "out" / "zoo.md").read_text() == to_markdown(read_zoo(path))
-        assert [path.name for path in write_zoo(read_zoo(path), tmp_path)] == ["zoo.csv", "zoo.md", "zoo.png"]
+        assert [path.name for path in command.write_zoo(read_zoo(path), tmp_path)] == ["zoo.csv", "zoo.md", "zoo.png"]
 
     def test_choices_are_handed_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         given: list[Any] = []
