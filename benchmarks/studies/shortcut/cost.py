@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from benchmarks.speed.pairs import Reference, paired_ratios, quartiles
+from benchmarks.speed.pairs import TimedWork, paired_ratios, quartiles
 from benchmarks.studies.shortcut.arms import Arm
 from benchmarks.studies.shortcut.data import Material
 from interp_core.lap.model import LapModel
@@ -51,7 +51,7 @@ def cost(arm: Arm, plain: Arm, material: Material, recipe: Recipe, pairs: int) -
         recipe: size of batches and rates.
         pairs: steps of each that count.
     """
-    reference, measured = Reference(stepper(plain, material, recipe)), Reference(stepper(arm, material, recipe))
+    reference, measured = TimedWork(stepper(plain, material, recipe)), TimedWork(stepper(arm, material, recipe))
     for _ in range(WARM_UP + pairs):
         reference()
         measured()
