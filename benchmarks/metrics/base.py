@@ -106,8 +106,6 @@ class Metric(BaseModel):
     needs_masks: ClassVar[bool] = False
     needs_model: ClassVar[bool] = False
     needs_explain: ClassVar[bool] = False
-    # How the largest difference of `score` from `reference` comes about, where it is not rounding.
-    differs: ClassVar[str] = ""
 
     engine: Engine = "device"
 
@@ -137,8 +135,8 @@ class Metric(BaseModel):
             ContractError: masks or model missing, or values of the wrong shape.
         """
         self._check(batch)
-        bad = degenerate(batch.maps)
-        ready = replace(batch, maps=without_ties(batch.maps, batch.seed), images=batch.images.copy())
+        bad = is_degenerate(batch.maps)
+        ready = replace(batch, maps=break_ties(batch.maps, batch.seed), images=batch.images.copy())
         with seeded(batch.seed):
             values = self.reference(ready) if self.engine == "quantus" else self.score(ready)
         return {spec.name: self._column(spec, values, bad) for spec in self.scores}
@@ -170,19 +168,19 @@ def passes_of(batch: Batch) -> Passes:
     return Passes(batch.model, batch.images, batch.targets, batch.device, multi_label=batch.multi_label)
 
 
-def degenerate(maps: np.ndarray) -> np.ndarray:
+def is_degenerate(maps: np.ndarray) -> np.ndarray:
     """Which maps (N, 1, H, W) say nothing: constant, or with NaN or infinite values. (N,) bool."""
     flat = maps.reshape(len(maps), -1)
     finite = np.isfinite(flat).all(1)
     return ~finite | (np.ptp(np.where(finite[:, None], flat, 0), axis=1) == 0)
 
 
-def without_ties(maps: np.ndarray, seed: int) -> np.ndarray:
+def break_ties(maps: np.ndarray, seed: int) -> np.ndarray:
     """Maps with equal values put in a seeded random order; degenerate ones become noise in [0, 1).
 
     The result is float64: float32 cannot hold the jitter beside values far larger than the map's range.
     """
-    bad = degenerate(maps)
+    bad = is_degenerate(maps)
     noise = np.random.default_rng(seed).random(maps.shape)
     clean = np.where(bad[:, None, None, None], 0.0, maps.astype(np.float64))
     span = np.ptp(clean, axis=(1, 2, 3), keepdims=True)

@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy import ndimage
 
 from benchmarks.metrics.base import Batch, Score, metrics
-from benchmarks.metrics.localisation import Localisation, flat, masks_of
+from benchmarks.metrics.localisation import Localisation, flatten_pixels, masks_of
 
 Box = tuple[int, int, int, int]
 
@@ -43,8 +43,8 @@ class MaxBoxAcc(Localisation):
         for row, (mask, values) in enumerate(zip(masks, batch.maps[:, 0], strict=True)):
             if mask.any():
                 wanted = box_around(mask)
-                hits[row] = [self._hits(box_at(values, threshold), wanted) for threshold in self.thresholds]
-        return {"max_box_acc": np.where(flat(masks).any(1), crossed(hits), np.nan)}
+                hits[row] = [self._hits(largest_box(values, threshold), wanted) for threshold in self.thresholds]
+        return {"max_box_acc": np.where(flatten_pixels(masks).any(1), cross_validate(hits), np.nan)}
 
     def _hits(self, found: Box, wanted: Box) -> float:
         overlap = intersection_over_union(found, wanted)
@@ -57,7 +57,7 @@ def box_around(mask: np.ndarray) -> Box:
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
-def box_at(values: np.ndarray, threshold: float) -> Box:
+def largest_box(values: np.ndarray, threshold: float) -> Box:
     """Box around the largest connected region of a map (H, W) at or above a share of its range."""
     kept = values >= values.min() + threshold * np.ptp(values)
     labels, count = ndimage.label(kept)
@@ -73,7 +73,7 @@ def intersection_over_union(a: Box, b: Box) -> float:
     return common / (sum(sizes) - common)
 
 
-def crossed(hits: np.ndarray) -> np.ndarray:
+def cross_validate(hits: np.ndarray) -> np.ndarray:
     """Hits (N,) of each half of the rows of `hits` (N, thresholds) at the threshold best for the other half.
 
     An image alone is its own other half.

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from benchmarks.metrics.base import Batch, Family, Metric, Score, metrics
-from benchmarks.metrics.map_ranks import above_jitter
+from benchmarks.metrics.map_ranks import remove_jitter
 from benchmarks.metrics.quantus_adapter import evaluate
 
 _SMALL = 1e-7
@@ -19,7 +19,7 @@ _SMALL = 1e-7
 
 def magnitudes(maps: np.ndarray) -> np.ndarray:
     """Magnitudes (N, 1, H, W) in [0, 1] of maps without ties, the largest of each 1."""
-    size = np.abs(above_jitter(maps))
+    size = np.abs(remove_jitter(maps))
     return size / size.max(axis=(1, 2, 3), keepdims=True)
 
 

@@ -20,11 +20,11 @@ from scipy import stats
 from torch import Tensor
 
 from benchmarks.metrics.base import Batch, Metric, Score, metrics, passes_of
-from benchmarks.metrics.map_ranks import from_zero
+from benchmarks.metrics.map_ranks import subtract_minimum
 from benchmarks.metrics.quantus_adapter import BATCH_SIZE, evaluate, replace_by
 from benchmarks.metrics.removal import (
     features_in_step,
-    filled,
+    fill_values,
     patch_labels,
     patch_side,
     patch_sums,
@@ -101,7 +101,7 @@ class FaithfulnessCorrelation(Metric):
     @staticmethod
     def _sums(batch: Batch, masks: np.ndarray) -> np.ndarray:
         """Sum of each map over each subset, (N, runs)."""
-        values = from_zero(batch.maps)
+        values = subtract_minimum(batch.maps)
         channels = batch.images.shape[1]
         sums = np.empty(masks.shape[:2])
         for row, value in enumerate(values):
@@ -114,10 +114,10 @@ class FaithfulnessCorrelation(Metric):
         values = evaluate(
             "FaithfulnessCorrelation",
             batch,
-            from_zero(batch.maps),
+            subtract_minimum(batch.maps),
             nr_runs=self.runs,
             subset_size=self._size(batch),
-            **replace_by(filled(batch.images, self.fill)),
+            **replace_by(fill_values(batch.images, self.fill)),
         )
         return {"faithfulness_correlation": values}
 
@@ -150,26 +150,28 @@ class FaithfulnessEstimate(Metric):
         order, step, count = self._order(batch)
         passes, channels = passes_of(batch), batch.images.shape[1]
         drops = passes.clean().logits - passes.without_each(order, count, self.fill, step=step).logits
-        descending = np.repeat(-np.sort(-from_zero(batch.maps).reshape(len(order), -1), axis=1), channels, axis=1)
+        descending = np.repeat(
+            -np.sort(-subtract_minimum(batch.maps).reshape(len(order), -1), axis=1), channels, axis=1
+        )
         return {"faithfulness_estimate": pearson(descending.reshape(len(order), count, step).sum(2), drops)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         step = self._order(batch)[1]
         channels, largest = batch.images.shape[1], np.finfo(np.float64).eps
         # Channels of a pixel differ by less than any two pixels do, so that they go in the order of their number.
-        maps = from_zero(batch.maps)
+        maps = subtract_minimum(batch.maps)
         nudged = maps + largest * np.arange(channels)[::-1, None, None] * np.ptp(maps, axis=(1, 2, 3), keepdims=True)
         values = evaluate(
             "FaithfulnessEstimate",
             batch,
             nudged,
             features_in_step=step,
-            **replace_by(filled(batch.images, self.fill)),
+            **replace_by(fill_values(batch.images, self.fill)),
         )
         return {"faithfulness_estimate": values}
 
 
-class Patches(Metric):
+class SinglePatchRemoval(Metric):
     """What the metrics share that remove one square patch at a time from the whole image.
 
     Fields:
@@ -196,7 +198,7 @@ class Patches(Metric):
 
 
 @metrics.register("single_deletion")
-class SingleDeletion(Patches):
+class SingleDeletion(SinglePatchRemoval):
     """Spearman correlation of the map's sum over each patch with the drop of the logit when that patch alone goes.
 
     Source: Hesse, Schaub-Meyer and Roth 2024 (IDSDS), without their fine-tuning on removed patches, so between networks
@@ -212,7 +214,7 @@ class SingleDeletion(Patches):
 
 
 @metrics.register("infidelity")
-class Infidelity(Patches):
+class Infidelity(SinglePatchRemoval):
     """Share of the drops' mean square that the map, times what was taken away, leaves unexplained at its best scale.
 
         1 - max(0, <u, d>)^2 / (<u, u> <d, d>),  u_t = sum over patch t of map * (x - fill),  d_t = drop of the logit
@@ -226,12 +228,12 @@ class Infidelity(Patches):
     scores: ClassVar[tuple[Score, ...]] = (Score("infidelity", "Infidelity", "lower", 0.0, 1.0),)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        taken = batch.maps * (batch.images - filled(batch.images, self.fill))
+        taken = batch.maps * (batch.images - fill_values(batch.images, self.fill))
         sums = patch_sums(taken.sum(1, keepdims=True), self._side(batch))
-        return {"infidelity": unexplained(self.drops(batch), sums)}
+        return {"infidelity": residual_share(self.drops(batch), sums)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
-        fill, flat = filled(batch.images, self.fill), batch.images.reshape(len(batch.images), -1)
+        fill, flat = fill_values(batch.images, self.fill), batch.images.reshape(len(batch.images), -1)
 
         def alone(arr: np.ndarray, indices: np.ndarray, **_: object) -> np.ndarray:
             places = np.broadcast_to(np.asarray(indices).reshape(1, -1), (len(arr), np.asarray(indices).size))
@@ -247,12 +249,12 @@ class Infidelity(Patches):
             perturb_patch_sizes=[self._side(batch)],
             n_perturb_samples=1,
             perturb_func=alone,
-            loss_func=lambda a, b, **_: unexplained(a, b),
+            loss_func=lambda a, b, **_: residual_share(a, b),
         )
         return {"infidelity": values}
 
 
-def unexplained(drops: np.ndarray, sums: np.ndarray) -> np.ndarray:
+def residual_share(drops: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """Share of `drops` (N, T) that no multiple >= 0 of `sums` (N, T) explains, (N,) in [0, 1]; NaN without drops."""
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = (sums * drops).sum(1) / np.sqrt((sums * sums).sum(1) * (drops * drops).sum(1))

@@ -13,7 +13,7 @@ from interp_core.backbone.flat_graph import flat
 _made: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module | None]] = WeakKeyDictionary()
 
 
-def frozen(model: nn.Module, image: Tensor) -> nn.Module:
+def flat_network_of(model: nn.Module, image: Tensor) -> nn.Module:
     """The network as a quicker module, or itself where none can be made; made once for its present weights.
 
     Args:

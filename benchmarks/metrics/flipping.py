@@ -18,12 +18,12 @@ from pydantic import Field
 
 from benchmarks.metrics.base import Batch, Metric, Score, metrics, passes_of
 from benchmarks.metrics.quantus_adapter import evaluate, predictions, replace_by
-from benchmarks.metrics.removal import area_under, features_in_step, filled, pixel_order
+from benchmarks.metrics.removal import area_under, features_in_step, fill_values, pixel_order
 
 Fill = Literal["mean", "blur"]
 
 
-class Sweep(Metric):
+class PixelSweep(Metric):
     """What the three have in common: the target's probability while pixels go in the map's order.
 
     Fields:
@@ -55,13 +55,13 @@ class Sweep(Metric):
             (size - place).astype(np.float64),
             probabilities=True,
             features_in_step=step,
-            **replace_by(filled(batch.images, self.fill)),
+            **replace_by(fill_values(batch.images, self.fill)),
         )
         return np.concatenate([predictions(batch)[:, None], rest], axis=1)
 
 
 @metrics.register("pixel_flipping")
-class PixelFlipping(Sweep):
+class PixelFlipping(PixelSweep):
     """Area under the target's probability while pixels are removed, from none to all, in the map's order.
 
     `pixel_flipping` = LeRF area - MoRF area: what removal does to any image, whichever pixels go, cancels. The
@@ -90,7 +90,7 @@ class PixelFlipping(Sweep):
 
 
 @metrics.register("deletion")
-class Deletion(Sweep):
+class Deletion(PixelSweep):
     """Area under the target's probability while the most relevant pixels are replaced by the mean, first to last.
 
     With the same steps the curve is pixel flipping's MoRF curve and costs nothing more.
@@ -108,7 +108,7 @@ class Deletion(Sweep):
 
 
 @metrics.register("insertion")
-class Insertion(Sweep):
+class Insertion(PixelSweep):
     """Area under the target's probability while the most relevant pixels come back into a blurred image.
 
     That is the LeRF curve read from its end. The blur has a standard deviation of a sixteenth of the side.

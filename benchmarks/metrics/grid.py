@@ -36,17 +36,17 @@ class GridPG(Metric):
     cells: int = Field(default=2, ge=2)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        chosen, places = drawn(batch.targets, self.cells, batch.seed)
+        chosen, places = draw_mosaics(batch.targets, self.cells, batch.seed)
         values = np.full(len(batch.images), np.nan)
         if len(chosen):
             own = chosen[np.arange(len(chosen)), places]
             assert batch.explain is not None
-            maps = batch.explain(batch.model, mosaics(batch.images, chosen, self.cells), batch.targets[own])  # type: ignore[arg-type]
-            values[own] = shares(positive_part(maps.astype(np.float64)), places, self.cells)
+            maps = batch.explain(batch.model, build_mosaics(batch.images, chosen, self.cells), batch.targets[own])  # type: ignore[arg-type]
+            values[own] = share_in_cell(positive_part(maps.astype(np.float64)), places, self.cells)
         return {"grid_pg": values}
 
 
-def drawn(targets: np.ndarray, cells: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_mosaics(targets: np.ndarray, cells: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Images of a mosaic for each image that can have one.
 
     Returns:
@@ -66,7 +66,7 @@ def drawn(targets: np.ndarray, cells: int, seed: int) -> tuple[np.ndarray, np.nd
     return np.array(chosen, int), np.array(places, int)
 
 
-def mosaics(images: np.ndarray, chosen: np.ndarray, cells: int) -> np.ndarray:
+def build_mosaics(images: np.ndarray, chosen: np.ndarray, cells: int) -> np.ndarray:
     """Mosaics (M, C, cells*H, cells*W) of images (N, C, H, W), row by row."""
     tiles = images[chosen]
     m, _, channels, height, width = tiles.shape
@@ -74,7 +74,7 @@ def mosaics(images: np.ndarray, chosen: np.ndarray, cells: int) -> np.ndarray:
     return np.ascontiguousarray(rows.reshape(m, channels, cells * height, cells * width))
 
 
-def shares(maps: np.ndarray, places: np.ndarray, cells: int) -> np.ndarray:
+def share_in_cell(maps: np.ndarray, places: np.ndarray, cells: int) -> np.ndarray:
     """Share (M,) of maps (M, 1, cells*H, cells*W) >= 0 that lies in the cell `places` (M,); 0 for an empty map."""
     m, _, height, width = maps.shape
     sums = maps.reshape(m, cells, height // cells, cells, width // cells).sum((2, 4)).reshape(m, -1)

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.metrics.base import Batch, Family, Metric, Score, metrics
-from benchmarks.metrics.map_ranks import above_jitter, positive_part, ranks
+from benchmarks.metrics.map_ranks import positive_part, ranks, remove_jitter
 from benchmarks.metrics.quantus_adapter import evaluate
 from benchmarks.metrics.removal import pixel_order
 from interp_core.errors import ContractError
@@ -46,12 +46,12 @@ def score_rows(name: str, batch: Batch, maps: np.ndarray, rows: np.ndarray, **pa
     return values
 
 
-def flat(arrays: np.ndarray) -> np.ndarray:
+def flatten_pixels(arrays: np.ndarray) -> np.ndarray:
     """(N, H*W) of (N, 1, H, W)."""
     return arrays.reshape(len(arrays), -1)
 
 
-def divided(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Part / whole, NaN where the whole is nothing."""
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
@@ -81,7 +81,7 @@ class RelevanceMassAccuracy(Localisation):
     )
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        masks, positive = flat(masks_of(batch)), flat(positive_part(batch.maps))
+        masks, positive = flatten_pixels(masks_of(batch)), flatten_pixels(positive_part(batch.maps))
         total = positive.sum(1)
         shares = np.divide((positive * masks).sum(1), total, out=np.zeros(len(total)), where=total > 0)
         return {"relevance_mass_accuracy": np.where(masks.any(1), shares, np.nan)}
@@ -105,9 +105,9 @@ class RelevanceRankAccuracy(Localisation):
     scores: ClassVar[tuple[Score, ...]] = (Score("relevance_rank_accuracy", "Rank accuracy", "higher", 0.0, 1.0),)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        masks, order = flat(masks_of(batch)), flat(pixel_order(batch.maps))
+        masks, order = flatten_pixels(masks_of(batch)), flatten_pixels(pixel_order(batch.maps))
         sizes = masks.sum(1)
-        return {"relevance_rank_accuracy": divided((masks & (order < sizes[:, None])).sum(1), sizes)}
+        return {"relevance_rank_accuracy": ratio((masks & (order < sizes[:, None])).sum(1), sizes)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         marked = _any(masks_of(batch))
@@ -127,7 +127,7 @@ class PointingGame(Localisation):
     scores: ClassVar[tuple[Score, ...]] = (Score("pointing_game", "Pointing game", "higher", 0.0, 1.0, degenerate=0.0),)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        masks, highest = flat(masks_of(batch)), flat(batch.maps).argmax(1)
+        masks, highest = flatten_pixels(masks_of(batch)), flatten_pixels(batch.maps).argmax(1)
         hits = masks[np.arange(len(masks)), highest] & _any(positive_part(batch.maps))
         return {"pointing_game": np.where(masks.any(1), hits, np.nan)}
 
@@ -150,12 +150,12 @@ class AUC(Localisation):
     scores: ClassVar[tuple[Score, ...]] = (Score("auc", "Pixel AUC", "higher", 0.0, 1.0),)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        masks, order = flat(masks_of(batch)), flat(pixel_order(batch.maps, least_first=True))
+        masks, order = flatten_pixels(masks_of(batch)), flatten_pixels(pixel_order(batch.maps, least_first=True))
         inside = masks.sum(1)
         outside = masks.shape[1] - inside
         # Mann and Whitney: pairs of a pixel inside and one outside in which the one inside is higher.
         above = (order * masks).sum(1, dtype=np.int64) - inside * (inside - 1) // 2
-        return {"auc": divided(above, inside * outside)}
+        return {"auc": ratio(above, inside * outside)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         masks = masks_of(batch)
@@ -182,10 +182,10 @@ class TopKIntersection(Localisation):
     share: float = Field(default=0.25, gt=0.0, le=1.0)
 
     def _k(self, masks: np.ndarray) -> np.ndarray:
-        return np.maximum(1, np.floor(self.share * flat(masks).sum(1) + 0.5)).astype(int)
+        return np.maximum(1, np.floor(self.share * flatten_pixels(masks).sum(1) + 0.5)).astype(int)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        masks, order = flat(masks_of(batch)), flat(pixel_order(batch.maps))
+        masks, order = flatten_pixels(masks_of(batch)), flatten_pixels(pixel_order(batch.maps))
         k = self._k(masks)
         shares = (masks & (order < k[:, None])).sum(1) / k
         return {"top_k_intersection": np.where(masks.any(1), shares, np.nan)}
@@ -213,12 +213,12 @@ class AttributionLocalisation(Localisation):
     )
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        masks, size = flat(masks_of(batch)), np.abs(flat(above_jitter(batch.maps)))
-        return {"attribution_localisation": np.where(masks.any(1), divided((size * masks).sum(1), size.sum(1)), np.nan)}
+        masks, size = flatten_pixels(masks_of(batch)), np.abs(flatten_pixels(remove_jitter(batch.maps)))
+        return {"attribution_localisation": np.where(masks.any(1), ratio((size * masks).sum(1), size.sum(1)), np.nan)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         # Quantus adds 1e-9 to the total, so the map must not be small.
-        maps = above_jitter(batch.maps)
+        maps = remove_jitter(batch.maps)
         maps = maps / np.abs(maps).max(axis=(1, 2, 3), keepdims=True)
         return {
             "attribution_localisation": score_rows(

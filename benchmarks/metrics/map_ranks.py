@@ -26,7 +26,7 @@ def reversed_ranks(maps: np.ndarray) -> np.ndarray:
     return maps[0].size + 1.0 - ranks(maps)
 
 
-def above_jitter(maps: np.ndarray) -> np.ndarray:
+def remove_jitter(maps: np.ndarray) -> np.ndarray:
     """Maps with zero for every value too small to be told from the tie-breaking jitter.
 
     The bound is twice the jitter's height since the jitter also moves the range it is measured by.
@@ -37,9 +37,9 @@ def above_jitter(maps: np.ndarray) -> np.ndarray:
 
 def positive_part(maps: np.ndarray) -> np.ndarray:
     """Evidence for the target: values above the jitter, zero elsewhere."""
-    return np.maximum(above_jitter(maps), 0.0)
+    return np.maximum(remove_jitter(maps), 0.0)
 
 
-def from_zero(maps: np.ndarray) -> np.ndarray:
+def subtract_minimum(maps: np.ndarray) -> np.ndarray:
     """Maps moved so that each begins at zero; sums over equally many pixels keep their differences."""
     return maps - maps.min(axis=(1, 2, 3), keepdims=True)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.metrics.base import Family, Metric, degenerate
+from benchmarks.metrics.base import Family, Metric, is_degenerate
 
 Kind = Literal["smooth", "grid", "sharp"]
 FAMILIES: tuple[Family, ...] = ("localisation", "faithfulness", "descriptor")
@@ -57,9 +57,9 @@ class MapTransform:
     def __call__(self, maps: np.ndarray) -> np.ndarray:
         """Transformed maps (N, 1, H, W) float32; degenerate ones unchanged."""
         changed = _FUNCTIONS[self.kind](maps, self.value).astype(np.float32)
-        return np.where(degenerate(maps)[:, None, None, None], maps, changed)
+        return np.where(is_degenerate(maps)[:, None, None, None], maps, changed)
 
-    def judges(self, metric: Metric) -> bool:
+    def applies_to(self, metric: Metric) -> bool:
         """Whether a metric is asked about transformed maps."""
         return metric.family in FAMILIES and not metric.needs_explain
 
@@ -68,12 +68,12 @@ class MapTransform:
         return {"name": self.name, "title": self.title, "kind": self.kind, "value": self.value}
 
 
-def smoothed(maps: np.ndarray, sigma: float) -> np.ndarray:
+def blur(maps: np.ndarray, sigma: float) -> np.ndarray:
     """Maps (N, 1, H, W) blurred by a Gaussian of `sigma` pixels."""
     return gaussian_filter(maps.astype(np.float64), sigma, axes=(2, 3))
 
 
-def on_grid(maps: np.ndarray, side: float) -> np.ndarray:
+def average_on_grid(maps: np.ndarray, side: float) -> np.ndarray:
     """Maps (N, 1, H, W) averaged over side x side cells and resized back bilinearly."""
     # In float64, so that a map of one value keeps one value.
     coarse = F.adaptive_avg_pool2d(torch.from_numpy(maps.astype(np.float64)), int(side))
@@ -87,10 +87,10 @@ def sharpened(maps: np.ndarray, power: float) -> np.ndarray:
     return np.sign(unit) * np.abs(unit) ** power
 
 
-_FUNCTIONS = {"smooth": smoothed, "grid": on_grid, "sharp": sharpened}
+_FUNCTIONS = {"smooth": blur, "grid": average_on_grid, "sharp": sharpened}
 
 
-def transforms(
+def build_transforms(
     smoothing: tuple[float, ...], grids: tuple[int, ...], sharpening: tuple[float, ...]
 ) -> list[MapTransform]:
     """The transforms of a run, in the order of its fields."""

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.metrics.flat_network import frozen
-from benchmarks.metrics.removal import filled
+from benchmarks.metrics.flat_network import flat_network_of
+from benchmarks.metrics.removal import fill_values
 from interp_core.errors import ContractError
 
 # Images at once. More are no quicker on a CPU, whose caches they leave; a GPU wants enough to do.
@@ -143,7 +143,7 @@ class Passes:
     @cached_property
     def network(self) -> nn.Module:
         """What is run: the network, or a quicker copy of it."""
-        return frozen(self.model, self._images[:1].permute(0, 3, 1, 2))
+        return flat_network_of(self.model, self._images[:1].permute(0, 3, 1, 2))
 
     def _placed(self, images: np.ndarray) -> Tensor:
         """Images (N, C, H, W) as a tensor (N, H, W, C) on the device."""
@@ -159,7 +159,7 @@ class Passes:
     def fill(self, name: str) -> Tensor:
         """What pixels are replaced by, (N, H, W, C): see `removal.filled`."""
         if name not in self._fills:
-            self._fills[name] = self._placed(filled(self.images, name))
+            self._fills[name] = self._placed(fill_values(self.images, name))
         return self._fills[name]
 
     def clean(self) -> Outputs:

@@ -140,7 +140,7 @@ def replace_masked_by(fill: np.ndarray) -> dict[str, Any]:
     return {"perturb_func": replace}
 
 
-def quantus_imputed(noise: np.ndarray) -> Callable[..., np.ndarray]:
+def quantus_imputation(noise: np.ndarray) -> Callable[..., np.ndarray]:
     """Quantus' linear imputation of one image (C, H, W), with this noise (C, H, W) in place of one it draws."""
     from quantus import noisy_linear_imputation
 
@@ -154,7 +154,7 @@ def quantus_imputed(noise: np.ndarray) -> Callable[..., np.ndarray]:
 
 
 @contextmanager
-def replaced_in_quantus(module: str, name: str, value: Callable[..., Any]) -> Iterator[None]:
+def replace_in_quantus(module: str, name: str, value: Callable[..., Any]) -> Iterator[None]:
     """Another function in a module of Quantus, for the length of a call."""
     place = import_module(f"quantus.{module}")
     before = getattr(place, name)

@@ -51,7 +51,7 @@ class RandomLogit(Check):
         assert batch.explain is not None
         others = other_classes(batch.targets, self._classes(batch), batch.seed)
         maps = batch.explain(batch.model, batch.images, others)  # type: ignore[arg-type]
-        return {"random_logit": likeness(batch.maps, maps.reshape(batch.maps.shape))}
+        return {"random_logit": similarity(batch.maps, maps.reshape(batch.maps.shape))}
 
     @staticmethod
     def _classes(batch: Batch) -> int:
@@ -66,7 +66,7 @@ class RandomLogit(Check):
         shape = batch.maps.shape
 
         def alike(a: np.ndarray, b: np.ndarray, **_: object) -> np.ndarray:
-            return likeness(a.reshape(shape), b.reshape(shape))
+            return similarity(a.reshape(shape), b.reshape(shape))
 
         values = evaluate(
             "RandomLogit",
@@ -115,7 +115,7 @@ class Mprt(Check):
         own, before = batch.maps.reshape(len(batch.maps), -1), entropies(batch.maps)
         alike, rise = [], []
         for seed in range(self.seeds):
-            maps = batch.explain(randomised(batch.model, seed), batch.images, batch.targets).reshape(own.shape)
+            maps = batch.explain(randomise(batch.model, seed), batch.images, batch.targets).reshape(own.shape)
             alike.append(pearson(stats.rankdata(own, axis=1), stats.rankdata(maps, axis=1)))
             rise.append((entropies(maps) - before) / before)
         return {"mprt": np.mean(alike, axis=0), "efficient_mprt": np.mean(rise, axis=0)}
@@ -135,7 +135,7 @@ def other_classes(targets: np.ndarray, classes: int, seed: int) -> np.ndarray:
     return np.where(draws >= targets, draws + 1, draws).astype(np.int64)
 
 
-def likeness(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Structural similarity (N,) of maps (N, 1, H, W), over the range of both."""
     from skimage.metrics import structural_similarity
 
@@ -147,7 +147,7 @@ def likeness(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.array(values)
 
 
-def randomised(network: nn.Module, seed: int) -> nn.Module:
+def randomise(network: nn.Module, seed: int) -> nn.Module:
     """A copy of the network in evaluation mode with all that can be reset drawn anew, module by module."""
     copy = deepcopy(network)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):

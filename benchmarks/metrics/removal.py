@@ -18,7 +18,7 @@ FILLS = ("mean", "blur")
 BLUR = 1 / 16
 
 
-def filled(images: np.ndarray, name: str) -> np.ndarray:
+def fill_values(images: np.ndarray, name: str) -> np.ndarray:
     """What pixels of images (N, C, H, W) are replaced by, same shape: "mean" is 0, "blur" a Gaussian of side / 16."""
     if name == "mean":
         return np.zeros_like(images)

@@ -18,8 +18,8 @@ from torch import Tensor
 from benchmarks.metrics.base import Batch, Metric, Score, metrics, passes_of
 from benchmarks.metrics.imputation import impute
 from benchmarks.metrics.passes import fingerprint
-from benchmarks.metrics.quantus_adapter import evaluate, quantus_imputed
-from benchmarks.metrics.regions import row
+from benchmarks.metrics.patches import single_image
+from benchmarks.metrics.quantus_adapter import evaluate, quantus_imputation
 from benchmarks.metrics.removal import pixel_order
 
 PERCENTAGES = tuple(float(p) for p in range(10, 100, 10))
@@ -90,7 +90,7 @@ class Road(Metric):
         for least in (False, True):
             order = pixel_order(batch.maps, least_first=least)
             shares.append(
-                np.array([self._reference_kept(row(batch, i), order[i], noise[i]) for i in range(len(order))])
+                np.array([self._reference_kept(single_image(batch, i), order[i], noise[i]) for i in range(len(order))])
             )
         return self._named(*shares)
 
@@ -100,7 +100,7 @@ class Road(Metric):
         maps = np.zeros(batch.images.shape)
         maps[0, 0] = order.size - order[0]
         percentages = [100 * (count + 0.5) / (order.size * channels) for count in self._counts(batch)]
-        options = {"percentages": percentages, "perturb_func": quantus_imputed(noise)}
+        options = {"percentages": percentages, "perturb_func": quantus_imputation(noise)}
         return float(evaluate("ROAD", batch, maps, **options).mean())  # type: ignore[arg-type]
 
     @staticmethod

@@ -134,7 +134,7 @@ def score_cells(parts: RunComponents, explain: ExplainCell, transforms: Sequence
         ScoreCell(explain, name, _key(label, explain.key, *_content(metric), transform.name, code), transform)
         for transform in transforms
         for name, metric in parts.metrics.items()
-        if transform.judges(metric)
+        if transform.applies_to(metric)
         for label in [f"{explain.key}-{transform.name}-{name}"]
     ]
     return plain + changed

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.models import ModelConfig, RegionSource, Stage
-from benchmarks.rivals.regions import NAMES
+from benchmarks.rivals.energy_loss import REGIONS
 from interp_core.knowledge import Term, needed, terms
 from interp_core.training import Recipe
 
@@ -72,9 +72,9 @@ def _problem(model: ModelConfig, stage: Stage, made: TrainingStage) -> str | Non
         return None
     if plain and made.recipe.mode == "frozen":
         return "in mode frozen a plain network has nothing that learns: use mode finetune, lap: true or a rival"
-    other = sorted(set(stage.regions) - set(NAMES)) if model.rival is not None else []
+    other = sorted(set(stage.regions) - set(REGIONS)) if model.rival is not None else []
     if other:
-        return f"rivals know the regions {' and '.join(NAMES)}, not {', '.join(other)}: rename them"
+        return f"rivals know the regions {' and '.join(REGIONS)}, not {', '.join(other)}: rename them"
     missing = sorted(set(needed(made.terms)) - set(stage.regions))
     if missing:
         return (

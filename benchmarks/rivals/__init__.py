@@ -1,4 +1,4 @@
-"""Rivals of LAP: heads and losses of other authors on the same backbone; every module here registers itself."""
+"""Rivals of LAP: heads and losses of other authors on the same backbone. Every module here registers its own."""
 
 from __future__ import annotations
 

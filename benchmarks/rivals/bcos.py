@@ -1,15 +1,18 @@
-"""A small B-cos network: one linear map that depends on the image, so that its contributions add up to the logit.
+"""A small B-cos network: a linear map that depends on the image, whose contributions add up to the logit.
 
     u = pixels in [0, 1],  x = (u, 1 - u)          6 channels
     logit_k = gain mean_p f_k(x)(p) + c            f: B-cos convolutions, uncentred norms, residual sums, no biases
     R = sum over channels of x * d logit_k / dx    factors held constant, so that sum R = logit_k - c
     map = positive part of R
 
-c = -log(K - 1), so that the classes start at the share of one in K under the binary cross-entropy it is trained with.
-The network has the resolutions of the backbone it stands beside, and as near its parameters, or its multiplications,
-as one common width allows; the backbone itself is not used.
+c = -log(K - 1), so that each class starts at probability 1 / K under the binary cross-entropy of its training. The
+network has the resolutions of the given backbone, and its number of parameters or of multiplications as nearly as one
+common width allows. The backbone itself is not used.
+
 Source: Böhle, Fritz and Schiele, CVPR 2022 and TPAMI 2024; the small network is ours.
-Known limits: trained from scratch, so a trained backbone has no counterpart. The explanation takes a backward pass.
+
+Known limits: it is trained from scratch, so a trained backbone has no counterpart. The explanation takes a backward
+pass.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from benchmarks.rivals.base import Rival, RivalOptions, Statistics, labels_of, note, noting, rivals
+from benchmarks.rivals.base import Normalisation, Rival, RivalOptions, collect_notes, labels_of, note, rivals
 from benchmarks.rivals.bcos_layers import BcosConv2d, UncentredNorm, constant_factors
 from interp_core.backbone.inspect import BackboneInfo, inspect_backbone
 from interp_core.backbone.trace import evaluating
@@ -31,16 +34,17 @@ from interp_core.datasets.files.resize import preprocessing
 from interp_core.errors import ContractError
 from interp_core.training import decision_loss
 
-FINENESS, MOST_WIDTH = 16, 4096  # widths are tried in sixteenths, since further stages multiply them
+# Widths are tried in steps of 1 / WIDTH_STEPS, since further stages multiply them.
+WIDTH_STEPS, MAX_WIDTH = 16, 4096
 
 
 class BcosOptions(RivalOptions):
     """Parameters of a B-cos network.
 
     Fields:
-        b: B; 1 is a linear network.
-        match: what of the backbone is matched by choice of the width: "parameters" or "flops".
-        width: channels of the first stage, doubled in each further one, rounded there; None to match.
+        b: exponent B; 1 is a linear network.
+        match: count of the backbone that the width is chosen to match, "parameters" or "flops".
+        width: channels of the first stage, doubled in each further one and rounded there; None to match.
         depth: convolutions per stage.
         gain: factor of the mean score.
     """
@@ -53,27 +57,27 @@ class BcosOptions(RivalOptions):
 
 
 class Block(nn.Module):
-    """Normed B-cos convolution, added to what came in."""
+    """B-cos convolution with norm and skip connection."""
 
     def __init__(self, channels: int, b: float) -> None:
         super().__init__()
         self.conv, self.norm = BcosConv2d(channels, channels, 3, b=b), UncentredNorm(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) of the same shape."""
+        """Compute features (N, C, h, w) of the same shape."""
         return features + self.norm(self.conv(features))
 
 
 class BcosNet(nn.Module):
-    """The network, with timm's protocol.
+    """The B-cos network, with timm's protocol.
 
     Args:
-        statistics: mean and standard deviation per channel of the images it takes, in [0, 1] units.
-        classes: K.
+        normalisation: mean and standard deviation per channel that normalise its images.
+        classes: number of classes K.
         width: channels of the first stage.
-        stages: halvings of the resolution.
-        options: of the rival.
-        size: rows and columns of images it is meant for.
+        stages: number of stages, each of which halves the resolution.
+        options: options of the rival.
+        size: rows and columns of the images it is meant for.
     """
 
     mean: Tensor
@@ -81,7 +85,7 @@ class BcosNet(nn.Module):
 
     def __init__(
         self,
-        statistics: Statistics,
+        normalisation: Normalisation,
         classes: int,
         width: float,
         stages: int,
@@ -89,123 +93,131 @@ class BcosNet(nn.Module):
         size: tuple[int, int],
     ) -> None:
         super().__init__()
-        for name, values in zip(("mean", "std"), statistics, strict=True):
+        for name, values in zip(("mean", "std"), normalisation, strict=True):
             self.register_buffer(name, torch.tensor(values)[:, None, None])
-        colours = len(statistics[0])
+        colours = len(normalisation[0])
         widths = [2 * colours, *(max(1, round(width * 2**stage)) for stage in range(stages))]
-        self.stages = nn.Sequential(*(_stage(before, after, options) for before, after in pairwise(widths)))
+        self.stages = nn.Sequential(
+            *(_stage(channels_in, channels_out, options) for channels_in, channels_out in pairwise(widths))
+        )
         self.classifier = BcosConv2d(widths[-1], classes, 1, b=options.b)
         self.gain, self.constant = options.gain, -math.log(max(classes - 1, 1))
         self.num_features = widths[-1]
         self.pretrained_cfg: dict[str, Any] = {
             "input_size": (colours, *size),
-            "mean": statistics[0],
-            "std": statistics[1],
+            "mean": normalisation[0],
+            "std": normalisation[1],
         }
         self.feature_info = [
             {"module": f"stages.{stage}", "num_chs": widths[stage + 1], "reduction": 2 ** (stage + 1)}
             for stage in range(stages)
         ]
 
-    def encoded(self, images: Tensor) -> Tensor:
-        """Pixels and their inverses (N, 2 C, H, W) of normalised images (N, C, H, W)."""
+    def encode(self, images: Tensor) -> Tensor:
+        """Convert normalised images (N, C, H, W) to pixels and their inverses (N, 2 C, H, W)."""
         pixels = images * self.std + self.mean
         return torch.cat([pixels, 1 - pixels], 1)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Last features (N, C, h, w)."""
-        code = self.encoded(images)
+        """Compute the last features (N, C, h, w)."""
+        code = self.encode(images)
         note(code=code)
         return self.stages(code)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits (N, K) of features (N, C, h, w)."""
+        """Compute the logits (N, K) of features (N, C, h, w)."""
         if pre_logits:
             return features
         return self.gain * self.classifier(features).mean((2, 3)) + self.constant
 
     def get_classifier(self) -> nn.Module:
-        """The last layer."""
+        """Return the last layer."""
         return self.classifier
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K) of normalised images (N, C, H, W)."""
+        """Compute the logits (N, K) of normalised images (N, C, H, W)."""
         return self.forward_head(self.forward_features(images))
 
 
 @rivals.register("bcos")
-class Bcos(Rival):
+class Bcos(Rival[BcosOptions]):
     """A B-cos network of the size of the backbone."""
 
     title: ClassVar[str] = "B-cos"
     source: ClassVar[str] = "Böhle et al. 2022"
-    Options: ClassVar[type[RivalOptions]] = BcosOptions
-    options: BcosOptions
     explains_itself: ClassVar[bool] = True
 
-    def __init__(self, backbone: nn.Module, options: RivalOptions, statistics: Statistics | None = None) -> None:
-        assert isinstance(options, BcosOptions)
-        beside = inspect_backbone(backbone, options.image_size)
-        found = statistics or _statistics(backbone, beside)
-        stages = max(1, round(math.log2(beside.reduction)))
+    def __init__(self, backbone: nn.Module, options: BcosOptions, normalisation: Normalisation | None = None) -> None:
+        info = inspect_backbone(backbone, options.image_size)
+        used = normalisation or _normalisation_of(backbone, info)
+        stages = max(1, round(math.log2(info.reduction)))
 
         def of_width(width: float) -> BcosNet:
-            return BcosNet(found, beside.classes, width, stages, options, beside.size)
+            return BcosNet(used, info.classes, width, stages, options, info.size)
 
-        super().__init__(of_width(options.width or _matching(backbone, beside, options, of_width)), options)
+        super().__init__(of_width(options.width or _matching_width(backbone, info, options, of_width)), options)
 
     def losses(self, images: Tensor, targets: Tensor, regions: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG002
-        """Binary cross-entropy of each class for itself."""
+        """Compute the binary cross-entropy of each class."""
         logits = self(images)
         return {"binary_cross_entropy": decision_loss(logits, labels_of(targets, logits.shape[1]))}
 
     def contributions(self, images: Tensor, targets: Tensor) -> Tensor:
-        """R (N, 2 C, H, W) of pixels and their inverses, summing to the logit of `targets` (N,) less c."""
-        with evaluating(self), torch.enable_grad(), noting() as parts, constant_factors():
+        """Compute the contributions of pixels and their inverses to a logit.
+
+        Args:
+            images: (N, C, H, W), normalised.
+            targets: (N,) classes.
+
+        Returns:
+            R (N, 2 C, H, W); each image's sum is the logit of its target less c.
+        """
+        with evaluating(self), torch.enable_grad(), collect_notes() as notes, constant_factors():
             logits = self(images.detach().requires_grad_())
-            chosen = logits.gather(1, targets[:, None]).sum()
-            (gradients,) = torch.autograd.grad(chosen, parts["code"])
-        return (gradients * parts["code"]).detach()
+            total = logits.gather(1, targets[:, None]).sum()
+            (gradients,) = torch.autograd.grad(total, notes["code"])
+        return (gradients * notes["code"]).detach()
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) >= 0 of `targets` (N,), from one forward and one backward pass."""
+        """Return maps (N, 1, H, W) >= 0 of `targets` (N,), from one forward and one backward pass."""
         return self.contributions(images, targets).sum(1, keepdim=True).clamp(min=0)
 
 
-def _stage(before: int, after: int, options: BcosOptions) -> nn.Module:
-    first = [BcosConv2d(before, after, 3, 2, options.b), UncentredNorm(after)]
-    return nn.Sequential(*first, *(Block(after, options.b) for _ in range(options.depth - 1)))
+def _stage(channels_in: int, channels_out: int, options: BcosOptions) -> nn.Module:
+    first = [BcosConv2d(channels_in, channels_out, 3, 2, options.b), UncentredNorm(channels_out)]
+    return nn.Sequential(*first, *(Block(channels_out, options.b) for _ in range(options.depth - 1)))
 
 
-def _statistics(backbone: nn.Module, info: BackboneInfo) -> Statistics:
-    found = preprocessing(backbone)
-    if len(found.mean) != info.in_channels:
+def _normalisation_of(backbone: nn.Module, info: BackboneInfo) -> Normalisation:
+    transform = preprocessing(backbone)
+    if len(transform.mean) != info.in_channels:
         raise ContractError(
-            f"bcos must know what normalises its images of {info.in_channels} channels: give build(..., statistics=...)"
+            f"bcos must know the mean and standard deviation of its images of {info.in_channels} channels: "
+            "give build(..., normalisation=...)"
         )
-    return found.mean, found.std
+    return transform.mean, transform.std
 
 
-def _matching(
-    backbone: nn.Module, beside: BackboneInfo, options: BcosOptions, of_width: Callable[[float], BcosNet]
+def _matching_width(
+    backbone: nn.Module, info: BackboneInfo, options: BcosOptions, of_width: Callable[[float], BcosNet]
 ) -> float:
-    """The width whose network is nearest to the backbone, by ratio."""
+    """Find the width whose network is nearest in size to the backbone, by ratio."""
 
-    def cost(network: nn.Module, device: torch.device | str) -> int:
+    def size_of(network: nn.Module, device: torch.device | str) -> int:
         if options.match == "parameters":
             return sum(parameter.numel() for parameter in network.parameters())
-        return _flops(network, torch.zeros(1, beside.in_channels, *beside.size, device=device))
+        return _flops(network, torch.zeros(1, info.in_channels, *info.size, device=device))
 
-    def of(units: int) -> int:
+    def size_at(steps: int) -> int:
         with torch.device("meta"):
-            return cost(of_width(units / FINENESS), "meta")
+            return size_of(of_width(steps / WIDTH_STEPS), "meta")
 
-    wanted = cost(backbone, next(backbone.parameters()).device)
-    low, high = 1, MOST_WIDTH * FINENESS
+    target = size_of(backbone, next(backbone.parameters()).device)
+    low, high = 1, MAX_WIDTH * WIDTH_STEPS
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if of(middle) <= wanted else (low, middle)
-    return min((low, high), key=lambda units: abs(math.log(of(units) / wanted))) / FINENESS
+        low, high = (middle, high) if size_at(middle) <= target else (low, middle)
+    return min((low, high), key=lambda steps: abs(math.log(size_at(steps) / target))) / WIDTH_STEPS
 
 
 def _flops(network: nn.Module, images: Tensor) -> int:

@@ -1,7 +1,7 @@
-"""Layers of a B-cos network: linear in their input but for factors, which an explanation holds constant.
+"""Layers of a B-cos network: linear in their input up to factors that an explanation holds constant.
 
     B-cos convolution:  y = |cos(x, w)|^(B-1)  w^ . x      w^ = w / |w|, cos over the window
-    uncentred norm:     y = g x / sqrt(mean(x^2) + eps)    no mean taken away, no bias
+    uncentred norm:     y = g x / sqrt(mean(x^2) + eps)    no mean is subtracted, no bias
 
 Source: Böhle, Fritz and Schiele, CVPR 2022 and TPAMI 2024; the norm divides by the root mean square.
 """
@@ -22,7 +22,7 @@ _constant: ContextVar[bool] = ContextVar("constant", default=False)
 
 @contextmanager
 def constant_factors() -> Iterator[None]:
-    """Backward passes of what is computed inside take factors as constants: the gradient is the linear map itself."""
+    """Hold the factors constant in backward passes, so that a gradient is the linear map itself."""
     token = _constant.set(True)
     try:
         yield
@@ -35,14 +35,14 @@ def _factor(values: Tensor) -> Tensor:
 
 
 class BcosConv2d(nn.Conv2d):
-    """Convolution whose answer counts the more the better the window is aligned with the weights; without bias.
+    """Convolution without bias, weighted by the alignment of window and weights.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        kernel: side of the window, odd; padded by half of it.
-        stride: of the windows.
-        b: B >= 1; 1 is a convolution with unit weights.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: side of the window, odd; the input is padded by half of it.
+        stride: stride of the windows.
+        b: exponent B >= 1; 1 is a convolution with unit weights.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, b: float = 2.0) -> None:
@@ -50,7 +50,7 @@ class BcosConv2d(nn.Conv2d):
         self.b = b
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, C', h', w')."""
+        """Convolve features (N, C, h, w) to (N, C', h', w')."""
         weight = self.weight / self.weight.flatten(1).norm(dim=1).clamp(min=TINY)[:, None, None, None]
         linear = F.conv2d(features, weight, None, self.stride, self.padding)
         if self.b == 1:
@@ -60,7 +60,7 @@ class BcosConv2d(nn.Conv2d):
 
 
 def window_norm(features: Tensor, layer: nn.Conv2d) -> Tensor:
-    """Length (N, 1, h', w') of the part of `features` in each window of `layer`."""
+    """Compute the length (N, 1, h', w') of `features` in each window of `layer`."""
     squares = features.square().sum(1, keepdim=True)
     means = F.avg_pool2d(squares, layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
     return (means * (layer.kernel_size[0] * layer.kernel_size[1]) + TINY).sqrt()
@@ -70,8 +70,8 @@ class UncentredNorm(nn.Module):
     """Batch norm without mean and bias.
 
     Args:
-        channels: C.
-        momentum: of the running mean square used in evaluation mode.
+        channels: number of channels C.
+        momentum: momentum of the running mean square, which evaluation mode uses.
     """
 
     mean_square: Tensor
@@ -83,12 +83,12 @@ class UncentredNorm(nn.Module):
         self.register_buffer("mean_square", torch.ones(channels))
 
     def reset_parameters(self) -> None:
-        """Scales and running mean squares of 1."""
+        """Set scales and running mean squares to 1."""
         nn.init.ones_(self.weight)
         self.mean_square.fill_(1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) of the same shape."""
+        """Normalise features (N, C, h, w)."""
         squares = self.mean_square
         if self.training:
             squares = features.square().mean((0, 2, 3))

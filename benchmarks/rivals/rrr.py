@@ -1,13 +1,15 @@
-"""RRR, "right for the right reasons": the input gradient is small where nothing may matter.
+"""RRR, "right for the right reasons": a small input gradient where pixels may not matter.
 
     loss = cross-entropy + weight * mean_n sum_d (A_nd  d/dx_nd sum_k log p_nk)^2
 
-A is 1 inside the region told irrelevant and outside the region told relevant ("object"). Classes that do not exclude
-one another have log p_k + log(1 - p_k) in place of log p_k.
+A is 1 inside the region "irrelevant" and outside the region "object". For classes that do not exclude one another,
+log p_k + log(1 - p_k) replaces log p_k.
+
 Source: Ross, Hughes and Doshi-Velez, IJCAI 2017.
-Known limits: a second derivative per step with regions; a batch without costs a plain step. The penalty is summed over
-pixels of images as the network takes them, so that its weight depends on their size. A gradient is local: a network
-that has become flat around a cue may follow it still.
+
+Known limits: a step with regions takes a second derivative; a batch without costs a plain step. The penalty is summed
+over the pixels of the network's input, so its weight depends on the image size. A gradient is local: a network that has
+become flat around a cue may still follow it.
 """
 
 from __future__ import annotations
@@ -18,11 +20,10 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.rivals.base import Rival, RivalOptions, Statistics, rivals
-from benchmarks.rivals.regions import wrong_places
-from benchmarks.rivals.second_order import check_second_derivative
+from benchmarks.rivals.base import Rival, RivalOptions, rivals
+from benchmarks.rivals.energy_loss import forbidden_pixels
 from interp_core.training import decision_loss
 
 
@@ -30,50 +31,48 @@ class RrrOptions(RivalOptions):
     """Parameters of RRR.
 
     Fields:
-        weight: of the penalty; to be chosen on validation images in powers of ten, the default claims nothing.
+        weight: weight of the penalty. Choose it on validation images in powers of ten; the default is not tuned.
     """
 
     weight: float = Field(10.0, ge=0)
 
 
 @rivals.register("rrr")
-class Rrr(Rival):
+class Rrr(Rival[RrrOptions]):
     """The backbone with a penalty on its input gradient."""
 
     title: ClassVar[str] = "RRR"
     source: ClassVar[str] = "Ross et al. 2017"
-    Options: ClassVar[type[RivalOptions]] = RrrOptions
-    options: RrrOptions
-
-    def __init__(self, backbone: nn.Module, options: RivalOptions, statistics: Statistics | None = None) -> None:
-        super().__init__(backbone, options, statistics)
-        check_second_derivative(self)
+    needs_second_derivative: ClassVar[bool] = True
 
     def losses(self, images: Tensor, targets: Tensor, regions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy, and the penalty where regions are known."""
-        found = wrong_places(regions)
-        if found is None:
+        """Compute the cross-entropy, and the penalty if regions are given."""
+        forbidden = forbidden_pixels(regions)
+        if forbidden is None:
             logits = self(images)
             losses = {"cross_entropy": decision_loss(logits, targets)}
             return losses | {"reasons": logits.new_zeros(())} if regions else losses
-        rows, wrong = found
+        rows, masks = forbidden
         with torch.enable_grad():  # the loss of validation images takes a gradient too
             images = images.detach().requires_grad_()
             logits = self(images)
-            penalty = reasons(logits[rows], images, several=targets.ndim == 2, rows=rows, wrong=wrong)
+            penalty = gradient_penalty(logits[rows], images, multi_label=targets.ndim == 2, rows=rows, masks=masks)
         return {"cross_entropy": decision_loss(logits, targets), "reasons": self.options.weight * penalty}
 
 
-def reasons(logits: Tensor, images: Tensor, *, several: bool, rows: Tensor, wrong: Tensor) -> Tensor:
-    """Mean over images of the squared gradient at the wrong places, a scalar in the graph.
+def gradient_penalty(logits: Tensor, images: Tensor, *, multi_label: bool, rows: Tensor, masks: Tensor) -> Tensor:
+    """Average over images the squared input gradient inside masks.
 
     Args:
         logits: (n, K) of the images with a region.
         images: (N, C, H, W), in the graph of the logits.
-        several: whether an image may show several classes.
-        rows: (n,) which images the logits are of.
-        wrong: (n, 1, H, W) in [0, 1], see `benchmarks.rivals.regions.wrong_places`.
+        multi_label: whether an image may show several classes.
+        rows: (n,) indices among the N images of those that the logits are of.
+        masks: (n, 1, H, W) in [0, 1], from `forbidden_pixels`.
+
+    Returns:
+        A scalar in the graph.
     """
-    logs = F.logsigmoid(logits) + F.logsigmoid(-logits) if several else logits.log_softmax(1)
+    logs = F.logsigmoid(logits) + F.logsigmoid(-logits) if multi_label else logits.log_softmax(1)
     (gradients,) = torch.autograd.grad(logs.sum(), images, create_graph=True)
-    return (wrong * gradients[rows]).square().sum((1, 2, 3)).mean()
+    return (masks * gradients[rows]).square().sum((1, 2, 3)).mean()

@@ -24,7 +24,7 @@ from benchmarks.config.device import require_ray, resolve_device
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.run import RunConfig, without_secrets
 from benchmarks.metrics import Batch
-from benchmarks.metrics.map_transforms import transforms
+from benchmarks.metrics.map_transforms import build_transforms
 from benchmarks.plan.cells import ExplainCell, TrainCell, explain_cells, score_cells, shard_cells, train_cells
 from benchmarks.plan.components import RunComponents
 from benchmarks.run.audit import Sample, audit
@@ -277,7 +277,7 @@ class Engine:
             "threads": self.threads,
             "git": git_state(),
             "seeds": list(self.config.seeds),
-            **describe(self.parts, transforms(self.config.smoothing, self.config.grids, self.config.sharpening)),
+            **describe(self.parts, build_transforms(self.config.smoothing, self.config.grids, self.config.sharpening)),
             "audit": [],
         }
 

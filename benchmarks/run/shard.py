@@ -21,8 +21,8 @@ from baselines import Explainer
 from baselines.support.guard import Cost, counted
 from benchmarks.config.run import RunConfig
 from benchmarks.metrics import Batch
-from benchmarks.metrics.base import Explain, degenerate
-from benchmarks.metrics.map_transforms import MapTransform, transforms
+from benchmarks.metrics.base import Explain, is_degenerate
+from benchmarks.metrics.map_transforms import MapTransform, build_transforms
 from benchmarks.metrics.passes import Passes
 from benchmarks.plan.cells import ExplainCell, ScoreCell, TrainCell, score_cells, shard_cells
 from benchmarks.plan.components import RunComponents
@@ -83,7 +83,7 @@ class Bench:
     ) -> None:
         self.config, self.parts, self.store, self.device = config, parts, store, device
         self.provenance, self.retry_failed = provenance, retry_failed
-        self.transforms = transforms(config.smoothing, config.grids, config.sharpening)
+        self.transforms = build_transforms(config.smoothing, config.grids, config.sharpening)
         self.explaining, self.scoring = Pieces(config.batch_size), Pieces(config.batch_size)
 
     def train(self, cell: TrainCell, data: Data, tally: Tally, show: Callable[[Epoch], None]) -> Trained | None:
@@ -206,7 +206,7 @@ class _Job:
         return np.concatenate([maps for maps, _ in made]), added([cost for _, cost in made])
 
     def _write_costs(self, cell: ExplainCell, maps: np.ndarray, cost: Cost) -> None:
-        n, bad = len(maps), degenerate(maps)
+        n, bad = len(maps), is_degenerate(maps)
         spent = {"seconds": cost.seconds / n, "forwards": cost.forwards / n, "backwards": cost.backwards / n}
         table = self._table(cell, cell.explainer, {name: np.full(n, value) for name, value in spent.items()}, bad)
         self.tally.count((self.item.cell.model.name, cell.explainer), int(bad.sum()), n)
@@ -231,7 +231,7 @@ class _Job:
             cost.model_seconds = max(cost.model_seconds, seconds - before[1])
             self.tally.clock.add("metrics_model", cost.model_seconds)
             self.tally.clock.add("metrics_library", cost.seconds - cost.model_seconds)
-        table = self._table(cell.explain, cell.explainer, values, degenerate(maps))
+        table = self._table(cell.explain, cell.explainer, values, is_degenerate(maps))
         self._write(cell.key, table, cell.explain.seed, cost)
 
     def _values(self, cell: ScoreCell, maps: np.ndarray) -> dict[str, np.ndarray]:

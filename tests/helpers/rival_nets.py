@@ -1,4 +1,4 @@
-"""Backbones and batches that rivals are tried on."""
+"""Small backbones and batches for tests of rivals."""
 
 from __future__ import annotations
 
@@ -35,19 +35,24 @@ class HandNet(nn.Module):
 
 
 def tiled(*patches: list[list[float]]) -> Tensor:
-    """One image (1, 2, 8, 8) of two channels, each 2 x 2 values of 4 x 4 pixels."""
+    """Build one image (1, 2, 8, 8) of two channels, each 2 x 2 values of 4 x 4 pixels."""
     return torch.tensor(patches)[None].repeat_interleave(4, 2).repeat_interleave(4, 3)
 
 
 def backbone(classes: int = 3, in_chans: int = 3) -> nn.Module:
-    """A residual network of timm with a linear head, stride 8."""
+    """Build a residual network of timm with a linear head and stride 8."""
     torch.manual_seed(0)
     options = {"output_stride": 8, "avg_down": False, "zero_init_last": False}
     return timm.create_model("test_resnet", num_classes=classes, in_chans=in_chans, **options)
 
 
 def toy_batch(count: int = 12, side: int = 32) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Images whose class is the colour of a square, its mask, and a strip that is irrelevant; half without either."""
+    """Build images whose class is the colour of a square.
+
+    Returns:
+        Images (count, 3, side, side), targets (count,), and masks of the square ("object") and of a strip at the border
+        ("irrelevant"); the second half of the images has NaN for masks.
+    """
     generator = torch.Generator().manual_seed(0)
     images = 0.3 * torch.randn(count, 3, side, side, generator=generator)
     targets = torch.arange(count) % 3

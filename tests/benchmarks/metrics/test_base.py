@@ -16,8 +16,8 @@ from torch import nn
 
 from baselines.support.guard import preserved
 from benchmarks.metrics import Batch, Metric, Score, metrics
-from benchmarks.metrics.base import JITTER, degenerate, without_ties
-from benchmarks.metrics.map_ranks import above_jitter, from_zero, positive_part, ranks, reversed_ranks
+from benchmarks.metrics.base import JITTER, break_ties, is_degenerate
+from benchmarks.metrics.map_ranks import positive_part, ranks, remove_jitter, reversed_ranks, subtract_minimum
 from benchmarks.metrics.quantus_adapter import evaluate, predictions
 from interp_core.errors import ContractError, UnknownNameError
 
@@ -167,13 +167,13 @@ class TestMaps:
     def test_degenerate_are_constant_and_not_finite_maps(self) -> None:
         maps = np.random.default_rng(0).random((5, 1, 4, 4))
         maps[0], maps[1], maps[2, 0, 0, 0], maps[3, 0, 0, 0] = 0, 5, np.nan, -np.inf
-        assert degenerate(maps).tolist() == [True, True, True, True, False]
+        assert is_degenerate(maps).tolist() == [True, True, True, True, False]
 
     @pytest.mark.parametrize("offset", [0.0, 1.0, 1000.0, -1000.0])
     def test_no_ties_are_left_wherever_the_map_lies(self, offset: float) -> None:
         maps = np.full((2, 1, 64, 64), offset, np.float32)
         maps[:, :, :20, :20] += 1
-        ready = without_ties(maps, seed=0)
+        ready = break_ties(maps, seed=0)
         assert all(len(np.unique(image)) == 64 * 64 for image in ready)
         assert np.abs(ready - maps).max() <= JITTER * 1.001
         assert ready[:, :, :20, :20].min() > ready[:, :, 20:].max()
@@ -181,7 +181,7 @@ class TestMaps:
     def test_ties_are_ordered_by_the_seed_and_not_by_memory(self) -> None:
         maps = np.zeros((1, 1, 64, 64), np.float32)
         maps[..., 0, 0] = 1
-        first, second = (ranks(without_ties(maps, seed)).ravel() for seed in (0, 1))
+        first, second = (ranks(break_ties(maps, seed)).ravel() for seed in (0, 1))
         assert abs(np.corrcoef(first, np.arange(64 * 64))[0, 1]) < 0.05
         assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
 
@@ -194,10 +194,10 @@ class TestMaps:
     def test_jitter_is_taken_out_of_zeros_and_signs_are_kept(self) -> None:
         maps = np.zeros((1, 1, 8, 8), np.float32)
         maps[..., 0, 0], maps[..., 1, 1] = 4, -2
-        ready = without_ties(maps, seed=0)
-        assert np.count_nonzero(above_jitter(ready)) == 2
+        ready = break_ties(maps, seed=0)
+        assert np.count_nonzero(remove_jitter(ready)) == 2
         assert np.count_nonzero(positive_part(ready)) == 1
-        assert from_zero(ready).min() == 0
+        assert subtract_minimum(ready).min() == 0
 
 
 class TestAdapter:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.metrics import Batch
-from benchmarks.metrics.boxes import MaxBoxAcc, box_around, box_at, crossed, intersection_over_union
-from benchmarks.metrics.grid import GridPG, drawn, mosaics, shares
+from benchmarks.metrics.boxes import MaxBoxAcc, box_around, cross_validate, intersection_over_union, largest_box
+from benchmarks.metrics.grid import GridPG, build_mosaics, draw_mosaics, share_in_cell
 
 
 def boxed(n: int = 6, side: int = 32) -> Batch:
@@ -33,8 +33,8 @@ class TestBoxes:
     def test_the_largest_region_counts(self) -> None:
         values = np.zeros((8, 8))
         values[0, 0], values[4:6, 4:7], values[7, 0:2] = 9, 5, 5
-        assert box_at(values, 0.5) == (4, 4, 6, 7)
-        assert box_at(values, 0.9) == (0, 0, 1, 1)
+        assert largest_box(values, 0.5) == (4, 4, 6, 7)
+        assert largest_box(values, 0.9) == (0, 0, 1, 1)
 
     def test_overlap(self) -> None:
         assert intersection_over_union((0, 0, 2, 2), (1, 1, 3, 3)) == pytest.approx(1 / 7)
@@ -44,9 +44,9 @@ class TestBoxes:
     def test_each_half_takes_the_threshold_of_the_other(self) -> None:
         # Rows 0 and 2 are best at the first threshold, 1 and 3 at the second: each gets the other's.
         hits = np.array([[1.0, 0.0], [0.2, 0.9], [1.0, 0.0], [0.2, 0.9]])
-        assert crossed(hits).tolist() == [0, 0.2, 0, 0.2]
-        assert crossed(hits[:1]).tolist() == [1]
-        assert np.isnan(crossed(np.full((2, 2), np.nan))).all()
+        assert cross_validate(hits).tolist() == [0, 0.2, 0, 0.2]
+        assert cross_validate(hits[:1]).tolist() == [1]
+        assert np.isnan(cross_validate(np.full((2, 2), np.nan))).all()
 
     def test_a_map_with_the_right_box_at_some_threshold_is_right(self) -> None:
         case = boxed()
@@ -83,14 +83,14 @@ def coloured(targets: list[int], classes: int = 4) -> Batch:
 class TestGrid:
     def test_mosaics_by_hand(self) -> None:
         images = np.arange(4, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 2, 3), np.float32)
-        found = mosaics(images, np.array([[2, 0, 1, 3]]), 2)
+        found = build_mosaics(images, np.array([[2, 0, 1, 3]]), 2)
         assert found.shape == (1, 1, 4, 6)
         assert found[0, 0].tolist() == [[2, 2, 2, 0, 0, 0]] * 2 + [[1, 1, 1, 3, 3, 3]] * 2
 
     @pytest.mark.parametrize("cells", [2, 3])
     def test_every_mosaic_holds_its_image_at_its_place_and_no_class_twice(self, cells: int) -> None:
         targets = np.arange(20) % 10
-        chosen, places = drawn(targets, cells, seed=0)
+        chosen, places = draw_mosaics(targets, cells, seed=0)
         assert chosen.shape == (20, cells**2)
         assert np.array_equal(chosen[np.arange(20), places], np.arange(20))
         assert all(len(set(targets[row])) == cells**2 for row in chosen)
@@ -99,7 +99,7 @@ class TestGrid:
     def test_shares_by_hand(self) -> None:
         maps = np.zeros((2, 1, 4, 4))
         maps[0, 0, 0, 3], maps[0, 0, 3, 0] = 3, 1
-        assert shares(maps, np.array([1, 0]), 2).tolist() == [0.75, 0]
+        assert share_in_cell(maps, np.array([1, 0]), 2).tolist() == [0.75, 0]
 
     def test_the_right_map_lies_in_its_cell_and_a_flat_one_by_chance(self) -> None:
         case = coloured([0, 1, 2, 3, 0, 1])
@@ -118,6 +118,6 @@ class TestGrid:
 def test_a_network_sees_the_mosaics() -> None:
     case = coloured([0, 1, 2, 3])
     assert case.model is not None
-    chosen, _ = drawn(case.targets, 2, 0)
-    logits = case.model(torch.from_numpy(mosaics(case.images, chosen, 2)))
+    chosen, _ = draw_mosaics(case.targets, 2, 0)
+    logits = case.model(torch.from_numpy(build_mosaics(case.images, chosen, 2)))
     assert torch.allclose(logits, torch.full((4, 4), 0.25))

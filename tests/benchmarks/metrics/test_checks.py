@@ -8,7 +8,7 @@ import torch
 from helpers.cases import exact, net_case, square_case
 from torch import nn
 
-from benchmarks.metrics.randomisation import Mprt, RandomLogit, entropies, likeness, other_classes, randomised
+from benchmarks.metrics.randomisation import Mprt, RandomLogit, entropies, other_classes, randomise, similarity
 from benchmarks.metrics.robustness import Sensitivity
 
 
@@ -43,8 +43,8 @@ class TestRandomLogit:
 
     def test_likeness_of_a_map_with_itself_is_one(self) -> None:
         maps = np.random.default_rng(0).random((2, 1, 16, 16))
-        assert np.allclose(likeness(maps, maps), 1)
-        assert (likeness(maps, -maps) < 0.5).all()
+        assert np.allclose(similarity(maps, maps), 1)
+        assert (similarity(maps, -maps) < 0.5).all()
 
 
 class TestMprt:
@@ -52,7 +52,7 @@ class TestMprt:
         model = net_case(1).model
         assert model is not None
         before = {key: value.clone() for key, value in model.state_dict().items()}
-        first, again, other = randomised(model, 0), randomised(model, 0), randomised(model, 1)
+        first, again, other = randomise(model, 0), randomise(model, 0), randomise(model, 1)
         weights = [dict(network.named_parameters())["conv1.0.weight"] for network in (model, first, again, other)]
         assert torch.equal(weights[1], weights[2])
         assert not torch.equal(weights[0], weights[1])

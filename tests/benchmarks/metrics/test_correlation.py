@@ -13,7 +13,7 @@ from benchmarks.metrics.correlation import (
     Infidelity,
     SingleDeletion,
     random_subsets,
-    unexplained,
+    residual_share,
 )
 from benchmarks.metrics.removal import patch_sums
 from interp_core.errors import ContractError
@@ -97,7 +97,7 @@ class TestInfidelity:
     def test_by_hand(self) -> None:
         drops = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0], [1.0, 2.0]])
         sums = np.array([[5.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [2.0, 4.0]])
-        assert np.allclose(unexplained(drops, sums), [0, 0.5, 1, 0])
+        assert np.allclose(residual_share(drops, sums), [0, 0.5, 1, 0])
 
     def test_the_weights_of_a_linear_network_explain_everything_at_any_scale(self) -> None:
         case = linear_case(3)

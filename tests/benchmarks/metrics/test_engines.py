@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from baselines import explainers
 from benchmarks.metrics import Batch, metrics
-from benchmarks.metrics.regions import superpixels
+from benchmarks.metrics.patches import superpixels
 
 CHEAP: dict[str, dict[str, Any]] = {
     "faithfulness_correlation": {"runs": 20},

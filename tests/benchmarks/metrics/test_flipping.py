@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from benchmarks.metrics import Batch, metrics
 from benchmarks.metrics.flipping import Deletion, Insertion, PixelFlipping
-from benchmarks.metrics.removal import area_under, features_in_step, filled
+from benchmarks.metrics.removal import area_under, features_in_step, fill_values
 
 
 def plain_curve(batch: Batch, index: int, order: np.ndarray, pixels: int) -> np.ndarray:
@@ -89,7 +89,7 @@ class TestDeletionAndInsertion:
         case = square_case(3)
         curve = Insertion().curve(case, least_first=True)
         assert case.model is not None
-        for place, images in ((0, case.images), (-1, filled(case.images, "blur"))):
+        for place, images in ((0, case.images), (-1, fill_values(case.images, "blur"))):
             with torch.no_grad():
                 wanted = case.model(torch.from_numpy(images)).softmax(1)[:, 1]
             assert np.allclose(curve[:, place], wanted, atol=1e-6)

@@ -4,14 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.metrics.map_transforms import MapTransform, transforms
+from benchmarks.metrics.map_transforms import MapTransform, build_transforms
 
 
 def random_maps(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(3, 1, 24, 32)).astype(np.float32)
 
 
-@pytest.mark.parametrize("transform", transforms((2.0,), (8,), (2.0,)), ids=lambda t: t.name)
+@pytest.mark.parametrize("transform", build_transforms((2.0,), (8,), (2.0,)), ids=lambda t: t.name)
 def test_what_says_nothing_still_says_nothing(transform: MapTransform) -> None:
     maps = random_maps()
     maps[0] = np.nan
@@ -59,7 +59,7 @@ def test_sharpening_does_not_depend_on_scale_and_one_only_scales() -> None:
 
 
 def test_names_are_short_and_in_the_order_of_the_fields() -> None:
-    found = transforms((2.0, 0.5), (8,), (1.5,))
+    found = build_transforms((2.0, 0.5), (8,), (1.5,))
     assert [transform.name for transform in found] == ["smooth2", "smooth0.5", "grid8", "sharp1.5"]
     assert found[2].describe() == {
         "name": "grid8",
@@ -67,4 +67,4 @@ def test_names_are_short_and_in_the_order_of_the_fields() -> None:
         "kind": "grid",
         "value": 8.0,
     }
-    assert transforms((), (), ()) == []
+    assert build_transforms((), (), ()) == []

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import interp_core
 from benchmarks.metrics import Batch, metrics
-from benchmarks.metrics.flat_network import frozen
+from benchmarks.metrics.flat_network import flat_network_of
 from benchmarks.metrics.passes import Passes, pool
 from benchmarks.metrics.removal import pixel_order
 from interp_core.backbone.flat_graph import TOLERANCE
@@ -200,7 +200,7 @@ class TestFrozen:
             model = interp_core.attach(model, image_size=64)
             start_attention(model, 1.0)
             model.eval()
-        quick = frozen(model, images[:1])
+        quick = flat_network_of(model, images[:1])
         with torch.no_grad():
             wanted, found = model(images), quick(images)
         assert quick is not model
@@ -210,23 +210,23 @@ class TestFrozen:
     def test_the_network_stays_as_it_was(self) -> None:
         model = timm.create_model("test_resnet").eval()
         before = [(id(p), p._version, p.requires_grad, p.stride(), p.is_inference()) for p in model.parameters()]
-        assert frozen(model, torch.zeros(1, 3, 32, 32)) is not model
+        assert flat_network_of(model, torch.zeros(1, 3, 32, 32)) is not model
         assert before == [
             (id(p), p._version, p.requires_grad, p.stride(), p.is_inference()) for p in model.parameters()
         ]
 
     def test_made_once_and_again_when_weights_change(self) -> None:
         model, image = timm.create_model("test_resnet").eval(), torch.zeros(1, 3, 32, 32)
-        first = frozen(model, image)
-        assert frozen(model, image) is first
+        first = flat_network_of(model, image)
+        assert flat_network_of(model, image) is first
         with torch.no_grad():
             next(model.parameters()).add_(1.0)
-        assert frozen(model, image) is not first
+        assert flat_network_of(model, image) is not first
 
     def test_nothing_is_kept_of_a_network_that_is_gone(self) -> None:
         model = timm.create_model("test_resnet").eval()
         seen = weakref.ref(model)
-        frozen(model, torch.zeros(1, 3, 32, 32))
+        flat_network_of(model, torch.zeros(1, 3, 32, 32))
         del model
         gc.collect()
         assert seen() is None
@@ -238,7 +238,7 @@ class TestFrozen:
                 return torch.stack([value, -value], 1) if float(value.sum()) > 0 else torch.stack([-value, value], 1)
 
         model = Odd().eval()
-        assert frozen(model, torch.zeros(1, 3, 8, 8)) is model
+        assert flat_network_of(model, torch.zeros(1, 3, 8, 8)) is model
 
     def test_a_graph_that_is_another_function_is_not_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Doubled(nn.Module):
@@ -251,4 +251,4 @@ class TestFrozen:
 
         monkeypatch.setattr("interp_core.backbone.flat_graph.folded", Doubled)
         model = timm.create_model("test_resnet").eval()
-        assert frozen(model, torch.zeros(1, 3, 32, 32)) is model
+        assert flat_network_of(model, torch.zeros(1, 3, 32, 32)) is model

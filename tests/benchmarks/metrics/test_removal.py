@@ -7,7 +7,7 @@ from scipy import stats
 from benchmarks.metrics.removal import (
     area_under,
     features_in_step,
-    filled,
+    fill_values,
     group_order,
     nearest_divisor,
     patch_labels,
@@ -88,8 +88,8 @@ class TestHelpers:
     def test_fills(self) -> None:
         images = np.zeros((1, 2, 32, 32), np.float32)
         images[0, 0, 16, 16] = 1
-        assert not filled(images, "mean").any()
-        blurred = filled(images, "blur")
+        assert not fill_values(images, "mean").any()
+        blurred = fill_values(images, "blur")
         assert np.isclose(blurred.sum(), 1, atol=1e-5)
         assert blurred[0, 0].max() == blurred[0, 0, 16, 16] < 0.1
         assert not blurred[0, 1].any()

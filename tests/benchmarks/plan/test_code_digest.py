@@ -129,7 +129,7 @@ def test_training_and_the_data_touch_every_network(path: str, changes: Any) -> N
         ("interp_core/knowledge/concept_maps.py", {"lap"}),  # where the term of this run is
         ("interp_core/knowledge/order.py", set()),
         ("benchmarks/rivals/gain.py", {"gain"}),
-        ("benchmarks/rivals/second_order.py", {"gain"}),
+        ("benchmarks/rivals/grad_cam.py", {"gain"}),
         ("benchmarks/run/region_masks.py", {"regions"}),
         ("benchmarks/run/staged_training.py", {"plain", "lap", "cam", "gain", "regions"}),
     ],

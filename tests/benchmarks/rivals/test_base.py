@@ -1,4 +1,4 @@
-"""What every rival owes its callers; a new one is covered by being registered."""
+"""Contract of every rival; a new one is covered by being registered."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def test_regions_nobody_knows_change_nothing(rival: Rival) -> None:
     images, targets, regions = toy_batch()
     unknown = {name: torch.full_like(masks, float("nan")) for name, masks in regions.items()}
     rival.eval()
-    found = rival.losses(images, targets, unknown)
-    torch.testing.assert_close(total(found), total(rival.losses(images, targets, {})), rtol=1e-5, atol=1e-6)
+    losses = rival.losses(images, targets, unknown)
+    torch.testing.assert_close(total(losses), total(rival.losses(images, targets, {})), rtol=1e-5, atol=1e-6)
     # One list of names for all batches of a training, whichever images are in them.
-    assert set(found) == set(rival.losses(images, targets, regions))
+    assert set(losses) == set(rival.losses(images, targets, regions))
 
 
 def test_two_steps_lower_the_loss(rival: Rival) -> None:
@@ -90,20 +90,20 @@ def test_losses_are_the_same_where_gradients_are_off(rival: Rival) -> None:
 
 def test_takes_images_of_several_classes_or_says_that_it_does_not(name: str, rival: Rival) -> None:
     images, targets, regions = toy_batch()
-    several = nn.functional.one_hot(targets, 3).float()
-    several[0] = 1
-    several[1] = 0
+    labels = nn.functional.one_hot(targets, 3).float()
+    labels[0] = 1
+    labels[1] = 0
     if name in ONE_CLASS:
         with pytest.raises(ContractError, match=f"{name} takes one class per image"):
-            rival.losses(images, several, regions)
+            rival.losses(images, labels, regions)
     else:
-        assert torch.isfinite(total(rival.losses(images, several, regions)))
+        assert torch.isfinite(total(rival.losses(images, labels, regions)))
 
 
 def test_an_unknown_region_is_refused_where_regions_are_used(rival: Rival) -> None:
     images, targets, regions = toy_batch()
-    used = "energy" in rival.losses(images, targets, regions) or rival.name in {"rrr", "gain"}
-    if used:
+    uses_regions = "energy" in rival.losses(images, targets, regions) or rival.name in {"rrr", "gain"}
+    if uses_regions:
         with pytest.raises(ContractError, match=r"object and irrelevant, got tag"):
             rival.losses(images, targets, {"tag": regions["object"]})
     else:
@@ -151,19 +151,19 @@ def test_external_explainers_see_a_network_like_others(external: str, rival: Riv
 
 def test_weights_go_into_another_of_its_kind(name: str, rival: Rival) -> None:
     torch.manual_seed(7)
-    other, images = build(name, backbone()), torch.randn(2, 3, 32, 32)
+    twin, images = build(name, backbone()), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         for parameter in rival.parameters():
             parameter.add_(0.01)
-        other.load_state_dict(rival.state_dict())
-        torch.testing.assert_close(other.eval()(images), rival.eval()(images))
+        twin.load_state_dict(rival.state_dict())
+        torch.testing.assert_close(twin.eval()(images), rival.eval()(images))
 
 
 def test_fit_trains_a_rival_with_its_own_losses(rival: Rival) -> None:
     images, targets, regions = toy_batch(16)
     recipe = Recipe(epochs=2, batch_size=8, learning_rate=2e-3, shift=0)
-    some = {name: (torch.arange(8), masks[:8]) for name, masks in regions.items()}
-    history = fit(rival, images, targets, recipe=recipe, regions=some)
+    masked = {name: (torch.arange(8), masks[:8]) for name, masks in regions.items()}
+    history = fit(rival, images, targets, recipe=recipe, regions=masked)
     assert history[-1].loss < history[0].loss
     assert set(history[0].terms) == set(rival.losses(images, targets, regions))
 
@@ -177,7 +177,7 @@ def test_takes_half_precision(rival: Rival) -> None:
 
 
 def test_takes_grey_images(name: str) -> None:
-    rival = build(name, backbone(in_chans=1), statistics=((0.5,), (0.25,))).eval()
+    rival = build(name, backbone(in_chans=1), normalisation=((0.5,), (0.25,))).eval()
     assert rival(torch.randn(2, 1, 32, 32)).shape == (2, 3)
 
 

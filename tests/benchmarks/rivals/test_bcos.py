@@ -17,7 +17,7 @@ from benchmarks.rivals.bcos_layers import BcosConv2d, UncentredNorm, constant_fa
 from interp_core.errors import ContractError
 
 
-def made(**options: object) -> Bcos:
+def bcos(**options: object) -> Bcos:
     torch.manual_seed(0)
     rival = build("bcos", backbone(), {"width": 8, **options})
     assert isinstance(rival, Bcos)
@@ -62,13 +62,13 @@ def test_the_norm_divides_by_the_root_mean_square_and_keeps_zero_at_zero() -> No
 @pytest.mark.parametrize("options", [{}, {"b": 1.0}, {"b": 1.5, "depth": 3}, {"gain": 3.0}])
 @pytest.mark.parametrize("size", [(32, 32), (40, 24)])
 def test_contributions_add_up_to_the_logit(options: dict[str, object], size: tuple[int, int]) -> None:
-    rival, images, targets = made(**options).double(), torch.randn(2, 3, *size).double(), torch.tensor([2, 0])
+    rival, images, targets = bcos(**options).double(), torch.randn(2, 3, *size).double(), torch.tensor([2, 0])
     _step(rival)
     logits = rival.eval()(images).gather(1, targets[:, None])[:, 0].detach()
-    found = rival.contributions(images, targets)
-    assert found.shape == (2, 6, *size)
-    torch.testing.assert_close(found.sum((1, 2, 3)) - math.log(2), logits)
-    torch.testing.assert_close(rival.explain(images, targets), found.sum(1, keepdim=True).clamp(min=0))
+    contributions = rival.contributions(images, targets)
+    assert contributions.shape == (2, 6, *size)
+    torch.testing.assert_close(contributions.sum((1, 2, 3)) - math.log(2), logits)
+    torch.testing.assert_close(rival.explain(images, targets), contributions.sum(1, keepdim=True).clamp(min=0))
 
 
 def _step(rival: Bcos) -> None:
@@ -92,35 +92,35 @@ def test_only_an_explanation_holds_factors_constant() -> None:
 
 
 def test_it_sees_pixels_and_their_inverses() -> None:
-    statistics = ((0.2, 0.4, 0.6), (0.5, 0.25, 0.1))
-    rival = build("bcos", backbone(), {"width": 4}, statistics)
+    normalisation = ((0.2, 0.4, 0.6), (0.5, 0.25, 0.1))
+    rival = build("bcos", backbone(), {"width": 4}, normalisation)
     pixels = torch.rand(2, 3, 8, 8)
-    mean, std = (torch.tensor(values)[:, None, None] for values in statistics)
-    code = rival.backbone.encoded((pixels - mean) / std)  # type: ignore[operator]
+    mean, std = (torch.tensor(values)[:, None, None] for values in normalisation)
+    code = rival.backbone.encode((pixels - mean) / std)  # type: ignore[operator]
     torch.testing.assert_close(code, torch.cat([pixels, 1 - pixels], 1))
 
 
-def test_statistics_are_timm_s_unless_they_are_given_and_are_kept_with_the_weights() -> None:
+def test_normalisation_is_timm_s_unless_it_is_given_and_is_stored_with_the_weights() -> None:
     ours = build("bcos", timm.create_model("resnet18", num_classes=3), {"width": 4, "image_size": 64})
     assert ours.state_dict()["backbone.mean"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
-    with pytest.raises(ContractError, match=r"images of 1 channels: give build\(..., statistics=...\)"):
+    with pytest.raises(ContractError, match=r"images of 1 channels: give build\(..., normalisation=...\)"):
         build("bcos", backbone(in_chans=1))
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
 def test_it_has_the_parameters_of_the_backbone(name: str) -> None:
-    beside = timm.create_model(name, num_classes=5)
-    wanted = sum(p.numel() for p in beside.parameters())
-    found = sum(p.numel() for p in build("bcos", beside, {"image_size": 64}).parameters())
-    assert found / wanted == pytest.approx(1, abs=0.1)
+    reference = timm.create_model(name, num_classes=5)
+    rival = build("bcos", reference, {"image_size": 64})
+    counts = [sum(p.numel() for p in network.parameters()) for network in (rival, reference)]
+    assert counts[0] / counts[1] == pytest.approx(1, abs=0.1)
 
 
 def test_it_has_the_multiplications_of_the_backbone() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     counts = []
-    beside = backbone().eval()
-    for network in (beside, build("bcos", beside, {"match": "flops", "image_size": 64})):
+    reference = backbone().eval()
+    for network in (reference, build("bcos", reference, {"match": "flops", "image_size": 64})):
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(torch.randn(1, 3, 64, 64))
         counts.append(counter.get_total_flops())
@@ -128,11 +128,11 @@ def test_it_has_the_multiplications_of_the_backbone() -> None:
 
 
 def test_it_has_the_resolutions_of_the_backbone_and_no_biases() -> None:
-    rival = made()
+    rival = bcos()
     assert isinstance(rival.backbone, BcosNet)
     assert (rival.info.reduction, rival.info.grid) == (8, (20, 20))
     assert not [name for name, _ in rival.named_parameters() if name.endswith("bias")]
 
 
 def test_classes_start_at_their_share() -> None:
-    assert made().backbone.constant == pytest.approx(-math.log(2))
+    assert bcos().backbone.constant == pytest.approx(-math.log(2))

@@ -9,8 +9,8 @@ from helpers.rival_nets import HandNet, backbone, tiled, toy_batch
 from torch import Tensor, nn
 
 from benchmarks.rivals import build
-from benchmarks.rivals.gain import left_over, misplaced
-from benchmarks.rivals.rrr import reasons
+from benchmarks.rivals.gain import mean_probability, region_loss
+from benchmarks.rivals.rrr import gradient_penalty
 from interp_core.errors import BackboneError
 
 IMAGE = tiled([[1.0, 0.0], [2.0, 4.0]], [[0.0, 1.0], [1.0, 1.0]])
@@ -43,18 +43,18 @@ def left() -> Tensor:
     return masks
 
 
-def penalty(net: nn.Module, pixels: Tensor, wrong: Tensor, several: bool) -> Tensor:
+def penalty(net: nn.Module, pixels: Tensor, masks: Tensor, multi_label: bool) -> Tensor:
     pixels = pixels.detach().requires_grad_()
-    return reasons(net(pixels), pixels, several=several, rows=torch.arange(len(pixels)), wrong=wrong)
+    return gradient_penalty(net(pixels), pixels, multi_label=multi_label, rows=torch.arange(len(pixels)), masks=masks)
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_the_penalty_is_that_of_finite_differences(several: bool) -> None:
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_penalty_is_that_of_finite_differences(multi_label: bool) -> None:
     net, pixels = smooth(), images(1)
 
     def logs(x: Tensor) -> Tensor:
-        p = net(x).sigmoid() if several else net(x).softmax(1)
-        return (p.log() + (1 - p).log()).sum() if several else p.log().sum()
+        p = net(x).sigmoid() if multi_label else net(x).softmax(1)
+        return (p.log() + (1 - p).log()).sum() if multi_label else p.log().sum()
 
     expected = 0.0
     with torch.no_grad():
@@ -62,30 +62,30 @@ def test_the_penalty_is_that_of_finite_differences(several: bool) -> None:
             moved = torch.zeros_like(pixels)
             moved[tuple(index)] = STEP
             expected += ((logs(pixels + moved) - logs(pixels - moved)) / (2 * STEP)).item() ** 2
-    assert penalty(net, pixels, left(), several).item() == pytest.approx(expected, rel=1e-6)
+    assert penalty(net, pixels, left(), multi_label).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_gradient_of_the_penalty_is_that_of_finite_differences() -> None:
-    net, pixels, wrong = smooth(), images(), left().expand(2, 1, 8, 8)
-    penalty(net, pixels, wrong, False).backward()
+    net, pixels, masks = smooth(), images(), left().expand(2, 1, 8, 8)
+    penalty(net, pixels, masks, False).backward()
     for weights, index in ((net.stem.weight, (0, 1, 2, 3)), (net.head.weight, (1, 0))):
         values = []
         for sign in (1, -1):
             with torch.no_grad():
                 weights[index] += sign * STEP
-            values.append(penalty(net, pixels, wrong, False).item())
+            values.append(penalty(net, pixels, masks, False).item())
             with torch.no_grad():
                 weights[index] -= sign * STEP
         assert weights.grad is not None
         assert weights.grad[index].item() == pytest.approx((values[0] - values[1]) / (2 * STEP), rel=1e-5)
 
 
-def test_rrr_looks_at_images_with_a_region_and_there_at_the_wrong_places() -> None:
+def test_rrr_looks_at_images_with_a_region_and_there_at_the_forbidden_pixels() -> None:
     net, pixels, targets = smooth(), images(), torch.tensor([0, 1])
     rival = build("rrr", net, SMALL | {"weight": 3.0})
     nothing = torch.full_like(left(), float("nan"))
-    found = rival.losses(pixels, targets, {"irrelevant": torch.cat([nothing, left()])})
-    torch.testing.assert_close(found["reasons"], 3 * penalty(net, pixels[1:], left(), False))
+    inside = rival.losses(pixels, targets, {"irrelevant": torch.cat([nothing, left()])})
+    torch.testing.assert_close(inside["reasons"], 3 * penalty(net, pixels[1:], left(), False))
     outside = rival.losses(pixels, targets, {"object": torch.cat([nothing, left()])})
     torch.testing.assert_close(outside["reasons"], 3 * penalty(net, pixels[1:], 1 - left(), False))
     assert set(rival.losses(pixels, targets, {})) == {"cross_entropy"}
@@ -107,14 +107,14 @@ def test_training_with_rrr_lowers_the_gradient_where_nothing_may_matter() -> Non
 @pytest.mark.parametrize("region", ["object", "irrelevant"])
 def test_energy_on_grad_cam_is_energy_on_cam_where_the_head_is_linear(region: str) -> None:
     pixels, targets, regions = toy_batch()
-    found = []
+    results = []
     for name in ("cam_energy", "energy_grad_cam"):
         rival = build(name, backbone()).double()
         losses = rival.losses(pixels.double(), targets, {region: regions[region].double()})
         torch.stack(list(losses.values())).sum().backward()
-        found.append((losses, [parameter.grad for parameter in rival.parameters()]))
-    torch.testing.assert_close(found[0][0], found[1][0])
-    torch.testing.assert_close(found[0][1], found[1][1])
+        results.append((losses, [parameter.grad for parameter in rival.parameters()]))
+    torch.testing.assert_close(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1])
 
 
 def test_gain_erases_what_grad_cam_attends_to() -> None:
@@ -123,27 +123,29 @@ def test_gain_erases_what_grad_cam_attends_to() -> None:
     # Only the lower right patch speaks for class 0, so only the places near it are erased.
     image = tiled([[0.0, 0.0], [0.0, 4.0]], [[1.0, 0.0], [0.0, 0.0]])
     maps = build("cam", HandNet(), SMALL).explain(image, torch.tensor([0]))
-    kept = image * (maps <= 0.3 * maps.max())
-    assert 0 < (kept != image).float().mean() < 0.25
+    erased = image * (maps <= 0.3 * maps.max())
+    assert 0 < (erased != image).float().mean() < 0.25
     losses = rival.losses(image, torch.tensor([0]), {})
-    torch.testing.assert_close(losses["erased"], net(kept).softmax(1)[0, 0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses["erased"], net(erased).softmax(1)[0, 0], rtol=1e-4, atol=1e-5)
     assert set(losses) == {"cross_entropy", "erased"}
 
 
 def test_what_is_left_is_the_mean_probability_of_present_classes() -> None:
     logits = torch.tensor([[0.0, 0.0], [100.0, -100.0]])
-    assert left_over(logits, torch.eye(2), several=False).item() == pytest.approx(0.25)
-    assert left_over(logits, torch.tensor([[1.0, 1.0], [1.0, 1.0]]), several=True).item() == pytest.approx(0.5)
-    assert left_over(logits, torch.zeros(2, 2), several=True).item() == 0
+    assert mean_probability(logits, torch.eye(2), multi_label=False).item() == pytest.approx(0.25)
+    assert mean_probability(logits, torch.tensor([[1.0, 1.0], [1.0, 1.0]]), multi_label=True).item() == pytest.approx(
+        0.5
+    )
+    assert mean_probability(logits, torch.zeros(2, 2), multi_label=True).item() == 0
 
 
 def test_gain_s_region_term_by_hand() -> None:
     maps = torch.full((2, 1, 8, 8), 0.5, dtype=torch.float64)
     regions = torch.cat([left(), torch.full_like(left(), float("nan"))])
-    assert misplaced(maps, {"object": regions}).item() == pytest.approx(0.25)
-    assert misplaced(maps, {"irrelevant": regions}).item() == pytest.approx(0.25)
-    assert misplaced(maps * regions.nan_to_num(0), {"object": regions}).item() == pytest.approx(0.125)
-    assert misplaced(maps, {"object": torch.full_like(regions, float("nan"))}).item() == 0
+    assert region_loss(maps, {"object": regions}).item() == pytest.approx(0.25)
+    assert region_loss(maps, {"irrelevant": regions}).item() == pytest.approx(0.25)
+    assert region_loss(maps * regions.nan_to_num(0), {"object": regions}).item() == pytest.approx(0.125)
+    assert region_loss(maps, {"object": torch.full_like(regions, float("nan"))}).item() == 0
 
 
 def test_a_second_derivative_that_does_not_exist_is_said() -> None:

@@ -1,4 +1,4 @@
-"""CAM, CALM and ABN-lite on networks that can be solved by hand, and the energy loss on made maps."""
+"""CAM, CALM and ABN-lite on networks that can be solved by hand, and the energy loss on maps made by hand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from helpers.rival_nets import HandNet, backbone, tiled, toy_batch
 from torch import Tensor
 
 from benchmarks.rivals import Rival, build
-from benchmarks.rivals.base import noting
-from benchmarks.rivals.calm import log_places
-from benchmarks.rivals.regions import energy_inside, known, wrong_places, wrong_share
+from benchmarks.rivals.base import collect_notes
+from benchmarks.rivals.calm import log_prior
+from benchmarks.rivals.energy_loss import energy_inside, energy_loss, forbidden_pixels, select_known
 from interp_core.errors import BackboneError
 
 NAN = float("nan")
@@ -25,55 +25,53 @@ def half(value: float = 1.0) -> Tensor:
     return masks
 
 
-def made_map() -> Tensor:
+def uneven_map() -> Tensor:
     """Positive energy 4 in the left half, 12 in the right, and negative values that do not count."""
     maps = torch.zeros(1, 1, 8, 8)
     maps[0, 0, 0, :4], maps[0, 0, 1, 4:], maps[0, 0, 5] = 1.0, 3.0, -9.0
     return maps
 
 
-def cells_of(rival: Rival, images: Tensor, labels: Tensor) -> Tensor:
-    with noting() as parts:
+def grid_maps_of(rival: Rival, images: Tensor, labels: Tensor) -> Tensor:
+    with collect_notes() as notes:
         rival(images)
-    return rival.cells(parts, labels)  # type: ignore[operator]
+    return rival.grid_maps(notes, labels)  # type: ignore[operator]
 
 
-def test_energy_of_a_made_map() -> None:
-    assert energy_inside(made_map(), half()).item() == pytest.approx(4 / 16)
-    assert energy_inside(-made_map().abs(), half()).item() == 0
+def test_energy_of_a_uneven_map() -> None:
+    assert energy_inside(uneven_map(), half()).item() == pytest.approx(4 / 16)
+    assert energy_inside(-uneven_map().abs(), half()).item() == 0
 
 
-def test_wrong_share_adds_both_regions_and_leaves_out_images_without() -> None:
-    maps = torch.cat([made_map(), 5 * torch.ones(1, 1, 8, 8)])
-    known_and_not = torch.cat([half(), torch.full_like(half(), NAN)])
-    assert wrong_share(maps, {"object": known_and_not}).item() == pytest.approx(12 / 16)
-    assert wrong_share(maps, {"irrelevant": known_and_not}).item() == pytest.approx(4 / 16)
-    assert wrong_share(maps, {"object": known_and_not, "irrelevant": known_and_not}).item() == pytest.approx(1)
-    assert wrong_share(maps, {"object": torch.full_like(known_and_not, NAN)}).item() == 0
-    assert known({"object": known_and_not}, "irrelevant") is None
+def test_the_energy_loss_adds_both_regions_and_leaves_out_images_without() -> None:
+    maps = torch.cat([uneven_map(), 5 * torch.ones(1, 1, 8, 8)])
+    one_unknown = torch.cat([half(), torch.full_like(half(), NAN)])
+    assert energy_loss(maps, {"object": one_unknown}).item() == pytest.approx(12 / 16)
+    assert energy_loss(maps, {"irrelevant": one_unknown}).item() == pytest.approx(4 / 16)
+    assert energy_loss(maps, {"object": one_unknown, "irrelevant": one_unknown}).item() == pytest.approx(1)
+    assert energy_loss(maps, {"object": torch.full_like(one_unknown, NAN)}).item() == 0
+    assert select_known({"object": one_unknown}, "irrelevant") is None
 
 
-def test_wrong_places_are_outside_the_object_or_inside_the_irrelevant() -> None:
+def test_forbidden_pixels_are_outside_the_object_or_inside_the_irrelevant() -> None:
     nothing = torch.full_like(half(), NAN)
     top = half().transpose(2, 3)
-    found = wrong_places(
+    forbidden = forbidden_pixels(
         {"object": torch.cat([nothing, half(), half()]), "irrelevant": torch.cat([nothing, nothing, top])}
     )
-    assert found is not None
-    rows, masks = found
+    assert forbidden is not None
+    rows, masks = forbidden
     assert rows.tolist() == [1, 2]
     torch.testing.assert_close(masks[:1], 1 - half())
     torch.testing.assert_close(masks[1:], torch.maximum(1 - half(), top))
-    assert wrong_places({}) is None
-    assert wrong_places({"object": nothing}) is None
+    assert forbidden_pixels({}) is None
+    assert forbidden_pixels({"object": nothing}) is None
 
 
-def test_cam_is_what_each_place_adds() -> None:
+def test_cam_is_what_each_position_adds() -> None:
     rival = build("cam", HandNet(), SMALL).eval()
-    cells = cells_of(rival, IMAGE, torch.tensor([[1.0, 0.0]]))
-    torch.testing.assert_close(
-        cells, torch.tensor([[[[1.0, 0.0], [0.0, 2.0]]]])
-    )  # 1, -2, 0, 2 before the positive part
+    maps = grid_maps_of(rival, IMAGE, torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(maps, torch.tensor([[[[1.0, 0.0], [0.0, 2.0]]]]))  # 1, -2, 0, 2 before the positive part
     torch.testing.assert_close(rival(IMAGE)[0, 0], torch.tensor((1 - 2 + 0 + 2) / 4 + 0.25))
     torch.testing.assert_close(rival(IMAGE), HandNet()(IMAGE))
 
@@ -116,14 +114,14 @@ def test_heads_that_are_not_linear_are_refused_where_they_must_be() -> None:
 
 def test_calm_s_probabilities_sum_to_one() -> None:
     rival, images = build("calm", backbone()).eval(), torch.randn(4, 3, 32, 32)
-    with torch.no_grad(), noting() as parts:
+    with torch.no_grad(), collect_notes() as notes:
         probabilities = rival(images).exp()
-        joint = parts["joint"].exp()
+        joint = notes["joint"].exp()
     torch.testing.assert_close(probabilities.sum(1), torch.ones(4))
     torch.testing.assert_close(joint.sum((1, 2, 3)), torch.ones(4))
     torch.testing.assert_close(joint.sum((2, 3)), probabilities)
-    cells = rival.cells({"joint": joint.log()}, torch.eye(3)[[1, 1, 1, 1]])  # type: ignore[operator]
-    torch.testing.assert_close(cells.sum((1, 2, 3)), probabilities[:, 1])
+    maps = rival.grid_maps({"joint": joint.log()}, torch.eye(3)[[1, 1, 1, 1]])  # type: ignore[operator]
+    torch.testing.assert_close(maps.sum((1, 2, 3)), probabilities[:, 1])
 
 
 def test_calm_by_hand() -> None:
@@ -131,31 +129,31 @@ def test_calm_by_hand() -> None:
     with torch.no_grad():
         rival.place.weight.copy_(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1))  # type: ignore[union-attr, operator]
         rival.place.bias.zero_()  # type: ignore[union-attr, operator]
-    places = torch.tensor([[1.0, 0.0], [2.0, 4.0]]) / 7
+    prior = torch.tensor([[1.0, 0.0], [2.0, 4.0]]) / 7
     scores = (
         torch.tensor([[[1.0, -2.0], [0.0, 2.0]], [[0.5, 3.0], [4.0, 5.0]]]) + torch.tensor([0.25, -0.5])[:, None, None]
     )
-    expected = (scores.softmax(0) * places).sum((1, 2))
+    expected = (scores.softmax(0) * prior).sum((1, 2))
     torch.testing.assert_close(rival(IMAGE)[0].exp(), expected, rtol=1e-4, atol=1e-6)
     losses = build("calm", HandNet(), SMALL | {"variant": "ml"}).losses
     assert set(losses(IMAGE, torch.tensor([0]), {})) == {"likelihood"}
 
 
-def test_places_the_relu_shuts_all_are_uniform() -> None:
-    torch.testing.assert_close(log_places(-torch.rand(1, 1, 2, 3)).exp(), torch.full((1, 1, 2, 3), 1 / 6))
+def test_positions_that_the_relu_shuts_are_uniform() -> None:
+    torch.testing.assert_close(log_prior(-torch.rand(1, 1, 2, 3)).exp(), torch.full((1, 1, 2, 3), 1 / 6))
 
 
 def test_expectation_maximisation_has_the_gradient_of_the_likelihood() -> None:
     images, targets, _ = toy_batch()
-    found = []
+    gradients = []
     for variant in ("em", "ml"):
         torch.manual_seed(1)
         rival = build("calm", backbone(), {"variant": variant}).double()
         (loss,) = rival.losses(images.double(), targets, {}).values()
         loss.backward()
-        found.append([parameter.grad for parameter in rival.parameters()])
-    assert all(gradient.abs().sum() > 0 for gradient in found[0][-2:])
-    for ours, theirs in zip(*found, strict=True):
+        gradients.append([parameter.grad for parameter in rival.parameters()])
+    assert all(gradient.abs().sum() > 0 for gradient in gradients[0][-2:])
+    for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -180,7 +178,7 @@ def test_abn_s_map_knows_no_class_and_its_branch_learns_one() -> None:
     torch.testing.assert_close(maps, rival.explain(images, (targets + 1) % 3))
     assert maps.min() > 0
     assert maps.max() < 1
-    with noting() as parts:
+    with collect_notes() as notes:
         rival(images)
-    branch = torch.nn.functional.cross_entropy(parts["auxiliary"], targets)
+    branch = torch.nn.functional.cross_entropy(notes["auxiliary"], targets)
     torch.testing.assert_close(rival.losses(images, targets, {})["branch"], 0.5 * branch)

@@ -17,14 +17,14 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.metrics.base import Batch, Metric, Score, metrics, passes_of
-from benchmarks.metrics.map_ranks import from_zero
-from benchmarks.metrics.quantus_adapter import evaluate, replace_by, replace_masked_by, replaced_in_quantus
-from benchmarks.metrics.removal import filled, group_order, patch_labels, patch_side, patch_sums
+from benchmarks.metrics.map_ranks import subtract_minimum
+from benchmarks.metrics.quantus_adapter import evaluate, replace_by, replace_in_quantus, replace_masked_by
+from benchmarks.metrics.removal import fill_values, group_order, patch_labels, patch_side, patch_sums
 
 Fill = Literal["mean", "blur"]
 
 
-class Regions(Metric):
+class PatchSweep(Metric):
     """What the metrics with square regions have in common.
 
     Fields:
@@ -47,7 +47,7 @@ class Regions(Metric):
 
 
 @metrics.register("region_perturbation")
-class RegionPerturbation(Regions):
+class RegionPerturbation(PatchSweep):
     """Mean drop of the target's probability while whole square regions are removed, by the sum of the map over each.
 
         drop = mean over l = 1..L of p(nothing removed) - p(l regions removed)
@@ -82,7 +82,7 @@ class RegionPerturbation(Regions):
             patch_size=side,
             order=order,
             regions_evaluation=(height // side) * (width // side),
-            **replace_by(filled(batch.images, self.fill)),
+            **replace_by(fill_values(batch.images, self.fill)),
         )
 
     @staticmethod
@@ -95,7 +95,7 @@ class RegionPerturbation(Regions):
 
 
 @metrics.register("selectivity")
-class Selectivity(Regions):
+class Selectivity(PatchSweep):
     """Mean probability of the target while square regions are removed, most relevant first.
 
     One less region perturbation's MoRF drop from the unperturbed probability: another reading of the same sweep, so it
@@ -118,7 +118,7 @@ class Selectivity(Regions):
             batch.maps,
             probabilities=True,
             patch_size=side,
-            **replace_by(filled(batch.images, self.fill)),
+            **replace_by(fill_values(batch.images, self.fill)),
         )
         return {"selectivity": curves.mean(1)}
 
@@ -172,14 +172,16 @@ class Irof(Metric):
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         counts = superpixels(batch.images).reshape(len(batch.images), -1).max(1) + 1
         # IROF takes the area from the number of superpixels; where the area is a sum, what is left is a sum of losses.
-        with replaced_in_quantus("helpers.utils", "calculate_auc", lambda values, **_: np.asarray(values).sum(1)):
+        with replace_in_quantus("helpers.utils", "calculate_auc", lambda values, **_: np.asarray(values).sum(1)):
             # Quantus refuses maps without positive values.
-            sides = [self._reference_losses(batch, from_zero(maps)) / counts for maps in (batch.maps, -batch.maps)]
+            sides = [
+                self._reference_losses(batch, subtract_minimum(maps)) / counts for maps in (batch.maps, -batch.maps)
+            ]
         return self._named(*sides)
 
     def _reference_losses(self, batch: Batch, maps: np.ndarray) -> np.ndarray:
-        fill = filled(batch.images, self.fill)
-        alone = [row(batch, i) for i in range(len(maps))]
+        fill = fill_values(batch.images, self.fill)
+        alone = [single_image(batch, i) for i in range(len(maps))]
         options = {"probabilities": True, "segmentation_method": "slic"}
         losses = [
             evaluate("IROF", one, maps[i : i + 1], **options, **replace_masked_by(fill[i : i + 1]))  # type: ignore[arg-type]
@@ -192,7 +194,7 @@ class Irof(Metric):
         return {"irof_morf": morf, "irof_lerf": lerf, "irof": morf - lerf}
 
 
-def row(batch: Batch, index: int) -> Batch:
+def single_image(batch: Batch, index: int) -> Batch:
     """A batch of one image."""
     part = slice(index, index + 1)
     masks = None if batch.masks is None else batch.masks[part]
@@ -204,9 +206,9 @@ def segment_means(maps: np.ndarray, labels: np.ndarray, least_first: bool) -> np
     """Mean of each map (N, 1, H, W) in each of its superpixels, (N, most); those it has not come last in the order."""
     most = int(labels.max()) + 1
     means = np.full((len(maps), most), np.inf if least_first else -np.inf)
-    for row, (values, numbers) in enumerate(
+    for single_image, (values, numbers) in enumerate(
         zip(maps.reshape(len(maps), -1), labels.reshape(len(maps), -1), strict=True)
     ):
         sizes = np.bincount(numbers)
-        means[row, : len(sizes)] = np.bincount(numbers, weights=values) / sizes
+        means[single_image, : len(sizes)] = np.bincount(numbers, weights=values) / sizes
     return means

@@ -8,7 +8,7 @@ import torch
 from helpers.cases import linear_case, net_case, patch_case, square_case
 
 from benchmarks.metrics import metrics
-from benchmarks.metrics.regions import Irof, RegionPerturbation, Selectivity, segment_means, superpixels
+from benchmarks.metrics.patches import Irof, RegionPerturbation, Selectivity, segment_means, superpixels
 
 
 class TestRegionPerturbation:
