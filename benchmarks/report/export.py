@@ -29,7 +29,7 @@ def export(data: RunData, folder: Path, form: Format = "csv") -> list[Path]:
     """
     found = tables(data)
     if form == "csv":
-        found["scores"] = data.whole
+        found["scores"] = data.all_scores
     write = {"csv": lambda table: table.to_csv(index=False), "latex": latex}[form]
     filled = {f"{name}.{ENDINGS[form]}": table for name, table in found.items() if len(table)}
     return [write_atomically(folder / name, write(table)) for name, table in filled.items()]

@@ -49,7 +49,7 @@ def audit(
             sample = samples[int(draw.integers(len(samples)))]
             count = min(images, len(sample.batch.images))
             rows = np.sort(draw.choice(len(sample.batch.images), count, replace=False))
-            found = compared(metric, taken(sample.batch, rows)) if metric.has_reference() else NONE
+            found = compare_engines(metric, select_images(sample.batch, rows)) if metric.has_reference() else NONE
             lines.append(
                 {"metric": name, "model": sample.model, "explainer": sample.explainer, "images": count, **found}
             )
@@ -59,7 +59,7 @@ def audit(
 NONE: dict[str, Any] = {"largest": None, "score": "", "what": "Quantus has no such metric"}
 
 
-def taken(batch: Batch, rows: np.ndarray) -> Batch:
+def select_images(batch: Batch, rows: np.ndarray) -> Batch:
     """A batch of the chosen images alone."""
     masks = None if batch.masks is None else batch.masks[rows]
     return replace(
@@ -67,18 +67,18 @@ def taken(batch: Batch, rows: np.ndarray) -> Batch:
     )
 
 
-def compared(metric: Metric, batch: Batch) -> dict[str, Any]:
+def compare_engines(metric: Metric, batch: Batch) -> dict[str, Any]:
     """The largest difference of the two engines on one batch, and the score that has it."""
     try:
         ours, theirs = (metric.model_copy(update={"engine": engine})(batch) for engine in ("device", "quantus"))
     except Exception as error:  # an audit reports, it does not end a run
         return {"largest": None, "score": "", "what": one_line(error, with_type=True)}
-    apart = {name: distance(ours[name], theirs[name]) for name in ours}
+    apart = {name: largest_difference(ours[name], theirs[name]) for name in ours}
     score = max(apart, key=lambda name: apart[name])
     return {"largest": apart[score], "score": score, "what": ""}
 
 
-def distance(a: np.ndarray, b: np.ndarray) -> float:
+def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
     """Largest |a - b|; infinite where one is NaN and the other is not."""
     if not np.array_equal(np.isnan(a), np.isnan(b)):
         return float("inf")

@@ -10,7 +10,7 @@ import torch
 T = TypeVar("T")
 
 
-class Pieces:
+class AdaptiveBatches:
     """How many images at once.
 
     Args:
@@ -24,7 +24,7 @@ class Pieces:
         self.adapts = size == "auto"
         self.largest = None if isinstance(size, str) else size
 
-    def map(self, call: Callable[[slice], T], count: int) -> list[T]:
+    def run(self, call: Callable[[slice], T], count: int) -> list[T]:
         """Results of `call` on consecutive pieces of `count` images, in order.
 
         Raises:

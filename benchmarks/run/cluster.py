@@ -27,10 +27,10 @@ from benchmarks.config.errors import ConfigError
 from benchmarks.config.run import RunConfig
 from benchmarks.plan.cells import TrainCell
 from benchmarks.plan.components import RunComponents
-from benchmarks.run.images import Data
+from benchmarks.run.counters import Counters
+from benchmarks.run.images import RunImages
 from benchmarks.run.malloc import keep_freed_memory
-from benchmarks.run.shard import Bench, Shard
-from benchmarks.run.tally import Tally
+from benchmarks.run.shard import Shard, ShardWorker
 from benchmarks.run.training import Trained, load
 from benchmarks.store.locations import is_url
 from benchmarks.store.provenance import digest
@@ -38,12 +38,12 @@ from benchmarks.store.run_folder import Store
 from interp_core.errors import InterpError, StoreError, one_line
 
 # Tasks handed out for each that can run, so that no worker waits for its next one.
-AHEAD = 2
+QUEUED_PER_WORKER = 2
 Work = tuple[TrainCell, Shard, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Setting:
+class RayJobContext:
     """What tasks need to know of the run; the same for all of them."""
 
     config: RunConfig
@@ -67,7 +67,7 @@ class Cluster:
 
     def __init__(self, config: RunConfig, provenance: dict[str, Any], *, retry_failed: bool = False) -> None:
         self.config = config
-        self.setting = Setting(_portable(config), json.dumps(provenance, default=str), retry_failed)
+        self.setting = RayJobContext(_portable(config), json.dumps(provenance, default=str), retry_failed)
 
     def __enter__(self) -> Cluster:
         import ray
@@ -92,13 +92,13 @@ class Cluster:
         if self.owned:
             ray.shutdown()
 
-    def train(self, cells: Sequence[TrainCell]) -> Iterator[Tally]:
+    def train(self, cells: Sequence[TrainCell]) -> Iterator[Counters]:
         """Train networks that are not in the store; what came of each, in the order of completion."""
         for (cell,), outcome in self._spread(train_task, ((cell,) for cell in cells)):
             where = f"{cell.model.name}, seed {cell.seed}"
             yield _lost(where, outcome, cell.key) if isinstance(outcome, Exception) else outcome
 
-    def work(self, tasks: Iterable[Work]) -> Iterator[tuple[Tally, int]]:
+    def work(self, tasks: Iterable[Work]) -> Iterator[tuple[Counters, int]]:
         """Work on shards; what came of each and how many cells it has, in the order of completion."""
         for (cell, shard, _), outcome in self._spread(work_task, tasks):
             if isinstance(outcome, Exception):
@@ -114,7 +114,7 @@ class Cluster:
         given = self.config.ray
         options: dict[str, Any] = {"num_cpus": given.cpus, "num_gpus": given.gpus, "max_retries": given.retries}
         remote = ray.remote(**options)(function)
-        most = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1) / given.cpus))
+        most = QUEUED_PER_WORKER * max(1, int(ray.cluster_resources().get("CPU", 1) / given.cpus))
         setting, left = ray.put(self.setting), iter(tasks)
         waiting: dict[Any, tuple] = {}
         while True:
@@ -134,32 +134,34 @@ class Cluster:
                 yield task, error
 
 
-def train_task(setting: Setting, cell: TrainCell) -> Tally:
+def train_task(setting: RayJobContext, cell: TrainCell) -> Counters:
     """Train one network in this process, or find it in the store."""
-    desk, tally = _desk(setting), Tally()
-    with tally.clock.measure("train"):
-        desk.bench.train(cell, desk.data, tally, lambda _: None)
-    return tally
+    desk, counters = _desk(setting), Counters()
+    with counters.clock.measure("train"):
+        desk.worker.train(cell, desk.data, counters, lambda _: None)
+    return counters
 
 
-def work_task(setting: Setting, cell: TrainCell, shard: Shard, names: Sequence[str]) -> tuple[Tally, int]:
+def work_task(setting: RayJobContext, cell: TrainCell, shard: Shard, names: Sequence[str]) -> tuple[Counters, int]:
     """Work on one shard in this process; what came of it and how many cells it has."""
     desk = _desk(setting)
     steps: list[str] = []
-    return desk.bench.work(desk.network(cell), shard, names, steps.append), len(steps)
+    return desk.worker.work(desk.network(cell), shard, names, steps.append), len(steps)
 
 
-class Desk:
+class RayWorkerState:
     """What a process keeps between the tasks of a run: parts, data, and the last network."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: RayJobContext) -> None:
         config = setting.config
         keep_freed_memory()
         torch.set_num_threads(config.threads or 1)
         parts, store = RunComponents(config), Store(config.folder)
         made = json.loads(setting.provenance)
-        self.key, self.data = setting.key, Data(parts.dataset)
-        self.bench = Bench(config, parts, store, resolve_device(config.device), made, retry_failed=setting.retry_failed)
+        self.key, self.data = setting.key, RunImages(parts.dataset)
+        self.worker = ShardWorker(
+            config, parts, store, resolve_device(config.device), made, retry_failed=setting.retry_failed
+        )
         self._last: Trained | None = None
 
     def network(self, cell: TrainCell) -> Trained:
@@ -169,21 +171,21 @@ class Desk:
             StoreError: it is not there.
         """
         if self._last is None or self._last.cell.key != cell.key:
-            bench = self.bench
-            self._last = load(cell, bench.parts, bench.store, bench.device)
+            worker = self.worker
+            self._last = load(cell, worker.parts, worker.store, worker.device)
         if self._last is None:
-            raise StoreError(f"no network {cell.key} in {self.bench.store.folder}: can every machine see this folder?")
+            raise StoreError(f"no network {cell.key} in {self.worker.store.folder}: can every machine see this folder?")
         return self._last
 
 
-_desks: dict[str, Desk] = {}
+_desks: dict[str, RayWorkerState] = {}
 
 
-def _desk(setting: Setting) -> Desk:
+def _desk(setting: RayJobContext) -> RayWorkerState:
     """The desk of a run in this process; that of the run before goes."""
     if setting.key not in _desks:
         _desks.clear()
-        _desks[setting.key] = Desk(setting)
+        _desks[setting.key] = RayWorkerState(setting)
     return _desks[setting.key]
 
 
@@ -194,7 +196,7 @@ def _portable(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"output": output, "plugins": plugins})
 
 
-def _lost(where: str, error: Exception, key: str) -> Tally:
+def _lost(where: str, error: Exception, key: str) -> Counters:
     """A task that did not come back; it has left no record in the store and is run again by the next run."""
     what = f"lost on the cluster: {one_line(error, with_type=True)}"
-    return Tally(problems=[{"where": where, "what": what, "traceback": str(error), "cell": key}])
+    return Counters(problems=[{"where": where, "what": what, "traceback": str(error), "cell": key}])

@@ -29,15 +29,15 @@ from benchmarks.plan.cells import ExplainCell, TrainCell, explain_cells, score_c
 from benchmarks.plan.components import RunComponents
 from benchmarks.run.audit import Sample, audit
 from benchmarks.run.cluster import Cluster
-from benchmarks.run.failures import Problem, gathered, left_out
-from benchmarks.run.gallery import gallery
-from benchmarks.run.images import PLAIN, Data
-from benchmarks.run.networks import Scaling
+from benchmarks.run.counters import Counters
+from benchmarks.run.failures import Problem, merge_equal_problems, unreadable_problem
+from benchmarks.run.gallery import build_gallery
+from benchmarks.run.images import PLAIN, RunImages
+from benchmarks.run.networks import NormalisedNetwork
 from benchmarks.run.progress import Progress, Silent
-from benchmarks.run.record import describe, describe_model, told_apart
-from benchmarks.run.selection import Chosen, correct_everywhere
-from benchmarks.run.shard import Bench, Shard, again
-from benchmarks.run.tally import Tally
+from benchmarks.run.record import describe, describe_model, with_unique_titles
+from benchmarks.run.selection import SelectedImages, correct_everywhere
+from benchmarks.run.shard import Shard, ShardWorker, explain_again
 from benchmarks.run.training import Trained, load
 from benchmarks.statistics.analysis import images_to_keep
 from benchmarks.store.cell_files import SCHEMA
@@ -106,12 +106,12 @@ class Engine:
         self.device = resolve_device("auto" if config.engine == "ray" else config.device)
         self.threads = config.threads or (1 if config.engine == "ray" else torch.get_num_threads())
         self.store, self.fresh = Store(config.folder), fresh
-        self.data, self.tally = Data(self.parts.dataset), Tally()
+        self.data, self.counters = RunImages(self.parts.dataset), Counters()
         self.problems: list[Problem] = []
         self.meta = self._first_meta(overrides or {})
         made = {name: self.meta[name] for name in ("versions", "git")}
         made |= {"config": self.meta["config_hash"], "version": VERSION}
-        self.bench = Bench(config, self.parts, self.store, self.device, made, retry_failed=retry_failed)
+        self.worker = ShardWorker(config, self.parts, self.store, self.device, made, retry_failed=retry_failed)
 
     def run(self) -> Outcome:
         """Compute what is missing and write the store; the report is made from it by `benchmarks.report`."""
@@ -120,14 +120,14 @@ class Engine:
             self.store.clear()
         torch.set_num_threads(self.threads)
         if self.config.engine == "ray":
-            made = self.bench.provenance
-            with Cluster(self.config, made, retry_failed=self.bench.retry_failed) as cluster:
+            made = self.worker.provenance
+            with Cluster(self.config, made, retry_failed=self.worker.retry_failed) as cluster:
                 self._run(cluster)
         else:
             self._run(None)
         self._finish(time.perf_counter() - begin)
         found = self.meta["degenerate"]
-        return Outcome(self.store.folder, self.problems, self.tally.computed, self.tally.reused, found)
+        return Outcome(self.store.folder, self.problems, self.counters.computed, self.counters.reused, found)
 
     def _run(self, cluster: Cluster | None) -> None:
         trained = self._trained(cluster)
@@ -153,7 +153,7 @@ class Engine:
             found = [self._train_here(cell) for cell in cells]
         trained = [item for item in found if item is not None]
         if not trained:
-            raise ConfigError(f"no network could be trained: {self.tally.problems[0]['what']}")
+            raise ConfigError(f"no network could be trained: {self.counters.problems[0]['what']}")
         return trained
 
     def _train_here(self, cell: TrainCell) -> Trained | None:
@@ -165,26 +165,26 @@ class Engine:
             self.progress.step(f"Training {name}: validation accuracy {epoch.val_accuracy:.3f}")
 
         data_before, begin = self.data.seconds, time.perf_counter()
-        item = self.bench.train(cell, self.data, self.tally, show)
-        self.tally.clock.add("train", time.perf_counter() - begin - (self.data.seconds - data_before))
+        item = self.worker.train(cell, self.data, self.counters, show)
+        self.counters.clock.add("train", time.perf_counter() - begin - (self.data.seconds - data_before))
         return item
 
     def _train_there(self, cluster: Cluster, cells: Sequence[TrainCell]) -> None:
         self.progress.begin("Training on the cluster", len(cells))
-        for tally in cluster.train(cells):
-            self.tally.merge(tally)
+        for counters in cluster.train(cells):
+            self.counters.merge(counters)
             self.progress.step("Training on the cluster")
 
-    def _chosen(self, trained: list[Trained]) -> Chosen:
+    def _chosen(self, trained: list[Trained]) -> SelectedImages:
         split = self.data.explained(self.config.split)
         side = min(split.shape[-2:])
         if max(self.config.grids, default=0) > side:
             raise ConfigError(f"grids: {max(self.config.grids)} cells a side do not fit images of {side} pixels")
-        with self.tally.clock.measure("select"):
-            networks = [Scaling(item.network, item.statistics) for item in trained]
+        with self.counters.clock.measure("select"):
+            networks = [NormalisedNetwork(item.network, item.statistics) for item in trained]
             images, several = self.data.batches(split, PLAIN), self.parts.dataset.multi_label
             indices = correct_everywhere(networks, images, self.config.images, multi_label=several)
-        return Chosen(split, indices, self.config.shard)
+        return SelectedImages(split, indices, self.config.shard)
 
     def _valid(self, item: Trained) -> tuple[str, ...]:
         """Explainers that hold on this network; what speaks against the others is told, and doubts of these are."""
@@ -199,25 +199,25 @@ class Engine:
         except Exception as error:  # a probe of the network may fail in ways of its own
             reason, caveat = one_line(error, with_type=True), None
         if reason is not None and explainer.kind != "intrinsic":
-            self.tally.problems.append({"where": f"{model}, {name}", "what": f"left out: {reason}"})
+            self.counters.problems.append({"where": f"{model}, {name}", "what": f"left out: {reason}"})
         if caveat is not None:
             (entry,) = (info for info in self.meta["explainers"] if info["name"] == name)
             entry["caveats"].setdefault(model, caveat)
         return reason is None
 
-    def _work_here(self, item: Trained, names: Sequence[str], chosen: Chosen) -> None:
+    def _work_here(self, item: Trained, names: Sequence[str], chosen: SelectedImages) -> None:
         for shard in chosen.shards(item.statistics):
-            self.tally.merge(self.bench.work(item, shard, names, self.progress.step))
+            self.counters.merge(self.worker.work(item, shard, names, self.progress.step))
 
-    def _work_there(self, cluster: Cluster, jobs: Jobs, chosen: Chosen) -> None:
+    def _work_there(self, cluster: Cluster, jobs: Jobs, chosen: SelectedImages) -> None:
         work = ((item.cell, shard, names) for item, names in jobs for shard in chosen.shards(item.statistics))
-        for tally, steps in cluster.work(work):
-            self.tally.merge(tally)
+        for counters, steps in cluster.work(work):
+            self.counters.merge(counters)
             self.progress.step("Explaining and scoring on the cluster", steps)
 
-    def _audit(self, item: Trained, names: Sequence[str], chosen: Chosen) -> list[dict[str, Any]]:
+    def _audit(self, item: Trained, names: Sequence[str], chosen: SelectedImages) -> list[dict[str, Any]]:
         """Scores of a sample of the first shard held against Quantus, for run.json; called once a network is scored."""
-        with self.tally.clock.measure("audit"):
+        with self.counters.clock.measure("audit"):
             shard, seed = chosen.shard(0, item.statistics), item.cell.seed
             cells = shard_cells(self.config, self.parts, item.cell, shard.split.ids, shard.start)
             found = ((cell, self.store.read_maps(cell.key)) for cell in cells if cell.explainer in names)
@@ -234,19 +234,19 @@ class Engine:
             masks=split.masks,
             device=self.device,
             seed=cell.seed,
-            explain=again(explainer, cell.seed, self.device),
+            explain=explain_again(explainer, cell.seed, self.device),
             multi_label=self.parts.dataset.multi_label,
         )
         return Sample(item.cell.model.name, cell.explainer, batch)
 
-    def _cells(self, jobs: Jobs, chosen: Chosen) -> Iterator[list[str]]:
+    def _cells(self, jobs: Jobs, chosen: SelectedImages) -> Iterator[list[str]]:
         """Keys of every explain cell and its score cells."""
         for item, names in jobs:
             for cell in explain_cells(self.config, self.parts, [item.cell], chosen.ids):
                 if cell.explainer in names:
-                    yield [cell.key, *(score.key for score in score_cells(self.parts, cell, self.bench.transforms))]
+                    yield [cell.key, *(score.key for score in score_cells(self.parts, cell, self.worker.transforms))]
 
-    def _write_gallery(self, jobs: Jobs, chosen: Chosen) -> None:
+    def _write_gallery(self, jobs: Jobs, chosen: SelectedImages) -> None:
         first = {item.cell.model.name: item.cell for item, _ in reversed(jobs)}
         keys: dict[tuple[str, str, int], str] = {}
         for cell in explain_cells(self.config, self.parts, list(first.values()), chosen.ids):
@@ -260,7 +260,7 @@ class Engine:
         def maps_of(pair: Pair, start: int) -> np.ndarray | None:
             return self.store.read_maps(keys[(*pair, start)])
 
-        self.store.write_gallery(gallery(chosen, classes, pairs, wanted, count, maps_of))
+        self.store.write_gallery(build_gallery(chosen, classes, pairs, wanted, count, maps_of))
 
     def _first_meta(self, overrides: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -281,13 +281,13 @@ class Engine:
             "audit": [],
         }
 
-    def _write_meta(self, trained: list[Trained], chosen: Chosen, jobs: Jobs) -> None:
+    def _write_meta(self, trained: list[Trained], chosen: SelectedImages, jobs: Jobs) -> None:
         split = chosen.split
         size = {"image_size": split.shape[-1], "split": self.config.split}
         size |= {"considered": len(split), "evaluated": len(chosen)}
         self.meta["dataset"] |= {**size, "areas": chosen.areas()}
         self.meta["dataset"]["unreadable"] = self._unreadable(trained)
-        self.meta["models"] = told_apart([describe_model(item, split.shape) for item in trained])
+        self.meta["models"] = with_unique_titles([describe_model(item, split.shape) for item in trained])
         self.meta["cells"] = [key for keys in self._cells(jobs, chosen) for key in keys]
         self.store.write_meta(self.meta)
         self.progress.begin("Explaining and scoring", len(self.meta["cells"]))
@@ -298,23 +298,25 @@ class Engine:
         for lost in (*(item.facts["unreadable"] for item in trained), self.data.unreadable):
             for split, reasons in lost.items():
                 found[split] = found.get(split, {}) | reasons
-        self.tally.problems += [left_out(split, reasons) for split, reasons in found.items()]
+        self.counters.problems += [unreadable_problem(split, reasons) for split, reasons in found.items()]
         if kinds := self.meta["dataset"]["findings"]:
             counts = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
-            what = f"{counts}; interp-bench data check lists them"
-            self.tally.problems.append({"where": "data set, annotations", "what": what})
+            what = f"{counts}; interp-worker data check lists them"
+            self.counters.problems.append({"where": "data set, annotations", "what": what})
         return found
 
     def _finish(self, total: float) -> None:
-        times = {"total": total, **self.tally.clock.seconds}
+        times = {"total": total, **self.counters.clock.seconds}
         if self.config.engine == "local":  # seconds of several workers pass at once
-            times["harness"] = total - sum(self.tally.clock.seconds.values())
+            times["harness"] = total - sum(self.counters.clock.seconds.values())
         times["data"] = self.data.seconds
         self.meta["times"] = {name: round(value, 2) for name, value in times.items()}
-        set_aside = [*self.tally.set_aside, *self.store.set_aside]
-        self.problems = gathered(self.tally.problems) + [{"where": "store", "what": what} for what in set_aside]
-        self.meta |= {"finished": _now(), "problems": self.problems, "degenerate": self.tally.described()}
-        self.meta["computed"], self.meta["reused"] = self.tally.computed, self.tally.reused
+        set_aside = [*self.counters.set_aside, *self.store.set_aside]
+        self.problems = merge_equal_problems(self.counters.problems) + [
+            {"where": "store", "what": what} for what in set_aside
+        ]
+        self.meta |= {"finished": _now(), "problems": self.problems, "degenerate": self.counters.described()}
+        self.meta["computed"], self.meta["reused"] = self.counters.computed, self.counters.reused
         self.store.write_meta(self.meta)
 
 

@@ -16,12 +16,12 @@ Problem = dict[str, Any]
 NAMED = 10
 
 
-def problem(where: str, error: Exception, cell: str) -> Problem:
+def describe_failure(where: str, error: Exception, cell: str) -> Problem:
     """What run.json says of a failed cell."""
-    return {"where": where, "what": one_line(error, with_type=True), "traceback": trace(error), "cell": cell}
+    return {"where": where, "what": one_line(error, with_type=True), "traceback": format_traceback(error), "cell": cell}
 
 
-def trace(error: Exception) -> str:
+def format_traceback(error: Exception) -> str:
     """The traceback, paths from where Python looks for modules."""
     text = "".join(traceback.format_exception(error))
     roots = {str(Path(root or ".").resolve()) for root in sys.path}
@@ -30,7 +30,7 @@ def trace(error: Exception) -> str:
     return text
 
 
-def left_out(split: str, reasons: Mapping[str, str]) -> Problem:
+def unreadable_problem(split: str, reasons: Mapping[str, str]) -> Problem:
     """What run.json says of images that could not be read: how many, and some by name with the reason."""
     named = [f"{name} ({' '.join(reason.split())[:80]})" for name, reason in islice(reasons.items(), NAMED)]
     more = [f"and {len(reasons) - NAMED} more"] if len(reasons) > NAMED else []
@@ -39,7 +39,7 @@ def left_out(split: str, reasons: Mapping[str, str]) -> Problem:
     return {"where": f"data set, {split} images", "what": what}
 
 
-def gathered(problems: Iterable[Problem]) -> list[Problem]:
+def merge_equal_problems(problems: Iterable[Problem]) -> list[Problem]:
     """One entry for what went wrong alike in several cells, with their number; the first one's cell and traceback."""
     found: dict[tuple[str, str], Problem] = {}
     for entry in problems:

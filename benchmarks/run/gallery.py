@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.run.selection import Chosen
+from benchmarks.run.selection import SelectedImages
 from benchmarks.store.gallery import Gallery, Pair
 
 Maps = Callable[[Pair, int], np.ndarray | None]
 
 
-def gallery(
-    chosen: Chosen,
+def build_gallery(
+    chosen: SelectedImages,
     classes: Sequence[str],
     pairs: Sequence[Pair],
     wanted: dict[Pair, list[str]],

@@ -21,7 +21,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 PLAIN: Statistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-class Data:
+class RunImages:
     """The run's data set, made split by split when it is asked for.
 
     Attributes:
@@ -77,7 +77,7 @@ class Data:
         """Images as `fit` takes them, and targets: a tensor where they are in memory, else read batch by batch."""
         if isinstance(split, Split):
             return self.tensors(split, statistics)
-        return Feed(self, split, statistics), torch.from_numpy(split.targets)
+        return FileImageSource(self, split, statistics), torch.from_numpy(split.targets)
 
     def batches(
         self, split: Images, statistics: Statistics | None = None, size: int | None = None
@@ -122,7 +122,7 @@ class Data:
                 self._lost.setdefault(name, {}).update(lost)
 
 
-class Feed:
+class FileImageSource:
     """Images of files as `fit` takes them: normalised, read ahead in the order of the batches.
 
     Args:
@@ -131,7 +131,7 @@ class Feed:
         statistics: that normalise them.
     """
 
-    def __init__(self, data: Data, split: Images, statistics: Statistics) -> None:
+    def __init__(self, data: RunImages, split: Images, statistics: Statistics) -> None:
         self.data, self.split, self.statistics = data, split, statistics
 
     def __len__(self) -> int:

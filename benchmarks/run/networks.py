@@ -12,7 +12,7 @@ from benchmarks.config.models import ModelConfig
 from benchmarks.config.weight_files import holds_lap, load_weights
 from benchmarks.plan.components import rival_options
 from benchmarks.rivals import build as build_rival
-from benchmarks.run.images import Data, Statistics
+from benchmarks.run.images import RunImages, Statistics
 from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, create_backbone
 from interp_core.datasets.files.resize import preprocessing
 from interp_core.lap.attach import LapModel, attach
@@ -20,7 +20,7 @@ from interp_core.lap.attach import LapModel, attach
 FindStatistics = Callable[[nn.Module], Statistics]
 
 
-class Scaling(nn.Module):
+class NormalisedNetwork(nn.Module):
     """A network that takes images in [0, 1].
 
     Args:
@@ -43,7 +43,7 @@ class Scaling(nn.Module):
         return self.network((images - self.mean) / self.std)
 
 
-def build(
+def build_network(
     model: ModelConfig, classes: int, seed: int, *, weights: bool = True, statistics: FindStatistics | None = None
 ) -> nn.Module:
     """A fresh network: the weights of its checkpoint, else timm's pretrained ones, else random from `seed`.
@@ -73,12 +73,12 @@ def build(
         lap = attach(backbone, **model.attach)
         if model.checkpoint is not None and weights and whole:
             load_weights(lap, model.checkpoint)
-        return held(lap, model.fixed)
+        return freeze_for_ablation(lap, model.fixed)
     except (TypeError, AssertionError, ValueError) as error:
         raise ConfigError(f"model {model.name}: {model.backbone} cannot be made: {error}") from error
 
 
-def held(lap: LapModel, fixed: Iterable[str]) -> LapModel:
+def freeze_for_ablation(lap: LapModel, fixed: Iterable[str]) -> LapModel:
     """The network with what an ablation leaves out held: no gradient, and every `a` held is 0.
 
     Args:
@@ -94,7 +94,7 @@ def held(lap: LapModel, fixed: Iterable[str]) -> LapModel:
     return lap
 
 
-def statistics_for(model: ModelConfig, network: nn.Module, data: Data) -> Statistics:
+def statistics_for(model: ModelConfig, network: nn.Module, data: RunImages) -> Statistics:
     """What normalises the images of a network: as said, else what its trained weights are used to, else the data's."""
     trained = model.checkpoint is not None or bool(model.kwargs.get("pretrained"))
     wanted = model.normalise or ("backbone" if trained else "data")

@@ -74,7 +74,7 @@ def describe_model(item: Trained, shape: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def told_apart(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_unique_titles(models: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Networks as plain data, with their names in titles that several of them share."""
     named = {(model["title"], model["name"]) for model in models}
     count = Counter(title for title, _ in named)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.models import RegionSource
-from benchmarks.run.images import Data
+from benchmarks.run.images import RunImages
 from interp_core.datasets import Images, Split
 from interp_core.datasets.files.image_set import PART, FileSplit, Item
 from interp_core.datasets.files.sampling import has_evidence
@@ -23,7 +23,7 @@ EVIDENCE = "mask"
 
 
 def regions_of(
-    data: Data, split: Images, sources: Mapping[str, RegionSource], seed: int
+    data: RunImages, split: Images, sources: Mapping[str, RegionSource], seed: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Indices (n,) of the images that get a mask, and these masks (n, 1, H, W) bool, by name of the region.
 
@@ -40,10 +40,10 @@ def regions_of(
     return {name: _region(data, split, name, source, seed) for name, source in sources.items()}
 
 
-def _region(data: Data, split: Images, name: str, source: RegionSource, seed: int) -> tuple[Tensor, Tensor]:
+def _region(data: RunImages, split: Images, name: str, source: RegionSource, seed: int) -> tuple[Tensor, Tensor]:
     known = candidates(split, source.of)
     count = max(1, round(source.share * len(known)))
-    chosen = known[drawn(split.targets[known], count, source, seed)]
+    chosen = known[draw_images(split.targets[known], count, source, seed)]
     indices, masks = [], []
     for numbers, part in data.parts(split, np.array_split(chosen, -(-len(chosen) // PART) or 1)):
         found = part.masks if source.of == EVIDENCE else part.regions[source.of]
@@ -79,7 +79,7 @@ def _has_evidence(item: Item) -> bool:
     return bool(record.boxes or record.masks) if item.target is None else has_evidence(record, item.target)
 
 
-def drawn(targets: np.ndarray, count: int, source: RegionSource, seed: int) -> np.ndarray:
+def draw_images(targets: np.ndarray, count: int, source: RegionSource, seed: int) -> np.ndarray:
     """Indices (count,) of the drawn images, in their order; of one seed a smaller draw is a part of a larger one.
 
     Args:

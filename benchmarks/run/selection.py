@@ -49,7 +49,7 @@ def correct_everywhere(
     return chosen
 
 
-class Chosen:
+class SelectedImages:
     """Images of a split that are explained. Pixels stay where they are, in files or uint8, until a shard is asked for.
 
     Args:

@@ -26,10 +26,10 @@ from benchmarks.metrics.map_transforms import MapTransform, build_transforms
 from benchmarks.metrics.passes import Passes
 from benchmarks.plan.cells import ExplainCell, ScoreCell, TrainCell, score_cells, shard_cells
 from benchmarks.plan.components import RunComponents
-from benchmarks.run.batching import Pieces
-from benchmarks.run.failures import Problem, problem
-from benchmarks.run.images import Data, Statistics, normalised
-from benchmarks.run.tally import Tally
+from benchmarks.run.batching import AdaptiveBatches
+from benchmarks.run.counters import Counters
+from benchmarks.run.failures import Problem, describe_failure
+from benchmarks.run.images import RunImages, Statistics, normalised
 from benchmarks.run.training import Trained, train_or_load
 from benchmarks.store.run_folder import Store, from_float16, to_float16
 from interp_core.datasets import Split
@@ -59,7 +59,7 @@ class Shard:
         return normalised(self.split.images, self.statistics)
 
 
-class Bench:
+class ShardWorker:
     """What one process needs to work on shards.
 
     Args:
@@ -84,9 +84,11 @@ class Bench:
         self.config, self.parts, self.store, self.device = config, parts, store, device
         self.provenance, self.retry_failed = provenance, retry_failed
         self.transforms = build_transforms(config.smoothing, config.grids, config.sharpening)
-        self.explaining, self.scoring = Pieces(config.batch_size), Pieces(config.batch_size)
+        self.explaining, self.scoring = AdaptiveBatches(config.batch_size), AdaptiveBatches(config.batch_size)
 
-    def train(self, cell: TrainCell, data: Data, tally: Tally, show: Callable[[Epoch], None]) -> Trained | None:
+    def train(
+        self, cell: TrainCell, data: RunImages, counters: Counters, show: Callable[[Epoch], None]
+    ) -> Trained | None:
         """The network of a cell, trained if it is not in the store; None if its training fails, or has failed before.
 
         Raises:
@@ -94,58 +96,58 @@ class Bench:
         """
         before = None if self.retry_failed else self.store.failure(cell.key)
         if before is not None:
-            tally.problems.append(before)
+            counters.problems.append(before)
             return None
         try:
             item = train_or_load(cell, self.parts, data, self.store, self.device, show)
         except InterpError:
             raise
         except Exception as error:  # whatever training raises must not end the run of other networks
-            tally.problems.append(self.failed(f"{cell.model.name}, seed {cell.seed}", error, cell.key))
+            counters.problems.append(self.failed(f"{cell.model.name}, seed {cell.seed}", error, cell.key))
             return None
         self.store.forget_failure(cell.key)
         return item
 
     def failed(self, where: str, error: Exception, key: str) -> Problem:
         """Record in the store that a cell failed; what is recorded."""
-        entry = problem(where, error, key)
+        entry = describe_failure(where, error, key)
         self.store.write_failure(key, entry)
         return entry
 
-    def work(self, item: Trained, shard: Shard, names: Collection[str], step: Step) -> Tally:
+    def work(self, item: Trained, shard: Shard, names: Collection[str], step: Step) -> Counters:
         """Compute what is missing of one network, one shard and the explainers `names`."""
-        job = _Job(self, item, shard, step)
+        job = ShardJob(self, item, shard, step)
         for cell in shard_cells(self.config, self.parts, item.cell, shard.split.ids, shard.start):
             if cell.explainer in names:
                 job.do(cell)
-        job.tally.set_aside += self.store.set_aside
+        job.counters.set_aside += self.store.set_aside
         self.store.set_aside = []
-        return job.tally
+        return job.counters
 
 
-class _Job:
+class ShardJob:
     """One network and one shard, with the forward passes that its metrics share."""
 
-    def __init__(self, bench: Bench, item: Trained, shard: Shard, step: Step) -> None:
-        self.bench, self.item, self.shard, self.step = bench, item, shard, step
-        self.store, self.config = bench.store, bench.config
-        self.tally = Tally()
+    def __init__(self, worker: ShardWorker, item: Trained, shard: Shard, step: Step) -> None:
+        self.worker, self.item, self.shard, self.step = worker, item, shard, step
+        self.store, self.config = worker.store, worker.config
+        self.counters = Counters()
         self._passes: dict[tuple[int, int], Passes] = {}
 
     def do(self, cell: ExplainCell) -> None:
         """One explainer: its maps if they are needed, and the scores that are missing."""
-        scores = score_cells(self.bench.parts, cell, self.bench.transforms)
+        scores = score_cells(self.worker.parts, cell, self.worker.transforms)
         where = f"{self.item.cell.model.name}: {cell.explainer}"
         costs = self.store.cell(cell.key)
         missing = {score.key for score in scores if not self._is_settled(score.key)}
-        self.tally.reused += costs is not None
+        self.counters.reused += costs is not None
         # The gallery shows the first images.
         wanted = costs is None or missing or cell.start < self.config.gallery
         maps = self._maps(cell, costs) if wanted and not self._has_failed(cell.key) else None
         self.step(where)
         if costs is not None:
             first = costs[costs["metric"] == costs["metric"].iloc[0]]["degenerate"]
-            self.tally.count((self.item.cell.model.name, cell.explainer), int(first.sum()), len(first))
+            self.counters.count((self.item.cell.model.name, cell.explainer), int(first.sum()), len(first))
         changed: dict[MapTransform | None, np.ndarray] = {} if maps is None else {None: maps}
         for score in scores:
             if score.key in missing and maps is not None:
@@ -155,15 +157,15 @@ class _Job:
     def _is_settled(self, key: str) -> bool:
         """Whether a score is there, or known to fail."""
         if self.store.has_cell(key):
-            self.tally.reused += 1
+            self.counters.reused += 1
             return True
         return self._has_failed(key)
 
     def _has_failed(self, key: str) -> bool:
         """Whether a cell is known to fail; it is listed then."""
-        before = None if self.bench.retry_failed else self.store.failure(key)
+        before = None if self.worker.retry_failed else self.store.failure(key)
         if before is not None:
-            self.tally.problems.append(before)
+            self.counters.problems.append(before)
         return before is not None
 
     def _maps(self, cell: ExplainCell, costs: pd.DataFrame | None) -> np.ndarray | None:
@@ -173,7 +175,7 @@ class _Job:
             return maps
         half, shown = self.config.keep_maps == "float16", cell.start < self.config.gallery
         try:
-            with self.tally.clock.measure("explain"):
+            with self.counters.clock.measure("explain"):
                 maps, cost = self._explain(cell)
         except Exception as error:  # whatever a library raises must not end the run
             self._fail(f"{self.item.cell.model.name}, {cell.explainer}", error, cell.key)
@@ -187,11 +189,11 @@ class _Job:
         return maps
 
     def _explain(self, cell: ExplainCell) -> tuple[np.ndarray, Cost]:
-        explainer, split = self.bench.parts.explainers[cell.explainer], self.shard.split
+        explainer, split = self.worker.parts.explainers[cell.explainer], self.shard.split
 
         def call(piece: slice) -> tuple[np.ndarray, Cost]:
             images, targets, masks = (
-                tensor.to(self.bench.device)
+                tensor.to(self.worker.device)
                 for tensor in (
                     self.shard.images[piece],
                     torch.from_numpy(split.targets[piece]),
@@ -202,14 +204,14 @@ class _Job:
             maps, cost = explainer.measure(self.item.network, images, targets, masks=masks, seed=seed)
             return maps.cpu().numpy(), cost
 
-        made = self.bench.explaining.map(call, len(split))
-        return np.concatenate([maps for maps, _ in made]), added([cost for _, cost in made])
+        made = self.worker.explaining.run(call, len(split))
+        return np.concatenate([maps for maps, _ in made]), total_cost([cost for _, cost in made])
 
     def _write_costs(self, cell: ExplainCell, maps: np.ndarray, cost: Cost) -> None:
         n, bad = len(maps), is_degenerate(maps)
         spent = {"seconds": cost.seconds / n, "forwards": cost.forwards / n, "backwards": cost.backwards / n}
         table = self._table(cell, cell.explainer, {name: np.full(n, value) for name, value in spent.items()}, bad)
-        self.tally.count((self.item.cell.model.name, cell.explainer), int(bad.sum()), n)
+        self.counters.count((self.item.cell.model.name, cell.explainer), int(bad.sum()), n)
         self._write(cell.key, table, cell.seed, cost)
 
     def _score(self, cell: ScoreCell, known: dict[MapTransform | None, np.ndarray]) -> None:
@@ -229,14 +231,14 @@ class _Job:
             forwards, seconds = self._spent()
             cost.forwards = max(cost.forwards, forwards - before[0])
             cost.model_seconds = max(cost.model_seconds, seconds - before[1])
-            self.tally.clock.add("metrics_model", cost.model_seconds)
-            self.tally.clock.add("metrics_library", cost.seconds - cost.model_seconds)
+            self.counters.clock.add("metrics_model", cost.model_seconds)
+            self.counters.clock.add("metrics_library", cost.seconds - cost.model_seconds)
         table = self._table(cell.explain, cell.explainer, values, is_degenerate(maps))
         self._write(cell.key, table, cell.explain.seed, cost)
 
     def _values(self, cell: ScoreCell, maps: np.ndarray) -> dict[str, np.ndarray]:
-        metric, split = self.bench.parts.metrics[cell.metric], self.shard.split
-        explainer = self.bench.parts.explainers[cell.explain.explainer]
+        metric, split = self.worker.parts.metrics[cell.metric], self.shard.split
+        explainer = self.worker.parts.explainers[cell.explain.explainer]
 
         def call(piece: slice) -> dict[str, np.ndarray]:
             seed = cell.explain.seed + piece.start
@@ -246,15 +248,15 @@ class _Job:
                 targets=split.targets[piece],
                 maps=maps[piece],
                 masks=split.masks[piece],
-                device=self.bench.device,
+                device=self.worker.device,
                 seed=seed,
                 passes=self._shared(piece) if metric.needs_model else None,
-                explain=again(explainer, seed, self.bench.device),
-                multi_label=self.bench.parts.dataset.multi_label,
+                explain=explain_again(explainer, seed, self.worker.device),
+                multi_label=self.worker.parts.dataset.multi_label,
             )
             return metric(batch)
 
-        made = self.bench.scoring.map(call, len(split))
+        made = self.worker.scoring.run(call, len(split))
         return {name: np.concatenate([values[name] for values in made]) for name in made[0]}
 
     def _shared(self, piece: slice) -> Passes:
@@ -264,8 +266,8 @@ class _Job:
             # Pieces of another size did not fit.
             self._passes = {(a, b): kept for (a, b), kept in self._passes.items() if b <= key[0] or a >= key[1]}
             images, targets = self.shard.images[piece].numpy(), self.shard.split.targets[piece]
-            several = self.bench.parts.dataset.multi_label
-            self._passes[key] = Passes(self.item.network, images, targets, self.bench.device, multi_label=several)
+            several = self.worker.parts.dataset.multi_label
+            self._passes[key] = Passes(self.item.network, images, targets, self.worker.device, multi_label=several)
         return self._passes[key]
 
     def _spent(self) -> tuple[int, float]:
@@ -285,9 +287,9 @@ class _Job:
     def _write(self, key: str, table: pd.DataFrame, seed: int, cost: Cost) -> None:
         made = {
             "key": key,
-            **self.bench.provenance,
+            **self.worker.provenance,
             "seed": seed,
-            "device": self.bench.device,
+            "device": self.worker.device,
             "seconds": cost.seconds,
             "forwards": cost.forwards,
             "backwards": cost.backwards,
@@ -295,13 +297,13 @@ class _Job:
         }
         self.store.write_cell(key, table, made)
         self.store.forget_failure(key)
-        self.tally.computed += 1
+        self.counters.computed += 1
 
     def _fail(self, where: str, error: Exception, key: str) -> None:
-        self.tally.problems.append(self.bench.failed(where, error, key))
+        self.counters.problems.append(self.worker.failed(where, error, key))
 
 
-def again(explainer: Explainer, seed: int, device: str) -> Explain:
+def explain_again(explainer: Explainer, seed: int, device: str) -> Explain:
     """The explainer as metrics call it: on other images or networks, with the seed of the maps they judge.
 
     Args:
@@ -318,7 +320,7 @@ def again(explainer: Explainer, seed: int, device: str) -> Explain:
     return explain
 
 
-def added(costs: Sequence[Cost]) -> Cost:
+def total_cost(costs: Sequence[Cost]) -> Cost:
     """One cost of several calls."""
     peaks = [cost.peak_bytes for cost in costs if cost.peak_bytes is not None]
     return Cost(

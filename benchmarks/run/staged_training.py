@@ -22,7 +22,7 @@ from interp_core.training.modes import learning
 Known = tuple[Tensor | Source, Tensor]
 
 
-class Pace(Watcher):
+class StepTimer(Watcher):
     """Seconds a step takes, without validation and without the first step of an epoch.
 
     Args:
@@ -54,7 +54,7 @@ class Pace(Watcher):
         return statistics.median(self.means) if self.means else None
 
 
-def taught(
+def train_in_stages(
     network: nn.Module,
     stages: Sequence[TrainingStage],
     known: Known,
@@ -89,7 +89,7 @@ def taught(
     facts = []
     for stage, masks, checkpoint in zip(stages, regions, checkpoints, strict=True):
         recipe = stage.recipe.model_copy(update={"seed": stage.recipe.seed + seed})
-        pace = Pace(max(1, len(known[0]) // recipe.batch_size), next(network.parameters()).device)
+        pace = StepTimer(max(1, len(known[0]) // recipe.batch_size), next(network.parameters()).device)
         told: dict[str, Any] = {"terms": stage.terms, "regions": masks, "names": names, "validation": validation}
         history = fit(network, *known, recipe=recipe, progress=[progress, pace], checkpoint=checkpoint, **told)
         facts.append(_facts(stage, masks, history, pace, _accuracy(network, stage, history, validation)))
@@ -106,7 +106,7 @@ def _accuracy(
 
 
 def _facts(
-    stage: TrainingStage, masks: Regions, history: Sequence[Epoch], pace: Pace, accuracy: float | None
+    stage: TrainingStage, masks: Regions, history: Sequence[Epoch], pace: StepTimer, accuracy: float | None
 ) -> dict[str, Any]:
     return {
         "mode": stage.recipe.mode,

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from benchmarks.plan.cells import TrainCell
 from benchmarks.plan.components import RunComponents
-from benchmarks.run.images import Data, Statistics
-from benchmarks.run.networks import build, statistics_for
+from benchmarks.run.images import RunImages, Statistics
+from benchmarks.run.networks import build_network, statistics_for
 from benchmarks.run.region_masks import regions_of
-from benchmarks.run.staged_training import taught
+from benchmarks.run.staged_training import train_in_stages
 from benchmarks.store.locations import is_url, list_files, local_copy, rename, write_file, writing
 from benchmarks.store.run_folder import Store
 from interp_core.datasets import DatasetConfig, FileDataset, SplitName
@@ -50,7 +50,7 @@ class Trained:
 def train_or_load(
     cell: TrainCell,
     parts: RunComponents,
-    data: Data,
+    data: RunImages,
     store: Store,
     device: str,
     progress: Callable[[Epoch], None],
@@ -63,7 +63,7 @@ def train_or_load(
     def statistics(backbone: nn.Module) -> Statistics:
         return statistics_for(cell.model, backbone, data)
 
-    network = build(cell.model, len(parts.dataset.classes), cell.seed, statistics=statistics).to(device)
+    network = build_network(cell.model, len(parts.dataset.classes), cell.seed, statistics=statistics).to(device)
     facts = _train(network, cell, parts, data, store, progress)
     _save(network, facts, cell, store)
     for path in list_files(store.folder / "models", f"{cell.key}.stage*.pt*"):
@@ -82,7 +82,9 @@ def load(cell: TrainCell, parts: RunComponents, store: Store, device: str) -> Tr
         facts = json.loads(description.read_text())["facts"]
         mean, std = (tuple(values) for values in facts["normalised_by"])
         classes = len(parts.dataset.classes)
-        network = build(cell.model, classes, cell.seed, weights=False, statistics=lambda _: (mean, std)).to(device)
+        network = build_network(cell.model, classes, cell.seed, weights=False, statistics=lambda _: (mean, std)).to(
+            device
+        )
         with local_copy(weights) as path:
             load_model(network, str(path))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -102,7 +104,7 @@ def _train(
     network: nn.Module,
     cell: TrainCell,
     parts: RunComponents,
-    data: Data,
+    data: RunImages,
     store: Store,
     progress: Callable[[Epoch], None],
 ) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def _train(
     made: list[dict[str, Any]] = []
     if training:
         split = data.split("train")
-        made = taught(
+        made = train_in_stages(
             network,
             stages,
             data.source(split, statistics),

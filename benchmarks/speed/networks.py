@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.config.load import load_config, preset_path
 from benchmarks.config.models import ModelConfig
-from benchmarks.run.networks import build
+from benchmarks.run.networks import build_network
 from interp_core.datasets import datasets
 from interp_core.lap.attach import LapModel, attach
 from interp_core.training import start_attention
@@ -88,7 +88,7 @@ NETS = (_timm_net("resnet18"), _timm_net("mobilenetv2_100"), _preset_net())
 
 @cache
 def _networks(net: Net) -> tuple[nn.Module, LapModel]:
-    plain = build(net.model.model_copy(update={"lap": False}), net.classes, SEED).eval()
+    plain = build_network(net.model.model_copy(update={"lap": False}), net.classes, SEED).eval()
     options: dict[str, Any] = dict(net.model.attach)
     lap = attach(copy.deepcopy(plain), **options)
     start_attention(lap, SHARPNESS)

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.config.models import ModelConfig
-from benchmarks.run.networks import build
+from benchmarks.run.networks import build_network
 from benchmarks.speed.networks import QUICK_SIZE, SEED, SHARPNESS, Twins
 from benchmarks.speed.pairs import Work
 from benchmarks.speed.table import SpeedError
@@ -166,7 +166,7 @@ def zoo_twins(name: str, device: str, *, quick: bool) -> Twins:
     """
     _runner.cache_clear()
     torch.compiler.reset()  # networks compiled earlier would count towards the limit of recompilations
-    plain = build(ModelConfig(name=name, backbone=name), CLASSES, SEED).eval()
+    plain = build_network(ModelConfig(name=name, backbone=name), CLASSES, SEED).eval()
     size = image_side(plain.pretrained_cfg, quick=quick)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(SEED)
     images = torch.randn(batch_size(device, quick=quick), 3, size, size, generator=generator)

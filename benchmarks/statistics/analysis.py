@@ -131,13 +131,13 @@ def analyse(data: RunData, resampling: Resampling = DEFAULT) -> RunAnalysis:
     """
     metrics = [vars(info) for info in data.metrics.values()]
     families = {info.name: info.family for info in data.metrics.values()}
-    own, wide = own_explainer(data), to_wide(data.table)
+    own, wide = own_explainer(data), to_wide(data.plain_scores)
     gates = gate(wide, metrics, data.methods, resampling=resampling)
     failed = failed_metrics(gates)
     summary = summarise(wide, metrics, resampling=resampling)
     rank_spans = rank_intervals(wide, metrics, gated=failed, resampling=resampling)
     reliabilities = reliability(wide, metrics, data.methods, resampling.seed)
-    effects = transform_effects(data.whole, metrics, resampling=resampling)
+    effects = transform_effects(data.all_scores, metrics, resampling=resampling)
     return RunAnalysis(
         data=data,
         summary=_in_run_order(summary, data),
@@ -169,7 +169,7 @@ def images_to_keep(data: RunData) -> dict[tuple[str, str], list[str]]:
     These are the best, the median and the worst image of the network's own explainer against each external one. The
     first images of the run, shown in the overview, are not among them.
     """
-    metrics, wide = [vars(info) for info in data.metrics.values()], to_wide(data.table)
+    metrics, wide = [vars(info) for info in data.metrics.values()], to_wide(data.plain_scores)
     gates = gate(wide, metrics, data.methods, resampling=Resampling(resamples=2))
     reliabilities = reliability(wide, metrics, data.methods)
     own, images = own_explainer(data), dict[tuple[str, str], list[str]]()
@@ -213,7 +213,7 @@ def _examples(
 
 def own_explainer(data: RunData) -> str | None:
     """Return the name of LAP's explainer if it has scores, else of the first intrinsic one that has, else None."""
-    measured = set(data.table["explainer"])
+    measured = set(data.plain_scores["explainer"])
     names = [info.name for info in data.explainers.values() if info.kind == "intrinsic" and info.name in measured]
     return "lap" if "lap" in names else next(iter(names), None)
 
@@ -222,7 +222,9 @@ def count_degenerate(data: RunData) -> pd.DataFrame:
     """Count degenerate maps (constant, NaN or infinite) and all maps, per model and explainer."""
     keys = ["model", "explainer"]
     maps = (
-        data.table.groupby([*keys, "seed", "image_id"], observed=True, dropna=False)["degenerate"].any().reset_index()
+        data.plain_scores.groupby([*keys, "seed", "image_id"], observed=True, dropna=False)["degenerate"]
+        .any()
+        .reset_index()
     )
     counts = maps.groupby(keys, observed=True)["degenerate"].agg(["sum", "count"]).reset_index()
     counts.columns = pd.Index([*keys, "degenerate", "total"])

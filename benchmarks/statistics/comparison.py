@@ -39,7 +39,7 @@ def compare(first: RunData, second: RunData, *, resampling: Resampling = DEFAULT
     Raises:
         StoreError: the runs share no score of any image.
     """
-    both = _paired_scores(first.whole, second.whole)
+    both = _paired_scores(first.all_scores, second.all_scores)
     if both.empty:
         raise StoreError("the two runs share no score of one model, explainer, metric and image: nothing to compare")
     directions = {name: info.direction for name, info in {**first.metrics, **second.metrics}.items()}
@@ -54,7 +54,7 @@ def only_in_one(first: RunData, second: RunData) -> list[str]:
     """Return lines that name the models, explainers and metrics of one run that the other lacks."""
     lines = []
     for column in KEYS:
-        sets = [set(data.whole[column]) for data in (first, second)]
+        sets = [set(data.all_scores[column]) for data in (first, second)]
         for name, missing in (("first", sets[0] - sets[1]), ("second", sets[1] - sets[0])):
             if missing:
                 lines.append(f"only the {name} run has {column} {', '.join(sorted(missing))}")

@@ -86,7 +86,7 @@ class RunData:
     gallery: Gallery | None = None
 
     @cached_property
-    def whole(self) -> pd.DataFrame:
+    def all_scores(self) -> pd.DataFrame:
         """All scores with all columns there and of their types."""
         table = self.scores.reindex(columns=list(SCORE_COLUMNS))
         table["value"] = table["value"].astype(np.float64)
@@ -95,20 +95,20 @@ class RunData:
         return table.astype(dict.fromkeys(("model", "explainer", "metric", "image_id"), str))
 
     @cached_property
-    def table(self) -> pd.DataFrame:
-        """Scores of the explainers as they are; those of transformed maps ("NAME@TRANSFORM") only `whole` has."""
-        plain = {name for name in set(self.whole["explainer"]) if not transform_of(name)[1]}
-        return self.whole[self.whole["explainer"].isin(plain)].reset_index(drop=True)
+    def plain_scores(self) -> pd.DataFrame:
+        """Scores of the explainers as they are; those of transformed maps ("NAME@TRANSFORM") only `all_scores` has."""
+        plain = {name for name in set(self.all_scores["explainer"]) if not transform_of(name)[1]}
+        return self.all_scores[self.all_scores["explainer"].isin(plain)].reset_index(drop=True)
 
     @cached_property
     def models(self) -> dict[str, ModelInfo]:
         """Models by name, in the order of the run."""
-        return _infos(ModelInfo, self.part("models", []), self.table["model"])
+        return _infos(ModelInfo, self.part("models", []), self.plain_scores["model"])
 
     @cached_property
     def explainers(self) -> dict[str, ExplainerInfo]:
         """Explainers by name: the model's own, then external ones, then controls, else in the order of the run."""
-        found = _infos(ExplainerInfo, self.part("explainers", []), self.table["explainer"])
+        found = _infos(ExplainerInfo, self.part("explainers", []), self.plain_scores["explainer"])
         place = {"intrinsic": 0, "external": 1, "control": 2}
         return dict(sorted(found.items(), key=lambda item: (place.get(item[1].kind, 1), item[0] in REFERENCES)))
 
@@ -117,8 +117,10 @@ class RunData:
         """Scores by name, by family, else in the order of the run."""
         entries = list(self.part("metrics", []))
         named = {entry.get("name") for entry in entries}
-        entries += [cost for name, cost in COST.items() if name not in named and (self.table["metric"] == name).any()]
-        found = _infos(MetricInfo, entries, self.table["metric"])
+        entries += [
+            cost for name, cost in COST.items() if name not in named and (self.plain_scores["metric"] == name).any()
+        ]
+        found = _infos(MetricInfo, entries, self.plain_scores["metric"])
         place = {family: i for i, family in enumerate(FAMILIES)}
         return dict(sorted(found.items(), key=lambda item: place.get(item[1].family, len(place))))
 

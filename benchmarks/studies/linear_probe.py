@@ -27,9 +27,9 @@ from torch import nn
 
 from benchmarks.config.models import ModelConfig
 from benchmarks.config.run import Choice
-from benchmarks.run.images import Data
+from benchmarks.run.images import RunImages
 from benchmarks.run.malloc import keep_freed_memory
-from benchmarks.run.networks import build, statistics_for
+from benchmarks.run.networks import build_network, statistics_for
 from benchmarks.store.provenance import git_state, system, versions
 from interp_core.datasets import DatasetConfig, SplitName, datasets
 
@@ -37,7 +37,7 @@ STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 @torch.no_grad()
-def pooled(network: nn.Module, model: ModelConfig, data: Data, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
+def pooled(network: nn.Module, model: ModelConfig, data: RunImages, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
     """What the last layer is given, (N, C), of all images of a split, and their targets (N,)."""
     found, targets = [], []
     for images, labels, _ in data.batches(data.split(split), statistics_for(model, network, data), 32):
@@ -47,7 +47,7 @@ def pooled(network: nn.Module, model: ModelConfig, data: Data, split: SplitName)
     return np.concatenate(found), np.concatenate(targets)
 
 
-def probed(model: ModelConfig, classes: int, data: Data) -> tuple[nn.Module, dict[str, Any]]:
+def probed(model: ModelConfig, classes: int, data: RunImages) -> tuple[nn.Module, dict[str, Any]]:
     """The network with a probe as its last layer, and what validation images say of it.
 
     Args:
@@ -58,7 +58,7 @@ def probed(model: ModelConfig, classes: int, data: Data) -> tuple[nn.Module, dic
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
 
-    network = build(model, classes, 0).eval()
+    network = build_network(model, classes, 0).eval()
     images, targets = pooled(network, model, data, "train")
     judges = pooled(network, model, data, "val")
     fitted = [LogisticRegression(C=strength, max_iter=5000).fit(images, targets) for strength in STRENGTHS]
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         normalise=given.normalise,
     )  # fmt: skip
     dataset: DatasetConfig = TypeAdapter(Choice).validate_python(given.data).build(datasets)
-    network, told = probed(model, given.classes, Data(dataset))
+    network, told = probed(model, given.classes, RunImages(dataset))
     save_model(network, str(given.out))
     about = {**told, "data": given.data, "normalise": given.normalise}
     about |= {"versions": versions(), "system": system(), "git": git_state(Path(__file__))}

@@ -29,9 +29,9 @@ from torch import Tensor
 
 from benchmarks.config.models import ModelConfig
 from benchmarks.config.run import Choice
-from benchmarks.run.images import Data
+from benchmarks.run.images import RunImages
 from benchmarks.run.malloc import keep_freed_memory
-from benchmarks.run.networks import build, statistics_for
+from benchmarks.run.networks import build_network, statistics_for
 from benchmarks.store.provenance import git_state, system, versions
 from interp_core.datasets import DatasetConfig, datasets
 from interp_core.errors import ContractError, one_line
@@ -54,7 +54,7 @@ def photographs(sources: Sequence[str], model: ModelConfig, network: LapModel) -
     for source in sources:
         description, split, count = source.rsplit(":", 2)
         dataset: DatasetConfig = TypeAdapter(Choice).validate_python(json.loads(description)).build(datasets)
-        data = Data(dataset)
+        data = RunImages(dataset)
         images = data.split(split)  # type: ignore[arg-type]
         wanted = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: int(count)]
         statistics = statistics_for(model, network, data)
@@ -88,7 +88,7 @@ def retrofit(
     Raises:
         ContractError: the earlier fit is of another backbone.
     """
-    network = build(model, classes, recipe.seed)
+    network = build_network(model, classes, recipe.seed)
     assert isinstance(network, LapModel)
     if begin is not None:
         decoders_from(begin, network)

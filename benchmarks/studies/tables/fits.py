@@ -49,10 +49,10 @@ def joined(every: RunData, fits: Sequence[RunData], alike: float = ALIKE) -> Run
     models: list[dict] = []
     for fit in fits:
         check_alike(every, fit, alike)
-        for seed, rows in fit.table[fit.table["explainer"].isin(intrinsic)].groupby("seed"):
+        for seed, rows in fit.plain_scores[fit.plain_scores["explainer"].isin(intrinsic)].groupby("seed"):
             models += [{**model, "seed": len(own)} for model in fit.part("models", []) if model.get("seed") == seed]
             own.append(rows.assign(seed=len(own)))
-    rest = every.whole[~every.whole["explainer"].isin(intrinsic)]
+    rest = every.all_scores[~every.all_scores["explainer"].isin(intrinsic)]
     meta = {**every.meta, "models": models, "seeds": list(range(len(own)))}
     return replace(every, meta=meta, scores=pd.concat([*own, rest], ignore_index=True), gallery=None)
 
@@ -63,13 +63,14 @@ def check_alike(every: RunData, fits: RunData, alike: float) -> None:
     Raises:
         SystemExit: they are not or do not, or they share none.
     """
-    images = [set(run.table["image_id"]) for run in (every, fits)]
+    images = [set(run.plain_scores["image_id"]) for run in (every, fits)]
     if images[0] != images[1]:
         raise SystemExit(f"the runs are of {len(images[0])} and {len(images[1])} images, and not of the same")
     external = [name for name, info in fits.explainers.items() if info.kind == "external"]
     timed = [name for name, info in every.metrics.items() if info.family == "cost"]
     tables = [
-        run.table[run.table["explainer"].isin(external) & ~run.table["metric"].isin(timed)] for run in (every, fits)
+        run.plain_scores[run.plain_scores["explainer"].isin(external) & ~run.plain_scores["metric"].isin(timed)]
+        for run in (every, fits)
     ]
     both = tables[0].merge(tables[1], on=KEYS, suffixes=("_every", "_fits"))
     if both.empty:

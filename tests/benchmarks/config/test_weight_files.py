@@ -18,7 +18,7 @@ from benchmarks.config.run import RunConfig
 from benchmarks.config.weight_files import digest_of, holds_lap, load_weights, read_weights
 from benchmarks.plan.cells import train_cells
 from benchmarks.plan.components import RunComponents
-from benchmarks.run.networks import build
+from benchmarks.run.networks import build_network
 
 
 def network(seed: int = 1) -> torch.nn.Module:
@@ -55,7 +55,7 @@ def saved(path: Path, how: str) -> Path:
 def test_weights_of_a_checkpoint_replace_random_ones(tmp_path: Path, how: str, lap: bool) -> None:
     path = saved(tmp_path / f"a.{'safetensors' if how == 'safetensors' else 'pt'}", how)
     model = ModelConfig(name="mine", backbone="test_resnet", lap=lap, checkpoint=path)
-    built = build(model, 10, 0)
+    built = build_network(model, 10, 0)
     state, wanted = (built.backbone if lap else built).state_dict(), network().state_dict()  # type: ignore[union-attr]
     assert all(torch.equal(state[key], value) for key, value in wanted.items())
 
@@ -122,19 +122,21 @@ def test_normalisation_is_checked() -> None:
 
 def test_weights_of_a_network_with_its_lap_come_back_with_it(tmp_path: Path) -> None:
     given = {"name": "lap", "backbone": "test_resnet", "lap": True, "attach": {"refine": 4}}
-    first = build(ModelConfig(**given), 5, seed=0)
+    first = build_network(ModelConfig(**given), 5, seed=0)
     with torch.no_grad():
         first.head.a.fill_(1.5)  # type: ignore[union-attr, operator]
     save_model(first, str(tmp_path / "lap.safetensors"))
     assert holds_lap(tmp_path / "lap.safetensors")
     model = ModelConfig(**given, checkpoint=tmp_path / "lap.safetensors")
-    again = build(model, 5, seed=1)
+    again = build_network(model, 5, seed=1)
     assert all(torch.equal(value, first.state_dict()[name]) for name, value in again.state_dict().items())
-    held = build(model.model_copy(update={"fixed": ("a",)}), 5, seed=1)
+    held = build_network(model.model_copy(update={"fixed": ("a",)}), 5, seed=1)
     assert held.head.a.item() == 0  # type: ignore[union-attr, operator]
     assert not held.head.a.requires_grad  # type: ignore[union-attr]
 
 
 def test_weights_of_a_backbone_hold_no_lap(tmp_path: Path) -> None:
-    save_model(build(ModelConfig(name="plain", backbone="test_resnet"), 5, seed=0), str(tmp_path / "plain.safetensors"))
+    save_model(
+        build_network(ModelConfig(name="plain", backbone="test_resnet"), 5, seed=0), str(tmp_path / "plain.safetensors")
+    )
     assert not holds_lap(tmp_path / "plain.safetensors")

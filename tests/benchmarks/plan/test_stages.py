@@ -18,7 +18,7 @@ from benchmarks.plan.components import RunComponents
 from benchmarks.rivals import Rival, rivals
 from benchmarks.run import engine
 from benchmarks.run.engine import Engine
-from benchmarks.run.images import Data
+from benchmarks.run.images import RunImages
 from benchmarks.run.training import Trained, load, train_or_load
 from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import analyse, own_explainer
@@ -40,13 +40,13 @@ STAGES: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def setting(tiny: Callable[..., RunConfig]) -> Callable[..., tuple[RunComponents, Data, Store]]:
+def setting(tiny: Callable[..., RunConfig]) -> Callable[..., tuple[RunComponents, RunImages, Store]]:
     """A run with one network on confounded digits."""
 
-    def make(**fields: Any) -> tuple[RunComponents, Data, Store]:
+    def make(**fields: Any) -> tuple[RunComponents, RunImages, Store]:
         config = configured(tiny, **fields)
         parts = RunComponents(config)
-        return parts, Data(parts.dataset), Store(config.folder)
+        return parts, RunImages(parts.dataset), Store(config.folder)
 
     return make
 
@@ -58,7 +58,7 @@ def configured(tiny: Callable[..., RunConfig], **fields: Any) -> RunConfig:
 
 def trained(
     tiny: Callable[..., RunConfig],
-    setting: tuple[RunComponents, Data, Store],
+    setting: tuple[RunComponents, RunImages, Store],
     show: Callable[[Epoch], None] = lambda _: None,
     **fields: Any,
 ) -> Trained:
@@ -259,7 +259,7 @@ def test_a_run_compares_plain_lap_and_rivals(tiny: Callable[..., RunConfig], mon
     outcome = Engine(tiny(models=models, explainers=["intrinsic", "lap", "grad_cam", "random"], metrics=["auc"])).run()
     data = read_run(outcome.folder)
     assert outcome.failed == 0
-    asked = {name: set(rows["explainer"]) for name, rows in data.table.groupby("model", observed=True)}
+    asked = {name: set(rows["explainer"]) for name, rows in data.plain_scores.groupby("model", observed=True)}
     both = {"grad_cam", "random"}
     assert asked == {
         "plain": both, "lap": both | {"lap"}, "off": both | {"lap"}, "cam": both | {"intrinsic"}, "gain": both,

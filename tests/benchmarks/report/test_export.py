@@ -27,8 +27,8 @@ def test_csv_loses_nothing(done: tuple[RunConfig, Outcome], tmp_path: Path) -> N
     data = read_run(done[1].folder)
     export(data, tmp_path)
     found = pd.read_csv(tmp_path / "scores.csv", dtype={"image_id": str})
-    assert (found["value"].to_numpy() == data.whole["value"].to_numpy()).all()
-    assert list(found.columns) == list(data.whole.columns)
+    assert (found["value"].to_numpy() == data.all_scores["value"].to_numpy()).all()
+    assert list(found.columns) == list(data.all_scores.columns)
 
 
 def test_latex_has_rules_and_escapes_and_rounds() -> None:

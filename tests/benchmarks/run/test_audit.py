@@ -8,7 +8,7 @@ import pytest
 from helpers.cases import square_case
 
 from benchmarks.metrics import Batch, Metric, Score, metrics
-from benchmarks.run.audit import Sample, audit, distance
+from benchmarks.run.audit import Sample, audit, largest_difference
 
 CHOSEN = ("auc", "pixel_flipping", "single_deletion")
 
@@ -69,5 +69,5 @@ def test_no_samples_no_lines() -> None:
     ("a", "b", "apart"), [([1, 2], [1, 4], 2), ([1, np.nan], [2, np.nan], 1), ([1, np.nan], [1, 1], np.inf)]
 )
 def test_distance(a: list[float], b: list[float], apart: float) -> None:
-    assert distance(np.array(a, float), np.array(b, float)) == apart
-    assert distance(np.array([np.nan]), np.array([np.nan])) == 0
+    assert largest_difference(np.array(a, float), np.array(b, float)) == apart
+    assert largest_difference(np.array([np.nan]), np.array([np.nan])) == 0

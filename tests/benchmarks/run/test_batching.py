@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.run.batching import Pieces
+from benchmarks.run.batching import AdaptiveBatches
 
 
-def spans(pieces: Pieces, count: int, fits: int = 1000) -> list[tuple[int, int]]:
+def spans(pieces: AdaptiveBatches, count: int, fits: int = 1000) -> list[tuple[int, int]]:
     """What is asked for and fits."""
 
     def call(piece: slice) -> tuple[int, int]:
@@ -14,7 +14,7 @@ def spans(pieces: Pieces, count: int, fits: int = 1000) -> list[tuple[int, int]]
             raise torch.OutOfMemoryError("full")
         return piece.start, piece.stop
 
-    return pieces.map(call, count)
+    return pieces.run(call, count)
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,11 @@ def spans(pieces: Pieces, count: int, fits: int = 1000) -> list[tuple[int, int]]
     [("auto", 5, [(0, 5)]), (2, 5, [(0, 2), (2, 4), (4, 5)]), (9, 5, [(0, 5)]), (1, 2, [(0, 1), (1, 2)])],
 )
 def test_pieces_cover_everything_once(size: int, count: int, expected: list[tuple[int, int]]) -> None:
-    assert spans(Pieces(size), count) == expected  # type: ignore[arg-type]
+    assert spans(AdaptiveBatches(size), count) == expected  # type: ignore[arg-type]
 
 
 def test_what_does_not_fit_is_halved_and_remembered() -> None:
-    pieces = Pieces("auto")
+    pieces = AdaptiveBatches("auto")
     assert spans(pieces, 16, fits=5) == [(0, 4), (4, 8), (8, 12), (12, 16)]
     assert pieces.largest == 4
     assert spans(pieces, 6) == [(0, 4), (4, 6)]
@@ -34,9 +34,9 @@ def test_what_does_not_fit_is_halved_and_remembered() -> None:
 
 def test_a_fixed_size_or_a_single_image_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        spans(Pieces(4), 8, fits=2)
+        spans(AdaptiveBatches(4), 8, fits=2)
     with pytest.raises(torch.OutOfMemoryError):
-        spans(Pieces("auto"), 8, fits=0)
+        spans(AdaptiveBatches("auto"), 8, fits=0)
 
 
 def test_other_errors_are_not_held_back() -> None:
@@ -44,4 +44,4 @@ def test_other_errors_are_not_held_back() -> None:
         raise ValueError("mine")
 
     with pytest.raises(ValueError, match="mine"):
-        Pieces("auto").map(call, 3)
+        AdaptiveBatches("auto").run(call, 3)

@@ -16,8 +16,8 @@ from benchmarks.config.run import RunConfig
 from benchmarks.report import analyse
 from benchmarks.report.page import render_page
 from benchmarks.run.engine import Engine, Outcome
-from benchmarks.run.failures import left_out
-from benchmarks.run.images import Data, Feed
+from benchmarks.run.failures import unreadable_problem
+from benchmarks.run.images import FileImageSource, RunImages
 from benchmarks.statistics import Resampling
 from benchmarks.store.run_folder import read_run
 from interp_core.datasets import FileDataset, SplitName, datasets
@@ -161,11 +161,11 @@ def test_each_network_has_its_own_normalisation(
 ) -> None:
     from benchmarks.config.models import ModelConfig
     from benchmarks.plan.components import RunComponents
-    from benchmarks.run.networks import build, statistics_for
+    from benchmarks.run.networks import build_network, statistics_for
 
     config = tiny(dataset=squares(), models=[PLAIN, {**PLAIN, "name": "own", "normalise": normalise}])
-    data = Data(RunComponents(config).dataset)
-    network = build(config.models[0], 2, 0)
+    data = RunImages(RunComponents(config).dataset)
+    network = build_network(config.models[0], 2, 0)
     network.pretrained_cfg = {**network.pretrained_cfg, "mean": (0.5,) * 3, "std": (0.5,) * 3}  # type: ignore[dict-item]
     found = [statistics_for(model, network, data) for model in config.models]
     assert found[0] == data.statistics
@@ -180,14 +180,14 @@ def test_batches_of_files_hold_what_tensors_hold(
 
     config = tiny(dataset=squares())
     (tmp_path / "data" / "val" / "3.png").unlink()
-    data = Data(RunComponents(config).dataset)
+    data = RunImages(RunComponents(config).dataset)
     split = data.split("val")
     images, targets, numbers = (list(part) for part in zip(*data.batches(split, size=3), strict=True))
     assert len(np.concatenate(numbers)) == 7
     whole = split.take(np.arange(8))
     assert torch.equal(torch.cat(images), data.tensors(whole)[0])
     assert torch.equal(torch.cat(targets), torch.from_numpy(whole.targets))
-    feed = Feed(data, split, data.statistics)
+    feed = FileImageSource(data, split, data.statistics)
     assert feed.shape == (8, 3, 32, 32)
     fed = list(feed.batches(torch.arange(8).split(4)))
     assert torch.equal(torch.cat([some for _, some in fed]), torch.cat(images))
@@ -206,6 +206,6 @@ def test_salt_and_only_salt_is_hidden(squares: Callable[..., dict[str, Any]], ti
 
 
 def test_many_unreadable_images_are_told_in_a_line() -> None:
-    entry = left_out("test", {f"image-{i}": "broken\nin two lines" for i in range(30)})
+    entry = unreadable_problem("test", {f"image-{i}": "broken\nin two lines" for i in range(30)})
     assert "30 images" in entry["what"]
     assert "image-9 (broken in two lines); and 20 more" in entry["what"]

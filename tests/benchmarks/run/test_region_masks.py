@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.models import RegionSource
-from benchmarks.run.images import Data
-from benchmarks.run.region_masks import candidates, drawn, regions_of
+from benchmarks.run.images import RunImages
+from benchmarks.run.region_masks import candidates, draw_images, regions_of
 from interp_core.datasets import Split, datasets
 from interp_core.datasets.files.image_set import FileSplit, Item
 from interp_core.datasets.records import Box, Record
@@ -23,9 +23,9 @@ CLASSES = np.repeat([0, 1, 2, 3], [40, 20, 10, 10])
 
 
 @pytest.fixture
-def data() -> Data:
+def data() -> RunImages:
     """Only its clock is used."""
-    return Data(datasets["digits-in-scenes"](image_size=32, train=8, val=1, test=1))
+    return RunImages(datasets["digits-in-scenes"](image_size=32, train=8, val=1, test=1))
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def counts(rows: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("seed", [-3, 0, 7])
 @pytest.mark.parametrize(("count", "expected"), [(8, [4, 2, 1, 1]), (16, [8, 4, 2, 2]), (80, [40, 20, 10, 10])])
 def test_a_stratified_draw_has_the_proportions_of_the_classes(seed: int, count: int, expected: list[int]) -> None:
-    assert counts(drawn(CLASSES, count, RegionSource(), seed)) == expected
+    assert counts(draw_images(CLASSES, count, RegionSource(), seed)) == expected
 
 
 def test_odd_shares_are_off_by_less_than_one_image_a_class() -> None:
     for count in range(1, 80):
-        found = np.array(counts(drawn(CLASSES, count, RegionSource(), 0)))
+        found = np.array(counts(draw_images(CLASSES, count, RegionSource(), 0)))
         assert found.sum() == count
         assert np.abs(found - count * np.array([0.5, 0.25, 0.125, 0.125])).max() < 1
 
@@ -59,19 +59,19 @@ def test_odd_shares_are_off_by_less_than_one_image_a_class() -> None:
 @pytest.mark.parametrize("draw", ["stratified", "random"])
 def test_a_smaller_draw_is_part_of_a_larger_one_and_another_seed_is_another_draw(draw: Any) -> None:
     source = RegionSource(draw=draw)
-    few, many = (set(drawn(CLASSES, count, source, 5).tolist()) for count in (7, 30))
+    few, many = (set(draw_images(CLASSES, count, source, 5).tolist()) for count in (7, 30))
     assert few < many
-    assert set(drawn(CLASSES, 30, source, 6).tolist()) != many
-    assert set(drawn(CLASSES, 30, RegionSource(draw=draw, seed=4), 1).tolist()) == many
+    assert set(draw_images(CLASSES, 30, source, 6).tolist()) != many
+    assert set(draw_images(CLASSES, 30, RegionSource(draw=draw, seed=4), 1).tolist()) == many
 
 
 def test_images_of_several_classes_are_drawn_at_random() -> None:
     labels = np.eye(4, dtype=np.float32)[CLASSES]
-    found = drawn(labels, 20, RegionSource(), 0)
-    assert np.array_equal(found, drawn(CLASSES, 20, RegionSource(draw="random"), 0))
+    found = draw_images(labels, 20, RegionSource(), 0)
+    assert np.array_equal(found, draw_images(CLASSES, 20, RegionSource(draw="random"), 0))
 
 
-def test_every_mask_is_that_of_its_image_and_empty_ones_are_none(data: Data, split: Split) -> None:
+def test_every_mask_is_that_of_its_image_and_empty_ones_are_none(data: RunImages, split: Split) -> None:
     sources = {"object": RegionSource(), "irrelevant": RegionSource(of="tag"), "around": RegionSource(outside=True)}
     found = regions_of(data, split, sources, seed=0)
     indices, masks = found["object"]
@@ -84,13 +84,13 @@ def test_every_mask_is_that_of_its_image_and_empty_ones_are_none(data: Data, spl
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.01, 1), (0.5, 3), (1.0, 6)])
-def test_a_share_is_of_the_images_that_have_a_mask(data: Data, split: Split, share: float, expected: int) -> None:
+def test_a_share_is_of_the_images_that_have_a_mask(data: RunImages, split: Split, share: float, expected: int) -> None:
     indices, masks = regions_of(data, split, {"tag": RegionSource(of="tag", share=share)}, seed=1)["tag"]
     assert len(indices) == len(masks) == expected
     assert set(indices.tolist()) <= {0, 2, 4, 6, 8, 10}
 
 
-def test_masks_that_are_not_there(data: Data, split: Split) -> None:
+def test_masks_that_are_not_there(data: RunImages, split: Split) -> None:
     with pytest.raises(UnknownNameError, match="did you mean tag"):
         candidates(split, "tags")
     without = Split(split.images, split.targets, np.zeros_like(split.masks), split.ids)
@@ -126,7 +126,7 @@ def files(loader: Reads, *, several: bool = False) -> FileSplit:
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_of_files_only_the_chosen_ones_are_read(data: Data, several: bool) -> None:
+def test_of_files_only_the_chosen_ones_are_read(data: RunImages, several: bool) -> None:
     loader = Reads()
     indices, masks = regions_of(data, files(loader, several=several), {"object": RegionSource(share=0.4)}, 0)["object"]
     assert loader.read == [str(i) for i in indices.tolist()]
@@ -137,7 +137,7 @@ def test_of_files_only_the_chosen_ones_are_read(data: Data, several: bool) -> No
     assert not masks[..., 8:].any()
 
 
-def test_files_that_cannot_be_read_and_boxes_outside_the_view_give_no_mask(data: Data) -> None:
+def test_files_that_cannot_be_read_and_boxes_outside_the_view_give_no_mask(data: RunImages) -> None:
     split = files(Reads(unreadable=["3"], outside=["5"]))
     indices, _ = regions_of(data, split, {"object": RegionSource()}, 0)["object"]
     assert indices.tolist() == [1, 7, 9, 11, 13, 15, 17, 19]

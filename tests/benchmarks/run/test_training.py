@@ -12,8 +12,8 @@ from benchmarks.config.models import ModelConfig
 from benchmarks.config.run import RunConfig
 from benchmarks.plan.cells import train_cells
 from benchmarks.plan.components import RunComponents
-from benchmarks.run.images import Data
-from benchmarks.run.networks import build
+from benchmarks.run.images import RunImages
+from benchmarks.run.networks import build_network
 from benchmarks.run.selection import correct_everywhere
 from benchmarks.run.training import Trained, accuracy, train_or_load
 from benchmarks.store.run_folder import Store
@@ -23,13 +23,13 @@ from interp_core.training import Epoch, predict
 
 
 @pytest.fixture
-def setting(tiny: Callable[..., RunConfig]) -> tuple[RunConfig, RunComponents, Data, Store]:
+def setting(tiny: Callable[..., RunConfig]) -> tuple[RunConfig, RunComponents, RunImages, Store]:
     config = tiny()
     parts = RunComponents(config)
-    return config, parts, Data(parts.dataset), Store(config.folder)
+    return config, parts, RunImages(parts.dataset), Store(config.folder)
 
 
-def trained(setting: tuple[RunConfig, RunComponents, Data, Store], which: int = 1) -> tuple[Trained, list[Epoch]]:
+def trained(setting: tuple[RunConfig, RunComponents, RunImages, Store], which: int = 1) -> tuple[Trained, list[Epoch]]:
     config, parts, data, store = setting
     epochs: list[Epoch] = []
     cell = train_cells(config, parts)[which]
@@ -37,7 +37,7 @@ def trained(setting: tuple[RunConfig, RunComponents, Data, Store], which: int = 
 
 
 def test_a_trained_network_is_found_again_with_the_same_logits_and_facts(
-    setting: tuple[RunConfig, RunComponents, Data, Store],
+    setting: tuple[RunConfig, RunComponents, RunImages, Store],
 ) -> None:
     images, _ = setting[2].tensors(setting[2].split("test"))
     (first, epochs), (second, none) = trained(setting), trained(setting)
@@ -49,7 +49,7 @@ def test_a_trained_network_is_found_again_with_the_same_logits_and_facts(
 
 
 def test_the_same_seed_trains_the_same_network(
-    setting: tuple[RunConfig, RunComponents, Data, Store], tmp_path: Path
+    setting: tuple[RunConfig, RunComponents, RunImages, Store], tmp_path: Path
 ) -> None:
     first, _ = trained(setting, 0)
     again, _ = trained((*setting[:3], Store(tmp_path / "elsewhere")), 0)
@@ -59,7 +59,7 @@ def test_the_same_seed_trains_the_same_network(
 
 @pytest.mark.parametrize("ending", ["json", "safetensors"])
 def test_damaged_weights_are_trained_again_and_it_is_said(
-    setting: tuple[RunConfig, RunComponents, Data, Store], ending: str
+    setting: tuple[RunConfig, RunComponents, RunImages, Store], ending: str
 ) -> None:
     trained(setting)
     store = setting[3]
@@ -70,14 +70,16 @@ def test_damaged_weights_are_trained_again_and_it_is_said(
     assert "trained again" in store.set_aside[0]
 
 
-def test_facts_hold_accuracies_time_and_history(setting: tuple[RunConfig, RunComponents, Data, Store]) -> None:
+def test_facts_hold_accuracies_time_and_history(setting: tuple[RunConfig, RunComponents, RunImages, Store]) -> None:
     facts = trained(setting)[0].facts
     assert 0 <= facts["test_accuracy"] <= 1
     assert facts["train_seconds"] > 0
     assert set(facts["history"][0]["terms"]) == {"cross_entropy", "presence", "absence", "area"}
 
 
-def test_images_are_normalised_by_the_training_images(setting: tuple[RunConfig, RunComponents, Data, Store]) -> None:
+def test_images_are_normalised_by_the_training_images(
+    setting: tuple[RunConfig, RunComponents, RunImages, Store],
+) -> None:
     data = setting[2]
     images, _ = data.tensors(data.split("train"))
     assert images.mean((0, 2, 3)).abs().max() < 1e-3
@@ -85,7 +87,9 @@ def test_images_are_normalised_by_the_training_images(setting: tuple[RunConfig, 
 
 
 def test_twins_start_from_the_same_weights() -> None:
-    plain, lap = (build(ModelConfig(name="m", backbone="test_resnet", lap=lap), 10, seed=3) for lap in (False, True))
+    plain, lap = (
+        build_network(ModelConfig(name="m", backbone="test_resnet", lap=lap), 10, seed=3) for lap in (False, True)
+    )
     state = lap.backbone.state_dict()  # type: ignore[union-attr]
     assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
 
@@ -95,12 +99,12 @@ def test_twins_start_from_the_same_weights() -> None:
 )
 def test_arguments_that_do_not_fit_name_the_model(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="model mine: test_resnet cannot be made"):
-        build(ModelConfig(name="mine", backbone="test_resnet", **changes), 10, 0)
+        build_network(ModelConfig(name="mine", backbone="test_resnet", **changes), 10, 0)
 
 
 def test_a_network_without_convolutional_features_is_refused() -> None:
     with pytest.raises(BackboneError, match="not convolutional"):
-        build(ModelConfig(name="mine", backbone="test_vit", lap=True), 10, 0)
+        build_network(ModelConfig(name="mine", backbone="test_vit", lap=True), 10, 0)
 
 
 class Answers(torch.nn.Module):
@@ -146,7 +150,7 @@ def test_accuracy_of_batches_is_that_of_all_images() -> None:
     assert accuracy(Answers(0), numbered(images, targets, 3)) == 0.75
 
 
-def test_batches_hold_what_tensors_hold(setting: tuple[RunConfig, RunComponents, Data, Store]) -> None:
+def test_batches_hold_what_tensors_hold(setting: tuple[RunConfig, RunComponents, RunImages, Store]) -> None:
     data = setting[2]
     split = data.split("val")
     images, targets = (torch.cat(parts) for parts in list(zip(*data.batches(split, size=7), strict=True))[:2])

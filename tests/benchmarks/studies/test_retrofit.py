@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_model
 
 from benchmarks.config.models import ModelConfig
-from benchmarks.run.networks import build
+from benchmarks.run.networks import build_network
 from benchmarks.studies import linear_probe, retrofit
 from interp_core.errors import ContractError
 from interp_core.lap.model import LapModel
@@ -67,8 +67,8 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
         {"sufficiency", "necessity", "area"}, {"order", "removal"}, {"order", "removal"},
     ]  # fmt: skip
     model = ModelConfig(name="lap", backbone="test_resnet", checkpoint=out, lap=True, attach=ATTACH)
-    lap = build(model, 5, 0).eval()
-    plain = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1).eval()
+    lap = build_network(model, 5, 0).eval()
+    plain = build_network(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1).eval()
     images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     assert isinstance(lap, LapModel)
     assert lap.refiner is not None
@@ -77,12 +77,14 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     assert torch.equal(lap(images), plain(images))
 
     # Its decoders serve another head on the same backbone, not another backbone.
-    three = build(ModelConfig(name="lap", backbone="test_resnet", lap=True, attach=ATTACH), 3, 1)
+    three = build_network(ModelConfig(name="lap", backbone="test_resnet", lap=True, attach=ATTACH), 3, 1)
     assert isinstance(three, LapModel)
     retrofit.decoders_from(out, three)
     assert three.refiner is not None
     assert torch.equal(three.refiner.effects.out.weight, lap.refiner.effects.out.weight)
-    other = build(ModelConfig(name="lap", backbone="test_efficientnet", lap=True, attach={"refine": True}), 3, 1)
+    other = build_network(
+        ModelConfig(name="lap", backbone="test_efficientnet", lap=True, attach={"refine": True}), 3, 1
+    )
     assert isinstance(other, LapModel)
     with pytest.raises(ContractError, match=r"lap\.safetensors holds no decoders for this backbone"):
         retrofit.decoders_from(out, other)
@@ -97,8 +99,8 @@ def test_a_probe_changes_the_last_layer_alone(photographs: str, weights: Path, t
     assert told["val_accuracy"] >= 0.9
     assert told["val_log_loss"][str(told["strength"])] == min(told["val_log_loss"].values())
     assert told["normalise"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
-    probed = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=out), 2, 1)
-    trained = build(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1)
+    probed = build_network(ModelConfig(name="plain", backbone="test_resnet", checkpoint=out), 2, 1)
+    trained = build_network(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1)
     others = {name: value for name, value in trained.state_dict().items() if not name.startswith("fc.")}
     assert all(torch.equal(value, probed.state_dict()[name]) for name, value in others.items())
     assert probed.get_classifier().weight.shape[0] == 2  # type: ignore[operator]

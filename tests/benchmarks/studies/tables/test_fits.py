@@ -35,12 +35,12 @@ def test_lap_is_that_of_the_fits_and_the_rest_stays() -> None:
     every = one_network()
     both = joined(every, [fit(every), fit(every, 0.3)])
     assert both.meta["seeds"] == [0, 1]
-    before, after = (one.whole.groupby(["explainer", "metric"])["value"].mean() for one in (every, both))
+    before, after = (one.all_scores.groupby(["explainer", "metric"])["value"].mean() for one in (every, both))
     assert set(after.index) == set(before.index)
     assert after["lap", "mass"] == pytest.approx(before["lap", "mass"] + 0.2)
     others = [key for key in before.index if key[0] != "lap"]
     assert np.allclose(before[others], after[others], equal_nan=True)
-    assert sorted(both.table.query("explainer == 'lap'")["seed"].unique()) == [0, 1]
+    assert sorted(both.plain_scores.query("explainer == 'lap'")["seed"].unique()) == [0, 1]
 
 
 def test_each_seed_of_a_run_is_a_fit() -> None:
@@ -50,7 +50,9 @@ def test_each_seed_of_a_run_is_a_fit() -> None:
     both = replace(first, scores=pd.concat([first.scores, second.scores]).drop_duplicates(ignore_index=True))
     one, other = joined(every, [both, fit(every, 0.5)]), joined(every, [first, second, fit(every, 0.5)])
     assert one.meta["seeds"] == [0, 1, 2]
-    means = [run.table.query("explainer == 'lap'").groupby(["metric", "seed"])["value"].mean() for run in (one, other)]
+    means = [
+        run.plain_scores.query("explainer == 'lap'").groupby(["metric", "seed"])["value"].mean() for run in (one, other)
+    ]
     pd.testing.assert_series_equal(*means)
 
 

@@ -39,7 +39,7 @@ Pair = tuple[str, str]
 
 
 @dataclass
-class Tally:
+class Counters:
     """What came of some cells.
 
     Attributes:
@@ -63,7 +63,7 @@ class Tally:
         before = self.degenerate.get(pair, (0, 0))
         self.degenerate[pair] = before[0] + bad, before[1] + total
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: Counters) -> None:
         """Add what came of other cells."""
         self.computed += other.computed
         self.reused += other.reused
