@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.models import ModelConfig, RegionSource, Stage
 from benchmarks.rivals.energy_loss import REGIONS
-from interp_core.knowledge import Term, needed, terms
+from interp_core.knowledge import Term, required_regions, terms
 from interp_core.training import Recipe
 
 
@@ -75,7 +75,7 @@ def _problem(model: ModelConfig, stage: Stage, made: TrainingStage) -> str | Non
     other = sorted(set(stage.regions) - set(REGIONS)) if model.rival is not None else []
     if other:
         return f"rivals know the regions {' and '.join(REGIONS)}, not {', '.join(other)}: rename them"
-    missing = sorted(set(needed(made.terms)) - set(stage.regions))
+    missing = sorted(set(required_regions(made.terms)) - set(stage.regions))
     if missing:
         return (
             f"terms speak of regions that the stage does not have: {', '.join(missing)}; "

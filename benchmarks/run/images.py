@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interp_core.datasets import DatasetConfig, Images, Split, SplitName
-from interp_core.training import Source, at_once
+from interp_core.training import Source, eval_batch_size
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -89,7 +89,7 @@ class RunImages:
             statistics: that normalise them; None for those of the training images.
             size: only so many are ever floating point; None for fewer where images are large.
         """
-        size = size or at_once(split.shape)
+        size = size or eval_batch_size(split.shape)
         parts = [np.arange(start, min(start + size, len(split))) for start in range(0, len(split), size)]
         for numbers, part in self.parts(split, parts):
             yield *self.tensors(part, statistics), numbers

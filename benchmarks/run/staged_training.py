@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.plan.stages import TrainingStage
-from interp_core.training import Epoch, Regions, Source, Watcher, evaluate, fit
-from interp_core.training.modes import learning
+from interp_core.training import Callback, Epoch, Regions, Source, evaluate, fit
+from interp_core.training.modes import freeze_excluded
 
 Known = tuple[Tensor | Source, Tensor]
 
 
-class StepTimer(Watcher):
+class StepTimer(Callback):
     """Seconds a step takes, without validation and without the first step of an epoch.
 
     Args:
@@ -36,7 +36,7 @@ class StepTimer(Watcher):
         self._begin = 0.0
 
     def step(self, done: int) -> None:
-        """See `Watcher`."""
+        """See `Callback`."""
         place = (done - 1) % self.steps + 1
         if place not in (1, self.steps) or self.steps == 1:
             return
@@ -84,7 +84,7 @@ def train_in_stages(
     """
     for stage in stages:
         if stage.recipe.epochs:
-            with learning(network, stage.recipe):
+            with freeze_excluded(network, stage.recipe):
                 pass
     facts = []
     for stage, masks, checkpoint in zip(stages, regions, checkpoints, strict=True):

@@ -28,7 +28,7 @@ from benchmarks.store.locations import is_url, list_files, local_copy, rename, w
 from benchmarks.store.run_folder import Store
 from interp_core.datasets import DatasetConfig, FileDataset, SplitName
 from interp_core.errors import StoreError
-from interp_core.training import Epoch, evaluate, predict, right
+from interp_core.training import Epoch, evaluate, is_correct, predict
 from interp_core.training.checkpoint import Checkpoint
 
 
@@ -158,8 +158,8 @@ def _has(dataset: DatasetConfig, split: SplitName) -> bool:
 
 
 def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor, np.ndarray]]) -> float:
-    """Share of right answers over all batches of images (N, C, H, W) and targets; see `interp_core.training.right`."""
-    found = [right(predict(network, images), targets) for images, targets, _ in batches]
+    """Return the accuracy over all batches of images (N, C, H, W) and targets; see `training.is_correct`."""
+    found = [is_correct(predict(network, images), targets) for images, targets, _ in batches]
     return torch.cat(found).mean().item() if found else float("nan")
 
 

@@ -15,7 +15,7 @@ from benchmarks.config.models import ModelConfig
 from benchmarks.run.networks import build_network
 from interp_core.datasets import datasets
 from interp_core.lap.attach import LapModel, attach
-from interp_core.training import start_attention
+from interp_core.training import initialise_attention
 
 SEED = 0
 PRESET = "digits"
@@ -91,7 +91,7 @@ def _networks(net: Net) -> tuple[nn.Module, LapModel]:
     plain = build_network(net.model.model_copy(update={"lap": False}), net.classes, SEED).eval()
     options: dict[str, Any] = dict(net.model.attach)
     lap = attach(copy.deepcopy(plain), **options)
-    start_attention(lap, SHARPNESS)
+    initialise_attention(lap, SHARPNESS)
     return plain, lap
 
 

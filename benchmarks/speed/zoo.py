@@ -36,7 +36,7 @@ from benchmarks.speed.pairs import Work
 from benchmarks.speed.table import SpeedError
 from interp_core.errors import UnknownNameError
 from interp_core.lap.attach import attach
-from interp_core.training import DEFAULT_TERMS, Recipe, start_attention, step_losses
+from interp_core.training import DEFAULT_TERMS, Recipe, initialise_attention, step_losses
 
 ZOO: tuple[str, ...] = (
     "resnet18",
@@ -173,7 +173,7 @@ def zoo_twins(name: str, device: str, *, quick: bool) -> Twins:
     targets = torch.randint(CLASSES, (len(images),), generator=generator)
     settle_batch_norms(plain, images)
     lap = attach(deepcopy(plain))
-    start_attention(lap, SHARPNESS)
+    initialise_attention(lap, SHARPNESS)
     for model in (plain, lap):
         model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Twins(plain, lap, images.to(device, memory_format=torch.channels_last), targets.to(device))

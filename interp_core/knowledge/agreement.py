@@ -1,10 +1,10 @@
-"""Agreement: the maps of one image tell one story, from level to level and when the image moves.
+"""Agreement: maps agree from level to level, and follow the image when it moves.
 
-Levels: ours. Moves: equivariance as in SEAM (Wang et al., CVPR 2020, arXiv 2004.04581), on concept maps instead of
-class activation maps.
+The comparison of levels is ours. The comparison of moved images is the equivariance of SEAM (Wang et al., CVPR 2020,
+arXiv 2004.04581), on concept maps instead of class activation maps.
 
 Limits: cells of neighbouring levels are matched as if both grids tiled the image. Flips are wrong where left and right
-mean something (digits, hearts): set `flip` to False there.
+carry meaning (digits, hearts): set `flip` to False there.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from interp_core.knowledge.view import View, column_of
 
 @terms.register("agreement")
 class Agreement(Term):
-    """Neighbouring levels tell one story, and maps move with the image. Squared scores, in [0, 2].
+    """Agreement of neighbouring levels, and of maps with the moved image. Squared scores, in [0, 2].
 
     Levels: mean over neighbours and positions of (pool(S_l) - S_{l+1})^2, S_l = max_j I_j of a level below, pooled to
-    the grid of the level above, S_L = max over present k of I_k at the head. The upper level is held fixed: it knows
-    the label, and the lower follows.
-    Moves: mean over pixels of (I_k(T x) - T I_k(x))^2 at input resolution, of one present class k an image, T a
+    the grid of the level above, S_L = max over present k of I_k at the head. The upper level gets no gradient: it knows
+    the label, and the lower one follows.
+    Moves: mean over pixels of (I_k(T x) - T I_k(x))^2 at input resolution, of one present class k an image. T is a
     horizontal flip (every second step) and a shift, the same for all images of a step. Costs one pass.
 
     Fields:
         levels: whether neighbouring levels are compared.
-        moves: whether a moved image is looked at.
+        moves: whether maps of moved images are compared.
         pool: how a finer map is brought to the coarser grid: "max" asks a cell for one high position, "mean" for all.
         flip: whether images are flipped.
         shift: largest shift along each axis, as a share of that side, in [0, 0.5].
-        share: part of the images that is moved and looked at again, in (0, 1]; the first of a batch.
+        share: part of the images that is moved and passed again, in (0, 1]; the first of a batch.
     """
 
     weight: float = Field(0.3, ge=0)
@@ -51,40 +51,41 @@ class Agreement(Term):
 
     @property
     def passes(self) -> int:
-        """One more, if maps shall move with the image."""
+        """One, if moved images are compared."""
         return int(self.moves)
 
     def loss(self, view: View) -> Tensor:
-        """Scalar; see the class."""
+        """Compute the loss; see the class."""
         value = view.maps.new_zeros(())
         if self.levels:
-            value = value + self._between_levels(view)
-        return value + self._under_moves(view) if self.moves else value
+            value = value + self._level_loss(view)
+        return value + self._move_loss(view) if self.moves else value
 
-    def _between_levels(self, view: View) -> Tensor:
+    def _level_loss(self, view: View) -> Tensor:
         head = view.head(self.of)
         top = (head.maps * (head.present > 0)[..., None, None]).amax(1, keepdim=True)
-        stories = [*(maps.amax(1, keepdim=True) for maps in view.below.values()), top]
-        gaps = [(self._coarser(fine, coarse) - coarse.detach()).square().mean() for fine, coarse in pairwise(stories)]
+        levels = [*(maps.amax(1, keepdim=True) for maps in view.below.values()), top]
+        gaps = [(self._pool_to(fine, coarse) - coarse.detach()).square().mean() for fine, coarse in pairwise(levels)]
         return torch.stack(gaps).mean() if gaps else top.new_zeros(())
 
-    def _coarser(self, fine: Tensor, coarse: Tensor) -> Tensor:
+    def _pool_to(self, fine: Tensor, coarse: Tensor) -> Tensor:
         pool = F.adaptive_max_pool2d if self.pool == "max" else F.adaptive_avg_pool2d
         return pool(fine, (coarse.shape[-2], coarse.shape[-1]))
 
-    def _under_moves(self, view: View) -> Tensor:
-        column, there = view.draw(view.head(self.of))
-        rows, columns = (self._source(view, axis) for axis in (-2, -1))
+    def _move_loss(self, view: View) -> Tensor:
+        column, present = view.sample_columns(view.head(self.of))
+        rows, columns = (self._draw_source(view, axis) for axis in (-2, -1))
         count = math.ceil(self.share * len(column))
-        column, there = column[:count], there[:count]
-        seen = view.placed(column_of(view.look(moved(view.images[:count], rows[0], columns[0])), column))
-        expected = moved(view.placed(column_of(view.maps[:count], column)), rows[0], columns[0])
-        inside = (rows[1][:, None] & columns[1]).to(seen)
-        gaps = ((seen - expected).square() * inside).sum((1, 2, 3)) / inside.sum()
-        return mean_where(gaps, there)
+        column, present = column[:count], present[:count]
+        images = move(view.images[:count], rows[0], columns[0])
+        maps = view.to_image_grid(column_of(view.maps_of(images), column))
+        expected = move(view.to_image_grid(column_of(view.maps[:count], column)), rows[0], columns[0])
+        inside = (rows[1][:, None] & columns[1]).to(maps)
+        gaps = ((maps - expected).square() * inside).sum((1, 2, 3)) / inside.sum()
+        return mean_where(gaps, present)
 
-    def _source(self, view: View, axis: int) -> tuple[Tensor, Tensor]:
-        """For each row or column after the move the one it comes from, and whether it was in the image."""
+    def _draw_source(self, view: View, axis: int) -> tuple[Tensor, Tensor]:
+        """Draw a move along one axis: source index of each row or column, and whether it lies in the image."""
         side = view.images.shape[axis]
         most = round(self.shift * side)
         offset = int(torch.randint(-most, most + 1, (), generator=view.generator))
@@ -95,6 +96,6 @@ class Agreement(Term):
         return (side - 1 - source if flips else source), inside
 
 
-def moved(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Images (N, C, H, W) whose row i and column j come from rows[i] and columns[j]."""
+def move(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Take row i and column j of the output from rows[i] and columns[j] of images (N, C, H, W)."""
     return images.index_select(-2, rows).index_select(-1, columns)

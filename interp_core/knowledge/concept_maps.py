@@ -1,7 +1,7 @@
-"""Terms on concept maps alone, which cost nothing but their own sums: Presence, Absence, Area, Uniqueness.
+"""Terms on concept maps alone: Presence, Absence, Area and Uniqueness. They need no further pass.
 
-Maps I are absolute scores in [0, 1]; a class counts as present or absent by the image's labels, so single- and
-multi-label targets are one case. The form of the terms is ours; LAP (arXiv 2201.11808) is the origin of the idea.
+Maps I are scores in [0, 1], not normalised over classes. A class counts as present or absent by the image's labels, so
+single- and multi-label targets are one case. The form of the terms is ours; LAP (arXiv 2201.11808) has the idea.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from interp_core.knowledge.term import Term, mean_over, mean_where, present_maps, surprise, terms, top_mean
-from interp_core.knowledge.view import Part, View
+from interp_core.knowledge.term import Term, mean_over, mean_where, nll, select_present, terms, top_mean
+from interp_core.knowledge.view import Subject, View
 
 
 @terms.register("presence")
 class Presence(Term):
-    """A present class scores high on at least a share of positions: -log top_mean(I_k), over present k, in nats.
+    """High scores of a present class on at least a share of positions.
+
+    -log top_mean(I_k), over present k, in nats.
 
     Fields:
         share: the part of positions that must score high, in (0, 1].
@@ -29,50 +31,50 @@ class Presence(Term):
     share: float = Field(0.05, gt=0, le=1)
 
     def loss(self, view: View) -> Tensor:
-        """Scalar; see the class."""
-        return self.mean_of(view, self._of_part)
+        """Compute the loss; see the class."""
+        return self.mean_of(view, self._subject_loss)
 
-    def _of_part(self, part: Part) -> Tensor:
-        present, shares = present_maps(part)
-        return (surprise(top_mean(present, self.share)) * shares).sum()
+    def _subject_loss(self, subject: Subject) -> Tensor:
+        maps, weights = select_present(subject)
+        return (nll(top_mean(maps, self.share)) * weights).sum()
 
 
 @terms.register("absence")
 class Absence(Term):
-    """An absent class scores low everywhere: -log(1 - top_mean(I_k)), over absent k, in nats.
+    """Low scores of an absent class everywhere: -log(1 - top_mean(I_k)), over absent k, in nats.
 
     Fields:
-        share: the highest part of positions that is held down, in (0, 1]; small means everywhere.
+        share: the highest part of positions that is penalised, in (0, 1]; small means everywhere.
     """
 
     weight: float = Field(0.3, ge=0)
     share: float = Field(0.02, gt=0, le=1)
 
     def loss(self, view: View) -> Tensor:
-        """Scalar; see the class."""
-        return self.mean_of(view, self._of_part)
+        """Compute the loss; see the class."""
+        return self.mean_of(view, self._subject_loss)
 
-    def _of_part(self, part: Part) -> Tensor:
-        return mean_over(surprise(1 - top_mean(part.maps, self.share)), part.absent)
+    def _subject_loss(self, subject: Subject) -> Tensor:
+        return mean_over(nll(1 - top_mean(subject.maps, self.share)), subject.absent)
 
 
 @terms.register("area")
 class Area(Term):
-    """The active share m = mean(I_k) of a present class lies in [low, high].
+    """An active share m = mean(I_k) of a present class in [low, high].
 
-    "hinge": max(0, m - high)^2 + max(0, low - m)^2, squared shares; silent inside the range.
+    "hinge": max(0, m - high)^2 + max(0, low - m)^2, squared shares; zero inside the range.
     "barrier": psi(m - high) + psi(low - m) with psi(z) = -log(-z) / t where z <= -1 / t^2, and its tangent beyond, so
-    that it is finite everywhere; pulls away from the bounds already inside (Kervadec et al., log-barrier extensions,
-    arXiv 1904.04205). No unit; 1 / t bounds how far from the optimum of the hard constraint it ends.
+    that it is finite everywhere. It has a gradient inside the range too (Kervadec et al., log-barrier extensions,
+    arXiv 1904.04205). No unit; 1 / t bounds the distance from the optimum of the hard constraint.
 
-    "linear": max(0, m - high) + max(0, low - m), shares; pulls with the same force however far m has come.
+    "linear": max(0, m - high) + max(0, low - m), shares; the gradient does not depend on the distance.
 
     Fields:
         low: smallest share, in [0, 1].
         high: largest share, in [low, 1].
         form: "hinge", "barrier" or "linear".
-        finest: speak of the finest map of one class drawn for each image instead, the one that masking terms open and
-            close: the refined map where the model makes one.
+        finest: use the finest map of one class drawn for each image instead, as the masking terms do: the refined map
+            where the model makes one.
         t: sharpness of the barrier, > 0.
     """
 
@@ -84,24 +86,24 @@ class Area(Term):
     t: float = Field(20.0, gt=0)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Area:
+    def _check_bounds(self) -> Area:
         if self.low > self.high:
             raise ValueError(f"low must not exceed high, got {self.low} > {self.high}")
         return self
 
     def loss(self, view: View) -> Tensor:
-        """Scalar; see the class."""
+        """Compute the loss; see the class."""
         if self.finest:
-            drawn = view.drawn(self.of)
-            return mean_where(self._cost(drawn.maps.mean((1, 2, 3))), drawn.there)
-        return self.mean_of(view, self._of_part)
+            sample = view.sample_class(self.of)
+            return mean_where(self._cost(sample.maps.mean((1, 2, 3))), sample.present)
+        return self.mean_of(view, self._subject_loss)
 
-    def _of_part(self, part: Part) -> Tensor:
-        present, shares = present_maps(part)
-        return (self._cost(present.mean((1, 2))) * shares).sum()
+    def _subject_loss(self, subject: Subject) -> Tensor:
+        maps, weights = select_present(subject)
+        return (self._cost(maps.mean((1, 2))) * weights).sum()
 
     def _cost(self, active: Tensor) -> Tensor:
-        """Of active shares m, of the same shape."""
+        """Compute the cost of active shares m, of the same shape."""
         if self.form == "barrier":
             return barrier(active - self.high, self.t) + barrier(self.low - active, self.t)
         over, under = (active - self.high).clamp(min=0), (self.low - active).clamp(min=0)
@@ -109,7 +111,7 @@ class Area(Term):
 
 
 def barrier(z: Tensor, t: float) -> Tensor:
-    """Log-barrier extension psi of z in [-1, 1], which shall be negative; see `Area`."""
+    """Compute the log-barrier extension psi of z in [-1, 1], which should be negative; see `Area`."""
     edge = 1 / t**2
     inside = -torch.log(-z.clamp(max=-edge)) / t
     beyond = t * (z + edge) - math.log(edge) / t
@@ -118,24 +120,24 @@ def barrier(z: Tensor, t: float) -> Tensor:
 
 @terms.register("uniqueness")
 class Uniqueness(Term):
-    """A position is evidence for one class only: mean over positions of sum_{j<k} I_j I_k / (m - 1), m columns.
+    """Each position as evidence for one class only: mean of sum_{j<k} I_j I_k / (m - 1), m columns.
 
-    With two classes it is mean(I_1 I_2). The pairs come from (sum I)^2 - sum I^2, so m classes cost m maps. Between
-    different concepts of one level below the head where `of` names some. No unit.
+    With two classes it is mean(I_1 I_2). The pairs come from (sum I)^2 - sum I^2, so m classes cost m maps. Where `of`
+    names concepts below the head, different concepts of one level are compared. No unit.
     """
 
     weight: float = Field(0.1, ge=0)
 
     def loss(self, view: View) -> Tensor:
-        """Scalar; see the class."""
-        groups: dict[str, list[Part]] = {}
-        for part in self.parts(view):
-            groups.setdefault(part.level, []).append(part)
-        return torch.stack([_pairs(group) for group in groups.values()]).mean()
+        """Compute the loss; see the class."""
+        levels: dict[str, list[Subject]] = {}
+        for subject in self.subjects(view):
+            levels.setdefault(subject.level, []).append(subject)
+        return torch.stack([_pair_overlap(subjects) for subjects in levels.values()]).mean()
 
 
-def _pairs(group: list[Part]) -> Tensor:
-    meant = torch.cat([part.present + part.absent for part in group], 1)
-    maps = torch.cat([part.maps for part in group], 1) * meant[..., None, None]
+def _pair_overlap(subjects: list[Subject]) -> Tensor:
+    selected = torch.cat([subject.present + subject.absent for subject in subjects], 1)
+    maps = torch.cat([subject.maps for subject in subjects], 1) * selected[..., None, None]
     pairs = (maps.sum(1).square() - maps.square().sum(1)).clamp(min=0).mean((1, 2)) / 2
-    return (pairs / (meant.sum(1) - 1).clamp(min=1)).mean()
+    return (pairs / (selected.sum(1) - 1).clamp(min=1)).mean()

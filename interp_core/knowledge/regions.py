@@ -1,16 +1,16 @@
-"""Terms that know a place: Region (evidence must be there), Forbid (it must not), Marked (a concept is there).
+"""Terms with a given region: Region (evidence inside it), Forbid (no evidence in it), Marked (a concept equals it).
 
-Evidence of a class is the positive part of its activations W_k . X: what the classifier says of a place before
-attention weighs it. Contributions and the map that is shown can be emptied there by attention and scores, and the
-network goes on deciding by what it hides; activations only by features that no longer speak (results/method/log.md).
-Of a concept below the head it is the concept map. Shares are at input resolution.
+Evidence of a class is the positive part of its activations W_k . X, before attention weighs them. A network can empty
+its contributions and its map without changing its decision, by attention and scores. Activations only vanish when the
+features do (results/method/log.md). Evidence of a concept below the head is its concept map. Shares are at input
+resolution.
 
 The energy form is that of the energy-based pointing game (Score-CAM, arXiv 1910.01279) and of Rao et al., Studying How
 to Efficiently and Effectively Guide Models with Explanations (ICCV 2023), here on forward maps, so that no gradient of
 a gradient is needed.
 
-Limits: a region smaller than a cell of the map cannot hold all evidence, nor be free of it beside evidence. Terms that
-ask scores to be high somewhere (Presence) reward a shortcut that is learned first: leave them out beside these.
+Limits: the share inside a region smaller than one map cell can reach neither 0 nor 1. Terms that ask for high scores
+somewhere (Presence) reward a shortcut that is learned first: leave them out beside these.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ from torch import Tensor
 
 from interp_core.backbone.geometry import collect
 from interp_core.errors import ContractError
-from interp_core.knowledge.term import Term, mean_where, surprise, terms
-from interp_core.knowledge.view import HEAD, Part, View, known_rows
+from interp_core.knowledge.term import TINY, Term, mean_where, nll, terms
+from interp_core.knowledge.view import HEAD, Subject, View, fill_missing_masks
 from interp_core.registry import Registry
-
-TINY = 1e-6  # of mean evidence per pixel
 
 Detector = Callable[[Tensor], Tensor]
 Where = str | SkipJsonSchema[Detector]
@@ -38,7 +36,7 @@ detectors: Registry[Detector] = Registry("detector", "interp_bench.detectors")
 
 
 def border(share: float = 0.1) -> Detector:
-    """A detector of the outer `share` of each side, in (0, 0.5]."""
+    """Make a detector of the outer `share` of each side, in (0, 0.5]."""
 
     def detect(images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -53,22 +51,22 @@ def border(share: float = 0.1) -> Detector:
 detectors.register("border")(border())
 
 
-class Located(Term):
-    """What both terms share.
+class RegionTerm(Term):
+    """Base class of terms with a region.
 
     Fields:
-        region: name of a region that comes with the images or of a registered detector, or a detector itself: from
-            images (N, C, H, W) to masks (N, 1, H, W) in [0, 1], rows of NaN for images that have none.
+        region: name of a region given with the images or of a registered detector, or a detector itself: a function
+            from images (N, C, H, W) to masks (N, 1, H, W) in [0, 1], with rows of NaN for images without a mask.
     """
 
     region: Where
 
     def needs(self) -> tuple[str, ...]:
-        """The region, if it is one that must be given."""
+        """Return the region's name if it must be given with the images."""
         return (self.region,) if isinstance(self.region, str) and self.region not in detectors else ()
 
     def masks(self, view: View) -> tuple[Tensor, Tensor]:
-        """Masks (N, 1, H, W), and 1.0 where an image has one (N,).
+        """Return masks (N, 1, H, W), and 1.0 where an image has one (N,).
 
         Raises:
             UnknownNameError: neither a region nor a detector has the name.
@@ -83,37 +81,37 @@ class Located(Term):
             raise ContractError(
                 f"region {self.region!r} must be {(n, 1, *size)} as the images, got {tuple(masks.shape)}"
             )
-        return known_rows(masks)
+        return fill_missing_masks(masks)
 
 
-class Placed(Located):
-    """What Region and Forbid share.
+class EvidenceTerm(RegionTerm):
+    """Base class of Region and Forbid.
 
     Fields:
-        evidence: of a class, its positive part: "activations", which move the network; "contributions", the same
-            weighed by attention; or "map", contributions times concept map, where the network is frozen and its map
+        evidence: of a class, its positive part: "activations", whose gradient reaches the features; "contributions",
+            the same weighed by attention; or "map", contributions times concept map, for a frozen network whose map
             shall learn.
     """
 
     evidence: Literal["activations", "contributions", "map"] = "activations"
 
-    def inside(self, view: View, masks: Tensor, part: Part) -> Tensor:
-        """Share of each class' or concept's evidence inside its image's mask (N, 1, H, W): (N, m) in [0, 1]."""
-        return share_inside(self._evidence(view, part), masks, part)
+    def inside(self, view: View, masks: Tensor, subject: Subject) -> Tensor:
+        """Compute the share of evidence inside the masks (N, 1, H, W): (N, m) in [0, 1]."""
+        return share_inside(self._evidence(view, subject), masks, subject)
 
-    def _evidence(self, view: View, part: Part) -> Tensor:
-        """Maps (N, m, h, w), >= 0."""
-        if part.level != HEAD:
-            return part.maps
+    def _evidence(self, view: View, subject: Subject) -> Tensor:
+        """Return maps (N, m, h, w), >= 0."""
+        if subject.level != HEAD:
+            return subject.maps
         if self.evidence == "activations":
             return view.activations.clamp(min=0)
-        found = view.evidence.clamp(min=0)
-        return found if self.evidence == "contributions" else found * part.maps
+        contributions = view.contributions.clamp(min=0)
+        return contributions if self.evidence == "contributions" else contributions * subject.maps
 
 
 @terms.register("region")
-class Region(Placed):
-    """The evidence of a present class lies inside a region: 1 - evidence inside / evidence, a share in [0, 1].
+class Region(EvidenceTerm):
+    """The share of a present class' evidence outside a region, in [0, 1]: 1 - evidence inside / evidence.
 
     A mean over the images that have the region, so that few masks count in full; 0 in a step without any.
     """
@@ -122,20 +120,20 @@ class Region(Placed):
     region: Where = "object"
 
     def loss(self, view: View) -> Tensor:
-        """Scalar; see the class."""
-        masks, has = self.masks(view)
+        """Compute the loss; see the class."""
+        masks, has_mask = self.masks(view)
 
-        def outside(part: Part) -> Tensor:
-            values = 1 - self.inside(view, masks, part)
-            there = (part.present > 0).any(1).to(has)
-            return mean_where(_over_present(values, part), has * there)
+        def share_outside(subject: Subject) -> Tensor:
+            outside = 1 - self.inside(view, masks, subject)
+            present = (subject.present > 0).any(1).to(has_mask)
+            return mean_where(_mean_over_present(outside, subject), has_mask * present)
 
-        return self.mean_of(view, outside)
+        return self.mean_of(view, share_outside)
 
 
 @terms.register("forbid")
-class Forbid(Placed):
-    """No evidence in a region known to be irrelevant: share of a present class' evidence inside, in [0, 1].
+class Forbid(EvidenceTerm):
+    """The share of a present class' evidence inside a region known to be irrelevant, in [0, 1].
 
     A mean over the present classes, then over the images that have the region.
     """
@@ -144,53 +142,65 @@ class Forbid(Placed):
     region: Where = "irrelevant"
 
     def loss(self, view: View) -> Tensor:
-        """Scalar; see the class."""
-        masks, has = self.masks(view)
+        """Compute the loss; see the class."""
+        masks, has_mask = self.masks(view)
 
-        return self.mean_of(view, lambda part: mean_where(_over_present(self.inside(view, masks, part), part), has))
+        def share_of(subject: Subject) -> Tensor:
+            return mean_where(_mean_over_present(self.inside(view, masks, subject), subject), has_mask)
+
+        return self.mean_of(view, share_of)
 
 
 @terms.register("marked")
-class Marked(Located):
-    """A concept's map is its mask: half -mean log I inside, half -mean log(1 - I) outside, in nats.
+class Marked(RegionTerm):
+    """The map of a concept against its mask: half -mean log I inside, half -mean log(1 - I) outside, in nats.
 
-    Inside and outside weigh alike, so that a small thing is found too. A cell counts for as much of the mask as falls
-    on it. A mean over the images that have the region: a few masks teach the concept, whose map then shows it in all.
+    Inside and outside have the same weight, so that a small object is found too. A cell counts by the share of it that
+    the mask covers. A mean over the images that have the region: a few masks teach the concept, whose map then shows
+    it in all images.
     """
 
     weight: float = Field(1.0, ge=0)
     region: Where = "object"
 
     def loss(self, view: View) -> Tensor:
-        """Scalar; see the class."""
-        masks, has = self.masks(view)
+        """Compute the loss; see the class."""
+        masks, has_mask = self.masks(view)
 
-        def unlike(part: Part) -> Tensor:
-            cells, whole = (_cells(values, part) for values in (masks, torch.ones_like(masks[:1])))
-            inside = (cells / whole.clamp(min=TINY)).clamp(0, 1)
-            values = (_weighted(surprise(part.maps), inside) + _weighted(surprise(1 - part.maps), 1 - inside)) / 2
-            return mean_where(_over_present(values, part), has)
+        def mask_nll(subject: Subject) -> Tensor:
+            covered, total = (_to_cells(values, subject) for values in (masks, torch.ones_like(masks[:1])))
+            inside = (covered / total.clamp(min=TINY)).clamp(0, 1)
+            inside_nll = _weighted_mean(nll(subject.maps), inside)
+            outside_nll = _weighted_mean(nll(1 - subject.maps), 1 - inside)
+            return mean_where(_mean_over_present((inside_nll + outside_nll) / 2, subject), has_mask)
 
-        return self.mean_of(view, unlike)
+        return self.mean_of(view, mask_nll)
 
 
-def share_inside(evidence: Tensor, masks: Tensor, part: Part) -> Tensor:
-    """Share of each map (N, m, h, w) inside its image's mask (N, 1, H, W), at input resolution: (N, m) in [0, 1]."""
+def share_inside(evidence: Tensor, masks: Tensor, subject: Subject) -> Tensor:
+    """Compute the share of evidence inside masks at input resolution, (N, m) in [0, 1].
+
+    Args:
+        evidence: maps (N, m, h, w), >= 0.
+        masks: (N, 1, H, W).
+        subject: has the grid of the maps.
+    """
     pixels = masks.shape[-2] * masks.shape[-1]
-    cells, whole = (_cells(values, part) / pixels for values in (masks, torch.ones_like(masks[:1])))
-    return (evidence * cells).sum((2, 3)) / ((evidence * whole).sum((2, 3)) + TINY)
+    inside, total = (_to_cells(values, subject) / pixels for values in (masks, torch.ones_like(masks[:1])))
+    # TINY is in units of mean evidence per pixel.
+    return (evidence * inside).sum((2, 3)) / ((evidence * total).sum((2, 3)) + TINY)
 
 
-def _weighted(values: Tensor, weights: Tensor) -> Tensor:
-    """Means (N, m) of values (N, m, h, w) with weights (N, 1, h, w); 0 where all of them are."""
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Average values (N, m, h, w) with weights (N, 1, h, w) to (N, m); 0 where all weights are 0."""
     return (values * weights).sum((2, 3)) / weights.sum((2, 3)).clamp(min=TINY)
 
 
-def _cells(masks: Tensor, part: Part) -> Tensor:
-    rows, columns = part.maps.shape[-2:]
-    return collect(masks, rows, columns, part.grid.first, part.grid.pitch)
+def _to_cells(masks: Tensor, subject: Subject) -> Tensor:
+    rows, columns = subject.maps.shape[-2:]
+    return collect(masks, rows, columns, subject.grid.first, subject.grid.pitch)
 
 
-def _over_present(values: Tensor, part: Part) -> Tensor:
-    """Mean (N,) of values (N, m) over what is present; 0 where nothing is."""
-    return (values * part.present).sum(1) / part.present.sum(1).clamp(min=1)
+def _mean_over_present(values: Tensor, subject: Subject) -> Tensor:
+    """Average values (N, m) over present classes to (N,); 0 where there are none."""
+    return (values * subject.present).sum(1) / subject.present.sum(1).clamp(min=1)

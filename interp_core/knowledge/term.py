@@ -1,7 +1,7 @@
-"""What a knowledge term is, the registry of terms, and the few functions most of them share.
+"""Base class and registry of knowledge terms, and the functions that most terms share.
 
-A term is one sentence of the designer's with a weight; it reads a `View` and gives a scalar. Everything it reads lies
-in the forward graph, so one backward pass serves all terms and no second derivative is ever taken.
+A term is one statement of the designer with a weight. It reads a `View` and returns a scalar. Everything it reads lies
+in the forward graph, so one backward pass serves all terms and no second derivative is needed.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from interp_core.knowledge.view import Of, Part, View
+from interp_core.knowledge.view import Of, Subject, View
 from interp_core.registry import ClassRegistry
 
 TINY = 1e-6
 
 
 class Term(BaseModel):
-    """One statement with a weight. Subclasses write `loss`.
+    """One statement about the maps, with a weight. Subclasses write `loss`.
 
     Fields:
         weight: factor in the training loss, >= 0.
-        of: what it speaks of: "all" classes, a class by index or name, a concept of a level below the head by name
-            ("level:concept" where several levels have it), or several of these.
-        shown_by: for concepts below the head, the classes that show them; by default the class of the same name, and
-            every image for a concept that no class is named after.
+        of: what it is about: "all" classes, a class by index or name, a concept of a level below the head by name
+            ("level:concept" where several levels have it), or a list of these.
+        shown_by: for concepts below the head, the classes that show them. By default the class of the same name; a
+            concept that no class is named after counts as shown by every image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,59 +40,66 @@ class Term(BaseModel):
     shown_by: Of | None = None
 
     def loss(self, view: View) -> Tensor:
-        """Unweighted loss, a scalar >= 0."""
+        """Compute the unweighted loss, a scalar >= 0."""
         raise NotImplementedError(f"{type(self).__name__} must define loss")
 
     @property
     def passes(self) -> int:
-        """Passes of the network it makes besides the one all terms share."""
+        """Number of forward passes the term makes besides the shared one."""
         return 0
 
     def needs(self) -> tuple[str, ...]:
-        """Names of the regions that must be given."""
+        """Return the names of the regions that the term needs."""
         return ()
 
-    def parts(self, view: View) -> list[Part]:
-        """What the term speaks of, level by level."""
-        return view.parts(self.of, self.shown_by)
+    def subjects(self, view: View) -> list[Subject]:
+        """Resolve `of` and `shown_by` on a view, level by level."""
+        return view.subjects(self.of, self.shown_by)
 
-    def mean_of(self, view: View, loss: Callable[[Part], Tensor]) -> Tensor:
-        """Mean over the parts."""
-        return torch.stack([loss(part) for part in self.parts(view)]).mean()
+    def mean_of(self, view: View, loss: Callable[[Subject], Tensor]) -> Tensor:
+        """Average a loss over the subjects."""
+        return torch.stack([loss(subject) for subject in self.subjects(view)]).mean()
 
 
 terms: ClassRegistry[Term] = ClassRegistry("knowledge term", "interp_bench.terms")
 
 
 def top_mean(maps: Tensor, share: float) -> Tensor:
-    """Mean over the highest `share` of positions, at least one: (..., h, w) to (...)."""
+    """Average the highest `share` of positions, at least one: (..., h, w) to (...)."""
     flat = maps.flatten(-2)
     count = max(1, math.ceil(share * flat.shape[-1]))
     return flat.amax(-1) if count == 1 else flat.topk(count, dim=-1).values.mean(-1)
 
 
-def surprise(share: Tensor) -> Tensor:
-    """-log of values in [0, 1], in nats, >= 0, and finite at 0."""
-    return -torch.log(TINY + (1 - TINY) * share)
+def nll(probability: Tensor) -> Tensor:
+    """Compute -log of values in [0, 1], in nats; >= 0 and finite at 0."""
+    return -torch.log(TINY + (1 - TINY) * probability)
 
 
-def present_maps(part: Part) -> tuple[Tensor, Tensor]:
-    """Maps (P, h, w) of what is present and what each counts, so that images count alike; no other is looked at."""
-    which = part.present.bool()
-    shares = part.present / part.present.sum(1, keepdim=True).clamp(min=1) / len(part.present)
-    return part.maps[which], shares[which]
+def select_present(subject: Subject) -> tuple[Tensor, Tensor]:
+    """Select the maps of present classes, with weights that give every image the same total.
+
+    Returns:
+        Maps (P, h, w) and weights (P,). Maps of absent classes are not computed on.
+    """
+    is_present = subject.present.bool()
+    weights = subject.present / subject.present.sum(1, keepdim=True).clamp(min=1) / len(subject.present)
+    return subject.maps[is_present], weights[is_present]
 
 
-def mean_over(values: Tensor, which: Tensor) -> Tensor:
-    """Mean of values (N, m) where `which` (N, m) is 1, per image, then over images; 0 where it is nowhere 1."""
-    return ((values * which).sum(1) / which.sum(1).clamp(min=1)).mean()
+def mean_over(values: Tensor, selected: Tensor) -> Tensor:
+    """Average values (N, m) where `selected` (N, m) is 1, per image and then over images.
+
+    An image with nothing selected counts as 0.
+    """
+    return ((values * selected).sum(1) / selected.sum(1).clamp(min=1)).mean()
 
 
-def mean_where(values: Tensor, which: Tensor) -> Tensor:
-    """Mean of values (N,) over the images where `which` (N,) is 1; 0 where it is nowhere 1."""
-    return (values * which).sum() / which.sum().clamp(min=1)
+def mean_where(values: Tensor, selected: Tensor) -> Tensor:
+    """Average values (N,) over the images where `selected` (N,) is 1; 0 if there are none."""
+    return (values * selected).sum() / selected.sum().clamp(min=1)
 
 
-def needed(group: Sequence[Term]) -> tuple[str, ...]:
-    """Names of the regions that a list of terms needs, each once."""
-    return tuple(dict.fromkeys(name for term in group for name in term.needs()))
+def required_regions(terms: Sequence[Term]) -> tuple[str, ...]:
+    """Return the names of the regions that a list of terms needs, each once."""
+    return tuple(dict.fromkeys(name for term in terms for name in term.needs()))

@@ -1,4 +1,4 @@
-"""Who watches a training: a progress bar, a CSV file, TensorBoard, or any function that takes an `Epoch`."""
+"""Training callbacks: a progress bar, a CSV file, TensorBoard, or any function that takes an `Epoch`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from interp_core.errors import InterpError
 
 @dataclass
 class Epoch:
-    """What one epoch left.
+    """Results of one epoch.
 
     Attributes:
         epoch: its number, from 1.
         loss: mean per image, the sum of `terms`.
         terms: mean losses per image by name.
-        val_accuracy: share of right answers on the validation images.
-        seconds: since the start, those before a stop included.
-        val_loss: on the validation images, all terms included; where early stopping goes by it.
-        remaining: seconds left, if all epochs are made at the pace so far.
-        learning_rate: of the last step, in the first group of parameters.
+        val_accuracy: share of correct answers on the validation images.
+        seconds: time since the start of training, including the time before an interruption.
+        val_loss: loss on the validation images, all terms included; None unless early stopping uses it.
+        remaining: seconds until the last epoch ends, at the pace so far.
+        learning_rate: rate of the last step, in the first group of parameters.
     """
 
     epoch: int
@@ -37,74 +37,74 @@ class Epoch:
     learning_rate: float = 0.0
 
     def row(self) -> dict[str, Any]:
-        """All of it in one level, terms as "loss/NAME"."""
+        """Return all values in one flat dictionary, terms as "loss/NAME"."""
         row = asdict(self)
         terms = row.pop("terms")
         return row | {f"loss/{name}": value for name, value in terms.items()}
 
 
-class Watcher:
-    """Told of every step and every epoch; does nothing of its own. Sub-classes write what they want to know."""
+class Callback:
+    """Base class of training callbacks. Subclasses override the events they need."""
 
     def begin(self, total: int, done: int) -> None:
-        """Training starts: `total` steps in all, of which `done` were made before."""
+        """Start training: `total` steps in all, `done` of which were made before an interruption."""
 
     def step(self, done: int) -> None:
-        """So many steps are done."""
+        """Finish a step; `done` steps are complete."""
 
     def __call__(self, epoch: Epoch) -> None:
-        """An epoch is done."""
+        """Finish an epoch."""
 
     def close(self) -> None:
-        """Training ended, or was broken off."""
+        """Finish training, also after an error."""
 
 
 Progress = Callable[[Epoch], None] | Sequence[Callable[[Epoch], None]] | None
 
 
-class Watchers(Watcher):
-    """Several at once; plain functions hear of epochs alone."""
+class CallbackList(Callback):
+    """List of callbacks behind one. Plain functions are called after each epoch only."""
 
     def __init__(self, progress: Progress) -> None:
         self.all = [] if progress is None else [progress] if callable(progress) else list(progress)
-        self.closely = [one for one in self.all if isinstance(one, Watcher)]
+        self.callbacks = [callback for callback in self.all if isinstance(callback, Callback)]
 
     def begin(self, total: int, done: int) -> None:
-        """See `Watcher`."""
-        for one in self.closely:
-            one.begin(total, done)
+        """See `Callback`."""
+        for callback in self.callbacks:
+            callback.begin(total, done)
 
     def step(self, done: int) -> None:
-        """See `Watcher`."""
-        for one in self.closely:
-            one.step(done)
+        """See `Callback`."""
+        for callback in self.callbacks:
+            callback.step(done)
 
     def __call__(self, epoch: Epoch) -> None:
-        """See `Watcher`."""
-        for one in self.all:
-            one(epoch)
+        """See `Callback`."""
+        for callback in self.all:
+            callback(epoch)
 
     def close(self) -> None:
-        """See `Watcher`."""
-        for one in self.closely:
-            one.close()
+        """See `Callback`."""
+        for callback in self.callbacks:
+            callback.close()
 
 
 @contextmanager
-def watched(progress: Progress, *, heard: bool) -> Iterator[Watchers]:
-    """The watchers, closed at the end; nobody where this process is not `heard`."""
-    watchers = Watchers(progress if heard else None)
+def open_callbacks(progress: Progress, *, enabled: bool) -> Iterator[CallbackList]:
+    """Yield the callbacks as one, and close them on exit; none are called unless `enabled`."""
+    callbacks = CallbackList(progress if enabled else None)
     try:
-        yield watchers
+        yield callbacks
     finally:
-        watchers.close()
+        callbacks.close()
 
 
-class Bar(Watcher):
-    """A progress bar with the time left, on standard error.
+class Bar(Callback):
+    """Progress bar with the time left, on standard error.
 
     Args:
-        console: where rich shall draw it instead.
+        console: rich console to draw on instead.
     """
 
     def __init__(self, console: Any = None) -> None:
@@ -112,7 +112,7 @@ class Bar(Watcher):
         self.bar: Any = None
 
     def begin(self, total: int, done: int) -> None:
-        """Show it."""
+        """Show the bar."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as TimeLeft
@@ -123,41 +123,41 @@ class Bar(Watcher):
         self.bar.start()
 
     def step(self, done: int) -> None:
-        """Move it."""
+        """Move the bar."""
         self.bar.update(self.task, completed=done)
 
     def __call__(self, epoch: Epoch) -> None:
-        """Say how the epoch ended."""
+        """Show the results of the epoch."""
         accuracy = "" if epoch.val_accuracy is None else f" accuracy {epoch.val_accuracy:.3f}"
         self.bar.update(self.task, description=f"epoch {epoch.epoch} loss {epoch.loss:.3f}{accuracy}")
 
     def close(self) -> None:
-        """Leave it as it is."""
+        """Stop updating the bar, and leave it on the screen."""
         if self.bar is not None:
             self.bar.stop()
 
 
-class CsvLog(Watcher):
-    """One row for each epoch; rows of epochs that are made again are replaced.
+class CsvLog(Callback):
+    """CSV file with one row for each epoch; rows of repeated epochs are replaced.
 
     Args:
-        path: of the file.
+        path: path of the file.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def __call__(self, epoch: Epoch) -> None:
-        """Write the row; the file is replaced as a whole, so that it is never half a file."""
+        """Write the row. The file is replaced as a whole, so that it is always complete."""
         row = {key: "" if value is None else value for key, value in epoch.row().items()}
-        rows = [old for old in self._rows() if int(old["epoch"]) < epoch.epoch]
+        earlier = [old for old in self._rows() if int(old["epoch"]) < epoch.epoch]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(self.path.name + ".part")
-        with part.open("w", newline="") as file:
+        temporary = self.path.with_name(self.path.name + ".part")
+        with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(row), restval="", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows([*rows, row])
-        part.replace(self.path)
+            writer.writerows([*earlier, row])
+        temporary.replace(self.path)
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.exists():
@@ -166,11 +166,11 @@ class CsvLog(Watcher):
             return list(csv.DictReader(file))
 
 
-class TensorBoardLog(Watcher):
-    """Scalars of each epoch for TensorBoard; those of epochs that are made again are hidden.
+class TensorBoardLog(Callback):
+    """TensorBoard scalars of each epoch; those of repeated epochs are hidden.
 
     Args:
-        folder: of the event files.
+        folder: folder of the event files.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -187,7 +187,7 @@ class TensorBoardLog(Watcher):
         self.writer.flush()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the event file."""
         if self.writer is not None:
             self.writer.close()
             self.writer = None

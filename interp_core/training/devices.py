@@ -1,9 +1,9 @@
-"""Where training runs: accelerate's view of devices, processes and mixed precision.
+"""Devices, processes and mixed precision of a training, by accelerate.
 
-One process trains on the device the model is on. Started by `accelerate launch` or `torchrun`, each process takes its
-own device and its share of every batch; gradients are averaged, batch norms see their own share.
+A single process trains on the device of the model. Started by `accelerate launch` or `torchrun`, each process takes one
+device and its share of every batch. Gradients are averaged; batch norms see the share of their process.
 
-Limits: accelerate keeps its state once a process, so what was not there before `fit` is taken away after it.
+Limit: accelerate keeps one global state in a process. State that did not exist before `fit` is reset after it.
 """
 
 from __future__ import annotations
@@ -25,50 +25,51 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 @contextmanager
-def accelerated(model: nn.Module, precision: str) -> Iterator[Accelerator]:
-    """An accelerator for the model, which is moved to its device if there are several processes.
+def open_accelerator(model: nn.Module, precision: str) -> Iterator[Accelerator]:
+    """Yield an accelerator, and move the model to its device if there are several processes.
 
     Raises:
-        ContractError: the precision is not to be had on this device, or the program has set another.
+        ContractError: the device does not support the precision, or the program has set another one.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
     device = next(model.parameters()).device
-    alone = "LOCAL_RANK" not in os.environ and not PartialState._shared_state
-    if precision == "fp16" and device.type == "cpu" and alone:
+    is_single = "LOCAL_RANK" not in os.environ and not PartialState._shared_state
+    if precision == "fp16" and device.type == "cpu" and is_single:
         raise ContractError("precision 'fp16' needs a GPU: use 'bf16' or 'fp32' on a CPU")
-    before = bool(PartialState._shared_state), bool(AcceleratorState._shared_state)
+    had_partial_state, had_state = bool(PartialState._shared_state), bool(AcceleratorState._shared_state)
     try:
         accelerator = Accelerator(
-            mixed_precision=PRECISIONS[precision], cpu=alone and device.type == "cpu", device_placement=False
+            mixed_precision=PRECISIONS[precision], cpu=is_single and device.type == "cpu", device_placement=False
         )
     except ValueError as error:
-        raise ContractError(f"precision {precision!r} cannot be had here: {error}") from error
+        raise ContractError(f"precision {precision!r} is not available here: {error}") from error
     if accelerator.num_processes > 1:
         model.to(accelerator.device)
     try:
         yield accelerator
     finally:
-        if not before[1]:
-            AcceleratorState._reset_state(reset_partial_state=not before[0] and accelerator.num_processes == 1)
+        if not had_state:
+            AcceleratorState._reset_state(reset_partial_state=not had_partial_state and accelerator.num_processes == 1)
             GradientState._reset_state()
 
 
-def agreement(accelerator: Accelerator, yes: bool) -> bool:
-    """Whether all processes say yes."""
+def all_agree(accelerator: Accelerator, condition: bool) -> bool:
+    """Return whether the condition holds in all processes."""
     if accelerator.num_processes == 1:
-        return yes
-    return bool(accelerator.reduce(torch.tensor(float(yes), device=accelerator.device)) == accelerator.num_processes)
+        return condition
+    count = accelerator.reduce(torch.tensor(float(condition), device=accelerator.device))
+    return bool(count == accelerator.num_processes)
 
 
-def total(accelerator: Accelerator, values: Tensor) -> Tensor:
-    """Sum over processes."""
+def sum_over_processes(accelerator: Accelerator, values: Tensor) -> Tensor:
+    """Sum values over processes."""
     return values if accelerator.num_processes == 1 else accelerator.reduce(values.to(accelerator.device))
 
 
-def same_buffers(accelerator: Accelerator, model: nn.Module) -> None:
-    """Give every process the running statistics of the first."""
+def broadcast_buffers(accelerator: Accelerator, model: nn.Module) -> None:
+    """Copy the running statistics of the first process to all others."""
     if accelerator.num_processes > 1:
         from accelerate.utils import broadcast
 

@@ -1,4 +1,4 @@
-"""How well a network answers: logits, share of right answers, and losses on images it does not train on."""
+"""Evaluation of a network: logits, accuracy, and losses on validation images."""
 
 from __future__ import annotations
 
@@ -13,68 +13,93 @@ from interp_core.knowledge import Term
 from interp_core.training.data import Source, batches_of
 from interp_core.training.losses import step_losses
 
-LOSS_SEED = 0  # of what terms draw on validation images, the same after each epoch
+LOSS_SEED = 0  # seed of the terms' random draws on validation images, the same after each epoch
 
 
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Logits (N, K) on the CPU, in evaluation mode; the training flag is put back."""
+    """Compute logits (N, K) in evaluation mode, returned on the CPU; the training flag is restored."""
     device = next(model.parameters()).device
     with evaluating(model):
-        return torch.cat([model(batch.to(device)).cpu() for batch in images.split(batch_size)])
+        return torch.cat([model(batch.to(device)).cpu() for batch in torch.split(images, batch_size)])
 
 
-def at_once(shape: Sequence[int]) -> int:
-    """How many images (C, H, W) are judged at once: 256, fewer of more than 96 pixels a side."""
+def eval_batch_size(shape: Sequence[int]) -> int:
+    """Return the batch size for evaluating images (C, H, W): 256, less above 96 pixels a side."""
     return max(8, min(256, 256 * 96**2 // (shape[-1] * shape[-2])))
 
 
 def evaluate(model: nn.Module, images: Tensor | Source, targets: Tensor, batch_size: int | None = None) -> float:
-    """Share of right answers: images whose highest logit is the target's, or signs of logits for targets (N, K)."""
-    found = judged(model, images, targets, torch.arange(len(images)).split(batch_size or at_once(images.shape)))
-    return found.mean().item() if len(found) else float("nan")
+    """Compute the accuracy; see `is_correct`. NaN if no image can be read.
+
+    Args:
+        model: network from images to logits.
+        images: (N, C, H, W), or a source of them.
+        targets: (N,) class indices, or (N, K).
+        batch_size: images of one pass; by default `eval_batch_size`.
+    """
+    batches = torch.split(torch.arange(len(images)), batch_size or eval_batch_size(images.shape))
+    scores = correctness(model, images, targets, batches)
+    return scores.mean().item() if len(scores) else float("nan")
 
 
-def judged(model: nn.Module, images: Tensor | Source, targets: Tensor, chosen: Sequence[Tensor]) -> Tensor:
-    """How right the answers to the chosen images are, (n,), see `right`; those that cannot be read are left out."""
-    found = [
-        right(predict(model, part), targets[kept])
-        for kept, part in batches_of(images, chosen)
-        if len(part)  # files may all be unreadable
+def correctness(model: nn.Module, images: Tensor | Source, targets: Tensor, batches: Sequence[Tensor]) -> Tensor:
+    """Compute `is_correct` for batches of image indices, (n,); images that cannot be read are left out."""
+    scores = [
+        is_correct(predict(model, batch), targets[indices])
+        for indices, batch in batches_of(images, batches)
+        if len(batch)  # files may all be unreadable
     ]
-    return torch.cat(found) if found else torch.empty(0)
+    return torch.cat(scores) if scores else torch.empty(0)
 
 
-def right(logits: Tensor, targets: Tensor) -> Tensor:
-    """How right logits (N, K) are, (N,) float: 0 or 1 for targets (N,), the share of right signs for targets (N, K)."""
+def is_correct(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return how far logits (N, K) are correct, (N,) float.
+
+    It is 0 or 1 for targets (N,), and the share of classes with the correct sign for targets (N, K).
+    """
     if targets.ndim == 1:
         return (logits.argmax(1) == targets).float()
     return ((logits > 0) == (targets > 0)).float().mean(1)
 
 
 @torch.no_grad()
-def losses_on(
+def sum_losses(
     model: nn.Module,
     images: Tensor | Source,
     targets: Tensor,
     terms: Sequence[Term],
-    chosen: Sequence[Tensor],
+    batches: Sequence[Tensor],
     regions: Iterable[str] = (),
     names: Sequence[str] = (),
 ) -> tuple[float, int]:
-    """Sum over images of the loss, all terms included, in evaluation mode, and the number of images.
+    """Sum the loss over images in evaluation mode, all terms included.
 
-    Terms draw the same each time; no image has any of the `regions` that the losses ask for by name.
+    The random draws of the terms are the same in each call.
+
+    Args:
+        model: network to evaluate.
+        images: (N, C, H, W), or a source of them.
+        targets: (N,) or (N, K).
+        terms: knowledge terms of the loss.
+        batches: indices of the images of each pass.
+        regions: names of the regions that terms use; no validation image has a mask.
+        names: names of the K classes.
+
+    Returns:
+        The sum, and the number of images that could be read.
     """
     device, total, count = next(model.parameters()).device, 0.0, 0
     generator = torch.Generator().manual_seed(LOSS_SEED)
     with evaluating(model):
-        for kept, part in batches_of(images, chosen):
-            if len(part) == 0:
+        for indices, batch in batches_of(images, batches):
+            if len(batch) == 0:
                 continue
-            none = torch.full((len(part), 1, *part.shape[2:]), torch.nan, device=device)
-            known: dict[str, Any] = {"regions": dict.fromkeys(regions, none), "generator": generator, "names": names}
-            losses = step_losses(model, part.to(device), targets[kept].to(device), terms, **known)
-            total += float(torch.stack(list(losses.values())).sum()) * len(part)
-            count += len(part)
+            no_masks = torch.full((len(batch), 1, *batch.shape[2:]), torch.nan, device=device)
+            options: dict[str, Any] = {
+                "regions": dict.fromkeys(regions, no_masks), "generator": generator, "names": names
+            }  # fmt: skip
+            losses = step_losses(model, batch.to(device), targets[indices].to(device), terms, **options)
+            total += float(torch.stack(list(losses.values())).sum()) * len(batch)
+            count += len(batch)
     return total, count

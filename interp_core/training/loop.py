@@ -1,4 +1,4 @@
-"""A training under way: its steps, its epochs, and all that a checkpoint must hold."""
+"""The training loop: its steps, its epochs, and the state that a checkpoint stores."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from torch import Tensor, nn
 
 from interp_core.errors import ContractError
 from interp_core.knowledge import Term
-from interp_core.training.callbacks import Epoch, Watcher
-from interp_core.training.checkpoint import Checkpoint, random_states, set_random_states
+from interp_core.training.callbacks import Callback, Epoch
+from interp_core.training.checkpoint import Checkpoint, get_random_states, set_random_states
 from interp_core.training.data import Batch, Source, TrainingSet
-from interp_core.training.devices import agreement, same_buffers, total
-from interp_core.training.early_stopping import Patience
-from interp_core.training.evaluate import at_once, judged, losses_on
-from interp_core.training.losses import Step
-from interp_core.training.modes import bare, flat_logits, parameter_groups, to_training
+from interp_core.training.devices import all_agree, broadcast_buffers, sum_over_processes
+from interp_core.training.early_stopping import EarlyStopping
+from interp_core.training.evaluate import correctness, eval_batch_size, sum_losses
+from interp_core.training.losses import StepLosses
+from interp_core.training.modes import make_fast_logits, parameter_groups, set_training_mode, unwrap
 from interp_core.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Validation = tuple[Tensor | Source, Tensor]
-TERM_SEED = 1_000_003  # keeps what terms draw apart from the order of images
+TERM_SEED = 1_000_003  # offset of the seed, so that terms draw independently of the order of images
 
 
-class Run:
-    """A training under way.
+class TrainingLoop:
+    """Training of one model, from its first step or from a checkpoint to the last epoch.
 
     Args:
-        model: to be trained, on its device.
-        data: what it is trained on.
-        recipe: how.
-        terms: knowledge.
+        model: the model to train, on its device.
+        data: training data.
+        recipe: settings of the training.
+        terms: knowledge terms.
         accelerator: processes and precision.
-        names: of the K classes.
+        names: names of the K classes.
 
     Attributes:
-        history: the epochs that are done.
+        history: results of the completed epochs.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Run:
         self.terms, self.names = tuple(terms), tuple(names)
         self.device = next(model.parameters()).device
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        self.draws = torch.Generator().manual_seed(recipe.seed + TERM_SEED * (1 + data.rank))
+        self.term_generator = torch.Generator().manual_seed(recipe.seed + TERM_SEED * (1 + data.rank))
         optimizer = torch.optim.AdamW(parameter_groups(model, recipe), lr=recipe.learning_rate)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
@@ -66,125 +66,130 @@ class Run:
             total_steps=recipe.epochs * data.steps,
             pct_start=recipe.warm_up,
         )
-        self.losses = Step(model, terms, self.draws, names, recipe.answers)
-        self.step = accelerator.prepare(self.losses)
+        self.losses = StepLosses(model, terms, self.term_generator, names, recipe.answers)
+        self.prepared_losses = accelerator.prepare(self.losses)
         self.optimizer = accelerator.prepare(optimizer)
-        self.patience = Patience(recipe)
+        self.early_stopping = EarlyStopping(recipe)
         self.history: list[Epoch] = []
-        self.epoch, self.done, self.made = 1, 0, 0
+        # Of the current epoch: its number, steps passed, and steps computed (others had too few readable images).
+        self.epoch, self.passed, self.computed = 1, 0, 0
         self.sums: dict[str, Tensor] = {}
         self.order_state = self.generator.get_state()
-        self.before, self.begin, self.first = 0.0, time.perf_counter(), 0
+        self.earlier_seconds, self.start, self.first_step = 0.0, time.perf_counter(), 0
 
-    def go(
-        self, validation: Validation | None, watchers: Watcher, checkpoint: Checkpoint | None, save_every: int | None
+    def run(
+        self, validation: Validation | None, callbacks: Callback, checkpoint: Checkpoint | None, save_every: int | None
     ) -> None:
-        """Train to the end, from where the checkpoint is."""
-        state = checkpoint and checkpoint.read()
+        """Train to the last epoch, from the checkpoint if there is one."""
+        state = checkpoint.read() if checkpoint else None
         if state:
             self.load_state_dict(state)
         if any(term.passes for term in self.terms):
-            self.losses.look_with(flat_logits(self.model, self._image(), self.recipe.precision))
-        self.first, self.begin = self.steps_done, time.perf_counter()
-        watchers.begin(self.recipe.epochs * self.data.steps, self.steps_done)
-        while self.epoch <= self.recipe.epochs and not self.patience.over:
-            self._steps(watchers, checkpoint, save_every)
+            image = torch.zeros(1, *self.data.images.shape[1:], device=self.device)
+            self.losses.use_fast_logits(make_fast_logits(self.model, image, self.recipe.precision))
+        self.first_step, self.start = self.total_passed, time.perf_counter()
+        callbacks.begin(self.recipe.epochs * self.data.steps, self.total_passed)
+        while self.epoch <= self.recipe.epochs and not self.early_stopping.should_stop:
+            self._run_steps(callbacks, checkpoint, save_every)
             self._end_epoch(validation)
-            watchers(self.history[-1])
+            callbacks(self.history[-1])
             self._save(checkpoint)
-        self.patience.restore(bare(self.model))
-
-    def _image(self) -> Tensor:
-        return torch.zeros(1, *self.data.images.shape[1:], device=self.device)
+        self.early_stopping.restore(unwrap(self.model))
 
     @property
-    def steps_done(self) -> int:
-        """Of all epochs."""
-        return (self.epoch - 1) * self.data.steps + self.done
+    def total_passed(self) -> int:
+        """Number of steps passed in all epochs."""
+        return (self.epoch - 1) * self.data.steps + self.passed
 
     @property
     def seconds(self) -> float:
-        """Spent so far, before a stop included."""
-        return self.before + time.perf_counter() - self.begin
+        """Training time so far, including the time before an interruption."""
+        return self.earlier_seconds + time.perf_counter() - self.start
 
-    def _steps(self, watchers: Watcher, checkpoint: Checkpoint | None, save_every: int | None) -> None:
-        """What is left of the epoch's steps."""
-        to_training(self.model, self.recipe)
-        order = self._order()
-        for batch in self.data.epoch(order, self.done, self.generator, lambda yes: agreement(self.accelerator, yes)):
+    def _run_steps(self, callbacks: Callback, checkpoint: Checkpoint | None, save_every: int | None) -> None:
+        """Run the remaining steps of the epoch."""
+        set_training_mode(self.model, self.recipe)
+        order = self._draw_order()
+        for batch in self.data.epoch(
+            order, self.passed, self.generator, lambda condition: all_agree(self.accelerator, condition)
+        ):
             if batch is not None:
                 self._step(batch)
-                self.made += 1
-            self.done += 1
-            watchers.step(self.steps_done)
-            if save_every and self.done % save_every == 0 and self.done < self.data.steps:
+                self.computed += 1
+            self.passed += 1
+            callbacks.step(self.total_passed)
+            if save_every and self.passed % save_every == 0 and self.passed < self.data.steps:
                 self._save(checkpoint)
 
-    def _order(self) -> Tensor:
-        """The order of the images in this epoch; the generator then stands where the next step draws."""
-        now = self.generator.get_state()
-        if self.done == 0:
-            self.order_state = now
+    def _draw_order(self) -> Tensor:
+        """Draw the order of the images in this epoch, and leave the generator where the next step draws."""
+        state = self.generator.get_state()
+        if self.passed == 0:
+            self.order_state = state
         self.generator.set_state(self.order_state)
         order = torch.randperm(len(self.data.images), generator=self.generator)
-        if self.done:
-            self.generator.set_state(now)
+        if self.passed:
+            self.generator.set_state(state)
         return order
 
     def _step(self, batch: Batch) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        parts = batch.parts(self.recipe.accumulate)
-        for number, part in enumerate(parts, 1):
-            with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.step):
-                self._backward(part)
+        microbatches = batch.split(self.recipe.accumulate)
+        for number, microbatch in enumerate(microbatches, 1):
+            is_last = number == len(microbatches)
+            with nullcontext() if is_last else self.accelerator.no_sync(self.prepared_losses):
+                self._backward(microbatch)
         if self.recipe.clip is not None:
             self.accelerator.clip_grad_norm_((p for p in self.model.parameters() if p.requires_grad), self.recipe.clip)
         self.optimizer.step()
         if not self.optimizer.step_was_skipped:
             self.schedule.step()
 
-    def _backward(self, part: Batch) -> None:
-        """Add the part's gradient: each part counts by its images, and processes are averaged."""
-        regions = {name: masks.to(self.device) for name, masks in part.regions.items()}
-        losses = self.step(part.images.to(self.device, non_blocking=True), part.targets.to(self.device), regions)
-        weight, loss = part.share * self.accelerator.num_processes, torch.stack(list(losses.values())).sum()
+    def _backward(self, batch: Batch) -> None:
+        """Add the gradient of a batch, weighted by its number of images; processes are averaged."""
+        regions = {name: masks.to(self.device) for name, masks in batch.regions.items()}
+        images, targets = batch.images.to(self.device, non_blocking=True), batch.targets.to(self.device)
+        losses = self.prepared_losses(images, targets, regions)
+        weight, loss = batch.share * self.accelerator.num_processes, torch.stack(list(losses.values())).sum()
         self.accelerator.backward(loss if weight == 1 else weight * loss)
         for name, value in losses.items():
             before = self.sums.get(name, torch.zeros((), device=self.device))
-            self.sums[name] = before + part.share * value.detach()
+            self.sums[name] = before + batch.share * value.detach()
 
     def _end_epoch(self, validation: Validation | None) -> None:
         if not self.sums:
             raise ContractError("none of the training images can be read")
-        sums = total(self.accelerator, torch.stack(list(self.sums.values()))).tolist()
-        means = {name: value / self.made for name, value in zip(self.sums, sums, strict=True)}
-        same_buffers(self.accelerator, self.model)
+        sums = sum_over_processes(self.accelerator, torch.stack(list(self.sums.values()))).tolist()
+        means = {name: value / self.computed for name, value in zip(self.sums, sums, strict=True)}
+        broadcast_buffers(self.accelerator, self.model)
         accuracy = None if validation is None else self._accuracy(*validation)
-        loss = self._loss(*validation) if validation is not None and self.patience.wants_loss else None
-        rate, self.done = float(self.schedule.get_last_lr()[0]), self.data.steps
-        pace = (time.perf_counter() - self.begin) / (self.steps_done - self.first)
-        left = pace * (self.recipe.epochs - self.epoch) * self.data.steps
-        epoch = Epoch(self.epoch, sum(means.values()), means, accuracy, self.seconds, loss, left, rate)
+        loss = self._loss(*validation) if validation is not None and self.early_stopping.needs_loss else None
+        rate, self.passed = float(self.schedule.get_last_lr()[0]), self.data.steps
+        pace = (time.perf_counter() - self.start) / (self.total_passed - self.first_step)
+        remaining = pace * (self.recipe.epochs - self.epoch) * self.data.steps
+        epoch = Epoch(self.epoch, sum(means.values()), means, accuracy, self.seconds, loss, remaining, rate)
         self.history.append(epoch)
-        self.patience.look(epoch, bare(self.model))
-        self.epoch, self.done, self.made, self.sums = self.epoch + 1, 0, 0, {}
+        self.early_stopping.update(epoch, unwrap(self.model))
+        self.epoch, self.passed, self.computed, self.sums = self.epoch + 1, 0, 0, {}
 
     def _accuracy(self, images: Tensor | Source, targets: Tensor) -> float:
-        """`evaluate`, each process judging its share."""
-        found = judged(self.model, images, targets, self._share(images))
+        """Compute the accuracy as `evaluate` does, each process on its share."""
+        scores = correctness(self.model, images, targets, self._validation_batches(images))
         if self.accelerator.num_processes == 1:
-            return found.mean().item() if len(found) else float("nan")
-        right, count = total(self.accelerator, torch.tensor([found.sum(), len(found)])).tolist()
-        return right / count if count else float("nan")
+            return scores.mean().item() if len(scores) else float("nan")
+        correct, count = sum_over_processes(self.accelerator, torch.tensor([scores.sum(), len(scores)])).tolist()
+        return float(correct / count) if count else float("nan")
 
     def _loss(self, images: Tensor | Source, targets: Tensor) -> float:
-        found = losses_on(self.model, images, targets, self.terms, self._share(images), self.data.regions, self.names)
-        loss, count = total(self.accelerator, torch.tensor(found, dtype=torch.float64)).tolist()
-        return loss / count if count else float("nan")
+        batches = self._validation_batches(images)
+        sums = sum_losses(self.model, images, targets, self.terms, batches, self.data.regions, self.names)
+        loss, count = sum_over_processes(self.accelerator, torch.tensor(sums, dtype=torch.float64)).tolist()
+        return float(loss / count) if count else float("nan")
 
-    def _share(self, images: Tensor | Source) -> Sequence[Tensor]:
-        """Of validation images, what this process judges."""
-        return torch.arange(len(images)).split(at_once(images.shape))[self.data.rank :: self.data.world]
+    def _validation_batches(self, images: Tensor | Source) -> Sequence[Tensor]:
+        """Return the indices of the validation images that this process evaluates, in batches."""
+        batches = torch.split(torch.arange(len(images)), eval_batch_size(images.shape))
+        return batches[self.data.rank :: self.data.world]
 
     def _save(self, checkpoint: Checkpoint | None) -> None:
         if checkpoint is not None:
@@ -193,40 +198,40 @@ class Run:
                 checkpoint.write(state)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, as tensors and plain values; all processes must call this together."""
+        """Return the whole state, as tensors and plain values; all processes must call this together."""
         from accelerate.utils import gather_object
 
-        own = {"random": random_states(self.device), "draws": self.draws.get_state()}
+        process = {"random": get_random_states(self.device), "draws": self.term_generator.get_state()}
         scaler = self.accelerator.scaler
         return {
-            "model": bare(self.model).state_dict(),
+            "model": unwrap(self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
-            "patience": self.patience.state_dict(),
-            "processes": gather_object([own]),
+            "patience": self.early_stopping.state_dict(),
+            "processes": gather_object([process]),
             "generator": self.generator.get_state(),
             "order": self.order_state,
-            "counts": {"epoch": self.epoch, "done": self.done, "made": self.made},
+            "counts": {"epoch": self.epoch, "done": self.passed, "made": self.computed},
             "sums": self.sums,
             "history": [asdict(epoch) for epoch in self.history],
             "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        bare(self.model).load_state_dict(state["model"])
+        """Restore a state, to continue from there."""
+        unwrap(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.patience.load_state_dict(state["patience"])
-        own = state["processes"][self.data.rank]
-        set_random_states(own["random"], self.device)
-        self.draws.set_state(own["draws"])
+        self.early_stopping.load_state_dict(state["patience"])
+        process = state["processes"][self.data.rank]
+        set_random_states(process["random"], self.device)
+        self.term_generator.set_state(process["draws"])
         self.generator.set_state(state["generator"])
         self.order_state = state["order"]
-        self.epoch, self.done, self.made = (state["counts"][name] for name in ("epoch", "done", "made"))
+        self.epoch, self.passed, self.computed = (state["counts"][name] for name in ("epoch", "done", "made"))
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         self.history = [Epoch(**epoch) for epoch in state["history"]]
-        self.before = state["seconds"]
+        self.earlier_seconds = state["seconds"]

@@ -1,4 +1,4 @@
-"""The losses of one step: cross-entropy and knowledge terms, or what a model brings of its own."""
+"""Losses of one step: cross-entropy and knowledge terms, or the losses a model defines itself."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interp_core.knowledge import Term, seen
+from interp_core.knowledge import Term, observe
 from interp_core.lap.model import lap_within
-from interp_core.training.modes import bare
+from interp_core.training.modes import unwrap
 
 
 class Trainable(Protocol):
-    """A model that brings its own losses."""
+    """Model that defines its own losses."""
 
     def losses(self, images: Tensor, targets: Tensor, regions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weighted losses of one batch by name, to be added up.
+        """Compute the weighted losses of one batch by name; their sum is the loss.
 
         Args:
             images: (N, C, H, W).
             targets: (N,) class indices, or (N, K) floating point.
-            regions: (N, 1, H, W) in [0, 1] by name; rows of NaN for images that have none.
+            regions: (N, 1, H, W) in [0, 1] by name; rows of NaN for images without a mask.
         """
 
 
@@ -36,29 +36,35 @@ def step_losses(
     regions: Mapping[str, Tensor] | None = None,
     generator: torch.Generator | None = None,
     names: Sequence[str] = (),
-    quick: Callable[[Tensor], Tensor] | None = None,
+    fast_logits: Callable[[Tensor], Tensor] | None = None,
     answers: bool = False,
 ) -> dict[str, Tensor]:
-    """Weighted losses of one batch by name, terms of one name added; they are to be added up.
+    """Compute the weighted losses of one batch by name; terms of one name are added.
 
     Args:
-        model: a LAP model, a `Trainable`, or a plain network; the latter two do without `terms`.
+        model: a LAP model, a `Trainable`, or a plain network; `terms` apply to LAP models only.
         images: (N, C, H, W).
         targets: (N,) class indices, or (N, K) floating point.
-        terms: knowledge.
-        regions: (N, 1, H, W) in [0, 1] by name; rows of NaN for images that have none.
-        generator: of what terms draw, on the CPU.
-        names: of the K classes, where terms name them.
-        quick: see `interp_core.knowledge.seen`.
-        answers: whether terms speak of what the model answers, instead of the targets.
+        terms: knowledge terms.
+        regions: (N, 1, H, W) in [0, 1] by name; rows of NaN for images without a mask.
+        generator: generator of the terms' random draws, on the CPU.
+        names: names of the K classes, if terms use them.
+        fast_logits: see `interp_core.knowledge.observe`.
+        answers: whether terms use the class the model predicts instead of the target.
+
+    Returns:
+        Weighted losses by name; their sum is the loss of the batch.
     """
-    own = getattr(bare(model), "losses", None)
-    if callable(own):
-        return own(images, targets, regions or {})
+    model_losses = getattr(unwrap(model), "losses", None)
+    if callable(model_losses):
+        losses: dict[str, Tensor] = model_losses(images, targets, regions or {})
+        return losses
     if lap_within(model) is None or not terms:
         return {"cross_entropy": decision_loss(model(images), targets)}
-    meant = None if answers else targets
-    view = seen(model, images, meant, regions=regions, generator=generator, names=names, quick=quick)
+    view = observe(
+        model, images, None if answers else targets,
+        regions=regions, generator=generator, names=names, fast_logits=fast_logits,
+    )  # fmt: skip
     losses = {"cross_entropy": decision_loss(view.logits, targets)}
     for term in terms:
         value = term.weight * term.loss(view)
@@ -67,21 +73,21 @@ def step_losses(
 
 
 def decision_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of logits (N, K): over classes for targets (N,), of each class for itself for targets (N, K)."""
+    """Compute the cross-entropy of logits (N, K): softmax for targets (N,), sigmoids for targets (N, K)."""
     if targets.ndim == 1:
         return F.cross_entropy(logits, targets)
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
 
 
-class Step(nn.Module):
-    """`step_losses` as the forward pass of a module, which is what parallel wrappers and mixed precision work on.
+class StepLosses(nn.Module):
+    """Module whose forward pass is `step_losses`, for parallel wrappers and mixed precision.
 
     Args:
-        model: to be trained.
-        terms: knowledge.
-        generator: of what terms draw.
-        names: of the K classes.
-        answers: whether terms speak of what the model answers.
+        model: the model to train.
+        terms: knowledge terms.
+        generator: generator of the terms' random draws, on the CPU.
+        names: names of the K classes.
+        answers: whether terms use the class the model predicts instead of the target.
     """
 
     def __init__(
@@ -95,16 +101,16 @@ class Step(nn.Module):
         super().__init__()
         self.model, self.terms, self.generator, self.names = model, tuple(terms), generator, tuple(names)
         self.answers = answers
-        self.look_with(None)
+        self.use_fast_logits(None)
 
-    def look_with(self, quick: Callable[[Tensor], Tensor] | None) -> None:
-        """What terms look at further images with; see `interp_core.knowledge.seen`."""
-        # In a tuple, so that a module here is none of this module's own: it is neither learned nor saved.
-        self._quick = (quick,)
+    def use_fast_logits(self, fast_logits: Callable[[Tensor], Tensor] | None) -> None:
+        """Set the function that terms run further images through; see `interp_core.knowledge.observe`."""
+        # In a tuple, so that a module here is not registered as a submodule, which would be trained and saved.
+        self._fast_logits = (fast_logits,)
 
     def forward(self, images: Tensor, targets: Tensor, regions: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weighted losses by name."""
+        """Compute the weighted losses by name."""
         return step_losses(
             self.model, images, targets, self.terms, regions=regions, generator=self.generator, names=self.names,
-            quick=self._quick[0], answers=self.answers,
+            fast_logits=self._fast_logits[0], answers=self.answers,
         )  # fmt: skip

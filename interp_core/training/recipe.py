@@ -1,6 +1,6 @@
-"""How to train: all numbers of a training, with defaults for each of the three ways to train.
+"""Training recipe: all settings of a training, with defaults for each of its three modes.
 
-Limits: the schedule is made for all epochs, so a run that early stopping ends has not seen its low rates.
+Limit: the schedule covers all epochs, so a training ended by early stopping does not reach its low rates.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from interp_core.knowledge import Absence, Area, Necessity, Order, Presence, Rem
 
 DEFAULT_TERMS: tuple[Term, ...] = (Presence(weight=0.3), Absence(weight=0.3), Area(weight=1.0))
 
-# What a refined map is to mean: it alone keeps the decision, the rest loses it, it is no larger than that takes; so it
-# is wherever it is cut; and what it says of a place is what the decision loses without it.
+# Terms that give a refined map its meaning. Its region alone keeps the decision (Sufficiency), the rest loses it
+# (Necessity), and it is no larger than necessary (Area). The same holds wherever the map is cut (Order), and its values
+# are what the decision loses without a patch (Removal).
 MAP_TERMS: tuple[Term, ...] = (
     Sufficiency(weight=1.0),
     Necessity(weight=1.0),
@@ -25,7 +26,7 @@ MAP_TERMS: tuple[Term, ...] = (
 
 Mode = Literal["scratch", "finetune", "frozen"]
 
-# What a mode changes in the defaults of `Recipe`.
+# Defaults of `Recipe` that a mode changes.
 MODES: dict[str, dict[str, Any]] = {
     "scratch": {},
     "finetune": {"epochs": 5, "learning_rate": 1e-3, "backbone_rate": 0.1, "fixed_norms": True, "clip": 1.0},
@@ -34,39 +35,41 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 class Recipe(BaseModel):
-    """How to train; AdamW under a one-cycle schedule. Fields that are not given take the defaults of the mode.
+    """Settings of a training: AdamW with a one-cycle schedule. Omitted fields take the defaults of the mode.
 
     Fields:
         mode: "scratch" for random weights; "finetune" for a trained backbone, which learns slowly; "frozen" for a
-            trained backbone that stays as it is: only what the model owns outside its `backbone` learns.
-        epochs: passes over the training images; 0 leaves the network as it is.
+            trained backbone that does not change: only the parameters outside the model's `backbone` learn.
+        epochs: passes over the training images; 0 leaves the network unchanged.
         batch_size: images per step, over all processes.
-        accumulate: parts a process takes its share of a batch in, for less memory; the gradient is that of the whole
-            batch, but for what batch norms and terms that compare images see of it.
+        accumulate: number of parts in which a process computes its share of a batch, for less memory. The gradient is
+            that of the whole batch, except that batch norms and terms that compare images see one part at a time.
         learning_rate: peak of the schedule.
-        backbone_rate: what the learning rate of the backbone is multiplied by; a model without one is all backbone.
+        backbone_rate: factor of the backbone's learning rate; a model without `backbone` is all backbone.
         warm_up: share of the steps in which the rate rises, in (0, 1).
         weight_decay: decoupled, on weights of two or more dimensions.
         clip: largest L2 norm of the gradient of all parameters together; None for no limit.
-        precision: of the forward pass: "fp32", or mixed with "bf16" or (GPU only) "fp16"; weights stay single.
-        fixed_norms: batch norms of the backbone keep their running statistics and use them.
-        learn_gates: whether the gates below the head learn. Where neither they nor the backbone do, features take no
+        precision: precision of the forward pass: "fp32", or mixed with "bf16" or (GPU only) "fp16"; weights stay
+            single.
+        fixed_norms: whether batch norms of the backbone use their running statistics and do not change them.
+        learn_gates: whether the gates below the head learn. If neither they nor the backbone learn, features have no
             graph, and a step costs little more than a forward pass.
-        patience: epochs without a better validation that end the training, the best weights put back; None for all.
-        metric: what validation is judged by: "loss", all terms included, or "accuracy".
+        patience: epochs without a better validation after which training ends with the best weights; None for no early
+            stopping.
+        metric: validation metric: "loss", all terms included, or "accuracy".
         shift: largest random shift in pixels, edges repeated; 0 for none.
-        flip: whether every other image, by chance, is mirrored left to right.
-        crop: least share of an image's area that a random crop shows, at full size, in (0, 1]; 1 for none.
-        mosaics: share of the images that are shown as one quarter of a mosaic with three others, halved, their target
-            kept. A map that learns from single objects need only find the object; here it must find the class. For one
-            class an image and without regions.
-        answers: whether terms speak of the class that the model itself finds likeliest in what it is shown, crop or
-            mosaic, instead of the target. For one class an image, and a model that does not learn to classify.
-        start_a: value given to every `a` that is 0 when training starts, since its gradient vanishes there. Started at
+        flip: whether half of the images, by chance, are mirrored left to right.
+        crop: least share of an image's area that a random crop shows, resized to full size, in (0, 1]; 1 for none.
+        mosaics: share of the images that become one quarter of a mosaic with three others, at half size, with their own
+            target. A map that learns from images of one object can find the class by finding the object; in a mosaic
+            it cannot. For one class an image, without regions.
+        answers: whether terms use the class that the model predicts for the augmented image instead of the target. For
+            one class an image, and a model that does not learn to classify.
+        start_a: value given to every `a` that is 0 when training starts, since its gradient vanishes at 0. Started at
             2, attention settles on few positions before the scorers know the class; from 0.5 it sharpens as they learn.
-            None leaves them: a network whose attention is off then keeps its function to the bit.
-        channels_last: memory format of images and weights; quicker on most CPUs and GPUs.
-        seed: of the order of images, of shifts, flips, crops and mosaics, and of what terms draw.
+            None changes nothing: a network without attention then keeps its function bit for bit.
+        channels_last: memory format of images and weights; faster on most CPUs and GPUs.
+        seed: seed of the order of images, of augmentation, and of the terms' random draws.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,6 +99,6 @@ class Recipe(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_the_mode(cls, given: Any) -> Any:
-        mode = given.get("mode") if isinstance(given, dict) else None
-        return {**MODES[mode], **given} if isinstance(mode, str) and mode in MODES else given
+    def _apply_mode(cls, values: Any) -> Any:
+        mode = values.get("mode") if isinstance(values, dict) else None
+        return {**MODES[mode], **values} if isinstance(mode, str) and mode in MODES else values

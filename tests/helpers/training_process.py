@@ -11,7 +11,7 @@ import torch
 
 from helpers.learners import Held, smooth, squares
 from interp_core import Recipe, fit
-from interp_core.training import CsvLog, Watcher
+from interp_core.training import Callback, CsvLog
 
 RECIPE = Recipe(epochs=2, batch_size=9, shift=2, flip=True, clip=1.0, patience=2)
 UNREADABLE = (1, 4, 11)
@@ -27,7 +27,7 @@ class Noting(Held):
         return super().batches(chosen)
 
 
-class Keep(Watcher):
+class Keep(Callback):
     """Keeps the checkpoint as it is in the middle of the second epoch."""
 
     def __init__(self, path: Path) -> None:

@@ -20,7 +20,7 @@ from benchmarks.rivals import build as build_rival
 from benchmarks.studies.shortcut.data import Images, evenly
 from benchmarks.studies.shortcut.detector import CONCEPTS
 from interp_core.knowledge import Exchange, Forbid, Region, Term
-from interp_core.knowledge.exchange import exchanged
+from interp_core.knowledge.exchange import exchange_regions
 from interp_core.lap.attach import attach
 from interp_core.training import DEFAULT_TERMS
 from interp_core.training.data import Regions
@@ -96,7 +96,7 @@ class Arm:
             order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
             shuffled = train.take(order)
             masks = widened(shuffled.tags, self.margin).float()
-            return replace(shuffled, images=exchanged(shuffled.images, masks, torch.ones(len(train)))), {}
+            return replace(shuffled, images=exchange_regions(shuffled.images, masks, torch.ones(len(train)))), {}
         every = torch.cat([torch.arange(len(train)), rows.repeat(self.copies - 1)])
         where = torch.cat([rows, torch.arange(len(train), len(every))])
         chosen = train.take(every)

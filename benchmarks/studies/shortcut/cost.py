@@ -18,8 +18,8 @@ from benchmarks.speed.pairs import TimedWork, paired_ratios, quartiles
 from benchmarks.studies.shortcut.arms import Arm
 from benchmarks.studies.shortcut.data import Material
 from interp_core.lap.model import LapModel
-from interp_core.training import Recipe, start_attention, step_losses
-from interp_core.training.modes import parameter_groups, to_format
+from interp_core.training import Recipe, initialise_attention, step_losses
+from interp_core.training.modes import parameter_groups, set_memory_format
 
 WARM_UP = 3
 
@@ -64,7 +64,7 @@ def stepper(arm: Arm, material: Material, recipe: Recipe) -> Callable[[], object
     """A function that makes one training step of a fresh network of the arm, always on the same images."""
     train = material.parts["train"]
     network = arm.network(material.classes, 0, train.images.shape[-1])
-    to_format(network, recipe)
+    set_memory_format(network, recipe)
     _start(network, recipe)
     optimizer = torch.optim.AdamW(parameter_groups(network, recipe))
     rows = torch.arange(recipe.batch_size)
@@ -83,7 +83,7 @@ def stepper(arm: Arm, material: Material, recipe: Recipe) -> Callable[[], object
 def _start(network: nn.Module, recipe: Recipe) -> None:
     network.train()
     if isinstance(network, LapModel) and recipe.start_a is not None:
-        start_attention(network, recipe.start_a)
+        initialise_attention(network, recipe.start_a)
 
 
 def _regions(arm: Arm, material: Material, recipe: Recipe) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ from benchmarks.metrics.passes import Passes, pool
 from benchmarks.metrics.removal import pixel_order
 from interp_core.backbone.flat_graph import TOLERANCE
 from interp_core.errors import ContractError
-from interp_core.training import start_attention
+from interp_core.training import initialise_attention
 
 
 def passes(case: Batch, batch_size: int | None = None) -> Passes:
@@ -198,7 +198,7 @@ class TestFrozen:
         model.eval()
         if lap:
             model = interp_core.attach(model, image_size=64)
-            start_attention(model, 1.0)
+            initialise_attention(model, 1.0)
             model.eval()
         quick = flat_network_of(model, images[:1])
         with torch.no_grad():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp_core.knowledge.backgrounds import Background, background, blur, fill
+from interp_core.knowledge.backgrounds import Background, blur, fill, make_background
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -111,4 +111,4 @@ def test_backgrounds_by_name(name: Background) -> None:
     expected = {"blur": blur(images, 4.0), "fill": fill(images, keep)}.get(name)
     if expected is None:
         expected = images.mean((2, 3), keepdim=True).expand_as(images)
-    torch.testing.assert_close(background(name, images, keep, 0.2), expected)
+    torch.testing.assert_close(make_background(name, images, keep, 0.2), expected)

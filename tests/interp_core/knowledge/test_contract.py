@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import interp_core
 from interp_core import LapModel
-from interp_core.knowledge import Term, View, seen, terms, view_of
-from interp_core.knowledge.observe import LIKELY
+from interp_core.knowledge import Term, View, observe, terms, view_of
+from interp_core.knowledge.observe import LIKELY_ABSENT
 
 MakeLap = Callable[..., LapModel]
 DOCS = ROOT / "docs" / "knowledge.md"
@@ -31,9 +31,9 @@ def regions_of(images: Tensor) -> dict[str, Tensor]:
     return {"object": masks, "irrelevant": 1 - masks}
 
 
-def view(lap: LapModel, images: Tensor, targets: Tensor = ONE, seed: int = 0) -> View:
+def make_view(lap: LapModel, images: Tensor, targets: Tensor = ONE, seed: int = 0) -> View:
     generator = torch.Generator().manual_seed(seed)
-    return seen(lap, images, targets, regions=regions_of(images), generator=generator)
+    return observe(lap, images, targets, regions=regions_of(images), generator=generator)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,7 +43,7 @@ def test_a_loss_is_a_finite_scalar_with_a_gradient(
 ) -> None:
     lap = make_lap(refine=terms[name].needs_refiner).train()
     nn.init.normal_(lap.head.scorer.expand.weight, std=0.1)
-    loss = terms[name](**{"high": 0.01, "low": 0.0} if name == "area" else {}).loss(view(lap, images, targets))
+    loss = terms[name](**{"high": 0.01, "low": 0.0} if name == "area" else {}).loss(make_view(lap, images, targets))
     assert loss.shape == ()
     assert loss.item() > 0
     loss.backward()
@@ -60,7 +60,7 @@ def test_descending_lowers_what_a_term_asks(make_lap: MakeLap, images: Tensor, n
     own = [parameter for key, parameter in lap.named_parameters() if not key.startswith("backbone.")]
     optimizer, values = torch.optim.Adam(own, lr=0.003), []  # at 0.01 the effects of `removal` overshoot
     for _ in range(20):
-        loss = term.loss(view(lap, images))
+        loss = term.loss(make_view(lap, images))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -72,8 +72,8 @@ def test_descending_lowers_what_a_term_asks(make_lap: MakeLap, images: Tensor, n
 def test_all_terms_take_one_backward_pass_together(make_lap: MakeLap, images: Tensor, family: str) -> None:
     """Also through hard sigmoids and heads with hidden layers; the former have no second derivative at all."""
     lap = make_lap(family, refine=True).train()
-    shown = view(lap, images)
-    torch.stack([terms[name]().loss(shown) for name in NAMES]).sum().backward()
+    view = make_view(lap, images)
+    torch.stack([terms[name]().loss(view) for name in NAMES]).sum().backward()
     learned = [p.grad for p in lap.head.parameters() if p.grad is not None]
     assert learned
     assert all(bool(grad.isfinite().all()) for grad in learned)
@@ -105,13 +105,13 @@ class Shapes(TorchDispatchMode):
 def test_a_thousand_classes_make_no_thousand_maps(images: Tensor, make_backbone: Callable[..., nn.Module]) -> None:
     lap = interp_core.attach(make_backbone(classes=1000), refine=True).train()
     with Shapes() as made:
-        shown = view(lap, images, torch.tensor([999, 3]))
-        torch.stack([terms[name]().loss(shown) for name in NAMES]).sum().backward()
-    assert shown.logits.shape == (2, 1000)
-    assert shown.maps.shape[:2] == shown.evidence.shape[:2] == (2, 1 + LIKELY)
-    assert shown.classes is not None
-    assert shown.classes[:, 0].tolist() == [999, 3]
-    assert shown.labels.tolist() == [[1.0] + [0.0] * LIKELY] * 2
+        view = make_view(lap, images, torch.tensor([999, 3]))
+        torch.stack([terms[name]().loss(view) for name in NAMES]).sum().backward()
+    assert view.logits.shape == (2, 1000)
+    assert view.maps.shape[:2] == view.contributions.shape[:2] == (2, 1 + LIKELY_ABSENT)
+    assert view.classes is not None
+    assert view.classes[:, 0].tolist() == [999, 3]
+    assert view.labels.tolist() == [[1.0] + [0.0] * LIKELY_ABSENT] * 2
     classifier = lap.get_classifier()
     assert isinstance(classifier, nn.Linear)
     with_classes = {shape for shape in made.found if 1000 in shape}
@@ -127,18 +127,18 @@ def test_columns_of_many_classes_are_those_of_all(images: Tensor, make_backbone:
     for block in (*lap.gates, lap.head):
         nn.init.constant_(block.a, 1.0)
     targets = torch.tensor([99, 3])
-    shown = seen(lap, images, targets)
+    view = observe(lap, images, targets)
     told = lap.explain(images, targets)
-    torch.testing.assert_close(shown.maps[:, :1], told.head.concepts)
-    torch.testing.assert_close(shown.evidence[:, :1], told.head.contributions)
-    torch.testing.assert_close(shown.look(images), shown.maps)
-    torch.testing.assert_close(shown.look(images[:1]), shown.maps[:1])
+    torch.testing.assert_close(view.maps[:, :1], told.head.concepts)
+    torch.testing.assert_close(view.contributions[:, :1], told.head.contributions)
+    torch.testing.assert_close(view.maps_of(images), view.maps)
+    torch.testing.assert_close(view.maps_of(images[:1]), view.maps[:1])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_seed_one_loss(make_lap: MakeLap, images: Tensor, name: str) -> None:
     lap = make_lap(refine=terms[name].needs_refiner)
-    first, again = (terms[name]().loss(view(lap, images, seed=3)) for _ in range(2))
+    first, again = (terms[name]().loss(make_view(lap, images, seed=3)) for _ in range(2))
     assert torch.equal(first, again)
 
 
@@ -166,9 +166,9 @@ def test_passes_are_as_many_as_a_term_says(make_lap: MakeLap, images: Tensor) ->
     made: list[int] = []
     lap.register_forward_hook(lambda *_: made.append(1))
     for name in NAMES:
-        shown = view(lap, images)
+        view = make_view(lap, images)
         made.clear()
-        terms[name]().loss(shown)
+        terms[name]().loss(view)
         assert len(made) == terms[name]().passes, name
 
 
@@ -182,7 +182,7 @@ def test_the_term_on_the_page_works(make_lap: MakeLap, images: Tensor, monkeypat
     (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     exec(code, {"__name__": "page"})
     maps = torch.tensor([[[[0.0, 1.0], [0.5, 0.5]], [[9.0, 0.0], [0.0, 9.0]]]])
-    shown = view_of(maps, torch.tensor([[1.0, 0.0]]))
-    assert terms["smooth"]().loss(shown).item() == pytest.approx(0.5)
-    assert terms["smooth"](of=1).loss(shown).item() == 0
-    assert terms["smooth"]().loss(view(make_lap(), images)).item() > 0
+    view = view_of(maps, torch.tensor([[1.0, 0.0]]))
+    assert terms["smooth"]().loss(view).item() == pytest.approx(0.5)
+    assert terms["smooth"](of=1).loss(view).item() == 0
+    assert terms["smooth"]().loss(make_view(make_lap(), images)).item() > 0

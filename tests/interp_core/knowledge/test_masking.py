@@ -10,20 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp_core.errors import ContractError
-from interp_core.knowledge import Area, Necessity, Sufficiency, View, terms, view_of
-from interp_core.knowledge.masking import Masked, divergence, log_odds
+from interp_core.knowledge import Area, ModelAccess, Necessity, Sufficiency, View, terms, view_of
+from interp_core.knowledge.masking import MaskingTerm, kl_divergence, log_odds
 
 IMAGE = torch.tensor([[[[4.0, 0.0], [0.0, 0.0]]]])  # mean 1
 MASK = [[1.0, 0.5], [0.0, 0.0]]
 OTHER = [[0.0, 0.0], [0.0, 1.0]]
 
 
-def first_pixel(images: Tensor, _look: bool = False) -> tuple[Tensor, None]:
+def first_pixel(images: Tensor, _maps: bool = False) -> tuple[Tensor, None]:
     """Logits: the first pixel against its right neighbour."""
     return images[:, 0, 0, :2], None
 
 
-def view(labels: list[float], *, several: bool = False) -> View:
+def make_view(labels: list[float], *, multi_label: bool = False) -> View:
     maps = torch.tensor([[MASK, OTHER]]).requires_grad_()
     generator = torch.Generator().manual_seed(0)
     logits = first_pixel(IMAGE)[0]
@@ -32,8 +32,8 @@ def view(labels: list[float], *, several: bool = False) -> View:
         torch.tensor([labels]),
         images=IMAGE,
         logits=logits,
-        again=first_pixel,
-        several=several,
+        model=ModelAccess(first_pixel),
+        multi_label=multi_label,
         generator=generator,
     )
 
@@ -44,22 +44,26 @@ def softplus(x: float) -> float:
 
 def test_sufficiency_is_the_surprise_at_the_class_in_the_evidence_alone() -> None:
     # Kept: 4 and half of 0, half of the mean 1: logits 4 and 0.5.
-    loss = Sufficiency(background="mean").loss(view([1.0, 0.0]))
+    loss = Sufficiency(background="mean").loss(make_view([1.0, 0.0]))
     assert loss.item() == pytest.approx(softplus(-3.5), rel=1e-5)
     # The map of class 1 keeps neither pixel: logits 1 and 1.
-    assert Sufficiency(background="mean").loss(view([0.0, 1.0])).item() == pytest.approx(math.log(2))
+    assert Sufficiency(background="mean").loss(make_view([0.0, 1.0])).item() == pytest.approx(math.log(2))
 
 
 def test_necessity_is_the_surprise_at_losing_the_class_in_the_rest() -> None:
     # The rest: the mean, and half of 0 with half of the mean.
-    loss = Necessity(background="mean").loss(view([1.0, 0.0]))
+    loss = Necessity(background="mean").loss(make_view([1.0, 0.0]))
     assert loss.item() == pytest.approx(softplus(0.5), rel=1e-5)
-    assert Necessity(background="mean").loss(view([0.0, 1.0])).item() == pytest.approx(softplus(-4), rel=1e-5)
+    assert Necessity(background="mean").loss(make_view([0.0, 1.0])).item() == pytest.approx(softplus(-4), rel=1e-5)
 
 
 def test_where_classes_are_decided_each_for_itself_others_do_not_count() -> None:
-    assert Sufficiency(background="mean").loss(view([1.0, 0.0], several=True)).item() == pytest.approx(softplus(-4.0))
-    assert Necessity(background="mean").loss(view([1.0, 0.0], several=True)).item() == pytest.approx(softplus(1.0))
+    assert Sufficiency(background="mean").loss(make_view([1.0, 0.0], multi_label=True)).item() == pytest.approx(
+        softplus(-4.0)
+    )
+    assert Necessity(background="mean").loss(make_view([1.0, 0.0], multi_label=True)).item() == pytest.approx(
+        softplus(1.0)
+    )
 
 
 def test_against_the_answer_it_is_a_divergence() -> None:
@@ -67,43 +71,43 @@ def test_against_the_answer_it_is_a_divergence() -> None:
     before, after = 1 / (1 + math.exp(-4)), 1 / (1 + math.exp(-3.5))
     expected = before * math.log(before / after) + (1 - before) * math.log((1 - before) / (1 - after))
     term = Sufficiency(background="mean", against="answer")
-    assert term.loss(view([1.0, 0.0])).item() == pytest.approx(expected, rel=1e-3)
-    assert term.loss(view([1.0, 0.0], several=True)).item() == pytest.approx(0, abs=1e-6)
+    assert term.loss(make_view([1.0, 0.0])).item() == pytest.approx(expected, rel=1e-3)
+    assert term.loss(make_view([1.0, 0.0], multi_label=True)).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_gradients_pull_the_evidence_up() -> None:
     for term, sign in ((Sufficiency(background="mean"), -1), (Necessity(background="mean"), -1)):
-        shown = view([1.0, 0.0])
-        term.loss(shown).backward()
-        assert shown.maps.grad is not None
-        assert shown.maps.grad[0, 0, 0, 0] * sign > 0, type(term).__name__
-        assert not shown.maps.grad[0, 1].any()
+        view = make_view([1.0, 0.0])
+        term.loss(view).backward()
+        assert view.maps.grad is not None
+        assert view.maps.grad[0, 0, 0, 0] * sign > 0, type(term).__name__
+        assert not view.maps.grad[0, 1].any()
 
 
 def test_an_image_without_a_present_class_costs_nothing() -> None:
     for term in (Sufficiency(), Necessity()):
-        assert term.loss(view([0.0, 0.0])).item() == 0
+        assert term.loss(make_view([0.0, 0.0])).item() == 0
 
 
 def test_only_classes_meant_are_drawn() -> None:
-    shown = view([1.0, 1.0])
+    view = make_view([1.0, 1.0])
     expected = {0: softplus(-3.5), 1: math.log(2)}
     for k, value in expected.items():
-        assert Sufficiency(background="mean", of=k).loss(shown).item() == pytest.approx(value, rel=1e-5)
-    assert Sufficiency(background="mean", of=0).loss(view([0.0, 1.0])).item() == 0
+        assert Sufficiency(background="mean", of=k).loss(view).item() == pytest.approx(value, rel=1e-5)
+    assert Sufficiency(background="mean", of=0).loss(make_view([0.0, 1.0])).item() == 0
 
 
 def test_a_concept_below_the_head_has_no_decision() -> None:
-    shown = view([1.0, 0.0])
-    shown.below, shown.concepts = {"stem": torch.zeros(1, 1, 2, 2)}, {"stem": ("fur",)}
+    view = make_view([1.0, 0.0])
+    view.below, view.concepts = {"stem": torch.zeros(1, 1, 2, 2)}, {"stem": ("fur",)}
     with pytest.raises(ContractError, match="decision for a class, and 'fur'"):
-        Sufficiency(of="fur").loss(shown)
+        Sufficiency(of="fur").loss(view)
 
 
 def test_the_class_is_drawn_once_a_step_and_alike_for_both_terms() -> None:
     images, labels = torch.zeros(200, 1, 2, 2), torch.tensor([[1.0, 1.0, 0.0]]).expand(200, -1)
-    shown = view_of(torch.zeros(200, 3, 2, 2), labels, images=images, generator=torch.Generator().manual_seed(0))
-    first, again = (Masked.drawn(term, shown)[1] for term in (Sufficiency(), Necessity()))
+    view = view_of(torch.zeros(200, 3, 2, 2), labels, images=images, generator=torch.Generator().manual_seed(0))
+    first, again = (MaskingTerm.sample_masks(term, view)[1] for term in (Sufficiency(), Necessity()))
     assert torch.equal(first, again)
     assert 70 < (first == 0).sum() < 130
     assert set(first.tolist()) == {0, 1}
@@ -115,10 +119,10 @@ def test_any_background_is_drawn_anew_each_step() -> None:
     generator, keep = torch.Generator().manual_seed(0), torch.full((1, 1, 16, 16), 0.5)
     found = set()
     for _ in range(20):
-        shown = view_of(maps, labels, images=images, generator=generator)
-        found.add(round(Sufficiency().mixed(shown, keep).std().item(), 6))
+        view = view_of(maps, labels, images=images, generator=generator)
+        found.add(round(Sufficiency().mix(view, keep).std().item(), 6))
     fixed = {
-        round(Sufficiency(background=name).mixed(view_of(maps, labels, images=images), keep).std().item(), 6)
+        round(Sufficiency(background=name).mix(view_of(maps, labels, images=images), keep).std().item(), 6)
         for name in ("blur", "fill")
     }
     assert found == fixed
@@ -128,8 +132,8 @@ def test_any_background_is_drawn_anew_each_step() -> None:
 def test_a_cut_mask_is_open_as_often_as_the_soft_one_is() -> None:
     maps = torch.tensor([0.1, 0.5, 0.9]).expand(4000, 1, 1, 3)
     images, generator = torch.zeros(4000, 1, 1, 3), torch.Generator().manual_seed(0)
-    shown = view_of(maps, torch.ones(4000, 1), images=images, generator=generator)
-    masks = Sufficiency(mask="cut").drawn(shown)[0]
+    view = view_of(maps, torch.ones(4000, 1), images=images, generator=generator)
+    masks = Sufficiency(mask="cut").sample_masks(view)[0]
     torch.testing.assert_close(masks.mean((0, 1, 2)), maps[0, 0, 0], atol=0.02, rtol=0)
     assert ((masks < 0.05) | (masks > 0.95)).float().mean() > 0.6
     assert (masks.diff(dim=-1) >= 0).all()
@@ -140,20 +144,22 @@ def test_a_share_of_the_images_is_looked_at() -> None:
         IMAGE * torch.tensor([1.0, 2.0, 3.0])[:, None, None, None],
         torch.tensor([[1.0, 0.0]]).expand(3, -1),
     )
-    shown = view_of(torch.tensor([[MASK, OTHER]]).expand(3, -1, -1, -1), labels, images=images, again=first_pixel)
-    shown.logits = first_pixel(images)[0]
+    view = view_of(
+        torch.tensor([[MASK, OTHER]]).expand(3, -1, -1, -1), labels, images=images, model=ModelAccess(first_pixel)
+    )
+    view.logits = first_pixel(images)[0]
     wanted = (softplus(-3.5) + softplus(-7)) / 2
-    assert Sufficiency(background="mean", share=0.5).loss(shown).item() == pytest.approx(wanted, rel=1e-5)
-    assert Sufficiency(background="mean", share=0.5, against="answer").loss(shown).item() > 0
-    assert Necessity(background="mean", share=0.01).loss(shown).item() == pytest.approx(softplus(0.5), rel=1e-5)
+    assert Sufficiency(background="mean", share=0.5).loss(view).item() == pytest.approx(wanted, rel=1e-5)
+    assert Sufficiency(background="mean", share=0.5, against="answer").loss(view).item() > 0
+    assert Necessity(background="mean", share=0.01).loss(view).item() == pytest.approx(softplus(0.5), rel=1e-5)
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_log_odds_are_exact_where_probabilities_are_not(several: bool) -> None:
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_log_odds_are_exact_where_probabilities_are_not(multi_label: bool) -> None:
     logits = torch.tensor([[80.0, -80.0, 0.0], [1.0, 2.0, 3.0]])
     classes = torch.tensor([0, 2])
-    found = log_odds(logits, classes, several)
-    if several:
+    found = log_odds(logits, classes, multi_label)
+    if multi_label:
         assert found.tolist() == [80.0, 3.0]
     else:
         rest = math.log(math.exp(1) + math.exp(2))
@@ -164,9 +170,11 @@ def test_log_odds_are_exact_where_probabilities_are_not(several: bool) -> None:
 def test_a_divergence_is_zero_between_equals_and_positive_elsewhere() -> None:
     before = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     after, classes = before.roll(1, 0), torch.arange(5) % 4
-    for several in (False, True):
-        torch.testing.assert_close(divergence(before, before + 1.0 - float(several), classes, several), torch.zeros(5))
-        assert (divergence(before, after, classes, several) > 0).all()
+    for multi_label in (False, True):
+        torch.testing.assert_close(
+            kl_divergence(before, before + 1.0 - float(multi_label), classes, multi_label), torch.zeros(5)
+        )
+        assert (kl_divergence(before, after, classes, multi_label) > 0).all()
 
 
 def test_both_say_that_they_cost_a_pass() -> None:
@@ -186,8 +194,8 @@ def test_descending_finds_what_the_decision_rests_on() -> None:
     images = torch.rand(4, 1, 12, 12, generator=generator)
     images[:, :, 2:5, 6:9] += 2
 
-    def answers(shown: Tensor, _look: bool) -> tuple[Tensor, None]:
-        bright = 12 * (shown[:, 0, 2:5, 6:9].mean((1, 2)) - 1.5)
+    def forward_again(batch: Tensor, _maps: bool) -> tuple[Tensor, None]:
+        bright = 12 * (batch[:, 0, 2:5, 6:9].mean((1, 2)) - 1.5)
         return torch.stack([bright, torch.zeros_like(bright)], 1), None
 
     scores = torch.zeros(4, 2, 12, 12, requires_grad=True)
@@ -195,9 +203,9 @@ def test_descending_finds_what_the_decision_rests_on() -> None:
     optimizer = torch.optim.Adam([scores], lr=0.1)
     wanted = [Sufficiency(), Necessity(), Area(low=0.0, high=0.05, weight=30)]
     for _ in range(100):
-        shown = view_of(scores.sigmoid(), labels, images=images, again=answers, generator=generator)
+        view = view_of(scores.sigmoid(), labels, images=images, model=ModelAccess(forward_again), generator=generator)
         optimizer.zero_grad()
-        torch.stack([term.weight * term.loss(shown) for term in wanted]).sum().backward()
+        torch.stack([term.weight * term.loss(view) for term in wanted]).sum().backward()
         optimizer.step()
     maps = scores.sigmoid()[:, 0]
     inside = maps[:, 2:5, 6:9].sum((1, 2)) / maps.sum((1, 2))

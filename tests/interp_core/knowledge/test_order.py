@@ -11,25 +11,29 @@ from torch import Tensor
 
 import interp_core
 from interp_core.errors import ContractError
-from interp_core.knowledge import Order, View, seen
-from interp_core.knowledge.order import LEAST, cut, drift
+from interp_core.knowledge import ModelAccess, Order, View, observe
+from interp_core.knowledge.order import MARGIN, cut_mask, scale_penalty
 
 SIDE = 32
 
 
-def view(effects: Tensor, weights: Tensor, count: int = 1, several: bool = False) -> View:
+def make_view(effects: Tensor, weights: Tensor, count: int = 1, multi_label: bool = False) -> View:
     """Images of ones and a network whose logits are +- the sum of image times `weights` (H, W)."""
     images = torch.ones(count, 1, *weights.shape)
 
-    def again(shown: Tensor, _look: bool) -> tuple[Tensor, None]:
-        total = (shown[:, 0] * weights).sum((1, 2)) / 2
+    def forward_again(batch: Tensor, _maps: bool) -> tuple[Tensor, None]:
+        total = (batch[:, 0] * weights).sum((1, 2)) / 2
         return torch.stack([total, -total], 1), None
 
     maps = torch.full((count, 2, *weights.shape), 0.5, requires_grad=True)
+
+    def refine(_view: View, _columns: Tensor) -> tuple[Tensor, Tensor]:
+        return maps[:, :1], effects.expand(count, 1, *weights.shape)
+
     return View(
-        images, torch.tensor([[1.0, 0.0]]).expand(count, 2), maps, None, again(images, False)[0], several=several,
-        again=again, generator=torch.Generator().manual_seed(0),
-        refine=lambda _view, _columns: (maps[:, :1], effects.expand(count, 1, *weights.shape)),
+        images, torch.tensor([[1.0, 0.0]]).expand(count, 2), maps, None, forward_again(images, False)[0],
+        multi_label=multi_label, generator=torch.Generator().manual_seed(0),
+        model=ModelAccess(forward_again, refine=refine),
     )  # fmt: skip
 
 
@@ -39,10 +43,10 @@ def ramp() -> Tensor:
 
 
 def test_cuts_take_shares_spread_evenly_over_the_batch() -> None:
-    masks = cut(ramp().expand(48, 1, SIDE, SIDE), torch.Generator().manual_seed(0), 1e-4)
+    masks = cut_mask(ramp().expand(48, 1, SIDE, SIDE), torch.Generator().manual_seed(0), 1e-4)
     shares = masks.mean((1, 2, 3))
-    expected = LEAST + (1 - 2 * LEAST) * (torch.arange(48) + 0.5) / 48
-    assert (shares - expected).abs().max() < (1 - 2 * LEAST) / 96 + 2 / SIDE**2
+    expected = MARGIN + (1 - 2 * MARGIN) * (torch.arange(48) + 0.5) / 48
+    assert (shares - expected).abs().max() < (1 - 2 * MARGIN) / 96 + 2 / SIDE**2
     rising = masks.flatten(1)[:, :: SIDE + 1]
     assert bool((masks[:, 0, :, 1:] >= masks[:, 0, :, :-1] - 1e-6).all())
     assert bool((rising.amax(1) > 0.99).all())
@@ -50,30 +54,30 @@ def test_cuts_take_shares_spread_evenly_over_the_batch() -> None:
 
 def test_scale_and_offset_of_a_map_do_not_matter() -> None:
     maps = torch.randn(4, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    first, second = (cut(m, torch.Generator().manual_seed(1), 0.3) for m in (maps, 7 * maps - 3))
+    first, second = (cut_mask(m, torch.Generator().manual_seed(1), 0.3) for m in (maps, 7 * maps - 3))
     torch.testing.assert_close(first, second, atol=1e-3, rtol=0)
 
 
 def test_the_edge_is_as_soft_as_asked() -> None:
     # Half the distance from the 16 % to the 84 % quantile of a ramp to 1 is 0.34.
-    masks = cut(ramp(), torch.Generator().manual_seed(0), 0.3)
+    masks = cut_mask(ramp(), torch.Generator().manual_seed(0), 0.3)
     sharp = torch.logit(masks.clamp(1e-6, 1 - 1e-6).double())
     inside = (masks > 0.01) & (masks < 0.99)
     slope = (sharp[inside].max() - sharp[inside].min()) / (ramp()[inside].max() - ramp()[inside].min())
     assert slope.item() == pytest.approx(1 / (0.3 * 0.34), rel=0.02)
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_the_loss_is_that_of_both_parts(several: bool) -> None:
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_loss_is_that_of_both_parts(multi_label: bool) -> None:
     weights = torch.zeros(SIDE, SIDE)
     # 16 pixels decide, fewer than any cut leaves on either side: by log odds of 64, 32 as a sigmoid's own.
     weights[SIDE // 2 :, -1] = 4.0
     term = Order(background="zero", softness=1e-4)
-    right = term.loss(view(ramp(), weights, 64, several)).item()
-    wrong = term.loss(view(1 - ramp(), weights, 64, several)).item()
+    right = term.loss(make_view(ramp(), weights, 64, multi_label)).item()
+    wrong = term.loss(make_view(1 - ramp(), weights, 64, multi_label)).item()
     # The right map keeps it all, softplus(-64), and leaves softplus(0); the wrong one keeps nothing and leaves all.
     assert right == pytest.approx(math.log(2), rel=1e-3)
-    assert wrong == pytest.approx(math.log(2) + 64 / (2 if several else 1), rel=1e-3)
+    assert wrong == pytest.approx(math.log(2) + 64 / (2 if multi_label else 1), rel=1e-3)
 
 
 def test_only_effects_learn_and_towards_the_right_order() -> None:
@@ -83,23 +87,23 @@ def test_only_effects_learn_and_towards_the_right_order() -> None:
         1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)
     )
     effects.requires_grad_()
-    shown = view(effects, weights, 32)
-    Order(background="zero").loss(shown).backward()
+    view = make_view(effects, weights, 32)
+    Order(background="zero").loss(view).backward()
     assert effects.grad is not None
     assert effects.grad[..., -8:].mean() < 0
     assert effects.grad[..., -8:].mean() < effects.grad[..., :-8].mean()
-    assert shown.maps.grad is None
+    assert view.maps.grad is None
 
 
 def test_the_scale_of_effects_is_free_within_a_factor_of_ten_and_no_further() -> None:
     # Far above 0 softplus changes nothing: means of 0.5, 5 and 0.5e-3 where the range is 0.01 to 1.
-    assert drift(torch.full((1, 1, 4, 4), 0.5)).item() == 0
-    assert drift(torch.full((1, 1, 4, 4), 5.0)).item() == pytest.approx(math.log(5) ** 2, rel=1e-4)
+    assert scale_penalty(torch.full((1, 1, 4, 4), 0.5)).item() == 0
+    assert scale_penalty(torch.full((1, 1, 4, 4), 5.0)).item() == pytest.approx(math.log(5) ** 2, rel=1e-4)
     low = math.log(math.expm1(20 * 0.5e-3)) / 20
-    assert drift(torch.full((1, 1, 4, 4), low)).item() == pytest.approx(math.log(20) ** 2, rel=5e-3)
+    assert scale_penalty(torch.full((1, 1, 4, 4), low)).item() == pytest.approx(math.log(20) ** 2, rel=5e-3)
 
 
 def test_without_a_refiner_it_says_what_to_do() -> None:
     lap = interp_core.attach(timm.create_model("test_resnet", num_classes=3))
     with pytest.raises(ContractError, match="refine=True"):
-        Order().loss(seen(lap, torch.randn(2, 3, 64, 64), torch.tensor([0, 1])))
+        Order().loss(observe(lap, torch.randn(2, 3, 64, 64), torch.tensor([0, 1])))

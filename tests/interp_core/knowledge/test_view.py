@@ -11,15 +11,15 @@ from torch import Tensor, nn
 import interp_core
 from interp_core import LapModel
 from interp_core.errors import ContractError, UnknownNameError
-from interp_core.knowledge import Absence, Area, Forbid, Presence, Region, View, columns_of, seen, terms, view_of
-from interp_core.knowledge.observe import FEW, LIKELY
+from interp_core.knowledge import Absence, Area, Forbid, Presence, Region, View, columns_of, observe, terms, view_of
+from interp_core.knowledge.observe import LIKELY_ABSENT, MAX_ALL_CLASSES
 
 MakeLap = Callable[..., LapModel]
 
 MAPS = torch.arange(12.0).reshape(1, 3, 2, 2) / 12
 
 
-def named_view() -> View:
+def make_named_view() -> View:
     return view_of(
         MAPS,
         torch.tensor([[1.0, 0.0, 1.0]]),
@@ -40,41 +40,41 @@ def named_view() -> View:
     ],
 )
 def test_classes_by_index_or_name(of: str | int | tuple, present: list[int], absent: list[int]) -> None:
-    part = named_view().head(of)
+    part = make_named_view().head(of)
     assert part.present[0].tolist() == present
     assert part.absent[0].tolist() == absent
 
 
 def test_concepts_by_name() -> None:
-    shown = named_view()
-    (tail,) = shown.parts("tail")
+    view = make_named_view()
+    (tail,) = view.subjects("tail")
     assert (tail.level, tail.maps.tolist()) == ("body", [[[[0.5, 0.5]] * 2]])
     assert tail.present.tolist() == [[1]]
-    assert [part.level for part in shown.parts("any")] == ["stem", "body"]
-    assert [part.level for part in shown.parts("stem:any")] == ["stem"]
-    assert [part.level for part in shown.parts(("tail", "cat", 1))] == ["head", "body"]
+    assert [part.level for part in view.subjects("any")] == ["stem", "body"]
+    assert [part.level for part in view.subjects("stem:any")] == ["stem"]
+    assert [part.level for part in view.subjects(("tail", "cat", 1))] == ["head", "body"]
 
 
 @pytest.mark.parametrize(("by", "there"), [("dog", 0), ("cat", 1), (("dog", "cat"), 1), (1, 0)])
 def test_a_concept_is_there_where_its_classes_are(by: str | int | tuple, there: int) -> None:
-    (part,) = named_view().parts("tail", by)
+    (part,) = make_named_view().subjects("tail", by)
     assert part.present.tolist() == [[there]]
     assert part.absent.tolist() == [[1 - there]]
 
 
 def test_a_concept_named_after_a_class_follows_it() -> None:
-    shown = named_view()
-    shown.concepts = {"stem": ("any", "dog"), "body": ("any", "tail")}
-    (part,) = shown.parts("stem:dog")
+    view = make_named_view()
+    view.concepts = {"stem": ("any", "dog"), "body": ("any", "tail")}
+    (part,) = view.subjects("stem:dog")
     assert (part.level, part.present.tolist()) == ("stem", [[0]])
 
 
 def test_terms_speak_of_what_they_are_told() -> None:
-    shown = named_view()
-    assert Area(low=0, high=0.1, of="tail").loss(shown).item() == pytest.approx(0.4**2)
-    assert Area(low=0, high=0.1, of=("tail", "stem:any")).loss(shown).item() == pytest.approx((0.4**2 + 0.15**2) / 2)
-    assert Presence(of="tail", shown_by="dog").loss(shown).item() == 0
-    assert Absence(of="tail", shown_by="dog").loss(shown).item() == pytest.approx(0.6931, abs=1e-3)
+    view = make_named_view()
+    assert Area(low=0, high=0.1, of="tail").loss(view).item() == pytest.approx(0.4**2)
+    assert Area(low=0, high=0.1, of=("tail", "stem:any")).loss(view).item() == pytest.approx((0.4**2 + 0.15**2) / 2)
+    assert Presence(of="tail", shown_by="dog").loss(view).item() == 0
+    assert Absence(of="tail", shown_by="dog").loss(view).item() == pytest.approx(0.6931, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -83,73 +83,73 @@ def test_terms_speak_of_what_they_are_told() -> None:
 )
 def test_what_is_not_there_is_named(of: str | int, message: str) -> None:
     with pytest.raises(UnknownNameError, match=message):
-        named_view().parts(of)
+        make_named_view().subjects(of)
     with pytest.raises(UnknownNameError, match="unknown class 'lion'"):
-        named_view().parts("tail", "lion")
+        make_named_view().subjects("tail", "lion")
 
 
 def test_columns_say_which_class_they_are_of() -> None:
-    shown = named_view()
-    shown.classes, shown.logits = torch.tensor([[7, 2, 9]]), torch.zeros(1, 10)
-    assert shown.head(9).present[0].tolist() == [0, 0, 1]
-    assert shown.head((2, 5)).absent[0].tolist() == [0, 1, 0]
-    assert shown.classes_of(torch.tensor([2])).tolist() == [9]
-    assert named_view().classes_of(torch.tensor([2])).tolist() == [2]
+    view = make_named_view()
+    view.classes, view.logits = torch.tensor([[7, 2, 9]]), torch.zeros(1, 10)
+    assert view.head(9).present[0].tolist() == [0, 0, 1]
+    assert view.head((2, 5)).absent[0].tolist() == [0, 1, 0]
+    assert view.classes_of(torch.tensor([2])).tolist() == [9]
+    assert make_named_view().classes_of(torch.tensor([2])).tolist() == [2]
 
 
 def test_a_view_without_a_model_says_so() -> None:
-    for ask in (lambda v: v.evidence, lambda v: v.answer(v.images), lambda v: v.look(v.images)):
+    for ask in (lambda v: v.contributions, lambda v: v.logits_of(v.images), lambda v: v.maps_of(v.images)):
         with pytest.raises(ContractError, match="made without a model"):
-            ask(named_view())
+            ask(make_named_view())
 
 
 def test_few_classes_are_all_columns_and_of_many_the_present_and_the_likely() -> None:
-    assert columns_of(torch.zeros(2, FEW), torch.zeros(2, FEW)) is None
+    assert columns_of(torch.zeros(2, MAX_ALL_CLASSES), torch.zeros(2, MAX_ALL_CLASSES)) is None
     logits = torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(3, 200)
     labels[0, [5, 17, 150]] = labels[1, 3] = 1
     found = columns_of(logits, labels)
     assert found is not None
-    assert found.shape == (3, 3 + LIKELY)
+    assert found.shape == (3, 3 + LIKELY_ABSENT)
     assert set(found[0, :3].tolist()) == {5, 17, 150}
     assert found[1, 0] == 3
-    assert found[2].tolist() == logits[2].topk(3 + LIKELY).indices.tolist()
-    assert all(len(set(row.tolist())) == 3 + LIKELY for row in found)
+    assert found[2].tolist() == logits[2].topk(3 + LIKELY_ABSENT).indices.tolist()
+    assert all(len(set(row.tolist())) == 3 + LIKELY_ABSENT for row in found)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_050"])
 def test_the_view_of_a_pass(make_lap: MakeLap, images: Tensor, name: str) -> None:
     lap, targets = make_lap(name), torch.tensor([2, 0])
-    shown = seen(lap, images, targets)
-    torch.testing.assert_close(shown.logits, lap(images))
-    assert shown.classes is None
-    assert shown.labels.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
-    assert list(shown.below) == [site.module for site in lap.sites]
+    view = observe(lap, images, targets)
+    torch.testing.assert_close(view.logits, lap(images))
+    assert view.classes is None
+    assert view.labels.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
+    assert list(view.below) == [site.module for site in lap.sites]
     told = lap.explain(images, targets)
     for n, k in enumerate(targets.tolist()):
-        torch.testing.assert_close(shown.maps[n, k], told.head.concepts[n, 0], atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(shown.evidence[n, k], told.head.contributions[n, 0], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(view.maps[n, k], told.head.concepts[n, 0], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(view.contributions[n, k], told.head.contributions[n, 0], atol=1e-6, rtol=1e-5)
 
 
 def test_evidence_of_every_column_adds_up_to_its_logit(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap()
-    shown = seen(lap, images, torch.tensor([2, 0]))
+    view = observe(lap, images, torch.tensor([2, 0]))
     bias = lap.get_classifier().bias
-    torch.testing.assert_close(shown.evidence.sum((2, 3)) + bias, shown.logits, atol=1e-5, rtol=1e-5)  # type: ignore[operator]
+    torch.testing.assert_close(view.contributions.sum((2, 3)) + bias, view.logits, atol=1e-5, rtol=1e-5)  # type: ignore[operator]
 
 
 def test_evidence_of_a_head_with_hidden_layers_is_its_first_order(make_lap: MakeLap, images: Tensor) -> None:
     lap, targets = make_lap("vgg11_bn"), torch.tensor([2, 0])
     assert not lap.info.linear_head
-    shown, told = seen(lap, images, targets), lap.explain(images, targets)
+    view, told = observe(lap, images, targets), lap.explain(images, targets)
     for n, k in enumerate(targets.tolist()):
-        torch.testing.assert_close(shown.evidence[n, k], told.head.contributions[n, 0], atol=1e-5, rtol=1e-4)
-    shown.evidence.sum().backward()
+        torch.testing.assert_close(view.contributions[n, k], told.head.contributions[n, 0], atol=1e-5, rtol=1e-4)
+    view.contributions.sum().backward()
     assert lap.head.a.grad is not None
     with torch.no_grad():
-        torch.testing.assert_close(seen(lap, images, targets).evidence, shown.evidence.detach())
+        torch.testing.assert_close(observe(lap, images, targets).contributions, view.contributions.detach())
     with torch.inference_mode(), pytest.raises(ContractError, match=r"do without torch\.inference_mode"):
-        _ = seen(lap, images, targets).evidence
+        _ = observe(lap, images, targets).contributions
 
 
 def test_the_loss_of_a_region_is_the_share_of_the_map_that_is_shown(make_lap: MakeLap, images: Tensor) -> None:
@@ -158,21 +158,21 @@ def test_the_loss_of_a_region_is_the_share_of_the_map_that_is_shown(make_lap: Ma
     masks[:, :, 10:40, 20:64] = 1
     told = lap.explain(images, targets).map
     outside = 1 - (told * masks).sum((1, 2, 3)) / told.sum((1, 2, 3))
-    shown = seen(lap, images, targets, regions={"object": masks, "irrelevant": 1 - masks})
+    view = observe(lap, images, targets, regions={"object": masks, "irrelevant": 1 - masks})
     for term in (Region(evidence="map"), Forbid(evidence="map")):
-        assert term.loss(shown).item() == pytest.approx(outside.mean().item(), abs=1e-3)
+        assert term.loss(view).item() == pytest.approx(outside.mean().item(), abs=1e-3)
 
 
 def test_another_pass_answers_as_the_model_does_and_leaves_it_as_it_was(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap()
-    shown = seen(lap, images, torch.tensor([2, 0]))
-    torch.testing.assert_close(shown.answer(images.flip(-1)), lap(images.flip(-1)))
-    torch.testing.assert_close(shown.look(images), shown.maps)
+    view = observe(lap, images, torch.tensor([2, 0]))
+    torch.testing.assert_close(view.logits_of(images.flip(-1)), lap(images.flip(-1)))
+    torch.testing.assert_close(view.maps_of(images), view.maps)
     lap.train()
-    shown = seen(lap, images, torch.tensor([2, 0]))
+    view = observe(lap, images, torch.tensor([2, 0]))
     state = {key: value.clone() for key, value in lap.state_dict().items()}
-    torch.testing.assert_close(shown.answer(images), shown.logits)  # by the statistics of the batch, as in training
-    shown.look(images.flip(-1))
+    torch.testing.assert_close(view.logits_of(images), view.logits)  # by the statistics of the batch, as in training
+    view.maps_of(images.flip(-1))
     assert all(torch.equal(value, state[key]) for key, value in lap.state_dict().items())
     lap(images)
     assert any(not torch.equal(value, state[key]) for key, value in lap.state_dict().items())
@@ -190,16 +190,16 @@ def test_wrappers_are_seen_through(make_lap: MakeLap, images: Tensor) -> None:
 
     lap, targets = make_lap(), torch.tensor([2, 0])
     wrapped = Parallel(lap)
-    shown = seen(wrapped, images, targets)
-    torch.testing.assert_close(shown.maps, seen(lap, images, targets).maps)
-    shown.answer(images)
+    view = observe(wrapped, images, targets)
+    torch.testing.assert_close(view.maps, observe(lap, images, targets).maps)
+    view.logits_of(images)
     assert wrapped.passes == 1
 
 
 def test_a_plain_network_has_nothing_to_show(make_lap: MakeLap, images: Tensor) -> None:
     plain = interp_core.detach(make_lap())
     with pytest.raises(ContractError, match="need a LAP model, got"):
-        seen(plain, images, torch.tensor([2, 0]))
+        observe(plain, images, torch.tensor([2, 0]))
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16])
@@ -207,9 +207,9 @@ def test_half_precision_gives_losses_in_single(make_lap: MakeLap, images: Tensor
     lap = make_lap(refine=True)
     regions = {name: torch.ones(2, 1, 64, 64) for name in ("object", "irrelevant")}
     with torch.autocast("cpu", kind):
-        inside = seen(lap, images, torch.tensor([2, 0]), regions=regions)
+        inside = observe(lap, images, torch.tensor([2, 0]), regions=regions)
         losses = {name: term().loss(inside) for name, term in terms.items()}
     for name, loss in losses.items():
         assert loss.dtype == torch.float32, name
         assert loss.isfinite(), name
-    assert inside.evidence.dtype == torch.float32
+    assert inside.contributions.dtype == torch.float32

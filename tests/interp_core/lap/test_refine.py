@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import interp_core
 from interp_core import LapModel
 from interp_core.deploy.serving import Serving
-from interp_core.knowledge import Area, Necessity, Order, Removal, Sufficiency, seen, view_of
+from interp_core.knowledge import Area, Necessity, Order, Removal, Sufficiency, observe, view_of
 from interp_core.lap.explanation import evidence_map
 from interp_core.lap.refine import Refiner, detail, levels_to_refine, refined_map
 from interp_core.training import MAP_TERMS, Recipe, evaluate, fit
@@ -132,10 +132,10 @@ def test_area_of_the_finest_map_is_linear_where_told() -> None:
 def test_masking_terms_open_the_refined_map() -> None:
     lap = refining()
     images, targets = some(3), torch.tensor([0, 1, 2])
-    drawn = seen(lap, images, targets).drawn()
-    assert drawn.level == "refined"
-    assert drawn.effects is not None
-    scores = torch.cat([drawn.maps.logit(), drawn.effects], 1)
+    sample = observe(lap, images, targets).sample_class()
+    assert sample.level == "refined"
+    assert sample.effects is not None
+    scores = torch.cat([sample.maps.logit(), sample.effects], 1)
     torch.testing.assert_close(refined_map(scores), lap.explain(images, targets).native, rtol=1e-4, atol=1e-5)
 
 
@@ -166,7 +166,7 @@ TERMS = [Sufficiency(), Necessity(), Area(finest=True), Removal(), Order()]
 def test_each_term_moves_its_decoder_and_no_other(term: Sufficiency) -> None:
     lap = refining()
     assert lap.refiner is not None
-    term.loss(seen(lap, some(), torch.arange(4))).backward()
+    term.loss(observe(lap, some(), torch.arange(4))).backward()
     moved, left = lap.refiner.region, lap.refiner.effects
     if term.name in ("removal", "order"):
         moved, left = left, moved

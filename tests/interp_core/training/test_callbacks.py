@@ -13,12 +13,12 @@ from rich.console import Console
 
 from interp_core import Recipe, fit
 from interp_core.errors import InterpError
-from interp_core.training import Bar, CsvLog, Epoch, TensorBoardLog, Watcher
+from interp_core.training import Bar, Callback, CsvLog, Epoch, TensorBoardLog
 
 RECIPE = Recipe(epochs=3, batch_size=8)
 
 
-class Notes(Watcher):
+class Notes(Callback):
     def __init__(self) -> None:
         self.heard: list[tuple] = []
 

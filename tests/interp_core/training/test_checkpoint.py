@@ -17,7 +17,7 @@ from helpers.shared import ROOT
 from interp_core import LapModel, Recipe, fit
 from interp_core.errors import StoreError
 from interp_core.knowledge import terms
-from interp_core.training import DEFAULT_TERMS, Epoch, Watcher
+from interp_core.training import DEFAULT_TERMS, Callback, Epoch
 
 RECIPE = Recipe(epochs=3, batch_size=8, shift=2, flip=True, clip=1.0, patience=3)
 STEPS = 3 * 3
@@ -27,7 +27,7 @@ class Killed(Exception):
     pass
 
 
-class Kill(Watcher):
+class Kill(Callback):
     """Breaks the training off after so many steps."""
 
     def __init__(self, after: int) -> None:
@@ -147,7 +147,7 @@ import importlib.util
 spec = importlib.util.spec_from_file_location('t', {here!r})
 t = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(t)
-class Now(t.Watcher):
+class Now(t.Callback):
     def step(self, done):
         if done == {step}: os.kill(os.getpid(), signal.SIGKILL)
 t.Kill = lambda after: Now()

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from interp_core.training import Recipe, fit
-from interp_core.training.augment import STRETCH, Moves, boxes_drawn, drawn, resampled
+from interp_core.training.augment import MAX_STRETCH, Moves, crop_and_resize, sample_boxes, sample_moves
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -23,19 +23,19 @@ def ramp(height: int, width: int) -> torch.Tensor:
 
 def test_a_box_of_the_whole_image_changes_nothing() -> None:
     images = torch.rand(2, 3, 7, 9, generator=generator())
-    made = resampled(images, torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(2, 4))
+    made = crop_and_resize(images, torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(2, 4))
     assert torch.allclose(made, images, atol=1e-5)
 
 
 def test_a_crop_by_hand() -> None:
     # Rows 2 to 6 and columns 4 to 8 of 8 x 16 pixels: output pixel i lies at 2 + (i + 1/2) / 2 - 1/2.
-    made = resampled(ramp(8, 16), torch.tensor([[0.25, 0.25, 0.5, 0.25]]))
+    made = crop_and_resize(ramp(8, 16), torch.tensor([[0.25, 0.25, 0.5, 0.25]]))
     assert torch.allclose(made[0, 0, :, 3], 2 + (torch.arange(8) + 0.5) / 2 - 0.5, atol=1e-4)
     assert torch.allclose(made[0, 1, 3], 4 + (torch.arange(16) + 0.5) / 4 - 0.5, atol=1e-4)
 
 
 def test_boxes_lie_in_the_image_and_are_as_large_as_asked() -> None:
-    boxes = boxes_drawn(2000, 0.4, generator())
+    boxes = sample_boxes(2000, 0.4, generator())
     top, left, height, width = boxes.unbind(1)
     assert bool((boxes >= 0).all())
     assert bool((top + height <= 1 + 1e-6).all())
@@ -44,13 +44,13 @@ def test_boxes_lie_in_the_image_and_are_as_large_as_asked() -> None:
     area, ratio = (height * width)[inside], (width / height)[inside]
     assert 0.4 <= area.min() + 1e-6 < 0.45
     assert area.max() > 0.9
-    assert 1 / STRETCH - 1e-5 <= ratio.min() < 0.85
-    assert 1.2 < ratio.max() <= STRETCH + 1e-5
+    assert 1 / MAX_STRETCH - 1e-5 <= ratio.min() < 0.85
+    assert 1.2 < ratio.max() <= MAX_STRETCH + 1e-5
 
 
 def test_masks_go_with_their_images_and_stay_masks() -> None:
     images = (torch.rand(4, 1, 12, 12, generator=generator()) > 0.5).float()
-    moves = drawn(4, 3, True, generator(1), 0.5)
+    moves = sample_moves(4, 3, True, generator(1), 0.5)
     made, masks = moves(images), moves(images.clone())
     assert torch.equal(made, masks)
     assert not torch.equal(made, images)
@@ -60,13 +60,13 @@ def test_masks_go_with_their_images_and_stay_masks() -> None:
 
 
 def test_some_of_the_crops_are_those_of_these_images() -> None:
-    moves, images = drawn(5, 2, True, generator(), 0.5), torch.rand(5, 3, 8, 8, generator=generator(1))
+    moves, images = sample_moves(5, 2, True, generator(), 0.5), torch.rand(5, 3, 8, 8, generator=generator(1))
     which = torch.tensor([4, 1])
-    assert torch.equal(moves.of(which)(images[which]), moves(images)[which])
+    assert torch.equal(moves.select(which)(images[which]), moves(images)[which])
 
 
 def test_shifts_and_flips_are_drawn_as_without_crops() -> None:
-    plain, cropped = drawn(6, 3, True, generator()), drawn(6, 3, True, generator(), 0.5)
+    plain, cropped = sample_moves(6, 3, True, generator()), sample_moves(6, 3, True, generator(), 0.5)
     assert plain.boxes is None
     assert cropped.boxes is not None
     assert torch.equal(plain.offsets, cropped.offsets)  # type: ignore[arg-type]
@@ -74,10 +74,10 @@ def test_shifts_and_flips_are_drawn_as_without_crops() -> None:
 
 
 def test_crops_come_after_shift_and_flip() -> None:
-    images, boxes = torch.rand(2, 3, 8, 8, generator=generator()), boxes_drawn(2, 0.5, generator(1))
-    moves = drawn(2, 2, True, generator(2))
+    images, boxes = torch.rand(2, 3, 8, 8, generator=generator()), sample_boxes(2, 0.5, generator(1))
+    moves = sample_moves(2, 2, True, generator(2))
     together = Moves(moves.offsets, moves.flips, boxes)(images)
-    assert torch.equal(together, resampled(moves(images), boxes))
+    assert torch.equal(together, crop_and_resize(moves(images), boxes))
 
 
 class Watching(nn.Module):

@@ -13,16 +13,16 @@ from interp_core import Recipe, fit
 from interp_core.errors import ContractError
 from interp_core.knowledge import terms
 from interp_core.training import DEFAULT_TERMS, Epoch, step_losses
-from interp_core.training.early_stopping import Patience
+from interp_core.training.early_stopping import EarlyStopping
 
 
-def looked(patience: Patience, values: list[float], model: nn.Linear) -> list[bool]:
+def looked(patience: EarlyStopping, values: list[float], model: nn.Linear) -> list[bool]:
     """Whether it is over after each epoch; the weight is the number of the epoch."""
     over = []
     for number, value in enumerate(values, 1):
         nn.init.constant_(model.weight, number)
-        patience.look(Epoch(number, 0.0, val_accuracy=value, val_loss=value), model)
-        over.append(patience.over)
+        patience.update(Epoch(number, 0.0, val_accuracy=value, val_loss=value), model)
+        over.append(patience.should_stop)
     return over
 
 
@@ -36,14 +36,14 @@ def looked(patience: Patience, values: list[float], model: nn.Linear) -> list[bo
     ],
 )
 def test_patience_by_hand(metric: str, values: list[float], over: list[bool], best: int) -> None:
-    patience, model = Patience(Recipe(patience=2, metric=metric)), nn.Linear(1, 1)  # type: ignore[arg-type]
+    patience, model = EarlyStopping(Recipe(patience=2, metric=metric)), nn.Linear(1, 1)  # type: ignore[arg-type]
     assert looked(patience, values, model) == over
     patience.restore(model)
     assert model.weight.item() == best
 
 
 def test_without_patience_the_last_weights_stay() -> None:
-    patience, model = Patience(Recipe()), nn.Linear(1, 1)
+    patience, model = EarlyStopping(Recipe()), nn.Linear(1, 1)
     assert looked(patience, [1.0, 2.0, 3.0, 4.0], model) == [False] * 4
     patience.restore(model)
     assert model.weight.item() == 4

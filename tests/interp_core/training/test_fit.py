@@ -22,13 +22,13 @@ from interp_core.lap.recording import recording
 from interp_core.training import (
     DEFAULT_TERMS,
     Epoch,
-    at_once,
     decision_loss,
+    eval_batch_size,
     evaluate,
+    initialise_attention,
+    is_correct,
     predict,
-    right,
     shifted,
-    start_attention,
     step_losses,
 )
 
@@ -195,7 +195,7 @@ def test_a_step_needs_no_second_derivative(
 def test_attention_starts_where_it_is_zero_and_only_there(make_lap: MakeLap) -> None:
     lap = make_lap(a=0.0)
     nn.init.constant_(lap.head.a, -0.5)
-    start_attention(lap, 2.0)
+    initialise_attention(lap, 2.0)
     assert [block.a.item() for block in lap.gates] == [2.0] * len(lap.gates)  # type: ignore[union-attr, operator]
     assert lap.head.a.item() == -0.5
 
@@ -330,15 +330,15 @@ def test_several_classes_an_image_are_learned_each_for_itself(lap: bool) -> None
 
 def test_answers_are_judged_as_their_targets_ask() -> None:
     logits = torch.tensor([[2.0, -1.0, 1.0], [-1.0, -2.0, -3.0]])
-    assert right(logits, torch.tensor([0, 1])).tolist() == [1.0, 0.0]
+    assert is_correct(logits, torch.tensor([0, 1])).tolist() == [1.0, 0.0]
     labels = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    assert right(logits, labels).tolist() == pytest.approx([2 / 3, 1.0])
+    assert is_correct(logits, labels).tolist() == pytest.approx([2 / 3, 1.0])
     wanted = -torch.where(labels > 0, logits.sigmoid(), 1 - logits.sigmoid()).log().mean()
     torch.testing.assert_close(decision_loss(logits, labels), wanted)
 
 
 def test_fewer_large_images_are_judged_at_once() -> None:
-    assert [at_once((3, side, side)) for side in (64, 96, 224, 4000)] == [256, 256, 47, 8]
+    assert [eval_batch_size((3, side, side)) for side in (64, 96, 224, 4000)] == [256, 256, 47, 8]
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -351,8 +351,8 @@ def test_predict_is_the_forward_in_evaluation_mode(training: bool) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not logits.requires_grad
     torch.testing.assert_close(logits, model.eval()(images))
-    right = sum(int(row.argmax()) == target for row, target in zip(logits, targets.tolist(), strict=True))
-    assert evaluate(model, images, targets, batch_size=3) == pytest.approx(right / 10)
+    count = sum(int(row.argmax()) == target for row, target in zip(logits, targets.tolist(), strict=True))
+    assert evaluate(model, images, targets, batch_size=3) == pytest.approx(count / 10)
 
 
 def test_predict_keeps_frozen_submodules_in_evaluation_mode() -> None:

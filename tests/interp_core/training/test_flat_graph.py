@@ -16,7 +16,7 @@ from interp_core.lap.attach import attach
 from interp_core.lap.model import LapModel
 from interp_core.training import Recipe, step_losses
 from interp_core.training import loop as running
-from interp_core.training.modes import flat_logits, learning, to_training
+from interp_core.training.modes import freeze_excluded, make_fast_logits, set_training_mode
 
 FROZEN = Recipe(mode="frozen", epochs=2, batch_size=4, shift=2)
 
@@ -35,10 +35,10 @@ def made(monkeypatch: pytest.MonkeyPatch, lap: LapModel, recipe: Recipe, terms: 
     calls: list[Any] = []
 
     def spy(*given: Any) -> Any:
-        calls.append(flat_logits(*given))
+        calls.append(make_fast_logits(*given))
         return calls[-1]
 
-    monkeypatch.setattr(running, "flat_logits", spy)
+    monkeypatch.setattr(running, "make_fast_logits", spy)
     fit(lap, *data(), recipe=recipe, terms=terms, **more)
     return calls
 
@@ -50,7 +50,7 @@ def test_the_training_is_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch, n
     calls = made(monkeypatch, quick, FROZEN, [term])
     assert len(calls) == 1
     assert calls[0] is not None
-    monkeypatch.setattr(running, "flat_logits", lambda *_: None)
+    monkeypatch.setattr(running, "make_fast_logits", lambda *_: None)
     fit(plain, *data(), recipe=FROZEN, terms=[term])
     assert plain.refiner is not None
     assert quick.refiner is not None
@@ -63,22 +63,22 @@ def test_the_training_is_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch, n
 
 
 def test_further_passes_go_through_the_graph() -> None:
-    lap, seen = network(), []
-    with learning(lap, FROZEN):
-        to_training(lap, FROZEN)
-        graph = flat_logits(lap, data()[0][:1], "fp32")
+    lap, sizes = network(), []
+    with freeze_excluded(lap, FROZEN):
+        set_training_mode(lap, FROZEN)
+        graph = make_fast_logits(lap, data()[0][:1], "fp32")
         assert graph is not None
         images, targets = data()
 
-        def quick(given: Tensor) -> Tensor:
-            seen.append(len(given))
-            return graph(given)
+        def fast_logits(batch: Tensor) -> Tensor:
+            sizes.append(len(batch))
+            return graph(batch)
 
         generator = torch.Generator().manual_seed(0)
-        found = step_losses(lap, images, targets, [Order()], generator=generator, quick=quick)
+        found = step_losses(lap, images, targets, [Order()], generator=generator, fast_logits=fast_logits)
         generator.manual_seed(0)
         wanted = step_losses(lap, images, targets, [Order()], generator=generator)
-    assert seen == [8, 8]
+    assert sizes == [8, 8]
     assert found["order"].item() == pytest.approx(wanted["order"].item(), rel=1e-4)
 
 
@@ -125,8 +125,8 @@ def test_modules_keep_their_modes_and_the_state_has_no_graph() -> None:
     lap.train()
     lap.backbone.eval()
     before = {name: module.training for name, module in lap.named_modules()}
-    with learning(lap, FROZEN):
-        assert flat_logits(lap, data()[0][:1], "fp32") is not None
+    with freeze_excluded(lap, FROZEN):
+        assert make_fast_logits(lap, data()[0][:1], "fp32") is not None
     assert before == {name: module.training for name, module in lap.named_modules()}
     keys = set(lap.state_dict())
     fit(lap, *data(), recipe=FROZEN, terms=[Order()])

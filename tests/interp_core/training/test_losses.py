@@ -12,7 +12,7 @@ from torch import Tensor
 from interp_core import Recipe, fit
 from interp_core.errors import ContractError
 from interp_core.training import DEFAULT_TERMS, step_losses
-from interp_core.training.augment import Moves, drawn
+from interp_core.training.augment import Moves, sample_moves
 from interp_core.training.data import all_batches
 
 
@@ -86,7 +86,7 @@ def test_precision_of_the_programs_own_accelerator_is_kept() -> None:
 
     own = Accelerator(cpu=True, mixed_precision="bf16")
     try:
-        with pytest.raises(ContractError, match="'fp32' cannot be had here"):
+        with pytest.raises(ContractError, match="'fp32' is not available here"):
             fit(tiny(lap=False), *squares(8), recipe=Recipe(epochs=1, batch_size=8))
         fit(tiny(lap=False), *squares(8), recipe=Recipe(epochs=1, batch_size=8, precision="bf16"))
         assert own.mixed_precision == "bf16"
@@ -104,13 +104,13 @@ def test_flips_by_hand() -> None:
 
 
 def test_about_half_are_flipped_and_shifts_are_drawn_as_without_flips() -> None:
-    plain, flipped = (drawn(400, 3, flip, torch.Generator().manual_seed(0)) for flip in (False, True))
+    plain, flipped = (sample_moves(400, 3, flip, torch.Generator().manual_seed(0)) for flip in (False, True))
     assert plain.flips is None
     assert flipped.flips is not None
     assert 150 < int(flipped.flips.sum()) < 250
     assert plain.offsets is not None
     assert torch.equal(plain.offsets, flipped.offsets)  # type: ignore[arg-type]
-    some = flipped.of(torch.tensor([5, 2]))
+    some = flipped.select(torch.tensor([5, 2]))
     assert torch.equal(some.flips, flipped.flips[[5, 2]])  # type: ignore[index, arg-type]
     assert torch.equal(some.offsets, flipped.offsets[:, [5, 2]])  # type: ignore[index, arg-type]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import interp_core
 from interp_core import LapModel, Recipe, fit
 from interp_core.errors import ContractError
-from interp_core.training import Epoch, decision_loss, predict, start_attention
-from interp_core.training.modes import parameter_groups, to_training
+from interp_core.training import Epoch, decision_loss, initialise_attention, predict
+from interp_core.training.modes import parameter_groups, set_training_mode
 
 SHORT = {"epochs": 2, "batch_size": 8, "shift": 1}
 
@@ -111,7 +111,7 @@ def test_the_mode_is_said_once() -> None:
 def test_finetune_leaves_running_statistics_and_moves_the_backbone_a_tenth_as_far() -> None:
     model = lap()
     before = copy.deepcopy(model)
-    start_attention(before, 0.5)
+    initialise_attention(before, 0.5)
     recipe = Recipe(mode="finetune", epochs=1, batch_size=8, weight_decay=0, clip=None)
     fit(model, *squares(24), recipe=recipe)
     assert not any("running" in name or "num_batches" in name for name in changed(model, before))
@@ -141,10 +141,10 @@ def test_only_what_learns_is_in_training_mode() -> None:
     model = lap()
     model.backbone.stem.append(nn.Dropout())  # type: ignore[union-attr, operator]
     model.backbone.stem.requires_grad_(False)  # type: ignore[union-attr, operator]
-    to_training(model, Recipe())
+    set_training_mode(model, Recipe())
     evaluated = {name for name, module in model.named_modules() if not module.training}
     assert evaluated == {"backbone.stem", *(f"backbone.stem.{number}" for number in range(4))}
-    to_training(model, Recipe(fixed_norms=True))
+    set_training_mode(model, Recipe(fixed_norms=True))
     assert not model.backbone.body[1].training  # type: ignore[union-attr, index]
     assert model.backbone.body[0].training  # type: ignore[union-attr, index]
 
@@ -152,7 +152,7 @@ def test_only_what_learns_is_in_training_mode() -> None:
 def test_attention_that_does_not_learn_stays_off() -> None:
     model = lap()
     model.gates.requires_grad_(False)
-    start_attention(model, 0.5)
+    initialise_attention(model, 0.5)
     assert [block.a.item() for block in (*model.gates, model.head)] == [0, 0.5]  # type: ignore[operator]
 
 

@@ -11,7 +11,7 @@ from interp_core import fit
 from interp_core.errors import ContractError
 from interp_core.lap.attach import attach
 from interp_core.training import Recipe
-from interp_core.training.augment import in_mosaics
+from interp_core.training.augment import make_mosaics
 
 
 def plain_images(targets: Tensor, size: tuple[int, int] = (8, 8)) -> Tensor:
@@ -32,14 +32,14 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_four_images_of_four_classes_all_take_part() -> None:
     targets = torch.arange(4)
-    made = in_mosaics(plain_images(targets), targets, 1.0, generator())
+    made = make_mosaics(plain_images(targets), targets, 1.0, generator())
     assert (quarters(made).sort(1).values == torch.tensor([1.0, 2, 3, 4])).all()
 
 
 def test_own_quarter_alone_is_of_the_class_where_there_are_enough_others() -> None:
     targets = torch.tensor([0, 0, 0, 1, 1, 1])
     for seed in range(20):
-        found = quarters(in_mosaics(plain_images(targets), targets, 1.0, generator(seed)))
+        found = quarters(make_mosaics(plain_images(targets), targets, 1.0, generator(seed)))
         assert ((found == (torch.arange(6) + 1.0)[:, None]).sum(1) == 1).all()
         classes = targets[(found - 1).long()]
         assert ((classes == targets[:, None]).sum(1) == 1).all()
@@ -47,13 +47,13 @@ def test_own_quarter_alone_is_of_the_class_where_there_are_enough_others() -> No
 
 def test_own_quarter_lies_anywhere() -> None:
     targets = torch.arange(4)
-    first = [quarters(in_mosaics(plain_images(targets), targets, 1.0, generator(s)))[0].tolist() for s in range(40)]
+    first = [quarters(make_mosaics(plain_images(targets), targets, 1.0, generator(s)))[0].tolist() for s in range(40)]
     assert {found.index(1.0) for found in first} == {0, 1, 2, 3}
 
 
 def test_each_quarter_is_the_whole_image_halved() -> None:
     images = torch.rand(4, 3, 8, 6, generator=generator(1))
-    made = in_mosaics(images, torch.arange(4), 1.0, generator())
+    made = make_mosaics(images, torch.arange(4), 1.0, generator())
     halves = images.unflatten(2, (4, 2)).unflatten(4, (3, 2)).mean((3, 5))
     places = made[0].unflatten(1, (2, 4)).unflatten(3, (2, 3)).permute(1, 3, 0, 2, 4).flatten(0, 1)
     for half in halves:
@@ -64,7 +64,7 @@ def test_each_quarter_is_the_whole_image_halved() -> None:
 def test_odd_sizes_are_kept(size: tuple[int, int]) -> None:
     targets = torch.arange(5)
     images = plain_images(targets, size)
-    made = in_mosaics(images, targets, 1.0, generator())
+    made = make_mosaics(images, targets, 1.0, generator())
     assert made.shape == images.shape
     assert all(len(set(row)) == 4 for row in quarters(made).tolist())
 
@@ -72,21 +72,21 @@ def test_odd_sizes_are_kept(size: tuple[int, int]) -> None:
 def test_a_share_of_the_images() -> None:
     targets = torch.arange(1000)
     images = plain_images(targets, (2, 2))
-    changed = (in_mosaics(images, targets, 0.3, generator()) != images).flatten(1).any(1).float().mean()
+    changed = (make_mosaics(images, targets, 0.3, generator()) != images).flatten(1).any(1).float().mean()
     assert 0.24 < changed < 0.36
-    assert in_mosaics(images, targets, 0.0, generator()) is images
+    assert make_mosaics(images, targets, 0.0, generator()) is images
 
 
 def test_fewer_than_four_stay() -> None:
     images = plain_images(torch.arange(3))
-    assert in_mosaics(images, torch.arange(3), 1.0, generator()) is images
+    assert make_mosaics(images, torch.arange(3), 1.0, generator()) is images
 
 
 def test_one_number_is_drawn_however_many_images() -> None:
     states = []
     for count in (2, 5, 9):
         drawn = generator()
-        in_mosaics(plain_images(torch.arange(count)), torch.arange(count), 0.5, drawn)
+        make_mosaics(plain_images(torch.arange(count)), torch.arange(count), 0.5, drawn)
         states.append(drawn.get_state())
     assert all(torch.equal(states[0], state) for state in states)
 
