@@ -100,7 +100,11 @@ class RegionTable:
 
     def __init__(self, name: str, count: int, indices: Tensor, masks: Tensor, size: Sequence[int]) -> None:
         fits = masks.shape == (len(indices), 1, *size) and indices.ndim == 1 and not indices.is_floating_point()
-        if not fits or len(set(indices.tolist())) < len(indices) or not bool(((indices >= 0) & (indices < count)).all()):
+        if (
+            not fits
+            or len(set(indices.tolist())) < len(indices)
+            or not bool(((indices >= 0) & (indices < count)).all())
+        ):
             raise ContractError(
                 f"region {name!r} must be indices (n,) of images, each once and below {count}, and masks "
                 f"(n, 1, {size[0]}, {size[1]}); got {tuple(indices.shape)} and {tuple(masks.shape)}"
