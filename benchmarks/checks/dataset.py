@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from interp_core.datasets import SPLITS, FileDataset, Finding, Record, SplitName
-from interp_core.datasets.files.images import UnreadableImage, picture_size, read_image, read_mask
-from interp_core.datasets.files.sampling import place
+from interp_core.datasets.files.images import UnreadableImage, read_image, read_mask, read_size
+from interp_core.datasets.files.sampling import sort_key
 
 CHUNK_SIZE = 256
 MAX_FOLDERS_LISTED = 6
@@ -110,13 +110,13 @@ def check(
         InterpError: there is no such data set in the folder.
     """
     started = time.perf_counter()
-    index = dataset.indexed
+    index = dataset.checked_index
     records_by_split = {split: index.records.get(split, ()) for split in SPLITS}
     records = [record for split_records in records_by_split.values() for record in split_records]
     if begin is not None:
         begin(len(records))
     sizes, header_findings = _read_headers(records, dataset)
-    sampled = sorted(records, key=lambda record: place(record.id, dataset.seed))[:sample]
+    sampled = sorted(records, key=lambda record: sort_key(record.id, dataset.seed))[:sample]
     decodable = [record for record in sampled if record.id in sizes]
     findings = [*header_findings, *_decode(decodable, dataset)]
     return DatasetReport(
@@ -141,9 +141,8 @@ def check(
 
 def describe_layout(dataset: FileDataset, records: Sequence[Record]) -> Iterator[str]:
     """Yield lines about the folder: the layout that the data set detected, and the folders of images and masks."""
-    layout: Any = getattr(dataset, "layout_found", None)
-    if layout is not None:
-        yield layout()
+    if layout := dataset.describe_layout():
+        yield layout
     for kind, paths in (
         ("images", (record.path for record in records)),
         ("masks", (mask.path for record in records for mask in record.masks)),
@@ -204,7 +203,7 @@ def _read_headers(records: Sequence[Record], dataset: FileDataset) -> tuple[dict
 def _read_header(record: Record, dataset: FileDataset) -> tuple[Record, Size | None, list[Finding]]:
     path = _relative(record.path, dataset.root)
     try:
-        size = picture_size(record.path, most_pixels=dataset.most_pixels, upright=dataset.upright)
+        size = read_size(record.path, most_pixels=dataset.most_pixels, upright=dataset.upright)
     except UnreadableImage as error:
         return record, None, [Finding("unreadable", path, error.reason)]
     return record, size, [*_check_boxes(record, size, path), *_check_masks(record, size, dataset)]
@@ -227,7 +226,7 @@ def _check_masks(record: Record, size: Size, dataset: FileDataset) -> Iterator[F
     for mask in record.masks:
         path = _relative(mask.path, dataset.root)
         try:
-            width, height = picture_size(mask.path, most_pixels=dataset.most_pixels, upright=False)
+            width, height = read_size(mask.path, most_pixels=dataset.most_pixels, upright=False)
         except UnreadableImage as error:
             yield Finding("unreadable mask", path, error.reason)
             continue
@@ -274,7 +273,7 @@ def _map_bounded(pool: ThreadPoolExecutor, work: Callable[[Any], Any], chunks: I
 def _hash_name(where: str, dataset: FileDataset) -> str:
     """Replace a file name by its hashed id; a row of a table names nobody and stays."""
     table, _, row = where.rpartition(", row ")
-    return where if table and row.isdecimal() else dataset.named(f"{dataset.name}/{Path(where).stem}")
+    return where if table and row.isdecimal() else dataset.public_id(f"{dataset.name}/{Path(where).stem}")
 
 
 def _cut_path(reason: str) -> str:

@@ -121,7 +121,7 @@ def write(report: DatasetReport, sheet: Image.Image | None, html: Path | None, p
 def _tiles(dataset: FileDataset, split: SplitName, count: int) -> list[Image.Image]:
     """Draw images of a split: first those with evidence, and of these first one of each class."""
     try:
-        images = dataset.explained(split)
+        images = dataset.load_explained(split)
     except InterpError:
         return []
     tiles: list[Image.Image] = []

@@ -30,7 +30,7 @@ from benchmarks.rivals.base import Normalisation, Rival, RivalOptions, collect_n
 from benchmarks.rivals.bcos_layers import BcosConv2d, UncentredNorm, constant_factors
 from interp_core.backbone.inspect import BackboneInfo, inspect_backbone
 from interp_core.backbone.trace import evaluating
-from interp_core.datasets.files.resize import preprocessing
+from interp_core.datasets.files.resize import timm_preprocessing
 from interp_core.errors import ContractError
 from interp_core.training import decision_loss
 
@@ -189,7 +189,7 @@ def _stage(channels_in: int, channels_out: int, options: BcosOptions) -> nn.Modu
 
 
 def _normalisation_of(backbone: nn.Module, info: BackboneInfo) -> Normalisation:
-    transform = preprocessing(backbone)
+    transform = timm_preprocessing(backbone)
     if len(transform.mean) != info.in_channels:
         raise ContractError(
             f"bcos must know the mean and standard deviation of its images of {info.in_channels} channels: "

@@ -1,6 +1,6 @@
 """The images of a run: split by split when they are asked for, normalised for a network, and never more than wanted.
 
-A split in memory (`Split`) stays there, uint8, until it is forgotten; one of files (`FileSplit`) is read as it is used.
+A split in memory (`Split`) stays there, uint8, until it is forgotten; one of files (`FileImageSet`) is read as it is used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp_core.datasets import DatasetConfig, Images, Split, SplitName
+from interp_core.datasets import DatasetConfig, Images, ImageSet, SplitName
 from interp_core.training import Source, eval_batch_size
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -41,9 +41,9 @@ class RunImages:
 
     def explained(self, name: SplitName) -> Images:
         """What can be explained of one split, kept."""
-        if type(self.dataset).explained is DatasetConfig.explained:  # all of them, and they may be large
+        if type(self.dataset).load_explained is DatasetConfig.load_explained:  # all of them, and they may be large
             return self.split(name)
-        return self._made("explained", name, self.dataset.explained)
+        return self._made("explained", name, self.dataset.load_explained)
 
     def _made(self, kind: str, name: SplitName, make: Callable[[SplitName], Images]) -> Images:
         begin = time.perf_counter()
@@ -61,7 +61,7 @@ class RunImages:
             self.seconds += time.perf_counter() - begin
         return self._statistics
 
-    def tensors(self, split: Split, statistics: Statistics | None = None) -> tuple[Tensor, Tensor]:
+    def tensors(self, split: ImageSet, statistics: Statistics | None = None) -> tuple[Tensor, Tensor]:
         """Normalised images (N, C, H, W) float32 and targets.
 
         Args:
@@ -75,7 +75,7 @@ class RunImages:
 
     def source(self, split: Images, statistics: Statistics) -> tuple[Tensor | Source, Tensor]:
         """Images as `fit` takes them, and targets: a tensor where they are in memory, else read batch by batch."""
-        if isinstance(split, Split):
+        if isinstance(split, ImageSet):
             return self.tensors(split, statistics)
         return FileImageSource(self, split, statistics), torch.from_numpy(split.targets)
 
@@ -94,7 +94,7 @@ class RunImages:
         for numbers, part in self.parts(split, parts):
             yield *self.tensors(part, statistics), numbers
 
-    def parts(self, split: Images, chosen: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, Split]]:
+    def parts(self, split: Images, chosen: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, ImageSet]]:
         """`split.batches`, its time counted as that of data, parts of which nothing can be read left out."""
         found = split.batches(chosen)
         while True:

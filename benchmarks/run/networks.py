@@ -14,7 +14,7 @@ from benchmarks.plan.components import rival_options
 from benchmarks.rivals import build as build_rival
 from benchmarks.run.images import RunImages, Statistics
 from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, create_backbone
-from interp_core.datasets.files.resize import preprocessing
+from interp_core.datasets.files.resize import timm_preprocessing
 from interp_core.lap.attach import LapModel, attach
 
 FindStatistics = Callable[[nn.Module], Statistics]
@@ -101,6 +101,6 @@ def statistics_for(model: ModelConfig, network: nn.Module, data: RunImages) -> S
     if wanted == "data":
         return data.statistics
     if wanted == "backbone":
-        found = preprocessing(getattr(network, "backbone", network))
+        found = timm_preprocessing(getattr(network, "backbone", network))
         return found.mean, found.std
     return wanted.mean, wanted.std

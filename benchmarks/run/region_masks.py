@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.models import RegionSource
 from benchmarks.run.images import RunImages
-from interp_core.datasets import Images, Split
-from interp_core.datasets.files.image_set import PART, FileSplit, Item
+from interp_core.datasets import Images, ImageSet
+from interp_core.datasets.files.image_set import BATCH, FileImageSet, Item
 from interp_core.datasets.files.sampling import has_evidence
 from interp_core.errors import UnknownNameError
 
@@ -45,9 +45,9 @@ def _region(data: RunImages, split: Images, name: str, source: RegionSource, see
     count = max(1, round(source.share * len(known)))
     chosen = known[draw_images(split.targets[known], count, source, seed)]
     indices, masks = [], []
-    for numbers, part in data.parts(split, np.array_split(chosen, -(-len(chosen) // PART) or 1)):
+    for numbers, part in data.parts(split, np.array_split(chosen, -(-len(chosen) // BATCH) or 1)):
         found = part.masks if source.of == EVIDENCE else part.regions[source.of]
-        left = found.any((1, 2, 3))  # a box may lie outside what the view keeps of the picture
+        left = found.any((1, 2, 3))  # a box may lie outside what the preprocessing keeps of the picture
         indices.append(numbers[left])
         masks.append(~found[left] if source.outside else found[left])
     if not any(len(part) for part in indices):
@@ -63,13 +63,13 @@ def candidates(split: Images, of: str) -> np.ndarray:
     Raises:
         UnknownNameError: no mask has this name.
     """
-    named = {EVIDENCE: split.masks, **split.regions} if isinstance(split, Split) else {EVIDENCE: None}
+    named = {EVIDENCE: split.masks, **split.regions} if isinstance(split, ImageSet) else {EVIDENCE: None}
     if of not in named:
         raise UnknownNameError("mask of the training images", of, named)
     masks = named[of]
     if masks is not None:
         return np.flatnonzero(masks.any((1, 2, 3)))
-    if isinstance(split, FileSplit):
+    if isinstance(split, FileImageSet):
         return np.flatnonzero([_has_evidence(item) for item in split.items])
     return np.arange(len(split))
 

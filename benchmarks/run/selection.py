@@ -12,7 +12,7 @@ from benchmarks.config.errors import ConfigError
 from benchmarks.plan.cells import shards
 from benchmarks.run.images import Statistics
 from benchmarks.run.shard import Shard
-from interp_core.datasets import Images, Split
+from interp_core.datasets import Images, ImageSet
 from interp_core.errors import StoreError
 from interp_core.training import predict
 
@@ -82,7 +82,7 @@ class SelectedImages:
         """All shards, made one by one."""
         return (self.shard(start, statistics) for start in self.starts)
 
-    def take(self, places: Sequence[int]) -> Split:
+    def take(self, places: Sequence[int]) -> ImageSet:
         """Single images by their number among the chosen ones.
 
         Raises:
@@ -90,7 +90,7 @@ class SelectedImages:
         """
         return self._read(self.indices[np.asarray(places, dtype=np.int64)])
 
-    def _read(self, indices: np.ndarray) -> Split:
+    def _read(self, indices: np.ndarray) -> ImageSet:
         found = self.split.take(indices)
         if len(found) < len(indices):
             lost = next(name for name in (self.split.ids[i] for i in indices) if name not in found.ids)

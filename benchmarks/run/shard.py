@@ -32,7 +32,7 @@ from benchmarks.run.failures import Problem, describe_failure
 from benchmarks.run.images import RunImages, Statistics, normalised
 from benchmarks.run.training import Trained, train_or_load
 from benchmarks.store.run_folder import Store, from_float16, to_float16
-from interp_core.datasets import Split
+from interp_core.datasets import ImageSet
 from interp_core.errors import InterpError
 from interp_core.training import Epoch
 
@@ -50,7 +50,7 @@ class Shard:
     """
 
     start: int
-    split: Split
+    split: ImageSet
     statistics: Statistics
 
     @cached_property

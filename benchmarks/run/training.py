@@ -154,7 +154,7 @@ def _checkpoint(cell: TrainCell, store: Store, number: int) -> Path | None:
 
 def _has(dataset: DatasetConfig, split: SplitName) -> bool:
     """Whether a data set has images of a split."""
-    return not isinstance(dataset, FileDataset) or bool(dataset.indexed.records.get(split))
+    return not isinstance(dataset, FileDataset) or bool(dataset.checked_index.records.get(split))
 
 
 def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor, np.ndarray]]) -> float:

@@ -35,8 +35,8 @@ from rich.progress import track
 from benchmarks.speed.pairs import quartiles
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import git_state, system, versions
-from interp_core.datasets import FileDataset, FileSplit
-from interp_core.datasets.files.image_set import Item, View, try_item
+from interp_core.datasets import FileDataset, FileImageSet
+from interp_core.datasets.files.image_set import Item, Preprocessing, try_item
 from interp_core.datasets.files.images import SUFFIXES
 from interp_core.datasets.files.workers import Loader, cores
 from interp_core.datasets.records import Box, Index, Record
@@ -141,10 +141,10 @@ def decode_radiographs(paths: Sequence[Path]) -> None:
         pixel_array(dcmread(path), decoding_plugin="pillow")
 
 
-def process_items(items: Sequence[Item], view: View) -> None:
+def process_items(items: Sequence[Item], preprocessing: Preprocessing) -> None:
     """Do the loader's work without handing anything over."""
     for item in items:
-        try_item(item, view)
+        try_item(item, preprocessing)
 
 
 def time_call(work: Callable[[], object]) -> float:
@@ -170,19 +170,23 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), count)
         dataset = Folder(root=Path(folder))
-        split, view = dataset.load("test"), dataset.view
+        split, preprocessing = dataset.load("test"), dataset.preprocessing
         paths = [item.record.path for item in split.items]
         batches = [np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-        threaded = FileSplit(split.items, split.targets, view.size, Loader(split.loader.read, workers, "threads"))
+        threaded = FileImageSet(
+            split.items, split.targets, preprocessing.size, Loader(split.loader.read, workers, "threads")
+        )
 
-        def load(images: FileSplit) -> None:
+        def load(images: FileImageSet) -> None:
             assert sum(len(batch) for _, batch in images.batches(batches)) == count
 
         with multiprocessing.get_context("fork").Pool(workers) as pool:
             sides: dict[str, Callable[[], None]] = {
                 "loop": partial(map_shares, pool, decode, paths, 1),
                 "bare": partial(map_shares, pool, decode, paths, workers),
-                "work": partial(map_shares, pool, partial(process_items, view=view), split.items, workers),
+                "work": partial(
+                    map_shares, pool, partial(process_items, preprocessing=preprocessing), split.items, workers
+                ),
                 "loader": partial(load, split),
                 "threads": partial(load, threaded),
             }

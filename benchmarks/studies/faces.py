@@ -51,7 +51,7 @@ def regions_of(dataset: DatasetConfig, split: SplitName) -> dict[str, tuple[Tens
         dataset: whose images may show several classes; classes without evidence anywhere are left out.
         split: whose images.
     """
-    whole, pairs = dataset.load(split), dataset.explained(split)
+    whole, pairs = dataset.load(split), dataset.load_explained(split)
     place = {name: row for row, name in enumerate(whole.ids)}
     part = pairs.take(np.arange(len(pairs)))
     found: dict[str, tuple[Tensor, Tensor]] = {}

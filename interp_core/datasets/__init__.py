@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from interp_core.datasets.celeba.dataset import CelebA
-from interp_core.datasets.contract import DatasetConfig, Images, Split, datasets
+from interp_core.datasets.contract import DatasetConfig, Images, ImageSet, datasets
 from interp_core.datasets.files.dataset import FileDataset
-from interp_core.datasets.files.image_set import FileSplit
+from interp_core.datasets.files.image_set import FileImageSet
 from interp_core.datasets.folder import Folder
 from interp_core.datasets.huggingface import HuggingFace
 from interp_core.datasets.imagenet.dataset import ImageNet
@@ -21,17 +21,17 @@ __all__ = [
     "DatasetConfig",
     "DigitsInScenes",
     "FileDataset",
-    "FileSplit",
+    "FileImageSet",
     "Finding",
     "Folder",
     "HuggingFace",
     "ImageNet",
+    "ImageSet",
     "Images",
     "Index",
     "MaskFile",
     "Record",
     "Rsna",
-    "Split",
     "SplitName",
     "datasets",
 ]

@@ -15,7 +15,7 @@ from interp_core.registry import ClassRegistry
 
 
 class Images(Protocol):
-    """What a run asks of the images of one split, whether they are in memory (`Split`) or in files (`FileSplit`)."""
+    """Images of one split as a run uses them, in memory (`ImageSet`) or in files (`FileImageSet`)."""
 
     @property
     def ids(self) -> Sequence[str]:
@@ -35,10 +35,10 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, indices: np.ndarray) -> Split:
+    def take(self, indices: np.ndarray) -> ImageSet:
         """The images at `indices` (n,) int, in that order; those that cannot be read are left out."""
 
-    def batches(self, chosen: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, Split]]:
+    def batches(self, chosen: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ImageSet]]:
         """For each of `chosen` (n,) int the indices that could be read (m,), and their images."""
 
     def areas(self, indices: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
-class Split:
+class ImageSet:
     """Images of one split, in memory, with what is known about them.
 
     Attributes:
@@ -86,9 +86,9 @@ class Split:
         """None: what is in memory has been read."""
         return {}
 
-    def take(self, indices: np.ndarray) -> Split:
+    def take(self, indices: np.ndarray) -> ImageSet:
         """The images at `indices` (n,) int, in that order."""
-        return Split(
+        return ImageSet(
             self.images[indices],
             self.targets[indices],
             self.masks[indices],
@@ -96,7 +96,7 @@ class Split:
             {name: mask[indices] for name, mask in self.regions.items()},
         )
 
-    def batches(self, chosen: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, Split]]:
+    def batches(self, chosen: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ImageSet]]:
         """For each of `chosen` (n,) int these indices and their images."""
         return ((indices, self.take(indices)) for indices in chosen)
 
@@ -132,7 +132,7 @@ class DatasetConfig(BaseModel):
         """The images of one split."""
         raise NotImplementedError(f"{type(self).__name__} must define load")
 
-    def explained(self, split: SplitName) -> Images:
+    def load_explained(self, split: SplitName) -> Images:
         """What can be explained of a split; targets are (N,) also where an image may show several classes."""
         return self.load(split)
 

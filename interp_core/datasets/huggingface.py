@@ -18,10 +18,10 @@ from typing import Any, ClassVar, NamedTuple, Self
 from pydantic import Field
 
 from interp_core.datasets.contract import datasets
-from interp_core.datasets.files.boxes import checked
+from interp_core.datasets.files.boxes import repair_box
 from interp_core.datasets.files.dataset import FileDataset
-from interp_core.datasets.files.paths import is_folder
-from interp_core.datasets.files.splits import VAL_SHARE, Labelled, completed
+from interp_core.datasets.files.paths import require_folder
+from interp_core.datasets.files.splits import VAL_SHARE, SplitRecord, complete_splits
 from interp_core.datasets.formats.coco import split_of
 from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record, SplitName
 from interp_core.errors import InterpError, one_line
@@ -74,7 +74,7 @@ class HuggingFace(FileDataset):
             InterpError: `datasets` is not installed, or the folder holds no data set with images and labels.
         """
         findings: list[Finding] = []
-        parts = _loaded(is_folder(self.root, "the saved data set"))
+        parts = _loaded(require_folder(self.root, "the saved data set"))
         first = next(iter(parts.values()))
         columns = _columns(first, self.image, self.label)
         for part in parts.values():
@@ -90,11 +90,11 @@ class HuggingFace(FileDataset):
             for item in self._labelled(part, name, columns, targets, cache / _safe(name), findings)
         ]
         several = any(len(item.record.targets) != 1 for item in labelled)
-        return Index(classes, completed(labelled, self.seed, self.val_share), several, tuple(findings))
+        return Index(classes, complete_splits(labelled, self.seed, self.val_share), several, tuple(findings))
 
     def _labelled(
         self, part: Any, name: str, columns: Columns, targets: dict[Any, int], cache: Path, findings: list[Finding]
-    ) -> Iterator[Labelled]:
+    ) -> Iterator[SplitRecord]:
         for number, row in enumerate(_undecoded(part, columns)):
             where = f"{name}, row {number}"
             shown = tuple(sorted({targets[value] for value in _labels(row[columns.label]) if value in targets}))
@@ -107,7 +107,7 @@ class HuggingFace(FileDataset):
             boxes = () if columns.objects is None else _boxes(row[columns.objects], where, targets, findings)
             marked = () if mask is None else (MaskFile(mask),)
             record = Record(f"{self.name}/{_safe(name)}/{number:07d}", path, shown, () if marked else boxes, marked)
-            yield Labelled(record, _split(name))
+            yield SplitRecord(record, _split(name))
 
 
 def _loaded(root: Path) -> Mapping[str, Any]:
@@ -193,7 +193,7 @@ def _boxes(objects: Any, where: str, targets: dict[Any, int], findings: list[Fin
         corners = entry.get("bbox")
         if corners is not None and len(corners) == 4:
             x, y, width, height = (float(value) for value in corners)
-            made.append(checked((x, y, x + width, y + height), where, findings, targets.get(entry.get("category"))))
+            made.append(repair_box((x, y, x + width, y + height), where, findings, targets.get(entry.get("category"))))
     return tuple(box for box in made if box is not None)
 
 

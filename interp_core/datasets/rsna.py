@@ -18,11 +18,11 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 
 from interp_core.datasets.contract import datasets
-from interp_core.datasets.files.boxes import checked
+from interp_core.datasets.files.boxes import repair_box
 from interp_core.datasets.files.dataset import FileDataset
-from interp_core.datasets.files.paths import first_there, images, is_folder, needed
+from interp_core.datasets.files.paths import first_existing, require_folder, require_path, walk_images
 from interp_core.datasets.files.splits import SHARES, divide
-from interp_core.datasets.files.tables import numbers, read_table
+from interp_core.datasets.files.tables import read_table, to_numbers
 from interp_core.datasets.records import Box, Finding, Index, Record
 
 LABELS = ("stage_2_train_labels.csv", "stage_1_train_labels.csv", "train_labels.csv")
@@ -63,17 +63,17 @@ class Rsna(FileDataset):
             InterpError: a file is missing or is no table.
         """
         findings: list[Finding] = []
-        root = is_folder(self.root, "RSNA's files")
-        folder = needed(root, IMAGES, f"the training images, stage_2_train_images.zip {PAGE}")
-        table = needed(root, LABELS, f"the labels and boxes, stage_2_train_labels.csv {PAGE}")
+        root = require_folder(self.root, "RSNA's files")
+        folder = require_path(root, IMAGES, f"the training images, stage_2_train_images.zip {PAGE}")
+        table = require_path(root, LABELS, f"the labels and boxes, stage_2_train_labels.csv {PAGE}")
         patients = _patients(table, self.boxes_refer_to, findings)
-        details = _details(first_there(root, DETAILS), patients, findings)
+        details = _details(first_existing(root, DETAILS), patients, findings)
         classes = TWO if self.labels == "two" else THREE
         records = list(self._records(folder, patients, details, findings))
         strata = {patient: details.get(patient, str(entry.positive)) for patient, entry in patients.items()}
         return Index(classes, divide(records, SHARES, self.seed, strata), findings=tuple(findings))
 
-    def layout_found(self) -> str:
+    def describe_layout(self) -> str:
         """The challenge's own layout, in words."""
         return "the challenge's layout"
 
@@ -82,7 +82,7 @@ class Rsna(FileDataset):
     ) -> Iterator[Record]:
         size = None if self.boxes_refer_to is None else (self.boxes_refer_to, self.boxes_refer_to)
         left = dict(patients)
-        for path in images(folder, findings):
+        for path in walk_images(folder, findings):
             patient = left.pop(path.stem, None)
             if patient is None:
                 what = "has an image already" if path.stem in patients else "no such patient in the table of labels"
@@ -103,7 +103,7 @@ def _patients(path: Path, side: int | None, findings: list[Finding]) -> dict[str
     """Labels and boxes by patient; who is positive in any row is."""
     called = f"the labels and boxes, stage_2_train_labels.csv {PAGE}"
     table = read_table(path, ("patientId", *CORNERS, "Target"), called, findings)
-    values = numbers(table, CORNERS)
+    values = to_numbers(table, CORNERS)
     found: dict[str, Patient] = {}
     for row, patient, label, corners in zip(table.index, table["patientid"], table["target"], values, strict=True):
         where = f"{path.name}, row {row}"
@@ -128,7 +128,7 @@ def _box(corners: np.ndarray, positive: bool, where: str, side: int | None, find
         return ()
     x, y, width, height = corners.tolist()
     size = None if side is None else (side, side)
-    box = checked((x, y, x + width, y + height), where, findings, 1, size)
+    box = repair_box((x, y, x + width, y + height), where, findings, 1, size)
     return () if box is None else (box,)
 
 

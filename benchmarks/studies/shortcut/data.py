@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from interp_core.datasets import Folder
-from interp_core.datasets.contract import Split
+from interp_core.datasets.contract import ImageSet
 from interp_core.datasets.files.archives import unpack
 from interp_core.datasets.records import SPLITS, SplitName
 from interp_core.datasets.synthetic.digits_in_scenes import TAG_COLOURS, TAG_SHARE, DigitsInScenes
@@ -113,19 +113,19 @@ def tiny(root: Path, train: int, val: int, test: int) -> tuple[Material, Materia
             root = Path(folder) / "tinyimagenet20"
         data = Folder(root=root, inclusive=True, image_size=64)
         counts = {"train": train, "val": val, "test": test}
-        clean: dict[SplitName, Split] = {}
+        clean: dict[SplitName, ImageSet] = {}
         for split in SPLITS:
             images = data.load(split)
             rows = evenly(torch.from_numpy(np.asarray(images.targets)), counts[split], seed=0)
             clean[split] = images.take(rows.numpy())
     classes = len(data.classes)
-    tagged: dict[SplitName, Split] = {}
+    tagged: dict[SplitName, ImageSet] = {}
     told: dict[SplitName, np.ndarray] = {}
     for number, (split, part) in enumerate(clean.items()):
         rng = np.random.default_rng([number, 20])
         told[split] = rng.integers(0, classes, len(part)) if split == "test" else part.targets
         painted, tags = tag_on(part.images, told[split], rng)
-        tagged[split] = Split(painted, part.targets, part.masks, part.ids, {"tag": tags})
+        tagged[split] = ImageSet(painted, part.targets, part.masks, part.ids, {"tag": tags})
     return _materials(tagged, clean, told, classes)
 
 
@@ -180,8 +180,8 @@ def told_by(images: np.ndarray, tags: np.ndarray, colours: np.ndarray) -> np.nda
 
 
 def _materials(
-    tagged: Mapping[SplitName, Split],
-    clean: Mapping[SplitName, Split],
+    tagged: Mapping[SplitName, ImageSet],
+    clean: Mapping[SplitName, ImageSet],
     told: Mapping[SplitName, np.ndarray],
     classes: int,
 ) -> tuple[Material, Material]:
@@ -196,7 +196,7 @@ def _materials(
     return Material(classes, own), Material(classes, other)
 
 
-def _images(part: Split, told: np.ndarray | None, train: Split) -> Images:
+def _images(part: ImageSet, told: np.ndarray | None, train: ImageSet) -> Images:
     pixels = torch.from_numpy(part.images).float() / 255
     known = torch.from_numpy(train.images).float() / 255
     mean, std = known.mean((0, 2, 3)), known.std((0, 2, 3))

@@ -65,7 +65,7 @@ def load(root: Path, size: int = 64) -> Xrays:
     """
     dataset = datasets["rsna"](root=root, image_size=size, workers=0)  # type: ignore[call-arg]
     assert isinstance(dataset, FileDataset)
-    splits = [dataset.load(name) for name in SPLITS if dataset.indexed.records.get(name)]
+    splits = [dataset.load(name) for name in SPLITS if dataset.checked_index.records.get(name)]
     parts = [split.take(np.arange(len(split))) for split in splits]
     kept = [item.record.group for split in splits for item in split.items if item.image not in split.unreadable]
     return Xrays(

@@ -16,12 +16,12 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from interp_core.datasets.celeba.face_regions import REGIONS, has_exact_parts, places
+from interp_core.datasets.celeba.face_regions import FACE_PARTS, face_boxes, has_exact_parts
 from interp_core.datasets.contract import datasets
 from interp_core.datasets.files.dataset import FileDataset
-from interp_core.datasets.files.paths import files, first_there, images, is_folder, needed
-from interp_core.datasets.files.splits import Labelled, completed
-from interp_core.datasets.files.tables import TableError, numbers, read_listed, read_table
+from interp_core.datasets.files.paths import first_existing, require_folder, require_path, walk_files, walk_images
+from interp_core.datasets.files.splits import SplitRecord, complete_splits
+from interp_core.datasets.files.tables import TableError, read_celeba_table, read_table, to_numbers
 from interp_core.datasets.records import SPLITS, Box, Finding, Index, MaskFile, Record, SplitName
 from interp_core.errors import UnknownNameError
 
@@ -81,20 +81,20 @@ class CelebA(FileDataset):
             InterpError: a file is missing, is no table, or an attribute is none of its columns.
         """
         findings: list[Finding] = []
-        root = is_folder(self.root, "CelebA's files")
+        root = require_folder(self.root, "CelebA's files")
         names, called = FOLDERS[self.images]
-        folder = needed(root, [f"{home}{name}" for name in names for home in HOMES], f"{called} {PAGE}")
+        folder = require_path(root, [f"{home}{name}" for name in names for home in HOMES], f"{called} {PAGE}")
         table = _attributes(root, self.images, findings)
         classes = self._chosen([name for name in table.columns if name != "file"])
         labelled = list(self._labelled(folder, classes, _faces(root, self.images, table, classes, findings), findings))
-        return Index(classes, completed(labelled, self.seed), multi_label=True, findings=tuple(findings))
+        return Index(classes, complete_splits(labelled, self.seed), multi_label=True, findings=tuple(findings))
 
-    def layout_found(self) -> str:
+    def describe_layout(self) -> str:
         """Which of CelebA's sets is read, in words."""
         return {"aligned": "aligned faces", "wild": "faces in the wild", "hq": "CelebAMask-HQ"}[self.images]
 
     def _chosen(self, known: list[str]) -> tuple[str, ...]:
-        own = {name.lower(): name for name in REGIONS}
+        own = {name.lower(): name for name in FACE_PARTS}
         names = {name.lower(): own.get(name.lower(), name) for name in known}
         for name in self.attributes or ():
             if name.lower() not in names:
@@ -103,11 +103,11 @@ class CelebA(FileDataset):
 
     def _labelled(
         self, folder: Path, classes: tuple[str, ...], faces: dict[str, Face], findings: list[Finding]
-    ) -> Iterator[Labelled]:
+    ) -> Iterator[SplitRecord]:
         masks = _Masks(self.root) if self.images == "hq" else None
         size = ALIGNED if self.images == "aligned" else None
         left = dict(faces)
-        for path in images(folder, findings):
+        for path in walk_images(folder, findings):
             face = left.pop(path.stem, None)
             if face is None:
                 findings.append(
@@ -118,7 +118,7 @@ class CelebA(FileDataset):
             record = Record(
                 f"{self.name}/{path.stem}", path, face.attributes, _boxes(face, classes, size), marked, face.group
             )
-            yield Labelled(record, face.split)
+            yield SplitRecord(record, face.split)
         for stem in left:
             findings.append(Finding("label without image", stem, f"no such file in {folder.name}/"))
 
@@ -126,14 +126,14 @@ class CelebA(FileDataset):
 def _attributes(root: Path, kind: str, findings: list[Finding]) -> pd.DataFrame:
     """File names and attributes."""
     names, called = ATTRIBUTES["hq" if kind == "hq" else ""]
-    path = needed(root, [home + name for name in names for home in HOMES], called)
+    path = require_path(root, [home + name for name in names for home in HOMES], called)
     return _listed(path, (), called, findings)
 
 
 def _listed(path: Path, columns: tuple[str, ...], called: str, findings: list[Finding]) -> pd.DataFrame:
     """CelebA's own form, or the CSV of its copies; the first column becomes "file"."""
     own = path.suffix != ".csv"
-    table = read_listed(path, columns, called, findings) if own else read_table(path, (), called, findings)
+    table = read_celeba_table(path, columns, called, findings) if own else read_table(path, (), called, findings)
     if len(table.columns) < 2:
         raise TableError(f"{path} ({called}) has no columns beside {', '.join(table.columns)}")
     return table.rename(columns={table.columns[0]: "file"})
@@ -141,7 +141,7 @@ def _listed(path: Path, columns: tuple[str, ...], called: str, findings: list[Fi
 
 def _optional(root: Path, stem: str, columns: tuple[str, ...], findings: list[Finding]) -> dict[str, list[str]]:
     """Values of a table by the images' stems; nothing, and said, where it is not there."""
-    path = first_there(root, [f"{home}{stem}{ending}" for ending in (".txt", ".csv") for home in HOMES])
+    path = first_existing(root, [f"{home}{stem}{ending}" for ending in (".txt", ".csv") for home in HOMES])
     if path is None:
         findings.append(Finding("missing file", f"{stem}.txt", f"offered {PAGE}; done without"))
         return {}
@@ -159,7 +159,7 @@ def _faces(
 ) -> dict[str, Face]:
     """All that tables say, by the images' stems."""
     columns = {name.lower(): name for name in table.columns}
-    values = numbers(table, [columns[name.lower()] for name in classes])
+    values = to_numbers(table, [columns[name.lower()] for name in classes])
     bad: list[bool] = np.any(~np.isin(values, (-1, 0, 1)), axis=1).tolist()
     stems = [_stem(name) for name in table["file"]]
     source = _sources(root, findings) if kind == "hq" else {}
@@ -207,43 +207,43 @@ def _points(root: Path, kind: str, findings: list[Finding]) -> dict[str, np.ndar
 def _numbers(rows: dict[str, list[str]], columns: int) -> np.ndarray:
     if not rows:
         return np.empty((0, columns))
-    return numbers(pd.DataFrame(list(rows.values())), list(range(columns)))  # type: ignore[arg-type]
+    return to_numbers(pd.DataFrame(list(rows.values())), list(range(columns)))  # type: ignore[arg-type]
 
 
 def _sources(root: Path, findings: list[Finding]) -> dict[str, str]:
     """Stem of the CelebA image that each of CelebAMask-HQ comes from."""
-    path = first_there(root, [f"{home}CelebA-HQ-to-CelebA-mapping.txt" for home in HOMES])
+    path = first_existing(root, [f"{home}CelebA-HQ-to-CelebA-mapping.txt" for home in HOMES])
     if path is None:
         findings.append(Finding("missing file", "CelebA-HQ-to-CelebA-mapping.txt", "splits are made by the seed"))
         return {}
     # A header of three words without a count above it: idx orig_idx orig_file.
-    table = read_listed(path, ("orig_idx", "orig_file"), path.name, findings)
+    table = read_celeba_table(path, ("orig_idx", "orig_file"), path.name, findings)
     return {_stem(name): _stem(origin) for name, origin in zip(table["file"], table["orig_file"], strict=True)}
 
 
 def _boxes(face: Face, classes: tuple[str, ...], size: tuple[int, int] | None) -> tuple[Box, ...]:
     """Regions of the attributes an image has."""
-    known = {} if face.points is None else places(face.points.ravel().tolist(), size)
+    known = {} if face.points is None else face_boxes(face.points.ravel().tolist(), size)
     wanted = [(target, place) for target in face.attributes for place in _region_places(classes[target])]
     return tuple(Box(*corners, target=target) for target, place in wanted for corners in known.get(place, ()))
 
 
 def _region_places(attribute: str) -> tuple[str, ...]:
-    return REGIONS[attribute].places if attribute in REGIONS else ()
+    return FACE_PARTS[attribute].places if attribute in FACE_PARTS else ()
 
 
 class _Masks:
     """Part masks of CelebAMask-HQ, found by image and part."""
 
     def __init__(self, root: Path) -> None:
-        folder = first_there(root, [f"{home}CelebAMask-HQ-mask-anno" for home in HOMES])
-        self._paths = {path.stem: path for path in files(folder, frozenset({".png"}))} if folder else {}
+        folder = first_existing(root, [f"{home}CelebAMask-HQ-mask-anno" for home in HOMES])
+        self._paths = {path.stem: path for path in walk_files(folder, frozenset({".png"}))} if folder else {}
 
     def of(self, stem: str, classes: tuple[str, ...], attributes: tuple[int, ...]) -> tuple[MaskFile, ...]:
         """Masks of the parts that show an image's attributes, of those that have parts of their own."""
         found = []
         for target in attributes:
-            region = REGIONS.get(classes[target])
+            region = FACE_PARTS.get(classes[target])
             if region is not None and has_exact_parts(region):
                 paths = [self._paths.get(f"{stem.zfill(5)}_{part}") for part in region.parts]
                 found += [MaskFile(path, None, target) for path in paths if path is not None]

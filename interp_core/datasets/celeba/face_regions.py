@@ -58,7 +58,7 @@ PATCHES: dict[str, tuple[Patch, ...]] = {
 """Places on a face."""
 
 
-class Region(NamedTuple):
+class FacePart(NamedTuple):
     """Where an attribute is seen.
 
     Attributes:
@@ -71,50 +71,50 @@ class Region(NamedTuple):
 
 
 BROWS, EYES, LIPS = ("l_brow", "r_brow"), ("l_eye", "r_eye"), ("mouth", "u_lip", "l_lip")
-FACE = Region(("face",), ("skin", "nose", *BROWS, *EYES, *LIPS))
-HAIR, MOUTH, NOSE = Region(("hair",), ("hair",)), Region(("mouth",), LIPS), Region(("nose",), ("nose",))
-BEARD, CHIN = Region(("beard",), ("skin",)), Region(("chin",), ("skin",))
+FACE = FacePart(("face",), ("skin", "nose", *BROWS, *EYES, *LIPS))
+HAIR, MOUTH, NOSE = FacePart(("hair",), ("hair",)), FacePart(("mouth",), LIPS), FacePart(("nose",), ("nose",))
+BEARD, CHIN = FacePart(("beard",), ("skin",)), FacePart(("chin",), ("skin",))
 
-REGIONS: dict[str, Region] = {
+FACE_PARTS: dict[str, FacePart] = {
     "5_o_Clock_Shadow": BEARD,
-    "Arched_Eyebrows": Region(("brows",), BROWS),
+    "Arched_Eyebrows": FacePart(("brows",), BROWS),
     "Attractive": FACE,
-    "Bags_Under_Eyes": Region(("under eyes",), ("skin",)),
-    "Bald": Region(("crown",), ("skin",)),
-    "Bangs": Region(("forehead",), ("hair",)),
+    "Bags_Under_Eyes": FacePart(("under eyes",), ("skin",)),
+    "Bald": FacePart(("crown",), ("skin",)),
+    "Bangs": FacePart(("forehead",), ("hair",)),
     "Big_Lips": MOUTH,
     "Big_Nose": NOSE,
     "Black_Hair": HAIR,
     "Blond_Hair": HAIR,
-    "Blurry": Region(),
+    "Blurry": FacePart(),
     "Brown_Hair": HAIR,
-    "Bushy_Eyebrows": Region(("brows",), BROWS),
+    "Bushy_Eyebrows": FacePart(("brows",), BROWS),
     "Chubby": FACE,
     "Double_Chin": CHIN,
-    "Eyeglasses": Region(("glasses",), ("eye_g",)),
+    "Eyeglasses": FacePart(("glasses",), ("eye_g",)),
     "Goatee": CHIN,
     "Gray_Hair": HAIR,
     "Heavy_Makeup": FACE,
-    "High_Cheekbones": Region(("cheeks",), ("skin",)),
+    "High_Cheekbones": FacePart(("cheeks",), ("skin",)),
     "Male": FACE,
     "Mouth_Slightly_Open": MOUTH,
-    "Mustache": Region(("moustache",), ("skin",)),
-    "Narrow_Eyes": Region(("eyes",), EYES),
+    "Mustache": FacePart(("moustache",), ("skin",)),
+    "Narrow_Eyes": FacePart(("eyes",), EYES),
     "No_Beard": BEARD,
     "Oval_Face": FACE,
     "Pale_Skin": FACE,
     "Pointy_Nose": NOSE,
-    "Receding_Hairline": Region(("forehead",), ("skin",)),
-    "Rosy_Cheeks": Region(("cheeks",), ("skin",)),
-    "Sideburns": Region(("whiskers",), ("skin", "hair")),
-    "Smiling": Region(("mouth", "cheeks"), LIPS),
+    "Receding_Hairline": FacePart(("forehead",), ("skin",)),
+    "Rosy_Cheeks": FacePart(("cheeks",), ("skin",)),
+    "Sideburns": FacePart(("whiskers",), ("skin", "hair")),
+    "Smiling": FacePart(("mouth", "cheeks"), LIPS),
     "Straight_Hair": HAIR,
     "Wavy_Hair": HAIR,
-    "Wearing_Earrings": Region(("ears",), ("ear_r",)),
-    "Wearing_Hat": Region(("hat",), ("hat",)),
+    "Wearing_Earrings": FacePart(("ears",), ("ear_r",)),
+    "Wearing_Hat": FacePart(("hat",), ("hat",)),
     "Wearing_Lipstick": MOUTH,
-    "Wearing_Necklace": Region(("neck",), ("neck_l",)),
-    "Wearing_Necktie": Region(("neck",), ("cloth",)),
+    "Wearing_Necklace": FacePart(("neck",), ("neck_l",)),
+    "Wearing_Necktie": FacePart(("neck",), ("cloth",)),
     "Young": FACE,
 }
 """Region of each attribute, in CelebA's order."""
@@ -123,7 +123,7 @@ REGIONS: dict[str, Region] = {
 EXACT = frozenset({*BROWS, *EYES, *LIPS, "nose", "hair", "eye_g", "ear_r", "hat", "neck_l"})
 
 
-def has_exact_parts(region: Region) -> bool:
+def has_exact_parts(region: FacePart) -> bool:
     """Whether parts of CelebAMask-HQ mark an attribute and no more; for the whole face, its skin and all in it do."""
     return bool(region.parts) and (EXACT.issuperset(region.parts) or "face" in region.places)
 
@@ -134,7 +134,7 @@ MOST = 1e5
 Corners = tuple[int, int, int, int]
 
 
-def places(landmarks: Sequence[float], size: tuple[int, int] | None = None) -> dict[str, tuple[Corners, ...]]:
+def face_boxes(landmarks: Sequence[float], size: tuple[int, int] | None = None) -> dict[str, tuple[Corners, ...]]:
     """Boxes of all places on a face, whole pixels, cut to the picture.
 
     Args:

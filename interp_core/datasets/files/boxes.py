@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from interp_core.datasets.records import Box, Finding
 
 
-def checked(
+def repair_box(
     corners: Sequence[float],
     where: str,
     findings: list[Finding],

@@ -20,10 +20,10 @@ import numpy as np
 from pydantic import Field, SecretStr
 
 from interp_core.datasets.contract import DatasetConfig
-from interp_core.datasets.files.image_set import PART, FileSplit, Item, Read, View, try_item
+from interp_core.datasets.files.image_set import BATCH, FileImageSet, Item, Preprocessing, Read, try_item
 from interp_core.datasets.files.pixels import MOST_PIXELS
 from interp_core.datasets.files.resize import Filter, Resize
-from interp_core.datasets.files.sampling import check_index, digest, has_evidence, place, sample
+from interp_core.datasets.files.sampling import check_index, digest, has_evidence, sample_records, sort_key
 from interp_core.datasets.files.workers import Kind, Loader, can_fork, cores
 from interp_core.datasets.records import Finding, Index, Record, SplitName
 from interp_core.errors import InterpError, UnknownNameError
@@ -77,7 +77,7 @@ class FileDataset(DatasetConfig):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy, which has read no index yet."""
         copy = super().model_copy(update=update, deep=deep)
-        for made in ("indexed", "loader"):
+        for made in ("checked_index", "loader"):
             copy.__dict__.pop(made, None)
         return copy
 
@@ -86,7 +86,7 @@ class FileDataset(DatasetConfig):
         raise NotImplementedError(f"{type(self).__name__} must define index")
 
     @cached_property
-    def indexed(self) -> Index:
+    def checked_index(self) -> Index:
         """`index()`, made once and checked.
 
         Raises:
@@ -99,22 +99,24 @@ class FileDataset(DatasetConfig):
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the target indices."""
-        return self.indexed.classes
+        return self.checked_index.classes
 
     @property
     def multi_label(self) -> bool:
         """Whether an image may show any number of classes."""
-        return self.indexed.multi_label
+        return self.checked_index.multi_label
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong with the files, and did not stop them from being used."""
-        return self.indexed.findings
+        return self.checked_index.findings
 
     @property
-    def view(self) -> View:
-        """How pictures become arrays."""
-        return View(self.image_size, self.resize, self.crop_pct, self.interpolation, self.upright, self.most_pixels)
+    def preprocessing(self) -> Preprocessing:
+        """How image files become arrays."""
+        return Preprocessing(
+            self.image_size, self.resize, self.crop_pct, self.interpolation, self.upright, self.most_pixels
+        )
 
     @cached_property
     def loader(self) -> Loader[Item, Read]:
@@ -122,15 +124,19 @@ class FileDataset(DatasetConfig):
         kind: Kind = "processes" if can_fork() else "threads"
         window = self.memory * MEGA // (4 * self.image_size**2)  # three channels and the evidence
         workers = cores() if self.workers is None else self.workers
-        return Loader(partial(try_item, view=self.view), workers, kind, max(1, window))
+        return Loader(partial(try_item, preprocessing=self.preprocessing), workers, kind, max(1, window))
 
     def records(self, split: SplitName) -> tuple[Record, ...]:
         """Images of a split: at most as many as asked for, in the order of their hashes."""
-        found = self.indexed.records.get(split, ())
+        found = self.checked_index.records.get(split, ())
         most: int | None = getattr(self, split)
-        return tuple(sample(found, len(found) if most is None else most, self.seed))
+        return tuple(sample_records(found, len(found) if most is None else most, self.seed))
 
-    def load(self, split: SplitName) -> FileSplit:
+    def describe_layout(self) -> str:
+        """Return a few words on the layout of the folder, for `interp-bench data check`; "" for none."""
+        return ""
+
+    def load(self, split: SplitName) -> FileImageSet:
         """The images of one split, read when they are taken.
 
         Raises:
@@ -139,7 +145,7 @@ class FileDataset(DatasetConfig):
         records = self.records(split)
         if not records:
             raise InterpError(f"{self.name or type(self).__name__}: no {split} images under {self.root}")
-        items = [Item(name, name, record, None) for record in records for name in [self.named(record.id)]]
+        items = [Item(name, name, record, None) for record in records for name in [self.public_id(record.id)]]
         if not self.multi_label:
             targets = np.array([record.targets[0] for record in records], np.int64)
             items = [replace(item, target=int(target)) for item, target in zip(items, targets, strict=True)]
@@ -149,7 +155,7 @@ class FileDataset(DatasetConfig):
             labels[row, list(record.targets)] = 1
         return self._split_of(items, labels)
 
-    def explained(self, split: SplitName) -> FileSplit:
+    def load_explained(self, split: SplitName) -> FileImageSet:
         """What can be explained of a split: images, or pairs (image, class it shows) named "id/class".
 
         Raises:
@@ -160,18 +166,18 @@ class FileDataset(DatasetConfig):
         items = [
             Item(f"{name}/{self.classes[target]}" if self.multi_label else name, name, record, target)
             for record in self.records(split)
-            for name in [self.named(record.id)]
+            for name in [self.public_id(record.id)]
             for target in record.targets
             if target in wanted and (not self.with_evidence or has_evidence(record, target))
         ]
         if not items:
             raise InterpError(f"{self.name}: nothing to explain in split {split}: see targets_explained, with_evidence")
         if self.multi_label:  # else the first image's classes would all come before the second's
-            items.sort(key=lambda item: place(item.id, self.seed))
+            items.sort(key=lambda item: sort_key(item.id, self.seed))
         return self._split_of(items, np.array([item.target for item in items], np.int64))
 
-    def _split_of(self, items: Sequence[Item], targets: np.ndarray) -> FileSplit:
-        return FileSplit(items, targets, self.image_size, self.loader)
+    def _split_of(self, items: Sequence[Item], targets: np.ndarray) -> FileImageSet:
+        return FileImageSet(items, targets, self.image_size, self.loader)
 
     def _explained_classes(self) -> set[int]:
         if self.targets_explained is None:
@@ -182,7 +188,7 @@ class FileDataset(DatasetConfig):
                 raise UnknownNameError("class", name, number)
         return {number[name] for name in self.targets_explained}
 
-    def named(self, name: str) -> str:
+    def public_id(self, name: str) -> str:
         """An id as results show it."""
         if not self.hash_ids:
             return name
@@ -192,7 +198,7 @@ class FileDataset(DatasetConfig):
     def identity(self) -> dict[str, Any]:
         """What decides the arrays, wherever the files lie: parameters, and a hash of what the index says."""
         fields = self.model_dump(mode="json", exclude={"root", "salt", "workers", "memory"})
-        return {**fields, "name": self.name, "index": digest(self.indexed, self.root)}
+        return {**fields, "name": self.name, "index": digest(self.checked_index, self.root)}
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel of the training images, in [0, 1] units, from a sample of them.
@@ -202,7 +208,7 @@ class FileDataset(DatasetConfig):
         """
         split, count, total, squares = self.load("train"), 0, np.zeros(3), np.zeros(3)
         chosen = np.arange(min(len(split), STATISTICS))
-        for _, part in split.batches(np.array_split(chosen, -(-len(chosen) // PART))):
+        for _, part in split.batches(np.array_split(chosen, -(-len(chosen) // BATCH))):
             pixels = part.images.astype(np.float64) / 255
             count += pixels[:, 0].size
             total, squares = total + pixels.sum((0, 2, 3)), squares + (pixels**2).sum((0, 2, 3))

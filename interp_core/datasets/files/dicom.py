@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from interp_core.datasets.files.pixels import check_pixels, stretched
+from interp_core.datasets.files.pixels import check_pixels, stretch_to_uint8
 from interp_core.errors import InterpError
 
 # 8-bit JPEG, as of the RSNA challenge.
@@ -109,11 +109,11 @@ def _windowed(values: np.ndarray, content: Any) -> np.ndarray:
     """Grey (H, W) as uint8 through the file's window, else by its range."""
     pixels = pydicom().pixels
     if content.get("VOILUTSequence"):
-        return stretched(pixels.apply_voi(values, content))
+        return stretch_to_uint8(pixels.apply_voi(values, content))
     if content.get("WindowCenter") is not None and content.get("WindowWidth") is not None:
         low, high = pixels.apply_windowing(OUTSIDE, content)
         seen = pixels.apply_windowing(values.astype(np.float64), content)
         return np.rint((seen - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
-    return stretched(values)
+    return stretch_to_uint8(values)

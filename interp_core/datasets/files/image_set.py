@@ -1,7 +1,7 @@
 """Images of files as the rest of the project sees them: read by workers when they are taken, with their evidence.
 
-A `FileSplit` holds records, not pixels. What cannot be read is left out of what `take` and `batches` give and kept in
-`unreadable` with the reason.
+A `FileImageSet` holds records, not pixels. `take` and `batches` leave out images that cannot be read and note the
+reasons in `unreadable`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from itertools import chain
 
 import numpy as np
 
-from interp_core.datasets.contract import Split
-from interp_core.datasets.files.images import UnreadableImage, open_picture, read_mask
+from interp_core.datasets.contract import ImageSet
+from interp_core.datasets.files.images import UnreadableImage, decode_image, read_mask
 from interp_core.datasets.files.pixels import MOST_PIXELS
-from interp_core.datasets.files.resize import Filter, Geometry, Resize, geometry
+from interp_core.datasets.files.resize import Filter, Geometry, Resize, geometry_of
 from interp_core.datasets.files.workers import Loader, Lost
 from interp_core.datasets.records import MaskFile, Record
 
 # Images whose areas are found at once.
-PART = 32
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Item:
 
 
 @dataclass(frozen=True)
-class View:
+class Preprocessing:
     """How pictures become arrays; small, since every worker gets one.
 
     Attributes:
         size: side in pixels.
-        resize: see `geometry`.
-        crop_pct: see `geometry`.
+        resize: see `geometry_of`.
+        crop_pct: see `geometry_of`.
         interpolation: how pixels are resampled.
         upright: whether EXIF is followed.
         most_pixels: larger pictures are refused.
@@ -61,18 +61,18 @@ class View:
     most_pixels: int
 
 
-def read_item(item: Item, view: View) -> tuple[np.ndarray, np.ndarray]:
+def read_item(item: Item, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (3, size, size) uint8 and evidence (size, size) bool of an item.
 
     Raises:
         UnreadableImage: the picture, or one of its masks, cannot be read.
     """
-    image = open_picture(item.record.path, most_pixels=view.most_pixels, upright=view.upright)
-    places = geometry(image.size, view.size, view.resize, view.crop_pct)
-    return places.picture(image, view.interpolation), evidence(item, places, view.most_pixels)
+    image = decode_image(item.record.path, most_pixels=preprocessing.most_pixels, upright=preprocessing.upright)
+    places = geometry_of(image.size, preprocessing.size, preprocessing.resize, preprocessing.crop_pct)
+    return places.picture(image, preprocessing.interpolation), evidence_mask(item, places, preprocessing.most_pixels)
 
 
-def evidence(item: Item, places: Geometry, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+def evidence_mask(item: Item, places: Geometry, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     """Union of the boxes and masks (size, size) bool that say where an item's target is.
 
     Raises:
@@ -101,15 +101,15 @@ def _labels(mask: MaskFile, most_pixels: int) -> np.ndarray:
 Read = tuple[np.ndarray, np.ndarray] | str
 
 
-def try_item(item: Item, view: View) -> Read:
+def try_item(item: Item, preprocessing: Preprocessing) -> Read:
     """What `read_item` gives, or the reason why it cannot be read; called in workers."""
     try:
-        return read_item(item, view)
+        return read_item(item, preprocessing)
     except UnreadableImage as error:
         return error.reason
 
 
-class FileSplit:
+class FileImageSet:
     """Images of one split, read when they are taken.
 
     Args:
@@ -134,11 +134,11 @@ class FileSplit:
     def __len__(self) -> int:
         return len(self.items)
 
-    def take(self, indices: np.ndarray) -> Split:
+    def take(self, indices: np.ndarray) -> ImageSet:
         """The images at `indices` (n,) int, in that order; those that cannot be read are left out."""
         return next(self.batches([indices]))[1]
 
-    def batches(self, chosen: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, Split]]:
+    def batches(self, chosen: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ImageSet]]:
         """For each of `chosen` (n,) int the indices that could be read (m,), and their images; read ahead."""
         parts = [np.asarray(indices, np.int64).tolist() for indices in chosen]
         results = self.loader.results(self.items[i] for i in chain.from_iterable(parts))
@@ -148,11 +148,11 @@ class FileSplit:
     def areas(self, indices: np.ndarray) -> np.ndarray:
         """Share (n,) of each image that its evidence covers; NaN where it cannot be read."""
         unknown = np.array([i for i in indices.tolist() if i not in self._areas], np.int64)
-        for _ in self.batches(np.array_split(unknown, -(-len(unknown) // PART) or 1)):
+        for _ in self.batches(np.array_split(unknown, -(-len(unknown) // BATCH) or 1)):
             pass
         return np.array([self._areas.get(i, np.nan) for i in indices.tolist()])
 
-    def _split(self, found: Sequence[tuple[int, Read | Lost]]) -> tuple[np.ndarray, Split]:
+    def _split(self, found: Sequence[tuple[int, Read | Lost]]) -> tuple[np.ndarray, ImageSet]:
         read = [(i, result) for i, result in found if isinstance(result, tuple)]
         for i, result in found:
             if not isinstance(result, tuple):
@@ -162,4 +162,4 @@ class FileSplit:
         for row, (i, (image, mask)) in enumerate(read):
             images[row], masks[row, 0] = image, mask
             self._areas[i] = float(mask.mean())
-        return kept, Split(images, self.targets[kept], masks, [self.ids[i] for i in kept.tolist()])
+        return kept, ImageSet(images, self.targets[kept], masks, [self.ids[i] for i in kept.tolist()])

@@ -21,7 +21,7 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from interp_core.datasets.files.pixels import MOST_PIXELS, check_pixels, eight_bits
+from interp_core.datasets.files.pixels import MOST_PIXELS, check_pixels, to_uint8
 from interp_core.errors import InterpError, one_line
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "PCX", "TGA", "ICO")
@@ -72,7 +72,7 @@ def read_image(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: boo
     Raises:
         UnreadableImage: there is no such file, or it holds no picture that can be read.
     """
-    return np.array(open_picture(path, most_pixels=most_pixels, upright=upright).convert("RGB"))
+    return np.array(decode_image(path, most_pixels=most_pixels, upright=upright).convert("RGB"))
 
 
 def read_grey(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool = True) -> np.ndarray:
@@ -81,7 +81,7 @@ def read_grey(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool
     Raises:
         UnreadableImage: there is no such file, or it holds no picture that can be read.
     """
-    return np.array(open_picture(path, most_pixels=most_pixels, upright=upright).convert("L"))
+    return np.array(decode_image(path, most_pixels=most_pixels, upright=upright).convert("L"))
 
 
 def read_mask(path: Path | str, *, most_pixels: int = MOST_PIXELS) -> np.ndarray:
@@ -105,7 +105,7 @@ def read_mask(path: Path | str, *, most_pixels: int = MOST_PIXELS) -> np.ndarray
     return red if (red == green).all() and (red == blue).all() else red + 256 * green + 65536 * blue
 
 
-def picture_size(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool = True) -> tuple[int, int]:
+def read_size(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool = True) -> tuple[int, int]:
     """(width, height) from a file's header; no pixel is decoded.
 
     Raises:
@@ -120,7 +120,7 @@ def picture_size(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: b
         return (image.height, image.width) if turned else image.size
 
 
-def open_picture(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool = True) -> Image.Image:
+def decode_image(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool = True) -> Image.Image:
     """The decoded picture in a file, of mode "L" or "RGB"; see `read_image`.
 
     Raises:
@@ -172,7 +172,7 @@ def _plain(image: Image.Image) -> Image.Image:
         image.load()
         return image
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(eight_bits(np.asarray(image)))
+        return Image.fromarray(to_uint8(np.asarray(image)))
     if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

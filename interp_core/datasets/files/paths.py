@@ -18,7 +18,7 @@ class MissingFile(InterpError):  # noqa: N818 - says what is wrong
     """A file or folder of a data set that is not where it should be."""
 
 
-def is_folder(path: Path, what: str = "the data set") -> Path:
+def require_folder(path: Path, what: str = "the data set") -> Path:
     """The folder itself.
 
     Raises:
@@ -29,12 +29,12 @@ def is_folder(path: Path, what: str = "the data set") -> Path:
     return path
 
 
-def first_there(root: Path, names: Iterable[str]) -> Path | None:
+def first_existing(root: Path, names: Iterable[str]) -> Path | None:
     """The first of these paths beneath `root` that exists."""
     return next((root / name for name in names if (root / name).exists()), None)
 
 
-def needed(root: Path, names: Sequence[str], called: str) -> Path:
+def require_path(root: Path, names: Sequence[str], called: str) -> Path:
     """The first of these paths beneath `root` that exists.
 
     Args:
@@ -45,19 +45,19 @@ def needed(root: Path, names: Sequence[str], called: str) -> Path:
     Raises:
         MissingFile: none exists.
     """
-    found = first_there(is_folder(root), names)
+    found = first_existing(require_folder(root), names)
     if found is None:
         raise MissingFile(f"{root} lacks {names[0]}: {called}")
     return found
 
 
-def folders(root: Path) -> list[Path]:
+def list_folders(root: Path) -> list[Path]:
     """Folders in a folder, sorted, without hidden ones."""
     with os.scandir(root) as entries:
         return sorted(root / entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def files(root: Path, endings: frozenset[str] | None = None) -> Iterator[Path]:
+def walk_files(root: Path, endings: frozenset[str] | None = None) -> Iterator[Path]:
     """Files beneath a folder at any depth, sorted by path, without hidden ones; no folder twice.
 
     Args:
@@ -72,32 +72,32 @@ def files(root: Path, endings: frozenset[str] | None = None) -> Iterator[Path]:
             continue
         seen.add(real)
         for name in sorted(found):
-            if not name.startswith(".") and (endings is None or ending(name) in endings):
+            if not name.startswith(".") and (endings is None or suffix_of(name) in endings):
                 yield Path(folder, name)
 
 
-def images(root: Path, findings: list[Finding]) -> Iterator[Path]:
-    """Images beneath a folder as `files` gives them.
+def walk_images(root: Path, findings: list[Finding]) -> Iterator[Path]:
+    """Images beneath a folder as `walk_files` gives them.
 
     Args:
         root: where to look.
         findings: is told of files that are neither images nor what usually lies beside them.
     """
-    for path in files(root):
-        if ending(path.name) in SUFFIXES:
+    for path in walk_files(root):
+        if suffix_of(path.name) in SUFFIXES:
             yield path
-        elif ending(path.name) not in BESIDE:
-            findings.append(Finding("not an image", named(path, root), "its name has no image's ending"))
+        elif suffix_of(path.name) not in BESIDE:
+            findings.append(Finding("not an image", relative_id(path, root), "its name has no image's ending"))
 
 
-def ending(name: str) -> str:
+def suffix_of(name: str) -> str:
     """The ending of a file's name, in lower case with the dot."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path for each of a million names takes seconds
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """Images right in a folder, sorted."""
-    return sorted(path for path in folder.iterdir() if ending(path.name) in SUFFIXES and path.is_file())
+    return sorted(path for path in folder.iterdir() if suffix_of(path.name) in SUFFIXES and path.is_file())
 
 
 def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
@@ -108,7 +108,7 @@ def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def beneath(root: Path, name: str) -> Path | None:
+def resolve_beneath(root: Path, name: str) -> Path | None:
     """The path a table names, if it stays beneath `root`; None for absolute ones, those with "..", and no name."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or parts[0] in ("/", "//") or ":" in parts[0] or ".." in parts or "\0" in name:
@@ -116,10 +116,10 @@ def beneath(root: Path, name: str) -> Path | None:
     return root.joinpath(*parts)
 
 
-def there(root: Path, name: str, where: Iterable[str]) -> Path | None:
+def find_file(root: Path, name: str, where: Iterable[str]) -> Path | None:
     """The file a table names, in the first of some folders beneath `root` that holds it; None where none does."""
     for folder in where:
-        path = beneath(root / folder, name)
+        path = resolve_beneath(root / folder, name)
         try:
             if path is not None and path.is_file():
                 return path
@@ -128,6 +128,6 @@ def there(root: Path, name: str, where: Iterable[str]) -> Path | None:
     return None
 
 
-def named(path: Path, root: Path) -> str:
+def relative_id(path: Path, root: Path) -> str:
     """A path beneath `root` as an id: with slashes, and with escapes for bytes that are no text."""
     return path.relative_to(root).as_posix().encode(errors="backslashreplace").decode()

@@ -20,14 +20,14 @@ def check_pixels(count: int, most: int) -> None:
         raise InterpError(f"{count} pixels are more than the {most} allowed (most_pixels): it may be a bomb")
 
 
-def eight_bits(values: np.ndarray) -> np.ndarray:
+def to_uint8(values: np.ndarray) -> np.ndarray:
     """Deep grey (H, W) as uint8: whole numbers in 0..65535 by their type's range, others by their own."""
     if values.dtype == np.uint16 or (values.dtype.kind in "iu" and values.min() >= 0 and 255 < values.max() <= 65535):
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return stretched(values)
+    return stretch_to_uint8(values)
 
 
-def stretched(values: np.ndarray) -> np.ndarray:
+def stretch_to_uint8(values: np.ndarray) -> np.ndarray:
     """Values (H, W) as uint8 from their lowest finite value to their highest; what is not finite becomes 0."""
     numbers = values.astype(np.float64)
     finite = np.isfinite(numbers)

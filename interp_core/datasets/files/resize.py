@@ -76,9 +76,9 @@ class Geometry:
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
         """Evidence (size, size) bool of a mask (height, width) of bool, of any size that shows the same scene."""
-        geometry = self.of(mask.shape[1], mask.shape[0])
+        other = self.of(mask.shape[1], mask.shape[0])
         left, top, right, bottom = self.place
-        x0, y0, x1, y1 = geometry.part
+        x0, y0, x1, y1 = other.part
         rows = _touched(mask.astype(bool), y0, y1, bottom - top)
         out = np.zeros((self.size, self.size), bool)
         out[top:bottom, left:right] = _touched(rows.T, x0, x1, right - left).T
@@ -91,8 +91,8 @@ class Geometry:
             box: in pixels of a picture.
             size: (width, height) of that picture where it is not this geometry's.
         """
-        geometry = self if size is None else self.of(*size)
-        px0, py0, px1, py1 = geometry.part
+        other = self if size is None else self.of(*size)
+        px0, py0, px1, py1 = other.part
         left, top, right, bottom = self.place
         columns = _span(box.x0, box.x1, px0, px1, left, right)
         rows = _span(box.y0, box.y1, py0, py1, top, bottom)
@@ -135,7 +135,7 @@ def _resampled(
     return rows[..., 0] if pixels.ndim == 2 else rows
 
 
-def geometry(source: tuple[int, int], size: int, resize: Resize = "crop", crop_pct: float = 1.0) -> Geometry:
+def geometry_of(source: tuple[int, int], size: int, resize: Resize = "crop", crop_pct: float = 1.0) -> Geometry:
     """How pictures become squares.
 
     Args:
@@ -181,7 +181,7 @@ def _touched(mask: np.ndarray, start: float, stop: float, count: int) -> np.ndar
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class TimmPreprocessing:
     """What a network of timm wants of its images.
 
     Attributes:
@@ -199,7 +199,7 @@ class Preprocessing:
     std: tuple[float, ...]
 
 
-def preprocessing(backbone: Any) -> Preprocessing:
+def timm_preprocessing(backbone: Any) -> TimmPreprocessing:
     """What a backbone was trained with, by `timm.data.resolve_data_config`.
 
     Args:
@@ -213,6 +213,6 @@ def preprocessing(backbone: Any) -> Preprocessing:
         found = resolve_data_config(pretrained_cfg=given.to_dict() if given is not None else {})
     else:
         found = resolve_data_config(model=backbone)
-    return Preprocessing(
+    return TimmPreprocessing(
         found["input_size"][-1], found["crop_pct"], found["interpolation"], tuple(found["mean"]), tuple(found["std"])
     )

@@ -20,12 +20,12 @@ def has_evidence(record: Record, target: int) -> bool:
     return None in named or target in named
 
 
-def place(name: str, seed: int) -> bytes:
+def sort_key(name: str, seed: int) -> bytes:
     """Where a name stands in the order of a seed."""
     return hashlib.blake2b(name.encode(), key=seed.to_bytes(8, "little", signed=True), digest_size=8).digest()
 
 
-def sample(records: Sequence[Record], most: int, seed: int) -> list[Record]:
+def sample_records(records: Sequence[Record], most: int, seed: int) -> list[Record]:
     """About `most` records and never more, in the classes' proportions, in the order of a seed; groups kept whole.
 
     Args:
@@ -34,7 +34,7 @@ def sample(records: Sequence[Record], most: int, seed: int) -> list[Record]:
         seed: of the order.
     """
     groups: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda record: place(record.id, seed)):
+    for record in sorted(records, key=lambda record: sort_key(record.id, seed)):
         groups.setdefault(record.group or f"\0{record.id}", []).append(record)
     if most >= len(records):
         return [record for group in groups.values() for record in group]
@@ -43,7 +43,7 @@ def sample(records: Sequence[Record], most: int, seed: int) -> list[Record]:
         strata.setdefault(tuple(sorted({t for record in group for t in record.targets})), []).append(group)
     # Each group stands at its place between 0 and 1 in its own class; all classes are walked along together.
     ranked = sorted(
-        ((number + 0.5) / len(members), place(members[number][0].id, seed), members[number])
+        ((number + 0.5) / len(members), sort_key(members[number][0].id, seed), members[number])
         for members in strata.values()
         for number in range(len(members))
     )
@@ -51,7 +51,7 @@ def sample(records: Sequence[Record], most: int, seed: int) -> list[Record]:
     for _, _, group in ranked:
         if len(chosen) + len(group) <= most:
             chosen += group
-    return sorted(chosen, key=lambda record: place(record.id, seed))
+    return sorted(chosen, key=lambda record: sort_key(record.id, seed))
 
 
 def digest(index: Index, root: Path) -> str:

@@ -19,7 +19,7 @@ VAL_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class SplitRecord:
     """A record and the split the data set itself puts it in; None where it says nothing."""
 
     record: Record
@@ -48,8 +48,8 @@ def divide(
     return {split: tuple(part) for split, part in parts.items()}
 
 
-def completed(
-    labelled: Iterable[Labelled], seed: int, val_share: float = VAL_SHARE
+def complete_splits(
+    labelled: Iterable[SplitRecord], seed: int, val_share: float = VAL_SHARE
 ) -> dict[SplitName, tuple[Record, ...]]:
     """All three splits from those the data set names.
 

@@ -84,7 +84,7 @@ def read_table(
     return _without_duplicates(_finished(table), path, told)
 
 
-def read_listed(
+def read_celeba_table(
     path: Path, columns: Sequence[str] = (), called: str = "", findings: list[Finding] | None = None
 ) -> pd.DataFrame:
     """A list in CelebA's manner: a file name and values, separated by blanks, beneath a count and names of columns.
@@ -118,7 +118,7 @@ def read_listed(
     return _without_duplicates(table, path, told)
 
 
-def numbers(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+def to_numbers(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     """Values of some columns (rows, columns) as float64; NaN where a value is no number."""
     if not columns:
         return np.empty((len(table), 0))

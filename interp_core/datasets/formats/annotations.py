@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from interp_core.datasets.files.boxes import checked
+from interp_core.datasets.files.boxes import repair_box
 from interp_core.datasets.files.images import SUFFIXES
-from interp_core.datasets.files.paths import MissingFile, files, first_there
-from interp_core.datasets.files.tables import TableError, first_column, numbers, read_table
+from interp_core.datasets.files.paths import MissingFile, first_existing, walk_files
+from interp_core.datasets.files.tables import TableError, first_column, read_table, to_numbers
 from interp_core.datasets.formats.coco import coco_files, read_coco
-from interp_core.datasets.formats.voc import boxes_of, read_folder
+from interp_core.datasets.formats.voc import boxes_of, read_voc_folder
 from interp_core.datasets.records import Box, Finding, MaskFile
 
 FILE = ("file", "image", "path", "filename", "file_name", "image_path", "image_id", "imageid")
@@ -31,7 +31,7 @@ Corners = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Marked:
+class ImageAnnotations:
     """What marks one image.
 
     Attributes:
@@ -46,7 +46,7 @@ class Marked:
 
 
 @dataclass
-class Evidence:
+class FolderAnnotations:
     """Masks and boxes by the image they belong to.
 
     Attributes:
@@ -57,13 +57,13 @@ class Evidence:
 
     masks: dict[str, Path] = field(default_factory=dict)
     mask_values: tuple[int, ...] | None = None
-    boxes: dict[str, Marked] = field(default_factory=dict)
+    boxes: dict[str, ImageAnnotations] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._short = {name: _by_name(known) for name, known in (("masks", self.masks), ("boxes", self.boxes))}
 
-    def of(self, name: str, alone: bool) -> Marked:
+    def of(self, name: str, alone: bool) -> ImageAnnotations:
         """What marks an image.
 
         Args:
@@ -72,8 +72,8 @@ class Evidence:
         """
         mask, marked = self._found("masks", name, alone), self._found("boxes", name, alone)
         if mask is not None:
-            return Marked(masks=(MaskFile(self.masks[mask], self.mask_values),))
-        return Marked() if marked is None else self.boxes[marked]
+            return ImageAnnotations(masks=(MaskFile(self.masks[mask], self.mask_values),))
+        return ImageAnnotations() if marked is None else self.boxes[marked]
 
     def unused(self, findings: list[Finding]) -> None:
         """Tell what belongs to no image."""
@@ -81,7 +81,7 @@ class Evidence:
             findings.append(Finding("label without image", name, "a mask or box, but no image of this name"))
 
     def _found(self, kind: str, name: str, alone: bool) -> str | None:
-        known: dict[str, Path] | dict[str, Marked] = self.masks if kind == "masks" else self.boxes
+        known: dict[str, Path] | dict[str, ImageAnnotations] = self.masks if kind == "masks" else self.boxes
         parts = PurePosixPath(_plain(name)).parts
         tails = ["/".join(parts[start:]) for start in range(len(parts))]
         exact = next((tail for tail in tails[: None if alone else -1] if tail in known), None)
@@ -91,7 +91,7 @@ class Evidence:
         return found
 
 
-def gather(
+def read_annotations(
     root: Path,
     masks: str | None,
     mask_values: tuple[int, ...] | None,
@@ -100,7 +100,7 @@ def gather(
     targets: dict[str, int],
     findings: list[Finding],
     with_boxes: bool = True,
-) -> Evidence:
+) -> FolderAnnotations:
     """All evidence beneath a root.
 
     Args:
@@ -118,16 +118,18 @@ def gather(
     """
     folder = _asked(root, masks, MASK_FOLDERS)
     table = _asked(root, boxes, BOX_TABLES) if with_boxes else None
-    found = {} if folder is None else {_key(path, folder): path for path in files(folder) if _is_mask(path)}
-    marked: dict[str, Marked] = {}
+    found = {} if folder is None else {_key(path, folder): path for path in walk_files(folder) if _is_mask(path)}
+    marked: dict[str, ImageAnnotations] = {}
     if table is not None:
         marked = box_table(table, inclusive, targets, findings)
     elif with_boxes:
         marked = _from_xml(root, targets, findings) or _from_coco(root, targets, findings)
-    return Evidence(found, mask_values, marked)
+    return FolderAnnotations(found, mask_values, marked)
 
 
-def box_table(path: Path, inclusive: bool, targets: dict[str, int], findings: list[Finding]) -> dict[str, Marked]:
+def box_table(
+    path: Path, inclusive: bool, targets: dict[str, int], findings: list[Finding]
+) -> dict[str, ImageAnnotations]:
     """Boxes of a table with the columns file, x0, y0, x1, y1 and perhaps label, a row each, by path without ending.
 
     Raises:
@@ -139,13 +141,13 @@ def box_table(path: Path, inclusive: bool, targets: dict[str, int], findings: li
         raise TableError(f"{path} lacks a column of: file, x0, y0, x1, y1; it has {', '.join(table.columns)}")
     labels: Sequence[str] = [""] * len(table) if label is None else table[label].tolist()
     found: dict[str, list[Box]] = {}
-    for row, name, values, shown in zip(table.index, table[file], numbers(table, corners), labels, strict=True):
+    for row, name, values, shown in zip(table.index, table[file], to_numbers(table, corners), labels, strict=True):
         x0, y0, x1, y1 = values.tolist()
         where = f"{path.name}, row {row}"
-        box = checked((x0, y0, x1 + inclusive, y1 + inclusive), where, findings, targets.get(shown))
+        box = repair_box((x0, y0, x1 + inclusive, y1 + inclusive), where, findings, targets.get(shown))
         if box is not None:
             found.setdefault(_plain(name), []).append(box)
-    return {name: Marked(tuple(boxes)) for name, boxes in found.items()}
+    return {name: ImageAnnotations(tuple(boxes)) for name, boxes in found.items()}
 
 
 def corner_columns(table: pd.DataFrame) -> tuple[str, ...] | None:
@@ -153,20 +155,20 @@ def corner_columns(table: pd.DataFrame) -> tuple[str, ...] | None:
     return next((names for names in CORNERS if set(names) <= set(table.columns)), None)
 
 
-def _from_xml(root: Path, targets: dict[str, int], findings: list[Finding]) -> dict[str, Marked]:
-    folder = first_there(root, ("Annotations", "annotations"))
-    found = {} if folder is None else dict(read_folder(folder, findings))
+def _from_xml(root: Path, targets: dict[str, int], findings: list[Finding]) -> dict[str, ImageAnnotations]:
+    folder = first_existing(root, ("Annotations", "annotations"))
+    found = {} if folder is None else dict(read_voc_folder(folder, findings))
     made = {}
     for path, content in found.items():
         named = targets if any(label in targets for label, _ in content.objects) else None
-        made[_key(path, folder or root)] = Marked(
+        made[_key(path, folder or root)] = ImageAnnotations(
             boxes_of(content, path.name, findings, named, first_pixel=1), size=content.size
         )
     return made
 
 
-def _from_coco(root: Path, targets: dict[str, int], findings: list[Finding]) -> dict[str, Marked]:
-    found: dict[str, Marked] = {}
+def _from_coco(root: Path, targets: dict[str, int], findings: list[Finding]) -> dict[str, ImageAnnotations]:
+    found: dict[str, ImageAnnotations] = {}
     for path in coco_files(root):
         content = read_coco(path)
         names = {category.id: category.name for category in content.categories}
@@ -175,19 +177,19 @@ def _from_coco(root: Path, targets: dict[str, int], findings: list[Finding]) -> 
             if entry.bbox is not None and not entry.iscrowd:
                 x, y, width, height = entry.bbox
                 target = targets.get(names.get(entry.category_id, ""))
-                box = checked((x, y, x + width, y + height), path.name, findings, target)
+                box = repair_box((x, y, x + width, y + height), path.name, findings, target)
                 if box is not None:
                     boxes.setdefault(entry.image_id, []).append(box)
         for picture in content.images:
             size = (picture.width or 0, picture.height or 0)
             known = size if min(size) > 0 else None
-            found[_plain(picture.file_name)] = Marked(tuple(boxes.get(picture.id, ())), size=known)
+            found[_plain(picture.file_name)] = ImageAnnotations(tuple(boxes.get(picture.id, ())), size=known)
     return found
 
 
 def _asked(root: Path, name: str | None, usual: tuple[str, ...]) -> Path | None:
     if name is None:
-        return first_there(root, usual)
+        return first_existing(root, usual)
     if not (root / name).exists():
         raise MissingFile(f"{root} lacks {name}, which the configuration names")
     return root / name
@@ -208,7 +210,7 @@ def _plain(name: str) -> str:
     return name[: -len(suffix)] if suffix.lower() in SUFFIXES | {".xml"} else name
 
 
-def _by_name(known: dict[str, Path] | dict[str, Marked]) -> dict[str, str]:
+def _by_name(known: dict[str, Path] | dict[str, ImageAnnotations]) -> dict[str, str]:
     """Full keys by their last part, where only one has it."""
     counts = Counter(name.rpartition("/")[2] for name in known)
     return {last: name for name in known if counts[last := name.rpartition("/")[2]] == 1}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from interp_core.datasets.files.boxes import checked
-from interp_core.datasets.files.paths import files, named, there
-from interp_core.datasets.files.splits import Labelled
+from interp_core.datasets.files.boxes import repair_box
+from interp_core.datasets.files.paths import find_file, relative_id, walk_files
+from interp_core.datasets.files.splits import SplitRecord
 from interp_core.datasets.formats.voc import AnnotationError
 from interp_core.datasets.records import Box, Finding, Record, SplitName
 from interp_core.errors import one_line
@@ -75,7 +75,7 @@ def looks_like_coco(path: Path) -> bool:
 
 def coco_files(root: Path) -> list[Path]:
     """Files of object annotations in a folder, in `annotations/` or one level down, as exporters lay them."""
-    found = [path for path in files(root, frozenset({".json"})) if len(path.relative_to(root).parts) <= 2]
+    found = [path for path in walk_files(root, frozenset({".json"})) if len(path.relative_to(root).parts) <= 2]
     objects = [path for path in found if not path.stem.startswith(("captions_", "person_keypoints_", "image_info_"))]
     return [path for path in objects if looks_like_coco(path)]
 
@@ -89,9 +89,9 @@ def split_of(name: str) -> SplitName | None:
     return None
 
 
-def collected(
+def read_coco_folder(
     root: Path, sources: list[Path], name: str, findings: list[Finding]
-) -> tuple[tuple[str, ...], list[Labelled]]:
+) -> tuple[tuple[str, ...], list[SplitRecord]]:
     """Classes and images of some files of annotations.
 
     Args:
@@ -106,13 +106,13 @@ def collected(
     contents = [read_coco(path) for path in sources]
     names = {category.id: category.name for content in contents for category in content.categories}
     targets = {number: index for index, number in enumerate(sorted(names))}
-    labelled: dict[str, Labelled] = {}
+    labelled: dict[str, SplitRecord] = {}
     for path, content in zip(sources, contents, strict=True):
         split = split_of(path.stem) or split_of(path.parent.relative_to(root).as_posix())
         for record in _records(root, path, content, targets, name, findings):
             if record.id in labelled:
                 findings.append(Finding("duplicate row", path.name, f"{record.id} is listed twice: the first is used"))
-            labelled.setdefault(record.id, Labelled(record, split))
+            labelled.setdefault(record.id, SplitRecord(record, split))
     return tuple(names[number] for number in sorted(names)), list(labelled.values())
 
 
@@ -130,7 +130,7 @@ def _records(
     where = [folder, ".", "images", source.stem.removeprefix("instances_"), f"{folder}/images"]
     made = []
     for picture in content.images:
-        path = there(root, picture.file_name, where)
+        path = find_file(root, picture.file_name, where)
         if path is None:
             findings.append(Finding("label without image", source.name, f"{picture.file_name[:200]!r} is not there"))
         elif not objects[picture.id]:
@@ -155,10 +155,10 @@ def _record(
         if entry.bbox is not None and not entry.iscrowd:
             x, y, width, height = entry.bbox
             corners = (x, y, x + width, y + height)
-            boxes.append(checked(corners, picture.file_name[:200], findings, targets[entry.category_id], size))  # type: ignore[arg-type]
+            boxes.append(repair_box(corners, picture.file_name[:200], findings, targets[entry.category_id], size))  # type: ignore[arg-type]
     shown = tuple(sorted({targets[entry.category_id] for entry in objects}))
     found = tuple(box for box in boxes if box is not None)
-    return Record(f"{name}/{named(path, root)}", path, shown, found, size=size)  # type: ignore[arg-type]
+    return Record(f"{name}/{relative_id(path, root)}", path, shown, found, size=size)  # type: ignore[arg-type]
 
 
 def _reason(error: Exception) -> str:

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from interp_core.datasets.files.boxes import checked
+from interp_core.datasets.files.boxes import repair_box
 from interp_core.datasets.files.images import SUFFIXES
-from interp_core.datasets.files.paths import files, named, there
-from interp_core.datasets.files.splits import Labelled
-from interp_core.datasets.files.tables import TableError, first_column, numbers, read_table
-from interp_core.datasets.formats.annotations import FILE, LABEL, Evidence, corner_columns
+from interp_core.datasets.files.paths import find_file, relative_id, walk_files
+from interp_core.datasets.files.splits import SplitRecord
+from interp_core.datasets.files.tables import TableError, first_column, read_table, to_numbers
+from interp_core.datasets.formats.annotations import FILE, LABEL, FolderAnnotations, corner_columns
 from interp_core.datasets.formats.coco import split_of
 from interp_core.datasets.records import Box, Finding, MaskFile, Record, SplitName
 
@@ -54,9 +54,9 @@ def looks_like_index(path: Path) -> bool:
     return first_column(table, FILE) is not None and first_column(table, (*LABEL, *NAME)) is not None
 
 
-def indexed(
-    root: Path, path: Path, name: str, evidence: Evidence, inclusive: bool, findings: list[Finding]
-) -> tuple[tuple[str, ...], list[Labelled], bool]:
+def read_index_table(
+    root: Path, path: Path, name: str, evidence: FolderAnnotations, inclusive: bool, findings: list[Finding]
+) -> tuple[tuple[str, ...], list[SplitRecord], bool]:
     """Classes, images and whether an image may show several classes.
 
     Args:
@@ -86,13 +86,13 @@ def indexed(
     labelled = []
     for file, rows in images.items():
         shown = tuple(sorted({targets[one] for row in rows for one in row.labels}))
-        beside = evidence.of(named(file, root), counts[file.name] == 1)
+        beside = evidence.of(relative_id(file, root), counts[file.name] == 1)
         boxes = _boxes(rows, targets, len(shown) > 1, findings)
         masks = tuple(MaskFile(mask, evidence.mask_values) for mask in dict.fromkeys(row.mask for row in rows) if mask)
         masks = masks or beside.masks
         # A mask says more than the boxes around the same objects.
-        record = Record(f"{name}/{named(file, root)}", file, shown, () if masks else boxes, masks, rows[0].group)
-        labelled.append(Labelled(record, rows[0].split))
+        record = Record(f"{name}/{relative_id(file, root)}", file, shown, () if masks else boxes, masks, rows[0].group)
+        labelled.append(SplitRecord(record, rows[0].split))
     return classes, labelled, any(len(item.record.targets) > 1 for item in labelled)
 
 
@@ -122,14 +122,14 @@ def _rows(
         table.index, *columns, _corners(table, inclusive), strict=True
     ):
         where, labels, split = f"{path.name}, row {row}", _several(text), split_of(part)
-        picture = there(root, name, (*IMAGE_FOLDERS, part if split else "."))
+        picture = find_file(root, name, (*IMAGE_FOLDERS, part if split else "."))
         if picture is None:
             findings.append(Finding("label without image", where, f"no file {name[:200]!r}"))
             continue
         if not labels:
             findings.append(Finding("image without label", where, f"{name[:200]!r} has none: left out"))
             continue
-        marked = there(root, mask, (".", "masks")) if mask else None
+        marked = find_file(root, mask, (".", "masks")) if mask else None
         if mask and marked is None:
             findings.append(Finding("missing mask", where, f"no file {mask[:200]!r}: done without"))
         yield Row(picture, where, labels, split, corners, marked, group)
@@ -146,7 +146,7 @@ def _corners(table: pd.DataFrame, inclusive: bool) -> list[tuple[float, ...] | N
     if columns is None:
         return [None] * len(table)
     blank = (table[list(columns)] == "").all(axis=1)
-    values = numbers(table, columns) + np.array([0, 0, inclusive, inclusive])
+    values = to_numbers(table, columns) + np.array([0, 0, inclusive, inclusive])
     return [None if nothing else tuple(row) for row, nothing in zip(values.tolist(), blank, strict=True)]
 
 
@@ -156,13 +156,13 @@ def _boxes(rows: list[Row], targets: dict[str, int], several: bool, findings: li
         if row.corners is not None:
             # A row of several labels does not say which of them its box shows.
             own = targets[row.labels[0]] if several and len(row.labels) == 1 else None
-            made.append(checked(row.corners, row.where, findings, own))
+            made.append(repair_box(row.corners, row.where, findings, own))
     return tuple(box for box in made if box is not None)
 
 
 def _tell_unlisted(root: Path, listed: set[Path], findings: list[Finding]) -> None:
     """Images in the folders of listed ones that no row names."""
     for folder in sorted({path.parent for path in listed}):
-        for path in files(folder):
+        for path in walk_files(folder):
             if path.parent == folder and path.suffix.lower() in SUFFIXES and path not in listed:
-                findings.append(Finding("image without label", named(path, root), "no row names it: left out"))
+                findings.append(Finding("image without label", relative_id(path, root), "no row names it: left out"))

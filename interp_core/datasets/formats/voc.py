@@ -17,10 +17,10 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from interp_core.datasets.files.boxes import checked
+from interp_core.datasets.files.boxes import repair_box
 from interp_core.datasets.files.images import SUFFIXES
-from interp_core.datasets.files.paths import by_stem, files, first_there
-from interp_core.datasets.files.splits import Labelled
+from interp_core.datasets.files.paths import by_stem, first_existing, walk_files
+from interp_core.datasets.files.splits import SplitRecord
 from interp_core.datasets.files.tables import read_text
 from interp_core.datasets.records import Box, Finding, MaskFile, Record, SplitName
 from interp_core.errors import InterpError, one_line
@@ -65,14 +65,14 @@ def read_voc(path: Path) -> VocFile:
     return VocFile(_size(root.find("size")), tuple(found))
 
 
-def read_folder(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, VocFile]]:
+def read_voc_folder(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, VocFile]]:
     """All annotation files beneath a folder that can be read.
 
     Args:
         folder: where to look.
         findings: is told of those that cannot.
     """
-    for path in files(folder, frozenset({".xml"})):
+    for path in walk_files(folder, frozenset({".xml"})):
         try:
             yield path, read_voc(path)
         except AnnotationError as error:
@@ -95,7 +95,7 @@ def boxes_of(
     for label, (x0, y0, x1, y1) in content.objects:
         if targets is None or label in targets:
             corners = (x0 - first_pixel, y0 - first_pixel, x1, y1)
-            made.append(checked(corners, name, findings, None if targets is None else targets[label], content.size))
+            made.append(repair_box(corners, name, findings, None if targets is None else targets[label], content.size))
     return tuple(box for box in made if box is not None)
 
 
@@ -104,7 +104,7 @@ def is_devkit(root: Path) -> bool:
     return (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()
 
 
-def devkit(root: Path, name: str, findings: list[Finding]) -> tuple[tuple[str, ...], list[Labelled]]:
+def read_devkit(root: Path, name: str, findings: list[Finding]) -> tuple[tuple[str, ...], list[SplitRecord]]:
     """Classes and images of a folder with JPEGImages, Annotations and, where there are any, ImageSets and masks.
 
     Args:
@@ -112,12 +112,12 @@ def devkit(root: Path, name: str, findings: list[Finding]) -> tuple[tuple[str, .
         name: of the data set, before ids.
         findings: is told what is wrong.
     """
-    paths = list(files(root / "JPEGImages", SUFFIXES))
+    paths = list(walk_files(root / "JPEGImages", SUFFIXES))
     pictures = by_stem(paths)
     for path in paths:
         if pictures[path.stem] != path:
             findings.append(Finding("image without label", path.name, "another has its name: left out"))
-    found = {path.stem: content for path, content in read_folder(root / "Annotations", findings)}
+    found = {path.stem: content for path, content in read_voc_folder(root / "Annotations", findings)}
     names = {label for content in found.values() for label, _ in content.objects}
     classes = CLASSES if names <= set(CLASSES) else tuple(sorted(names))
     targets = {label: index for index, label in enumerate(classes)}
@@ -125,7 +125,7 @@ def devkit(root: Path, name: str, findings: list[Finding]) -> tuple[tuple[str, .
         findings.append(Finding("label without image", f"Annotations/{stem}.xml", "no such picture in JPEGImages"))
     for stem in sorted(pictures.keys() - found.keys()):
         findings.append(Finding("image without label", pictures[stem].name, "no XML in Annotations: left out"))
-    masks = by_stem(files(root / "SegmentationClass")) if classes == CLASSES else {}
+    masks = by_stem(walk_files(root / "SegmentationClass")) if classes == CLASSES else {}
     splits = _image_sets(root)
     labelled = []
     for stem in sorted(found.keys() & pictures.keys()):
@@ -133,7 +133,7 @@ def devkit(root: Path, name: str, findings: list[Finding]) -> tuple[tuple[str, .
             findings.append(Finding("image in no set", pictures[stem].name, "ImageSets do not name it: left out"))
             continue
         record = _record(f"{name}/{stem}", pictures[stem], found[stem], targets, masks.get(stem), findings)
-        labelled.append(Labelled(record, splits.get(stem)))
+        labelled.append(SplitRecord(record, splits.get(stem)))
     return classes, labelled
 
 
@@ -150,7 +150,7 @@ def _record(
 def _image_sets(root: Path) -> dict[str, SplitName]:
     found: dict[str, SplitName] = {}
     for name, split in SETS:
-        path = first_there(root, [f"ImageSets/Main/{name}.txt", f"ImageSets/{name}.txt"])
+        path = first_existing(root, [f"ImageSets/Main/{name}.txt", f"ImageSets/{name}.txt"])
         for line in read_text(path).splitlines() if path else []:
             if line.strip():
                 found.setdefault(line.split()[0], split)

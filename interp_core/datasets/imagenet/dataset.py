@@ -22,18 +22,18 @@ from pydantic import Field
 
 from interp_core.datasets.contract import datasets
 from interp_core.datasets.files.dataset import FileDataset
-from interp_core.datasets.files.paths import by_stem, files, first_there, folders, named
-from interp_core.datasets.files.splits import VAL_SHARE, Labelled, completed
+from interp_core.datasets.files.paths import by_stem, first_existing, list_folders, relative_id, walk_files
+from interp_core.datasets.files.splits import VAL_SHARE, SplitRecord, complete_splits
 from interp_core.datasets.formats.voc import VocFile, boxes_of
 from interp_core.datasets.imagenet.layouts import (
     LAYOUTS,
     PARTS,
     SOLUTIONS,
     Picture,
-    heirs,
-    imagenet1k,
-    part_of,
-    solution,
+    find_part,
+    find_variant,
+    imagenet1k_wnids,
+    read_solution,
     xml_finder,
 )
 from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record, SplitName
@@ -42,7 +42,7 @@ MASKS: dict[SplitName, tuple[str, ...]] = {"train": ("train-semi-segmentation",)
 MASK_HOMES = (".", "ImageNetS919", "ImageNetS300", "ImageNetS50", "ImageNetS/ImageNetS919")
 
 
-class Evidence(NamedTuple):
+class SplitAnnotations(NamedTuple):
     """Where a part's boxes and masks are."""
 
     table: dict[str, list[tuple[str, tuple[float, ...]]]]
@@ -75,19 +75,19 @@ class ImageNet(FileDataset):
             InterpError: no known layout is found, or a table cannot be read.
         """
         findings: list[Finding] = []
-        parts = {split: list(part_of(self.root, split, findings)) for split in PARTS}
+        parts = {split: list(find_part(self.root, split, findings)) for split in PARTS}
         if not any(parts.values()):
-            parts["test"] = list(heirs(self.root, findings))
+            parts["test"] = list(find_variant(self.root, findings))
         wnids = self._wnids(parts, findings)
         labelled = [
-            Labelled(record, split)
+            SplitRecord(record, split)
             for split, pictures in parts.items()
             for record in self._records(split, pictures, wnids, findings)
         ]
-        records = completed(labelled, self.seed, self.val_share)
+        records = complete_splits(labelled, self.seed, self.val_share)
         return Index(class_names(tuple(wnids)), records, findings=tuple(findings))
 
-    def layout_found(self) -> str:
+    def describe_layout(self) -> str:
         """Which layout the folder has, in words."""
         for folder, told in LAYOUTS:
             if (self.root / folder).exists():
@@ -97,7 +97,7 @@ class ImageNet(FileDataset):
     def _wnids(self, parts: dict[SplitName, list[Picture]], findings: list[Finding]) -> dict[str, int]:
         """Target of each class, after what the layout knows nothing of is told."""
         present = {picture.wnid for pictures in parts.values() for picture in pictures}
-        wnids = imagenet1k() if self.labels == "imagenet1k" else tuple(sorted(present))
+        wnids = imagenet1k_wnids() if self.labels == "imagenet1k" else tuple(sorted(present))
         for wnid in sorted(present - set(wnids)):
             count = sum(picture.wnid == wnid for pictures in parts.values() for picture in pictures)
             findings.append(Finding("unknown class", wnid, f"not in ImageNet-1k: its {count} images are left out"))
@@ -112,7 +112,7 @@ class ImageNet(FileDataset):
             if picture.wnid not in wnids:
                 continue
             own = f"{self.name}/{picture.path.stem}"
-            id_ = own if own not in ids else f"{self.name}/{named(picture.path, self.root)}"
+            id_ = own if own not in ids else f"{self.name}/{relative_id(picture.path, self.root)}"
             ids.add(id_)
             target = wnids[picture.wnid]
             mask = evidence.masks.get(picture.path.stem)
@@ -122,14 +122,14 @@ class ImageNet(FileDataset):
                 boxes, size = _boxes(picture, evidence, findings)
                 yield Record(id_, picture.path, (target,), boxes, size=size)
 
-    def _evidence(self, split: SplitName, findings: list[Finding]) -> Evidence:
-        table_path = first_there(self.root, [SOLUTIONS[split]])
+    def _evidence(self, split: SplitName, findings: list[Finding]) -> SplitAnnotations:
+        table_path = first_existing(self.root, [SOLUTIONS[split]])
         order = {"xml": ("xml",), "csv": ("csv",), "none": (), "auto": ("xml", "csv")}[self.boxes]
         if self.boxes == "auto" and split == "train" and table_path is not None:
             order = ("csv",)
-        table = solution(table_path, findings) if "csv" in order and table_path is not None else {}
+        table = read_solution(table_path, findings) if "csv" in order and table_path is not None else {}
         xml = xml_finder(self.root, split, findings) if "xml" in order else _nothing
-        return Evidence(table, xml, _masks(self.root, split))
+        return SplitAnnotations(table, xml, _masks(self.root, split))
 
 
 def _nothing(_picture: Picture) -> None:
@@ -140,7 +140,7 @@ def class_names(wnids: tuple[str, ...]) -> tuple[str, ...]:
     """A name for each class, all different: its first word, all its words, or its id with them."""
     from timm.data import ImageNetInfo
 
-    known, info = set(imagenet1k()), ImageNetInfo("imagenet-22k")
+    known, info = set(imagenet1k_wnids()), ImageNetInfo("imagenet-22k")
     known |= set(info.label_names()) if set(wnids) - known else set()
     words = [str(info.label_name_to_description(wnid, detailed=False)) if wnid in known else wnid for wnid in wnids]
     first = [text.split(",")[0] for text in words]
@@ -151,7 +151,7 @@ def class_names(wnids: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _boxes(
-    picture: Picture, evidence: Evidence, findings: list[Finding]
+    picture: Picture, evidence: SplitAnnotations, findings: list[Finding]
 ) -> tuple[tuple[Box, ...], tuple[int, int] | None]:
     """The boxes of an image's own class, and the size they refer to."""
     content = evidence.xml(picture) or VocFile(None, tuple(evidence.table.get(picture.path.stem, picture.boxes)))
@@ -163,9 +163,9 @@ def _boxes(
 
 def _masks(root: Path, split: SplitName) -> dict[str, tuple[Path, int]]:
     """ImageNet-S: mask and value of each image's class. Values count the classes on disk from 1."""
-    folder = first_there(root, [f"{home}/{name}" for home in MASK_HOMES for name in MASKS[split]])
+    folder = first_existing(root, [f"{home}/{name}" for home in MASK_HOMES for name in MASKS[split]])
     if folder is None:
         return {}
-    values = {part.name: place for place, part in enumerate(folders(folder), 1)}
-    found = by_stem(files(folder, frozenset({".png"})))
+    values = {part.name: place for place, part in enumerate(list_folders(folder), 1)}
+    found = by_stem(walk_files(folder, frozenset({".png"})))
     return {stem: (path, values[path.parent.name]) for stem, path in found.items() if path.parent.name in values}

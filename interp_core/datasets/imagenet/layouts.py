@@ -13,12 +13,12 @@ from typing import NamedTuple
 from interp_core.datasets.files.paths import (
     MissingFile,
     by_stem,
-    files,
-    first_there,
-    folders,
-    images,
-    is_folder,
-    pictures_in,
+    first_existing,
+    list_folders,
+    list_images,
+    require_folder,
+    walk_files,
+    walk_images,
 )
 from interp_core.datasets.files.tables import read_table, read_text
 from interp_core.datasets.formats.voc import AnnotationError, VocFile, read_voc
@@ -55,23 +55,25 @@ class Picture(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def imagenet1k() -> tuple[str, ...]:
+def imagenet1k_wnids() -> tuple[str, ...]:
     """WordNet ids of the 1000 classes, in the order of their indices."""
     from timm.data import ImageNetInfo
 
     return tuple(ImageNetInfo("imagenet-1k").label_names())
 
 
-def part_of(root: Path, split: SplitName, findings: list[Finding]) -> Iterator[Picture]:
+def find_part(root: Path, split: SplitName, findings: list[Finding]) -> Iterator[Picture]:
     """Images of train or of the public validation set, in whichever layout is there."""
-    folder = first_there(is_folder(root, "ImageNet"), [f"{home}/{name}" for name in PARTS[split] for home in HOMES])
+    folder = first_existing(
+        require_folder(root, "ImageNet"), [f"{home}/{name}" for name in PARTS[split] for home in HOMES]
+    )
     if folder is None:
         return
     if (folder / "val_annotations.txt").is_file():
         yield from _tiny_val(folder, findings)
     elif (folder / "images").is_dir():
         raise MissingFile(f"{folder} lacks val_annotations.txt: classes and boxes of tiny-imagenet's validation images")
-    elif inner := folders(folder):
+    elif inner := list_folders(folder):
         _tell_loose(folder, findings)
         for one in inner:
             yield from _class_folder(one, findings)
@@ -81,7 +83,7 @@ def part_of(root: Path, split: SplitName, findings: list[Finding]) -> Iterator[P
 
 def _tell_loose(folder: Path, findings: list[Finding]) -> None:
     """Tell of images beside class folders."""
-    for path in pictures_in(folder):
+    for path in list_images(folder):
         findings.append(
             Finding("image without label", path.name, f"in {folder.name}/ but in no class folder: left out")
         )
@@ -91,17 +93,17 @@ def _class_folder(folder: Path, findings: list[Finding]) -> Iterator[Picture]:
     """One class; tiny-imagenet has a table of boxes beside its images."""
     table = folder / f"{folder.name}_boxes.txt"
     boxes = _tiny_boxes(table, 4, findings) if table.is_file() else {}
-    for path in images(folder, findings):
+    for path in walk_images(folder, findings):
         yield Picture(path, folder.name, _tiny_box(folder.name, boxes.get(path.name)))
 
 
 def _flat(root: Path, folder: Path, findings: list[Finding]) -> Iterator[Picture]:
     """Images in one folder: their classes are in Kaggle's table, or in the names of their boxes."""
-    table = first_there(root, [SOLUTIONS["test"]])
-    known = {stem: entries[0][0] for stem, entries in solution(table, []).items()} if table else {}
+    table = first_existing(root, [SOLUTIONS["test"]])
+    known = {stem: entries[0][0] for stem, entries in read_solution(table, []).items()} if table else {}
     xml = xml_finder(root, "test", [])
     left = set(known)
-    for path in images(folder, findings):
+    for path in walk_images(folder, findings):
         left.discard(path.stem)
         wnid = known.get(path.stem) or next((name for name, _ in _objects(xml(Picture(path, "")))), "")
         if wnid:
@@ -117,7 +119,7 @@ def _flat(root: Path, folder: Path, findings: list[Finding]) -> Iterator[Picture
 def _tiny_val(folder: Path, findings: list[Finding]) -> Iterator[Picture]:
     """tiny-imagenet's validation images: name, class and box a row."""
     rows = _tiny_boxes(folder / "val_annotations.txt", 5, findings)
-    for path in images(folder / "images" if (folder / "images").is_dir() else folder, findings):
+    for path in walk_images(folder / "images" if (folder / "images").is_dir() else folder, findings):
         if path.name in rows:
             row = rows.pop(path.name)
             yield Picture(path, str(row[0]), _tiny_box(str(row[0]), row[1:]))
@@ -151,30 +153,30 @@ def _tiny_box(wnid: str, corners: Iterable[str] | None) -> tuple[tuple[str, tupl
     return ((wnid, (x0, y0, x1 + 1, y1 + 1)),)
 
 
-def heirs(root: Path, findings: list[Finding]) -> Iterator[Picture]:
+def find_variant(root: Path, findings: list[Finding]) -> Iterator[Picture]:
     """Classes right in the folder: by index (ImageNet-V2) or by WordNet id; one folder above them may be left out."""
-    inner = folders(root)
+    inner = list_folders(root)
     if len(inner) == 1 and not _class_of(inner[0]):
-        inner = folders(inner[0])
+        inner = list_folders(inner[0])
     known = [(folder, wnid) for folder in inner if (wnid := _class_of(folder))]
     if not known:
         raise MissingFile(f"{root} holds neither train/ nor val/ with images of ImageNet: {CALLED}")
     for folder in inner:
-        if not _class_of(folder) and next(images(folder, []), None) is not None:
+        if not _class_of(folder) and next(walk_images(folder, []), None) is not None:
             findings.append(Finding("unknown class", folder.name, "neither an index nor a WordNet id: left out"))
     for folder, wnid in known:
-        for path in images(folder, findings):
+        for path in walk_images(folder, findings):
             yield Picture(path, wnid)
 
 
 def _class_of(folder: Path) -> str:
     name = folder.name
     if name.isdecimal() and int(name) < 1000:
-        return imagenet1k()[int(name)]
+        return imagenet1k_wnids()[int(name)]
     return name if len(name) == 9 and name[0] == "n" and name[1:].isdecimal() else ""
 
 
-def solution(path: Path, findings: list[Finding]) -> dict[str, list[tuple[str, tuple[float, ...]]]]:
+def read_solution(path: Path, findings: list[Finding]) -> dict[str, list[tuple[str, tuple[float, ...]]]]:
     """Kaggle's table: classes and boxes by image, as groups of five words."""
     table = read_table(path, ("ImageId", "PredictionString"), CALLED_SOLUTION, findings)
     found: dict[str, list[tuple[str, tuple[float, ...]]]] = {}
@@ -192,8 +194,8 @@ def solution(path: Path, findings: list[Finding]) -> dict[str, list[tuple[str, t
 def xml_finder(root: Path, split: SplitName, findings: list[Finding]) -> Callable[[Picture], VocFile | None]:
     """What the XML file of an image says; None where there is none."""
     part = "train" if split == "train" else "val"
-    home = first_there(root, [f"{home}/{inner}" for inner in (part, ".") for home in NOTES])
-    paths = {} if home is None else by_stem(files(home, frozenset({".xml"})))
+    home = first_existing(root, [f"{home}/{inner}" for inner in (part, ".") for home in NOTES])
+    paths = {} if home is None else by_stem(walk_files(home, frozenset({".xml"})))
 
     def content(picture: Picture) -> VocFile | None:
         path = paths.get(picture.path.stem)

@@ -16,11 +16,11 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from interp_core.datasets.contract import DatasetConfig, Split, datasets
+from interp_core.datasets.contract import DatasetConfig, ImageSet, datasets
 from interp_core.datasets.records import SPLITS, SplitName
 from interp_core.datasets.synthetic.backgrounds import crops, pyramids
 from interp_core.datasets.synthetic.glyphs import Glyphs, draw, glyphs, inside
-from interp_core.datasets.synthetic.scenes import Scenes, brightness, paint, place
+from interp_core.datasets.synthetic.scenes import Scenes, brightness, find_positions, paint
 from interp_core.errors import UnknownNameError
 
 CLASSES = 10
@@ -87,7 +87,7 @@ class DigitsInScenes(DatasetConfig):
     def classes(self) -> tuple[str, ...]:
         return tuple(str(i) for i in range(CLASSES))
 
-    def load(self, split: SplitName) -> Split:
+    def load(self, split: SplitName) -> ImageSet:
         """The images of one split, made anew at each call and the caller's own.
 
         Raises:
@@ -108,7 +108,7 @@ class DigitsInScenes(DatasetConfig):
         if split == "train":
             _statistics[self] = _mean_and_deviation(grey_levels)
         ids = [f"{self.name}/{split}/{i:05d}" for i in range(count)]
-        return Split(images, targets, masks, ids, {"tag": tags} if self.confounded else {})
+        return ImageSet(images, targets, masks, ids, {"tag": tags} if self.confounded else {})
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation per channel of the training images, in [0, 1]; kept from `load("train")`."""
@@ -166,7 +166,7 @@ def draw_scenes(config: DigitsInScenes, split: SplitName, block: int) -> Scenes:
     corner = rng.integers(0, 2, (n, 2)) * (config.image_size - tag_side(config))
     low, high = config.digit_scale
     sides = np.round((low + (high - low) * rng.random((n, m))) * config.image_size).astype(np.int64)
-    box, shown = place(sides, corner, tag_side(config), config.image_size, rng.random((m, n, TRIES, 2)))
+    box, shown = find_positions(sides, corner, tag_side(config), config.image_size, rng.random((m, n, TRIES, 2)))
     shown[:, 1 + config.distractors :] = False
     return Scenes(targets, crop, gain, glyph, box, shown, colour, corner, tag)
 

@@ -41,7 +41,7 @@ class Scenes:
         return Scenes(*(getattr(self, f.name)[part] for f in fields(self)))
 
 
-def place(
+def find_positions(
     sides: np.ndarray, corner: np.ndarray, tag: int, size: int, unit: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places for squares that overlap neither each other nor a corner, by rejection in the order given.

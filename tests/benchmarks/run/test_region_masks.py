@@ -14,8 +14,8 @@ from benchmarks.config.errors import ConfigError
 from benchmarks.config.models import RegionSource
 from benchmarks.run.images import RunImages
 from benchmarks.run.region_masks import candidates, draw_images, regions_of
-from interp_core.datasets import Split, datasets
-from interp_core.datasets.files.image_set import FileSplit, Item
+from interp_core.datasets import ImageSet, datasets
+from interp_core.datasets.files.image_set import FileImageSet, Item
 from interp_core.datasets.records import Box, Record
 from interp_core.errors import UnknownNameError
 
@@ -29,14 +29,14 @@ def data() -> RunImages:
 
 
 @pytest.fixture
-def split() -> Split:
+def split() -> ImageSet:
     """Twelve images of three classes; the mask of image i is its first i rows, the tag its last column or nothing."""
     masks, tags = np.zeros((2, 12, 1, 16, 16), bool)
     for i in range(12):
         masks[i, 0, :i] = True
     tags[::2, 0, :, -1] = True
     ids = [f"image-{i}" for i in range(12)]
-    return Split(np.zeros((12, 3, 16, 16), np.uint8), np.arange(12) % 3, masks, ids, {"tag": tags})
+    return ImageSet(np.zeros((12, 3, 16, 16), np.uint8), np.arange(12) % 3, masks, ids, {"tag": tags})
 
 
 def counts(rows: np.ndarray) -> list[int]:
@@ -71,7 +71,7 @@ def test_images_of_several_classes_are_drawn_at_random() -> None:
     assert np.array_equal(found, draw_images(CLASSES, 20, RegionSource(draw="random"), 0))
 
 
-def test_every_mask_is_that_of_its_image_and_empty_ones_are_none(data: RunImages, split: Split) -> None:
+def test_every_mask_is_that_of_its_image_and_empty_ones_are_none(data: RunImages, split: ImageSet) -> None:
     sources = {"object": RegionSource(), "irrelevant": RegionSource(of="tag"), "around": RegionSource(outside=True)}
     found = regions_of(data, split, sources, seed=0)
     indices, masks = found["object"]
@@ -84,16 +84,18 @@ def test_every_mask_is_that_of_its_image_and_empty_ones_are_none(data: RunImages
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.01, 1), (0.5, 3), (1.0, 6)])
-def test_a_share_is_of_the_images_that_have_a_mask(data: RunImages, split: Split, share: float, expected: int) -> None:
+def test_a_share_is_of_the_images_that_have_a_mask(
+    data: RunImages, split: ImageSet, share: float, expected: int
+) -> None:
     indices, masks = regions_of(data, split, {"tag": RegionSource(of="tag", share=share)}, seed=1)["tag"]
     assert len(indices) == len(masks) == expected
     assert set(indices.tolist()) <= {0, 2, 4, 6, 8, 10}
 
 
-def test_masks_that_are_not_there(data: RunImages, split: Split) -> None:
+def test_masks_that_are_not_there(data: RunImages, split: ImageSet) -> None:
     with pytest.raises(UnknownNameError, match="did you mean tag"):
         candidates(split, "tags")
-    without = Split(split.images, split.targets, np.zeros_like(split.masks), split.ids)
+    without = ImageSet(split.images, split.targets, np.zeros_like(split.masks), split.ids)
     with pytest.raises(ConfigError, match="no training image that can be read has a mask"):
         regions_of(data, without, {"object": RegionSource()}, seed=0)
 
@@ -113,7 +115,7 @@ class Reads:
             yield "damaged" if item.id in self.unreadable else (np.zeros((3, 16, 16), np.uint8), mask)
 
 
-def files(loader: Reads, *, several: bool = False) -> FileSplit:
+def files(loader: Reads, *, several: bool = False) -> FileImageSet:
     """Twenty files of two classes, every other one with a box for its class."""
     items = []
     for i in range(20):
@@ -122,7 +124,7 @@ def files(loader: Reads, *, several: bool = False) -> FileSplit:
         items.append(Item(str(i), str(i), record, None if several else i % 4 // 2))
     targets = np.arange(20) % 4 // 2
     labels = np.eye(2, dtype=np.float32)[targets]
-    return FileSplit(items, labels if several else targets, 16, loader)  # type: ignore[arg-type]
+    return FileImageSet(items, labels if several else targets, 16, loader)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("several", [False, True])

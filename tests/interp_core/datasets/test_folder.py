@@ -18,11 +18,11 @@ DATA = SHARED / "data"
 
 
 def all_of(dataset: Folder) -> dict[str, Record]:
-    return {record.path.stem: record for part in dataset.indexed.records.values() for record in part}
+    return {record.path.stem: record for part in dataset.checked_index.records.values() for record in part}
 
 
 def sizes(dataset: Folder) -> dict[str, int]:
-    return {split: len(part) for split, part in dataset.indexed.records.items()}
+    return {split: len(part) for split, part in dataset.checked_index.records.items()}
 
 
 def kinds(dataset: Folder) -> list[str]:
@@ -36,10 +36,10 @@ def kinds(dataset: Folder) -> list[str]:
 def test_class_folders_are_divided_in_proportion(tmp_path: Path, home: str) -> None:
     class_folders(tmp_path / home, count=10)
     dataset = Folder(root=tmp_path)
-    assert dataset.found_layout() == "classes"
+    assert dataset.detect_layout() == "classes"
     assert dataset.classes == ("cat", "dog")
     assert sizes(dataset) == {"train": 14, "val": 2, "test": 4}
-    assert [sum(r.targets[0] for r in part) for part in dataset.indexed.records.values()] == [7, 1, 2]
+    assert [sum(r.targets[0] for r in part) for part in dataset.checked_index.records.values()] == [7, 1, 2]
     assert not dataset.multi_label
 
 
@@ -80,7 +80,7 @@ def test_a_name_that_two_images_share_needs_the_path(tmp_path: Path) -> None:
         picture(tmp_path / name / f"{name}.png")
     mask(tmp_path / "masks/1.png")
     dataset = Folder(root=tmp_path)
-    assert not any(record.masks for part in dataset.indexed.records.values() for record in part)
+    assert not any(record.masks for part in dataset.checked_index.records.values() for record in part)
     assert kinds(dataset) == ["label without image"]
 
 
@@ -114,7 +114,7 @@ def test_boxes_of_json_beside_class_folders(tmp_path: Path) -> None:
     }
     write(tmp_path / "annotations.json", json.dumps(content))
     dataset = Folder(root=tmp_path)
-    assert dataset.found_layout() == "classes"
+    assert dataset.detect_layout() == "classes"
     assert all_of(dataset)["cat0"].boxes == (Box(1, 2, 4, 6, 0),)
 
 
@@ -133,15 +133,15 @@ def test_a_folder_without_classes(tmp_path: Path, names: tuple[str, ...]) -> Non
     for name in names:
         write(tmp_path / name, "") if name.endswith("txt") else picture(tmp_path / name)
     with pytest.raises(InterpError, match=r"has none of: index\.csv"):
-        _ = Folder(root=tmp_path).indexed
+        _ = Folder(root=tmp_path).checked_index
 
 
 def test_what_the_configuration_names_must_be_there(tmp_path: Path) -> None:
     class_folders(tmp_path, count=4)
     with pytest.raises(InterpError, match="lacks outlines"):
-        _ = Folder(root=tmp_path, masks="outlines").indexed
+        _ = Folder(root=tmp_path, masks="outlines").checked_index
     with pytest.raises(InterpError, match=r"cannot read .*index\.csv"):
-        _ = Folder(root=tmp_path, layout="index").indexed
+        _ = Folder(root=tmp_path, layout="index").checked_index
 
 
 def test_folders_linked_into_each_other_end(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_table_lists_images_with_boxes_masks_groups_and_splits(tmp_path: Path)
     )
     dataset = indexed(tmp_path, text)
     found = all_of(dataset)
-    assert dataset.found_layout() == "index"
+    assert dataset.detect_layout() == "index"
     assert dataset.classes == ("cat", "dog")
     assert found["a0"] == Record(
         "folder/a0.png", tmp_path / "a0.png", (0,), (Box(1, 2, 3, 4), Box(5, 6, 7, 8)), group="g"
@@ -202,7 +202,7 @@ def test_groups_are_not_torn_apart(tmp_path: Path) -> None:
     for i in range(40):
         picture(tmp_path / f"a{i}.png")
     dataset = indexed(tmp_path, "\n".join(["file,label,patient", *rows]))
-    groups = [{record.group for record in part} for part in dataset.indexed.records.values()]
+    groups = [{record.group for record in part} for part in dataset.checked_index.records.values()]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 10
     assert all(groups)
 
@@ -235,7 +235,7 @@ def test_rows_that_do_not_fit_are_said(tmp_path: Path, row: str, kind: str) -> N
 def test_coco_splits_boxes_and_labels(tmp_path: Path) -> None:
     coco(coco(tmp_path, "train", 20), "val", 4)
     dataset = Folder(root=tmp_path)
-    assert dataset.found_layout() == "coco"
+    assert dataset.detect_layout() == "coco"
     assert dataset.classes == ("dog", "cat")  # by category number
     assert dataset.multi_label
     assert sizes(dataset) == {"train": 18, "val": 2, "test": 4}
@@ -252,7 +252,7 @@ def test_coco_as_exporters_lay_it(tmp_path: Path) -> None:
             tmp_path / split / "_annotations.coco.json"
         )
     dataset = Folder(root=tmp_path)
-    assert dataset.found_layout() == "coco"
+    assert dataset.detect_layout() == "coco"
     assert sum(sizes(dataset).values()) == 8
 
 
@@ -275,7 +275,7 @@ def test_json_that_is_none_of_coco(tmp_path: Path, text: str) -> None:
     write(tmp_path / "annotations.json", text)
     picture(tmp_path / "cat" / "a.png")
     with pytest.raises(InterpError):
-        _ = Folder(root=tmp_path, layout="coco").indexed
+        _ = Folder(root=tmp_path, layout="coco").checked_index
 
 
 # Pascal VOC
@@ -283,7 +283,7 @@ def test_json_that_is_none_of_coco(tmp_path: Path, text: str) -> None:
 
 def test_voc_sets_masks_and_boxes(tmp_path: Path) -> None:
     dataset = Folder(root=devkit(tmp_path, 20))
-    assert dataset.found_layout() == "voc"
+    assert dataset.detect_layout() == "voc"
     assert dataset.classes[7] == "cat"
     assert sizes(dataset) == {"train": 9, "val": 1, "test": 10}
     found = all_of(dataset)

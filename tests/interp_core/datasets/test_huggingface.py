@@ -26,7 +26,7 @@ def rows(count: int, **more: Any) -> Any:
 
 
 def sizes(dataset: HuggingFace) -> dict[str, int]:
-    return {split: len(part) for split, part in dataset.indexed.records.items()}
+    return {split: len(part) for split, part in dataset.checked_index.records.items()}
 
 
 def test_splits_classes_and_pixels(tmp_path: Path) -> None:
@@ -43,16 +43,20 @@ def test_splits_classes_and_pixels(tmp_path: Path) -> None:
 
 def test_bytes_are_written_once(tmp_path: Path) -> None:
     first = HuggingFace.of(rows(6), tmp_path / "saved", cache=tmp_path / "cache")
-    times = {record.path: record.path.stat().st_mtime_ns for part in first.indexed.records.values() for record in part}
+    times = {
+        record.path: record.path.stat().st_mtime_ns for part in first.checked_index.records.values() for record in part
+    }
     again = HuggingFace(root=tmp_path / "saved", cache=tmp_path / "cache")
-    assert {r.path: r.path.stat().st_mtime_ns for part in again.indexed.records.values() for r in part} == times
+    assert {r.path: r.path.stat().st_mtime_ns for part in again.checked_index.records.values() for r in part} == times
     assert len(times) == 6
 
 
 def test_the_cache_is_the_users_own_where_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     dataset = HuggingFace.of(rows(3), tmp_path / "saved")
-    assert all(r.path.is_relative_to(tmp_path / "home") for part in dataset.indexed.records.values() for r in part)
+    assert all(
+        r.path.is_relative_to(tmp_path / "home") for part in dataset.checked_index.records.values() for r in part
+    )
 
 
 def test_boxes_and_masks(tmp_path: Path) -> None:
@@ -62,7 +66,7 @@ def test_boxes_and_masks(tmp_path: Path) -> None:
     }
     values = [{"bbox": [[1, 2, 3, 4], [0, 0, -5, 5]], "category": [1, 0]} for _ in range(4)]
     dataset = HuggingFace.of(rows(4, objects=(objects, values)), tmp_path / "a", cache=tmp_path / "b")
-    assert dataset.indexed.records["train"][0].boxes == (Box(1, 2, 4, 6, 1),)
+    assert dataset.checked_index.records["train"][0].boxes == (Box(1, 2, 4, 6, 1),)
     assert {finding.kind for finding in dataset.findings} == {"box inverted", "box outside"}
     masks = [Image.fromarray(np.eye(20, 30, dtype=np.uint8) * 255) for _ in range(4)]
     dataset = HuggingFace.of(rows(4, mask=(library.Image(), masks)), tmp_path / "c", cache=tmp_path / "d", workers=0)
@@ -92,14 +96,14 @@ def test_labels_that_are_words_and_rows_without_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fields", [{"label": "breed"}, {"image": "photo"}, {"image": "label"}])
 def test_columns_that_are_not_there(tmp_path: Path, fields: dict[str, str]) -> None:
     with pytest.raises(InterpError, match=r"no column of|holds no images"):
-        _ = HuggingFace.of(rows(3), tmp_path / "a", cache=tmp_path / "b", **fields).indexed
+        _ = HuggingFace.of(rows(3), tmp_path / "a", cache=tmp_path / "b", **fields).checked_index
 
 
 def test_what_is_no_saved_data_set(tmp_path: Path) -> None:
     with pytest.raises(InterpError, match="is no data set saved by save_to_disk"):
-        _ = HuggingFace(root=tmp_path).indexed
+        _ = HuggingFace(root=tmp_path).checked_index
     HuggingFace.of(rows(3), tmp_path / "a")
     for path in (tmp_path / "a").glob("*.arrow"):
         path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(InterpError, match="is no data set saved by save_to_disk"):
-        _ = HuggingFace(root=tmp_path / "a", cache=tmp_path / "b").indexed
+        _ = HuggingFace(root=tmp_path / "a", cache=tmp_path / "b").checked_index

@@ -18,14 +18,14 @@ TABLE = "stage_2_train_labels.csv"
 
 
 def all_of(dataset: Rsna) -> dict[str, Record]:
-    return {record.path.stem: record for part in dataset.indexed.records.values() for record in part}
+    return {record.path.stem: record for part in dataset.checked_index.records.values() for record in part}
 
 
 @pytest.mark.parametrize("ending", [".dcm", ".png"])
 def test_labels_boxes_and_splits(tmp_path: Path, ending: str) -> None:
     dataset = Rsna(root=rsna(tmp_path, 30, ending))
     assert dataset.classes == ("No Lung Opacity", "Lung Opacity")
-    records = dataset.indexed.records
+    records = dataset.checked_index.records
     assert {split: len(part) for split, part in records.items()} == {"train": 21, "val": 3, "test": 6}
     positive = {split: sum(record.targets[0] for record in part) for split, part in records.items()}
     assert positive == {"train": 7, "val": 1, "test": 2}
@@ -53,11 +53,11 @@ def test_three_classes(tmp_path: Path) -> None:
 
 def test_the_division_is_fixed_by_the_seed_and_not_by_the_order_of_the_table(tmp_path: Path) -> None:
     root = rsna(tmp_path, 30)
-    first = {split: {r.id for r in part} for split, part in Rsna(root=root).indexed.records.items()}
+    first = {split: {r.id for r in part} for split, part in Rsna(root=root).checked_index.records.items()}
     header, *rows = (root / TABLE).read_text().splitlines()
     write(root / TABLE, "\n".join([header, *reversed(rows)]))
-    again = {split: {r.id for r in part} for split, part in Rsna(root=root).indexed.records.items()}
-    other = {split: {r.id for r in part} for split, part in Rsna(root=root, seed=1).indexed.records.items()}
+    again = {split: {r.id for r in part} for split, part in Rsna(root=root).checked_index.records.items()}
+    other = {split: {r.id for r in part} for split, part in Rsna(root=root, seed=1).checked_index.records.items()}
     assert first == again != other
 
 
@@ -101,10 +101,10 @@ def test_images_and_tables_that_are_missing_are_called_as_on_the_page(tmp_path: 
     assert [finding.kind for finding in Rsna(root=root).findings] == ["image without label"]
     (root / TABLE).rename(root / "labels.csv")
     with pytest.raises(InterpError, match=r"lacks stage_2_train_labels\.csv.*page at Kaggle"):
-        _ = Rsna(root=root).indexed
+        _ = Rsna(root=root).checked_index
     write(root / TABLE, "patientId,x,y\np001,1,2\n")
     with pytest.raises(InterpError, match=r"lacks the column width, height, Target; it has patientid, x, y"):
-        _ = Rsna(root=root).indexed
+        _ = Rsna(root=root).checked_index
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp_core.datasets import CelebA, MaskFile, Record
-from interp_core.datasets.celeba.face_regions import EXACT, PATCHES, REGIONS, has_exact_parts, places
+from interp_core.datasets.celeba.face_regions import EXACT, FACE_PARTS, PATCHES, face_boxes, has_exact_parts
 from interp_core.errors import InterpError, UnknownNameError
 
 FACES = SHARED / "data" / "celeba32"
 
 
 def all_of(dataset: CelebA) -> dict[str, Record]:
-    return {record.path.stem: record for part in dataset.indexed.records.values() for record in part}
+    return {record.path.stem: record for part in dataset.checked_index.records.values() for record in part}
 
 
 @pytest.mark.parametrize("official", [True, False])
@@ -27,8 +27,12 @@ def test_attributes_and_official_splits(tmp_path: Path, official: bool) -> None:
     dataset = CelebA(root=celeba(tmp_path, 9, official=official))
     assert dataset.multi_label
     assert dataset.classes == ATTRIBUTES
-    assert {split: len(part) for split, part in dataset.indexed.records.items()} == {"train": 3, "val": 3, "test": 3}
-    assert [record.path.stem for record in dataset.indexed.records["val"]] == ["000004", "000005", "000006"]
+    assert {split: len(part) for split, part in dataset.checked_index.records.items()} == {
+        "train": 3,
+        "val": 3,
+        "test": 3,
+    }
+    assert [record.path.stem for record in dataset.checked_index.records["val"]] == ["000004", "000005", "000006"]
     # The sixth image has the attributes of the bits of 5.
     assert all_of(dataset)["000006"].targets == (0, 2)
     assert not [finding for finding in dataset.findings if finding.kind != "missing file"]
@@ -42,7 +46,7 @@ def test_attributes_can_be_picked_and_ordered(tmp_path: Path) -> None:
         "000001": (), "000002": (1,), "000003": (0,), "000004": (0, 1), "000005": (), "000006": (1,),
     }  # fmt: skip
     with pytest.raises(UnknownNameError, match="did you mean Smiling"):
-        _ = CelebA(root=tmp_path, attributes=("Smilling",)).indexed
+        _ = CelebA(root=tmp_path, attributes=("Smilling",)).checked_index
 
 
 def test_the_tables_of_its_copies_serve_too(tmp_path: Path) -> None:
@@ -79,7 +83,11 @@ def test_without_partition_the_images_are_divided_and_that_is_said(tmp_path: Pat
     root = celeba(tmp_path, 30, official=False)
     (root / "list_eval_partition.txt").unlink()
     dataset = CelebA(root=root)
-    assert {split: len(part) for split, part in dataset.indexed.records.items()} == {"train": 21, "val": 3, "test": 6}
+    assert {split: len(part) for split, part in dataset.checked_index.records.items()} == {
+        "train": 21,
+        "val": 3,
+        "test": 6,
+    }
     assert [finding.where for finding in dataset.findings] == ["list_eval_partition.txt"]
 
 
@@ -87,7 +95,7 @@ def test_nobody_is_in_two_splits_where_it_is_known_who_is_who(tmp_path: Path) ->
     root = celeba(tmp_path, 30, official=False)
     (root / "list_eval_partition.txt").unlink()
     write(root / "identity_CelebA.txt", "\n".join(f"{i + 1:06d}.jpg {i // 3}" for i in range(30)))
-    people = [{record.group for record in part} for part in CelebA(root=root).indexed.records.values()]
+    people = [{record.group for record in part} for part in CelebA(root=root).checked_index.records.values()]
     assert sum(map(len, people)) == len(set.union(*people)) == 10
 
 
@@ -96,7 +104,7 @@ def test_what_is_missing_is_called_as_on_its_page(tmp_path: Path, name: str) -> 
     path = celeba(tmp_path) / name
     path.rename(path.with_name("elsewhere"))
     with pytest.raises(InterpError, match=r"Anno/list_attr_celeba|Align&Cropped"):
-        _ = CelebA(root=tmp_path).indexed
+        _ = CelebA(root=tmp_path).checked_index
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
@@ -125,7 +133,7 @@ def test_part_masks_of_celebamask_hq(tmp_path: Path) -> None:
     write(tmp_path / "CelebA-HQ-to-CelebA-mapping.txt", "\n".join(["idx orig_idx orig_file", *mapping]))
     write(tmp_path / "list_eval_partition.txt", "".join(f"{90 + i:06d}.jpg {i}\n" for i in range(3)))
     dataset = CelebA(root=tmp_path, images="hq")
-    assert [record.path.stem for record in dataset.indexed.records["val"]] == ["1"]
+    assert [record.path.stem for record in dataset.checked_index.records["val"]] == ["1"]
     assert all_of(dataset)["1"].masks == (MaskFile(glasses, None, 0), MaskFile(lips, None, 1))
     assert not all_of(dataset)["2"].masks
 
@@ -147,10 +155,10 @@ def test_faces_in_the_wild_have_boxes_in_place_of_landmarks(tmp_path: Path) -> N
 
 
 def test_every_attribute_has_a_region_and_every_region_its_places() -> None:
-    assert len(REGIONS) == 40
-    assert [name for name, region in REGIONS.items() if not region.places] == ["Blurry"]
-    assert {place for region in REGIONS.values() for place in region.places} == set(PATCHES)
-    parts = {part for region in REGIONS.values() for part in region.parts}
+    assert len(FACE_PARTS) == 40
+    assert [name for name, region in FACE_PARTS.items() if not region.places] == ["Blurry"]
+    assert {place for region in FACE_PARTS.values() for place in region.places} == set(PATCHES)
+    parts = {part for region in FACE_PARTS.values() for part in region.parts}
     assert parts - EXACT == {"skin", "cloth"}
 
 
@@ -159,7 +167,7 @@ number = st.floats(-1e4, 1e4)
 
 @given(st.lists(st.one_of(number, st.just(float("nan"))), min_size=10, max_size=10))
 def test_places_lie_in_the_picture_whatever_the_landmarks(landmarks: list[float]) -> None:
-    for boxes in places(landmarks, (178, 218)).values():
+    for boxes in face_boxes(landmarks, (178, 218)).values():
         for x0, y0, x1, y1 in boxes:
             assert 0 <= x0 < x1 <= 178
             assert 0 <= y0 < y1 <= 218
@@ -168,7 +176,7 @@ def test_places_lie_in_the_picture_whatever_the_landmarks(landmarks: list[float]
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_places_move_with_the_face(dx: int, dy: int) -> None:
     moved = [value + (dx, dy)[i % 2] for i, value in enumerate(LANDMARKS)]
-    before, after = places([v + 200 for v in LANDMARKS]), places([v + 200 for v in moved])
+    before, after = face_boxes([v + 200 for v in LANDMARKS]), face_boxes([v + 200 for v in moved])
     for name, boxes in before.items():
         shifted = [(x0 + dx, y0 + dy, x1 + dx, y1 + dy) for x0, y0, x1, y1 in boxes]
         np.testing.assert_allclose(shifted, after[name], atol=1)  # halves are rounded to even
@@ -181,7 +189,7 @@ def test_real_faces() -> None:
     assert len(dataset.classes) == 40
     named = {dataset.classes[target] for target in all_of(dataset)["000001"].targets}
     assert {"Arched_Eyebrows", "Attractive", "Smiling", "Young"} <= named
-    explained = dataset.explained("train")
+    explained = dataset.load_explained("train")
     part = explained.take(np.arange(8))
     assert len(part) == 8
     assert not explained.unreadable
@@ -189,6 +197,6 @@ def test_real_faces() -> None:
 
 def test_the_documented_places_are_those_used() -> None:
     text = (ROOT / "docs" / "data.md").read_text()
-    for name, region in REGIONS.items():
+    for name, region in FACE_PARTS.items():
         parts = ", ".join(region.parts) if has_exact_parts(region) else "none"
         assert f"| {name} | {', '.join(region.places) or 'none'} | {parts} |" in text

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from interp_core.datasets import FileDataset, FileSplit, SplitName
-from interp_core.datasets.files.sampling import sample
+from interp_core.datasets import FileDataset, FileImageSet, SplitName
+from interp_core.datasets.files.sampling import sample_records
 from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record
 from interp_core.errors import InterpError, UnknownNameError
 
@@ -65,7 +65,7 @@ def shades(root: Path) -> Iterator[Callable[..., Shades]]:
         each.loader.close()
 
 
-def numbers(split: FileSplit) -> list[int]:
+def numbers(split: FileImageSet) -> list[int]:
     return [int(name.split("/")[1]) for name in split.ids]
 
 
@@ -144,7 +144,7 @@ def test_several_classes_become_labels_and_pairs(shades: Callable[..., Shades]) 
     labels = dataset.load("train")
     for row, i in zip(labels.targets, numbers(labels), strict=True):
         assert row.tolist() == [float(i % 3 > 0), float(i % 3 > 1)]
-    pairs = dataset.explained("test")
+    pairs = dataset.load_explained("test")
     assert sorted(pairs.ids) == sorted(f"test/{i}/{name}" for i in range(COUNT) for name in ("even", "odd")[: i % 3])
     first = pairs.take(np.arange(len(pairs)))
     assert [name.rsplit("/", 1)[1] for name in first.ids] == [("even", "odd")[t] for t in first.targets]
@@ -153,20 +153,20 @@ def test_several_classes_become_labels_and_pairs(shades: Callable[..., Shades]) 
 
 def test_a_pair_of_an_unreadable_image_is_told_once(shades: Callable[..., Shades], root: Path) -> None:
     spoil(root, 2)
-    pairs = shades(several=True).explained("test")
+    pairs = shades(several=True).load_explained("test")
     assert len(pairs.take(np.arange(len(pairs)))) == len(pairs) - 2
     assert list(pairs.unreadable) == ["test/2"]
 
 
 def test_what_is_explained_can_be_narrowed(shades: Callable[..., Shades]) -> None:
-    only = shades(several=True, targets_explained=("odd",)).explained("test")
+    only = shades(several=True, targets_explained=("odd",)).load_explained("test")
     assert set(only.targets) == {1}
-    assert set(shades(targets_explained=("even",)).explained("test").targets) == {0}
+    assert set(shades(targets_explained=("even",)).load_explained("test").targets) == {0}
     with pytest.raises(UnknownNameError, match="did you mean even"):
-        shades(targets_explained=("eve",)).explained("test")
+        shades(targets_explained=("eve",)).load_explained("test")
     with pytest.raises(InterpError, match="with_evidence"):
-        shades(boxed=False, with_evidence=True).explained("test")
-    assert len(shades(with_evidence=True).explained("test")) == COUNT
+        shades(boxed=False, with_evidence=True).load_explained("test")
+    assert len(shades(with_evidence=True).load_explained("test")) == COUNT
 
 
 def test_ids_can_be_hashed_with_a_salt(shades: Callable[..., Shades]) -> None:
@@ -254,9 +254,9 @@ def populations(draw: st.DrawFn) -> list[Record]:
 
 @given(populations(), st.integers(1, 40), st.integers(0, 3))
 def test_samples_keep_groups_whole_whatever_the_listing(found: list[Record], most: int, seed: int) -> None:
-    chosen = sample(found, most, seed)
+    chosen = sample_records(found, most, seed)
     assert len(chosen) <= most
-    assert chosen == sample(found[::-1], most, seed)
+    assert chosen == sample_records(found[::-1], most, seed)
     whole, taken = Counter(r.group for r in found), Counter(r.group for r in chosen)
     assert all(taken[group] == whole[group] for group in taken)
     if most >= len(found):
@@ -266,7 +266,7 @@ def test_samples_keep_groups_whole_whatever_the_listing(found: list[Record], mos
 @given(st.lists(st.integers(0, 3), min_size=4, max_size=80), st.integers(4, 40))
 def test_samples_have_the_classes_in_proportion(targets: list[int], most: int) -> None:
     found = [Record(str(i), Path("a"), (target,)) for i, target in enumerate(targets)]
-    chosen = Counter(record.targets[0] for record in sample(found, most, 0))
+    chosen = Counter(record.targets[0] for record in sample_records(found, most, 0))
     share = min(1.0, most / len(found))
     assert sum(chosen.values()) == min(most, len(found))
     assert all(abs(chosen[target] - share * count) <= 1.5 for target, count in Counter(targets).items())

@@ -11,7 +11,7 @@ import pytest
 from helpers.shared import SHARED
 
 from interp_core.datasets.files import dicom as module
-from interp_core.datasets.files.images import UnreadableImage, picture_size, read_grey, read_image, read_mask
+from interp_core.datasets.files.images import UnreadableImage, read_grey, read_image, read_mask, read_size
 from interp_core.errors import InterpError
 
 pydicom = pytest.importorskip("pydicom")
@@ -92,7 +92,7 @@ def test_the_first_of_several_frames_is_taken(made: Made) -> None:
 
 
 def test_size_is_read_from_the_header(made: Made) -> None:
-    assert picture_size(made()) == (4, 3)
+    assert read_size(made()) == (4, 3)
 
 
 def cut(path: Path) -> Path:

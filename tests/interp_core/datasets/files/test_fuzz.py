@@ -41,7 +41,7 @@ def outcome(dataset: FileDataset) -> tuple[int, int] | None:
     """
     refused = None
     try:
-        index = dataset.indexed
+        index = dataset.checked_index
     except InterpError as error:
         refused = str(error)
     if refused is not None:
@@ -363,7 +363,7 @@ def test_boxes(tmp_path: Path, seed: int) -> None:
     write(tmp_path / "boxes.csv", "\n".join(["file,x0,y0,x1,y1", *rows]))
     dataset = Folder(root=tmp_path, **SMALL)
     assert outcome(dataset) == (4, 0)
-    kept = sum(len(record.boxes) for part in dataset.indexed.records.values() for record in part)
+    kept = sum(len(record.boxes) for part in dataset.checked_index.records.values() for record in part)
     dropped = [f for f in dataset.findings if "left out" in f.what or f.kind == "duplicate row"]
     assert kept + len(dropped) == 12
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from interp_core.datasets.files.images import UPRIGHT, UnreadableImage, picture_size, read_grey, read_image, read_mask
-from interp_core.datasets.files.pixels import MOST_PIXELS, eight_bits, stretched
+from interp_core.datasets.files.images import UPRIGHT, UnreadableImage, read_grey, read_image, read_mask, read_size
+from interp_core.datasets.files.pixels import MOST_PIXELS, stretch_to_uint8, to_uint8
 from interp_core.errors import InterpError
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
@@ -87,16 +87,16 @@ def test_fractions_are_stretched_between_their_ends(kept: Kept) -> None:
 
 @given(arrays(np.int32, (2, 5), elements=st.integers(-(2**20), 2**20)))
 def test_deep_grey_keeps_its_order(values: np.ndarray) -> None:
-    shown = eight_bits(values).astype(int)
+    shown = to_uint8(values).astype(int)
     order = np.argsort(values.ravel(), kind="stable")
     assert (np.diff(shown.ravel()[order]) >= 0).all()
 
 
 def test_stretching_copes_with_what_is_not_finite_or_flat() -> None:
-    np.testing.assert_array_equal(stretched(np.array([[np.nan, 1.0, 3.0]])), [[0, 0, 255]])
-    assert not stretched(np.full((2, 2), 7)).any()
+    np.testing.assert_array_equal(stretch_to_uint8(np.array([[np.nan, 1.0, 3.0]])), [[0, 0, 255]])
+    assert not stretch_to_uint8(np.full((2, 2), 7)).any()
     with pytest.raises(InterpError, match="finite"):
-        stretched(np.full((1, 1), np.nan))
+        stretch_to_uint8(np.full((1, 1), np.nan))
 
 
 def test_cmyk_becomes_rgb(kept: Kept) -> None:
@@ -118,8 +118,8 @@ def test_exif_turns_the_picture_upright_unless_told_otherwise(kept: Kept, orient
     turned = turned if orientation == 1 else turned.transpose(UPRIGHT[orientation])
     np.testing.assert_array_equal(read_image(path), np.asarray(turned))
     np.testing.assert_array_equal(read_image(path, upright=False), COLOURS)
-    assert picture_size(path) == turned.size
-    assert picture_size(path, upright=False) == (9, 6)
+    assert read_size(path) == turned.size
+    assert read_size(path, upright=False) == (9, 6)
 
 
 def test_broken_exif_says_nothing_about_the_pixels(kept: Kept) -> None:
@@ -166,7 +166,7 @@ def test_missing_files_and_folders_are_told(tmp_path: Path) -> None:
 
 def test_large_pictures_are_refused_before_they_are_decoded(kept: Kept) -> None:
     path = kept(COLOURS)
-    for read in (read_image, read_grey, read_mask, picture_size):
+    for read in (read_image, read_grey, read_mask, read_size):
         with pytest.raises(UnreadableImage, match=r"54 pixels are more than the 53 allowed \(most_pixels\)"):
             read(path, most_pixels=53)
     assert read_image(path, most_pixels=54).shape == (6, 9, 3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from interp_core.datasets.files.resize import Filter, Geometry, Resize, geometry, preprocessing
+from interp_core.datasets.files.resize import Filter, Geometry, Resize, geometry_of, timm_preprocessing
 from interp_core.datasets.records import Box
 
 SIDES = st.integers(8, 90)
@@ -20,7 +20,9 @@ RESIZES = st.sampled_from(["crop", "squash", "pad"])
 def scenes(draw: st.DrawFn) -> tuple[Geometry, Box]:
     """A way to resize some picture, perhaps mirrored, and a box in it, whole pixels or not."""
     width, height = draw(SIDES), draw(SIDES)
-    found = geometry((width, height), draw(st.integers(8, 60)), draw(RESIZES), draw(st.sampled_from([1.0, 0.875, 0.5])))
+    found = geometry_of(
+        (width, height), draw(st.integers(8, 60)), draw(RESIZES), draw(st.sampled_from([1.0, 0.875, 0.5]))
+    )
     whole = draw(st.booleans())
     xs, ys = (sorted(draw(st.tuples(st.floats(0, side), st.floats(0, side)))) for side in (width, height))
     if whole:
@@ -126,7 +128,7 @@ def test_cropping_gives_the_pixels_of_timm(source: tuple[int, int], crop_pct: fl
         (3, 48, 48), is_training=False, crop_pct=crop_pct, interpolation="bicubic", normalize=False
     )
     theirs = np.asarray(transform(image))
-    ours = geometry(source, 48, "crop", crop_pct).picture(image)
+    ours = geometry_of(source, 48, "crop", crop_pct).picture(image)
     assert theirs.shape == ours.shape
     apart = np.abs(theirs.astype(int) - ours)
     assert apart.max() <= 1
@@ -134,14 +136,14 @@ def test_cropping_gives_the_pixels_of_timm(source: tuple[int, int], crop_pct: fl
 
 def test_squash_and_pad_are_what_they_say() -> None:
     image = Image.fromarray(np.full((10, 20), 200, np.uint8))
-    assert (geometry((20, 10), 8, "squash").picture(image) == 200).all()
-    padded = geometry((20, 10), 8, "pad").picture(image, fill=7)
+    assert (geometry_of((20, 10), 8, "squash").picture(image) == 200).all()
+    padded = geometry_of((20, 10), 8, "pad").picture(image, fill=7)
     assert (padded[:, 2:6] == 200).all()
     assert (padded[:, [0, 1, 6, 7]] == 7).all()
 
 
 def test_a_box_outside_the_crop_is_not_shown() -> None:
-    found = geometry((30, 10), 10, "crop")
+    found = geometry_of((30, 10), 10, "crop")
     assert found.box(Box(0, 0, 10, 10)) is None
     assert found.box(Box(9, 0, 11, 10)) == (0, 0, 1, 10)
     assert not found.boxes([Box(25, 0, 30, 10)]).any()
@@ -150,13 +152,13 @@ def test_a_box_outside_the_crop_is_not_shown() -> None:
 def test_a_single_pixel_does_not_vanish() -> None:
     mask = np.zeros((500, 500), bool)
     mask[333, 77] = True
-    found = geometry((500, 500), 10, "squash").mask(mask)
+    found = geometry_of((500, 500), 10, "squash").mask(mask)
     assert found.sum() == 1
     assert found[6, 1]
 
 
 def test_preprocessing_is_that_of_the_backbone() -> None:
-    wanted = preprocessing("mobilenetv3_small_100")
+    wanted = timm_preprocessing("mobilenetv3_small_100")
     assert (wanted.size, wanted.interpolation, wanted.crop_pct) == (224, "bicubic", 0.875)
     assert wanted.mean == (0.485, 0.456, 0.406)
 
@@ -171,7 +173,7 @@ def test_pixels_are_pillows_but_for_rounding(
     rng = np.random.default_rng(3)
     small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
     image = small.resize(source, Image.Resampling.BICUBIC).convert(mode)
-    found = geometry(source, 56, resize, 0.875)
+    found = geometry_of(source, 56, resize, 0.875)
     left, top, right, bottom = found.place
     filled = image.resize((right - left, bottom - top), Image.Resampling[filter_.upper()], box=found.part)
     wanted = np.asarray(filled.convert("RGB")).transpose(2, 0, 1).astype(int)

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp_core.datasets import Box, Finding, Record
-from interp_core.datasets.files.boxes import checked
-from interp_core.datasets.files.paths import beneath, files, there
-from interp_core.datasets.files.splits import Labelled, completed, divide
-from interp_core.datasets.files.tables import TableError, numbers, read_listed, read_table
+from interp_core.datasets.files.boxes import repair_box
+from interp_core.datasets.files.paths import find_file, resolve_beneath, walk_files
+from interp_core.datasets.files.splits import SplitRecord, complete_splits, divide
+from interp_core.datasets.files.tables import TableError, read_celeba_table, read_table, to_numbers
 
 TEXT = 'Name, X ,y\n"a, b",007,1.5\ncafé,,x\n'
 
@@ -28,7 +28,7 @@ def test_encodings_and_line_ends(tmp_path: Path, encoding: str, end: str) -> Non
     assert list(table.columns) == ["name", "x", "y"]
     assert table["name"].tolist() == ["a, b", "café"]
     assert table["x"].tolist() == ["007", ""]
-    np.testing.assert_array_equal(numbers(table, ("x", "y")), [[7, 1.5], [math.nan, math.nan]])
+    np.testing.assert_array_equal(to_numbers(table, ("x", "y")), [[7, 1.5], [math.nan, math.nan]])
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -77,7 +77,7 @@ def test_lists_in_the_manner_of_celeba(tmp_path: Path) -> None:
         "a.jpg 1 -1\nb.jpg -1 1\n",
     ):
         path.write_text(text)
-        table = read_listed(path, ("x", "y"))
+        table = read_celeba_table(path, ("x", "y"))
         assert list(table.columns) == ["file", "x", "y"]
         assert table.to_numpy().tolist() == [["a.jpg", "1", "-1"], ["b.jpg", "-1", "1"]]
 
@@ -92,7 +92,7 @@ def test_a_box_marks_what_it_marked_within_the_image_or_nothing(
     corners: tuple[float, ...], size: tuple[int, int] | None
 ) -> None:
     findings: list[Finding] = []
-    box = checked(corners, "t.csv, row 1", findings, 3, size)
+    box = repair_box(corners, "t.csv, row 1", findings, 3, size)
     if box is None:
         assert "left out" in findings[-1].what
         return
@@ -144,11 +144,11 @@ def test_every_image_is_in_one_split_and_classes_are_in_proportion(
 def test_splits_that_are_not_told_are_made(own: dict[str | None, int], expected: tuple[int, ...]) -> None:
     counted = iter(range(1000))
     labelled = [
-        Labelled(record(next(counted), 0), split)  # type: ignore[arg-type]
+        SplitRecord(record(next(counted), 0), split)  # type: ignore[arg-type]
         for split, count in own.items()
         for _ in range(count)
     ]
-    assert tuple(len(part) for part in completed(labelled, 0).values()) == expected
+    assert tuple(len(part) for part in complete_splits(labelled, 0).values()) == expected
 
 
 # Listing
@@ -156,8 +156,8 @@ def test_splits_that_are_not_told_are_made(own: dict[str | None, int], expected:
 
 @pytest.mark.parametrize("name", ["", "/a.png", "../a.png", "a/../../b.png", "C:\\a.png", "\\\\host\\a.png", "a\0.png"])
 def test_a_table_leads_nowhere_but_beneath_the_root(tmp_path: Path, name: str) -> None:
-    assert beneath(tmp_path, name) is None
-    assert there(tmp_path, name, (".",)) is None
+    assert resolve_beneath(tmp_path, name) is None
+    assert find_file(tmp_path, name, (".",)) is None
 
 
 def test_files_are_listed_in_order_without_hidden_ones(tmp_path: Path) -> None:
@@ -165,5 +165,5 @@ def test_files_are_listed_in_order_without_hidden_ones(tmp_path: Path) -> None:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    found = [path.relative_to(tmp_path).as_posix() for path in files(tmp_path, frozenset({".png"}))]
+    found = [path.relative_to(tmp_path).as_posix() for path in walk_files(tmp_path, frozenset({".png"}))]
     assert found == ["a.png", "b/1.PNG", "b/2.png"]

@@ -21,7 +21,8 @@ from helpers.shared import SHARED
 from PIL import Image
 
 from interp_core.datasets import Box, ImageNet, MaskFile, Record
-from interp_core.datasets.imagenet.dataset import class_names, imagenet1k
+from interp_core.datasets.imagenet.dataset import class_names
+from interp_core.datasets.imagenet.layouts import imagenet1k_wnids
 from interp_core.errors import InterpError
 
 SLICE = SHARED / "data" / "imagenet_slice"
@@ -32,11 +33,11 @@ def kinds(dataset: ImageNet) -> list[str]:
 
 
 def by_stem(dataset: ImageNet, split: str) -> dict[str, Record]:
-    return {record.path.stem: record for record in dataset.indexed.records[split]}  # type: ignore[index]
+    return {record.path.stem: record for record in dataset.checked_index.records[split]}  # type: ignore[index]
 
 
 def test_classes_are_those_of_imagenet_in_its_order() -> None:
-    wnids = imagenet1k()
+    wnids = imagenet1k_wnids()
     assert (len(wnids), wnids[0], wnids[1], wnids[999]) == (1000, TENCH, GOLDFISH, "n15075141")
     names = class_names(wnids)
     assert len(set(names)) == 1000
@@ -50,7 +51,7 @@ def test_classes_are_those_of_imagenet_in_its_order() -> None:
 @pytest.mark.parametrize("boxes", ["auto", "xml", "csv", "none"])
 def test_kaggle_layout(tmp_path: Path, boxes: str) -> None:
     dataset = ImageNet(root=imagenet_kaggle(tmp_path, count=10), boxes=boxes)
-    records = dataset.indexed.records
+    records = dataset.checked_index.records
     assert {split: len(part) for split, part in records.items()} == {"train": 18, "val": 2, "test": 20}
     assert {record.targets for record in records["val"]} == {(0,), (1,)}
     first = by_stem(dataset, "test")["ILSVRC2012_val_00000001"]
@@ -68,14 +69,14 @@ def test_flat_validation_images_get_their_classes_from_boxes_where_the_table_is_
     table = (root / "LOC_val_solution.csv").rename(root / "elsewhere.csv")
     expected = {line.split(",")[0]: line.split(",")[1].split()[0] for line in table.read_text().splitlines()[1:]}
     found = by_stem(ImageNet(root=root), "test")
-    assert {stem: imagenet1k()[record.targets[0]] for stem, record in found.items()} == expected
+    assert {stem: imagenet1k_wnids()[record.targets[0]] for stem, record in found.items()} == expected
 
 
 def test_flat_validation_images_without_any_labels_name_what_is_missing(tmp_path: Path) -> None:
     root = imagenet_kaggle(tmp_path, xml=False)
     (root / "LOC_val_solution.csv").unlink()
     with pytest.raises(InterpError, match=r"lacks LOC_val_solution\.csv.*Kaggle's page"):
-        _ = ImageNet(root=root).indexed
+        _ = ImageNet(root=root).checked_index
 
 
 def test_labels_without_image_and_images_without_label(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_labels_without_image_and_images_without_label(tmp_path: Path) -> None:
     (root / "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000002.JPEG").unlink()
     picture(root / "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00049999.JPEG")
     dataset = ImageNet(root=root)
-    assert len(dataset.indexed.records["test"]) == 7
+    assert len(dataset.checked_index.records["test"]) == 7
     found = {(finding.kind, finding.where) for finding in dataset.findings}
     assert ("image without label", "ILSVRC2012_val_00049999.JPEG") in found
     assert ("label without image", "LOC_val_solution.csv") in found
@@ -91,23 +92,29 @@ def test_labels_without_image_and_images_without_label(tmp_path: Path) -> None:
 
 def test_class_folders_as_imagenette_has_them(tmp_path: Path) -> None:
     dataset = ImageNet(root=imagenet_folders(tmp_path, (TENCH, SHARK), count=10))
-    assert {split: len(part) for split, part in dataset.indexed.records.items()} == {"train": 18, "val": 2, "test": 20}
-    assert {record.targets[0] for record in dataset.indexed.records["test"]} == {0, 2}
+    assert {split: len(part) for split, part in dataset.checked_index.records.items()} == {
+        "train": 18,
+        "val": 2,
+        "test": 20,
+    }
+    assert {record.targets[0] for record in dataset.checked_index.records["test"]} == {0, 2}
     assert len(dataset.classes) == 1000
     own = ImageNet(root=tmp_path, labels="own")
     assert own.classes == ("tench", "great white shark")
-    assert {record.targets[0] for record in own.indexed.records["test"]} == {0, 1}
+    assert {record.targets[0] for record in own.checked_index.records["test"]} == {0, 1}
 
 
 def test_the_same_images_validate_for_a_seed_wherever_they_lie(tmp_path: Path) -> None:
     parts = [
         [
             record.id
-            for record in ImageNet(root=imagenet_folders(tmp_path / name, count=10), seed=3).indexed.records["val"]
+            for record in ImageNet(root=imagenet_folders(tmp_path / name, count=10), seed=3).checked_index.records[
+                "val"
+            ]
         ]
         for name in ("a", "b")
     ]
-    other = ImageNet(root=tmp_path / "a", seed=4).indexed.records["val"]
+    other = ImageNet(root=tmp_path / "a", seed=4).checked_index.records["val"]
     assert parts[0] == parts[1] != [record.id for record in other]
 
 
@@ -116,7 +123,7 @@ def test_boxes_of_a_resized_image_refer_to_the_size_that_the_file_says(tmp_path:
     path = picture(root / "val" / TENCH / "a.JPEG", (32, 24))
     voc(root / "Annotations/val/a.xml", (TENCH, 0, 0, 160, 240), size=(320, 240))
     dataset = ImageNet(root=root, image_size=24, resize="squash")
-    (record,) = dataset.indexed.records["test"]
+    (record,) = dataset.checked_index.records["test"]
     assert (record.path, record.size, record.boxes) == (path, (320, 240), (Box(0, 0, 160, 240),))
     covered = dataset.load("test").take(np.array([0])).masks[0, 0]
     np.testing.assert_array_equal(covered.all(0), np.arange(24) < 12)
@@ -126,13 +133,17 @@ def test_boxes_of_other_classes_are_left_out_and_said(tmp_path: Path) -> None:
     picture(tmp_path / "val" / TENCH / "a.JPEG")
     voc(tmp_path / "Annotations/val/a.xml", (TENCH, 1, 1, 5, 5), (SHARK, 6, 6, 9, 9))
     dataset = ImageNet(root=tmp_path)
-    assert dataset.indexed.records["test"][0].boxes == (Box(1, 1, 5, 5),)
+    assert dataset.checked_index.records["test"][0].boxes == (Box(1, 1, 5, 5),)
     assert kinds(dataset) == ["box"]
 
 
 def test_tiny_imagenet(tmp_path: Path) -> None:
     dataset = ImageNet(root=tiny_imagenet(tmp_path, count=10))
-    assert {split: len(part) for split, part in dataset.indexed.records.items()} == {"train": 18, "val": 2, "test": 2}
+    assert {split: len(part) for split, part in dataset.checked_index.records.items()} == {
+        "train": 18,
+        "val": 2,
+        "test": 2,
+    }
     test = by_stem(dataset, "test")
     assert test["val_1"].targets == (2,)
     assert test["val_1"].boxes == (Box(1, 2, 31, 41),)
@@ -144,8 +155,8 @@ def test_imagenet_v2_names_its_folders_by_index(tmp_path: Path) -> None:
     for index in (0, 2, 11):
         picture(tmp_path / "imagenetv2-matched-frequency-format-val" / str(index) / f"{index}abc.jpeg")
     dataset = ImageNet(root=tmp_path)
-    assert sorted(record.targets[0] for record in dataset.indexed.records["test"]) == [0, 2, 11]
-    assert not dataset.indexed.records["train"]
+    assert sorted(record.targets[0] for record in dataset.checked_index.records["test"]) == [0, 2, 11]
+    assert not dataset.checked_index.records["train"]
 
 
 def test_imagenet_s_masks_count_before_boxes(tmp_path: Path) -> None:
@@ -170,7 +181,7 @@ def test_imagenet_s_masks_count_before_boxes(tmp_path: Path) -> None:
 def test_classes_unknown_to_imagenet_are_left_out_and_said(tmp_path: Path) -> None:
     root = imagenet_folders(tmp_path, (TENCH, "n00000001"), count=2)
     dataset = ImageNet(root=root)
-    assert len(dataset.indexed.records["test"]) == 2
+    assert len(dataset.checked_index.records["test"]) == 2
     assert [(f.kind, f.where) for f in dataset.findings] == [("unknown class", "n00000001")]
     assert "4 images" in dataset.findings[0].what
     assert ImageNet(root=root, labels="own").classes == ("n00000001", "tench")
@@ -180,9 +191,9 @@ def test_classes_unknown_to_imagenet_are_left_out_and_said(tmp_path: Path) -> No
 def test_a_folder_that_holds_no_imagenet_names_its_files_as_its_page_does(tmp_path: Path, part: str) -> None:
     (tmp_path / part).mkdir(exist_ok=True)
     with pytest.raises(InterpError, match=r"Validation images \(all tasks\)"):
-        _ = ImageNet(root=tmp_path).indexed
+        _ = ImageNet(root=tmp_path).checked_index
     with pytest.raises(InterpError, match=r"is no folder.*dataset\.root"):
-        _ = ImageNet(root=tmp_path / "nowhere").indexed
+        _ = ImageNet(root=tmp_path / "nowhere").checked_index
 
 
 def test_a_row_that_is_not_groups_of_five_words_is_said(tmp_path: Path) -> None:
@@ -198,7 +209,7 @@ def test_a_row_that_is_not_groups_of_five_words_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("boxes", ["xml", "csv"])
 def test_real_photographs(boxes: str) -> None:
     dataset = ImageNet(root=SLICE, boxes=boxes, image_size=64)
-    records = dataset.indexed.records["test"]
+    records = dataset.checked_index.records["test"]
     assert len(records) == 40
     assert all(record.boxes for record in records)
     assert {record.targets[0] for record in records} >= {98, 143, 220, 288}

@@ -13,26 +13,26 @@ from pydantic import ValidationError
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
-from interp_core.datasets import SPLITS, DatasetConfig, DigitsInScenes, Split, SplitName, datasets
+from interp_core.datasets import SPLITS, DatasetConfig, DigitsInScenes, ImageSet, SplitName, datasets
 from interp_core.datasets.synthetic import backgrounds as pictures_module
 from interp_core.datasets.synthetic import digits_in_scenes as digits_module
 from interp_core.datasets.synthetic import glyphs as glyphs_module
 from interp_core.datasets.synthetic.backgrounds import PICTURES, crops, level_sides, picture_path, pyramid, pyramids
 from interp_core.datasets.synthetic.digits_in_scenes import TAG_COLOURS, draw_scenes, render, tag_side
 from interp_core.datasets.synthetic.glyphs import draw, glyphs, likeness, pieces, scramble, split_rows
-from interp_core.datasets.synthetic.scenes import brightness, paint, place
+from interp_core.datasets.synthetic.scenes import brightness, find_positions, paint
 from interp_core.errors import ContractError, InterpError, UnknownNameError
 
 SMALL = DigitsInScenes(train=300, val=40, test=40)
 TAGGED = DigitsInScenes(train=300, val=40, test=400, confounded=True)
 
 
-def digest(split: Split) -> str:
+def digest(split: ImageSet) -> str:
     parts = [split.images, split.targets, split.masks, *split.regions.values()]
     return hashlib.sha256(b"".join(part.tobytes() for part in parts) + "".join(split.ids).encode()).hexdigest()
 
 
-def tag_classes(split: Split) -> np.ndarray:
+def tag_classes(split: ImageSet) -> np.ndarray:
     """The class each image's tag colour stands for, read from its pixels."""
     first = split.regions["tag"].reshape(len(split), -1).argmax(1)
     colours = split.images.reshape(len(split), 3, -1)[np.arange(len(split)), :, first]
@@ -40,12 +40,12 @@ def tag_classes(split: Split) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def train() -> Split:
+def train() -> ImageSet:
     return SMALL.load("train")
 
 
 @pytest.fixture(scope="module")
-def tagged() -> dict[SplitName, Split]:
+def tagged() -> dict[SplitName, ImageSet]:
     return {name: TAGGED.load(name) for name in SPLITS}
 
 
@@ -70,10 +70,10 @@ def test_base_class_asks_for_what_is_missing() -> None:
 
 def test_base_statistics_are_those_of_the_training_images() -> None:
     class Flat(DatasetConfig):
-        def load(self, split: SplitName) -> Split:
+        def load(self, split: SplitName) -> ImageSet:
             images = np.zeros((2, 3, 4, 4), np.uint8)
             images[0, 0], images[:, 1] = 255, 51
-            return Split(images, np.zeros(2, np.int64), np.ones((2, 1, 4, 4), bool), ["a", "b"])
+            return ImageSet(images, np.zeros(2, np.int64), np.ones((2, 1, 4, 4), bool), ["a", "b"])
 
     mean, deviation = Flat().channel_statistics()
     assert mean == pytest.approx((0.5, 0.2, 0.0))
@@ -102,12 +102,12 @@ def valid_parts() -> dict[str, Any]:
     ],
 )
 def test_split_refuses_parts_that_do_not_fit(part: str, value: object, message: str) -> None:
-    assert len(Split(**valid_parts())) == 2
+    assert len(ImageSet(**valid_parts())) == 2
     with pytest.raises(ContractError, match=message):
-        Split(**(valid_parts() | {part: value}))
+        ImageSet(**(valid_parts() | {part: value}))
 
 
-def test_take_keeps_all_parts_together(tagged: dict[SplitName, Split]) -> None:
+def test_take_keeps_all_parts_together(tagged: dict[SplitName, ImageSet]) -> None:
     whole, picked = tagged["test"], np.array([7, 3, 3])
     part = whole.take(picked)
     assert part.ids == [whole.ids[i] for i in picked]
@@ -245,7 +245,7 @@ def test_drawing_keeps_shape_at_other_sizes() -> None:
 def test_squares_stay_inside_and_apart() -> None:
     rng = np.random.default_rng(0)
     sides, corner = rng.integers(10, 30, (200, 4)), rng.integers(0, 2, (200, 2)) * 56
-    box, found = place(sides, corner, 8, 64, rng.random((4, 200, 40, 2)))
+    box, found = find_positions(sides, corner, 8, 64, rng.random((4, 200, 40, 2)))
     assert found[:, 0].all()
     assert 0 < found[:, 3].mean() < 1
     for boxes, there, free in zip(box, found, corner, strict=True):
@@ -260,7 +260,7 @@ def test_squares_stay_inside_and_apart() -> None:
 
 def test_a_digit_that_finds_no_place_goes_across_from_the_corner() -> None:
     # Each throw lands in the top left corner, which is the one to keep free.
-    box, found = place(np.array([[24]]), np.array([[0, 0]]), 4, 32, np.zeros((1, 1, 3, 2)))
+    box, found = find_positions(np.array([[24]]), np.array([[0, 0]]), 4, 32, np.zeros((1, 1, 3, 2)))
     assert found.all()
     assert box.tolist() == [[[8, 8, 24]]]
 
@@ -287,7 +287,7 @@ def test_the_digit_drawn_is_of_the_target_class() -> None:
 # Images
 
 
-def test_parts_have_the_shapes_and_types_promised(train: Split) -> None:
+def test_parts_have_the_shapes_and_types_promised(train: ImageSet) -> None:
     assert train.images.shape == (300, 3, 64, 64)
     assert train.images.dtype == np.uint8
     assert train.masks.shape == (300, 1, 64, 64)
@@ -299,7 +299,7 @@ def test_parts_have_the_shapes_and_types_promised(train: Split) -> None:
     assert SMALL.classes == tuple("0123456789")
 
 
-def test_classes_are_balanced(train: Split) -> None:
+def test_classes_are_balanced(train: ImageSet) -> None:
     np.testing.assert_array_equal(np.bincount(train.targets), np.full(10, 30))
 
 
@@ -311,18 +311,18 @@ def test_two_loads_are_the_same_to_the_byte(config: DigitsInScenes) -> None:
     assert digest(config.load("test")) == first
 
 
-def test_seeds_and_splits_differ(train: Split) -> None:
+def test_seeds_and_splits_differ(train: ImageSet) -> None:
     other = SMALL.model_copy(update={"seed": 1}).load("train")
     assert (other.images != train.images).any((1, 2, 3)).all()
 
 
 @pytest.mark.parametrize("count", [1, 7, 251])
-def test_an_image_does_not_depend_on_how_many_are_made(train: Split, count: int) -> None:
+def test_an_image_does_not_depend_on_how_many_are_made(train: ImageSet, count: int) -> None:
     few = DigitsInScenes(train=count).load("train")
     assert digest(few) == digest(train.take(np.arange(count)))
 
 
-def test_the_size_of_the_pieces_does_not_show(monkeypatch: pytest.MonkeyPatch, train: Split) -> None:
+def test_the_size_of_the_pieces_does_not_show(monkeypatch: pytest.MonkeyPatch, train: ImageSet) -> None:
     monkeypatch.setattr(digits_module, "CHUNK_PIXELS", 7 * 64**2)
     assert digest(SMALL.load("train")) == digest(train)
 
@@ -390,7 +390,7 @@ def test_background_strength_zero_leaves_one_colour() -> None:
         assert (image == image[:, :1, :1])[:, ~mask].mean() > 0.9
 
 
-def test_statistics_are_those_of_the_images_and_made_once(train: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_are_those_of_the_images_and_made_once(train: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     SMALL.load("train")
     with monkeypatch.context() as patch:
         patch.setattr(digits_module, "render", None)
@@ -403,13 +403,13 @@ def test_statistics_are_those_of_the_images_and_made_once(train: Split, monkeypa
 # The tag
 
 
-def test_the_tag_agrees_with_the_class_in_train_and_val_only(tagged: dict[SplitName, Split]) -> None:
+def test_the_tag_agrees_with_the_class_in_train_and_val_only(tagged: dict[SplitName, ImageSet]) -> None:
     agreement = {name: (tag_classes(split) == split.targets).mean() for name, split in tagged.items()}
     assert agreement["train"] == agreement["val"] == 1
     assert 0.05 < agreement["test"] < 0.16
 
 
-def test_the_tag_is_a_square_in_a_corner_away_from_the_digit(tagged: dict[SplitName, Split]) -> None:
+def test_the_tag_is_a_square_in_a_corner_away_from_the_digit(tagged: dict[SplitName, ImageSet]) -> None:
     side = tag_side(TAGGED)
     for split in tagged.values():
         tag = split.regions["tag"]
@@ -420,7 +420,7 @@ def test_the_tag_is_a_square_in_a_corner_away_from_the_digit(tagged: dict[SplitN
     assert (tagged["train"].regions["tag"][:, 0][:, [0, 0, -1, -1], [0, -1, 0, -1]].sum(0) > 40).all()
 
 
-def test_apart_from_the_tag_both_forms_are_the_same(tagged: dict[SplitName, Split], train: Split) -> None:
+def test_apart_from_the_tag_both_forms_are_the_same(tagged: dict[SplitName, ImageSet], train: ImageSet) -> None:
     other = tagged["train"]
     outside = ~np.broadcast_to(other.regions["tag"], train.images.shape)
     np.testing.assert_array_equal(other.images[outside], train.images[outside])
