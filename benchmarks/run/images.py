@@ -1,6 +1,6 @@
 """The images of a run: split by split when they are asked for, normalised for a network, and never more than wanted.
 
-A split in memory (`Split`) stays there, uint8, until it is forgotten; one of files (`FileImageSet`) is read as it is used.
+A split in memory (`ImageSet`) stays there, uint8, until it is forgotten; a `FileImageSet` is read as it is used.
 """
 
 from __future__ import annotations
