@@ -167,7 +167,7 @@ class Rival(nn.Module, Generic[OptionsT]):
         Returns:
             The features, and the function from such features to logits (N, K).
         """
-        partition = self.info.split
+        partition = self.info.partition
         features, numbers = partition.features(self.backbone, images)
 
         def head(maps: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ class Rival(nn.Module, Generic[OptionsT]):
         Raises:
             BackboneError: the backbone has another kind of head.
         """
-        weights = classifier_weights(self.backbone, self.info.split) if self.info.linear_head else None
+        weights = classifier_weights(self.backbone, self.info.partition) if self.info.linear_head else None
         if weights is None:
             raise BackboneError(
                 f"{self.name} needs global average pooling and one linear layer behind the last features, "

@@ -138,7 +138,7 @@ def _where(lap: LapModel) -> dict[str, Any]:
     info = lap.info
     last = info.feature_module or "last features"
     sites = [f"{site.module}@{site.reduction}" for site in lap.sites] + [f"{last}@{info.reduction}"]
-    layout = info.split.layout
+    layout = info.partition.layout
     return {
         "sites": " ".join(part.replace(" ", "-") for part in sites),
         "layout": layout.order + (f"+{layout.prefix}" if layout.prefix else ""),

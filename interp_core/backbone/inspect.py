@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from interp_core.backbone.geometry import first_centre, pitch_of
 from interp_core.backbone.layout import Layout, layout_of
-from interp_core.backbone.partition import PROTOCOL, Split, follows_protocol, graph_split, protocol_split
+from interp_core.backbone.partition import PROTOCOL, Partition, follows_protocol, graph_partition, protocol_partition
 from interp_core.backbone.trace import Trace, evaluating, noise_image
 from interp_core.errors import BackboneError, one_line
 
@@ -59,7 +59,7 @@ class BackboneInfo:
         feature_module: outermost module whose output is the last feature map; "" if none is.
         first: pixel on which the first cell of the last feature map is centred, see `interp_core.backbone.geometry`.
         sites: where gates go, finest first; the global pooling is not among them.
-        split: the network as features and head.
+        partition: the network as features and head.
         grid: rows and columns of the last feature map, for an image of `size`.
         size: rows and columns of the probe.
     """
@@ -72,7 +72,7 @@ class BackboneInfo:
     feature_module: str
     first: float
     sites: tuple[Site, ...]
-    split: Split
+    partition: Partition
     grid: tuple[int, int]
     size: tuple[int, int]
 
@@ -95,11 +95,11 @@ def inspect_backbone(model: nn.Module, image_size: int | None = None) -> Backbon
                 f"{type(model).__name__} gives {_shape(logits)} where LAP needs logits (N, K) of a classifier"
             )
         trace = Trace(model)
-        split = _split(model, images, trace)
+        partition = _find_partition(model, images, trace)
         features, numbers = trace.found
-        maps = split.layout.to_map(features)
-        _check_head(model, split, features, numbers, logits)
-        linear = _is_linear_head(model, split, features, numbers)
+        maps = partition.layout.to_map(features)
+        _check_head(model, partition, features, numbers, logits)
+        linear = _is_linear_head(model, partition, features, numbers)
     size, last = images.shape[-1], maps.shape[-1]
     return BackboneInfo(
         in_channels=images.shape[1],
@@ -110,7 +110,7 @@ def inspect_backbone(model: nn.Module, image_size: int | None = None) -> Backbon
         feature_module=trace.source_of(features),
         first=first_centre(size, last, trace.shrinkers),
         sites=tuple(_sites(trace, model, size, last)),
-        split=split,
+        partition=partition,
         grid=(maps.shape[-2], last),
         size=(images.shape[-2], size),
     )
@@ -146,16 +146,16 @@ def feature_layer(model: nn.Module) -> FeatureLayer:
     info = getattr(model, "info", None)
     info = info if isinstance(info, BackboneInfo) else inspect_backbone(backbone)
     name = info.feature_module
-    if not name or info.split.layout.order != "NCHW":
+    if not name or info.partition.layout.order != "NCHW":
         raise BackboneError(
             f"{type(backbone).__name__}: no module puts out the last feature map as (N, C, h, w), so no layer to hook"
         )
     return FeatureLayer(backbone.get_submodule(name), name, info.first, info.reduction)
 
 
-def classifier_weights(model: nn.Module, split: Split) -> tuple[Tensor, Tensor | None] | None:
+def classifier_weights(model: nn.Module, partition: Partition) -> tuple[Tensor, Tensor | None] | None:
     """Weights (K, C) and biases (K,) of the last layer, a linear one or a 1x1 convolution; None where it is neither."""
-    layer = _last_layer(model, split)
+    layer = _last_layer(model, partition)
     if isinstance(layer, nn.Linear):
         return layer.weight, layer.bias
     if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1:
@@ -163,9 +163,9 @@ def classifier_weights(model: nn.Module, split: Split) -> tuple[Tensor, Tensor |
     return None
 
 
-def _last_layer(model: nn.Module, split: Split) -> object:
-    if split.classifier is not None:
-        return model.get_submodule(split.classifier)
+def _last_layer(model: nn.Module, partition: Partition) -> object:
+    if partition.classifier is not None:
+        return model.get_submodule(partition.classifier)
     give = getattr(model, "get_classifier", None)
     return give() if callable(give) else None
 
@@ -220,18 +220,18 @@ def _run(model: nn.Module, image_size: int | None) -> tuple[Tensor, object]:
     )
 
 
-def _split(model: nn.Module, images: Tensor, trace: Trace) -> Split:
+def _find_partition(model: nn.Module, images: Tensor, trace: Trace) -> Partition:
     """Where the network parts into features and head; `trace` watches the features."""
     if follows_protocol(model):
         with trace.watching():
             features = model.forward_features(images)  # type: ignore[operator]
-        split = protocol_split(model, features, images, _last_reduction(model))
-        if split is not None:
+        partition = protocol_partition(model, features, images, _last_reduction(model))
+        if partition is not None:
             trace.found = features, ()
-            return split
+            return partition
         trace.clear()
-    split = graph_split(model, images)
-    if split is None:
+    partition = graph_partition(model, images)
+    if partition is None:
         hint = f"give the network {', '.join(PROTOCOL)} as timm's networks have them"
         if follows_protocol(model):
             hint = "it reads a class token, or several maps; choose a convolutional backbone such as resnet18"
@@ -240,8 +240,8 @@ def _split(model: nn.Module, images: Tensor, trace: Trace) -> Split:
             f"on; {hint}"
         )
     with trace.watching():
-        trace.found = split.features(model, images)
-    return split
+        trace.found = partition.features(model, images)
+    return partition
 
 
 def _last_reduction(model: nn.Module) -> int:
@@ -249,8 +249,8 @@ def _last_reduction(model: nn.Module) -> int:
     return int(info[-1].get("reduction", 32)) if info else 32
 
 
-def _check_head(model: nn.Module, split: Split, features: Tensor, numbers: tuple, logits: Tensor) -> None:
-    again = split.head(model, features.clone(), numbers)
+def _check_head(model: nn.Module, partition: Partition, features: Tensor, numbers: tuple, logits: Tensor) -> None:
+    again = partition.head(model, features.clone(), numbers)
     if again.shape != logits.shape or not torch.allclose(again, logits, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise BackboneError(
             f"{type(model).__name__}: its head on its last features does not give its logits ({_shape(again)} against "
@@ -314,10 +314,10 @@ def _is_plain_average(module: nn.Module) -> bool:
     return module.kernel_size == module.stride and module.padding in (0, (0, 0))
 
 
-def _is_linear_head(model: nn.Module, split: Split, features: Tensor, numbers: tuple) -> bool:
+def _is_linear_head(model: nn.Module, partition: Partition, features: Tensor, numbers: tuple) -> bool:
     """Whether logits = W mean(X) + b, tried on noise, and no training can change that."""
-    found = classifier_weights(model, split)
-    maps = split.layout.to_map(features)
+    found = classifier_weights(model, partition)
+    maps = partition.layout.to_map(features)
     # A single cell does not tell how the head pools.
     if found is None or found[0].shape[1] != maps.shape[1] or maps.shape[-2:] == (1, 1):
         return False
@@ -325,9 +325,9 @@ def _is_linear_head(model: nn.Module, split: Split, features: Tensor, numbers: t
     expected = nn.functional.linear(noise.mean((2, 3)), *found)
     trace = Trace(model)
     with trace.watching():
-        given = split.head(model, split.layout.from_map(noise, features), numbers)
+        given = partition.head(model, partition.layout.from_map(noise, features), numbers)
     if given.shape != expected.shape or not torch.allclose(given, expected, rtol=1e-4, atol=1e-5):
         return False
     # Batch norm before the last layer is the identity until it has seen an image.
-    others = (trace.modules[name] for name in trace.calls if trace.modules[name] is not _last_layer(model, split))
+    others = (trace.modules[name] for name in trace.calls if trace.modules[name] is not _last_layer(model, partition))
     return not any([*module.parameters(recurse=False), *module.buffers(recurse=False)] for module in others)

@@ -31,7 +31,7 @@ Head = Callable[[nn.Module, Tensor, tuple], Tensor]
 
 
 @dataclass(frozen=True)
-class Split:
+class Partition:
     """A network in two.
 
     Attributes:
@@ -53,7 +53,7 @@ def follows_protocol(model: nn.Module) -> bool:
     return all(hasattr(model, name) for name in PROTOCOL)
 
 
-def protocol_split(model: nn.Module, features: object, images: Tensor, reduction: int) -> Split | None:
+def protocol_partition(model: nn.Module, features: object, images: Tensor, reduction: int) -> Partition | None:
     """The split the network itself names, if its features are a map the logits depend on.
 
     Args:
@@ -68,7 +68,7 @@ def protocol_split(model: nn.Module, features: object, images: Tensor, reduction
         return None
     if layout.order == "NLC" and not _looks_at_tokens(model, features, layout):
         return None
-    return Split(_protocol_features, _protocol_head, layout)
+    return Partition(_protocol_features, _protocol_head, layout)
 
 
 def _protocol_features(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple]:
@@ -87,7 +87,7 @@ def _looks_at_tokens(model: nn.Module, features: Tensor, layout: Layout) -> bool
     return bool(layout.to_map(gradient).abs().sum(1).gt(0).all())
 
 
-def graph_split(model: nn.Module, images: Tensor) -> Split | None:
+def graph_partition(model: nn.Module, images: Tensor) -> Partition | None:
     """The split torch.fx finds; None where it finds none.
 
     Args:
@@ -101,7 +101,7 @@ def graph_split(model: nn.Module, images: Tensor) -> Split | None:
     training = _training_halves(graph, model)
     if training is None:
         training = features, head
-    return Split(_ByMode(training[0], features), _ByMode(training[1], head), graph.layout, classifier)
+    return Partition(_ByMode(training[0], features), _ByMode(training[1], head), graph.layout, classifier)
 
 
 @dataclass(frozen=True)

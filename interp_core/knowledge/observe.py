@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from interp_core.backbone.inspect import classifier_weights
 from interp_core.errors import ContractError
 from interp_core.knowledge.view import HEAD, REFINED, Grid, ModelAccess, View, column_of
-from interp_core.lap.blocks import select
+from interp_core.lap.blocks import class_activations
 from interp_core.lap.explanation import head_contributions
 from interp_core.lap.model import LapModel, lap_within
-from interp_core.lap.recording import Recording, recording
+from interp_core.lap.recording import Recording
 from interp_core.lap.refine import region_and_effects
+from interp_core.lap.wrappers import unwrap
 
 MAX_ALL_CLASSES = 64
 LIKELY_ABSENT = 10
@@ -43,7 +44,7 @@ def observe(
     """Run the recorded pass of one training step.
 
     Args:
-        model: a LAP model, which may be wrapped (parallel, compiled).
+        model: a LAP model, which may be wrapped (parallel, compiled). A wrapper must hand on a second argument.
         images: (N, C, H, W).
         targets: (N,) class indices, or (N, K) floating point, 1.0 where a class is present; None for the class that
             the model itself predicts.
@@ -64,7 +65,7 @@ def observe(
     labels = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])).to(logits.dtype)
     classes = columns_of(logits, labels, most=None if targets.ndim == 2 else 1)
     concepts = {site.module: tuple(block.concepts) for site, block in zip(lap.sites, lap.gates, strict=True)}  # type: ignore[arg-type]
-    passes = _FurtherPasses(_unwrap_parallel(model), lap, images, classes, fast_logits)
+    passes = _FurtherPasses(unwrap(model, keep_compiled=True), lap, images, classes, fast_logits)
     return View(
         images,
         labels if classes is None else labels.gather(1, classes),
@@ -156,38 +157,32 @@ def freeze_norm_statistics(model: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-def _unwrap_parallel(model: nn.Module) -> nn.Module:
-    """Remove parallel wrappers, which synchronise once a step; compiled code stays."""
-    inner = getattr(model, "module", None)
-    return _unwrap_parallel(inner) if isinstance(inner, nn.Module) else model
-
-
 def _record_pass(model: nn.Module, lap: LapModel, images: Tensor) -> tuple[Tensor, Recording]:
     """Run the model and record its blocks, in the precision of the blocks' parameters."""
-    with recording(all_concepts=lap.info.classes <= MAX_ALL_CLASSES) as record:
-        logits = model(images)
-    if record.features is None or record.hidden is None or record.head_gate is None:
+    record = Recording(all_concepts=lap.info.classes <= MAX_ALL_CLASSES)
+    logits = model(images, record)
+    head, dtype = record.head_record, lap.head.a.dtype
+    # Replicas that run in threads each record a part of the batch.
+    if head is None or len(head.features) != len(images):
         raise ContractError(
             f"the pass of {type(model).__name__} was not recorded: wrappers that use threads cannot train"
         )
-    dtype = lap.head.a.dtype
-    record.features, record.hidden = record.features.to(dtype), record.hidden.to(dtype)
+    record.head_record = replace(head, features=head.features.to(dtype), hidden=head.hidden.to(dtype))
     return _at_least_single(logits), record
 
 
 def _maps(lap: LapModel, record: Recording, classes: Tensor | None) -> Tensor:
     if classes is None:
-        assert record.concepts is not None
-        return _at_least_single(record.concepts)
-    return _at_least_single(lap.head.target_maps(record, _weight(lap), classes)[0])
+        assert record.head.concepts is not None
+        return _at_least_single(record.head.concepts)
+    return _at_least_single(lap.head.target_maps(record.head, _weight(lap), classes)[0])
 
 
 def _activations(lap: LapModel, record: Recording, classes: Tensor | None) -> Tensor:
     """Compute W_k . X of the columns of a linear head."""
     weight = _weight(lap)
-    assert record.features is not None
     assert weight is not None
-    return _at_least_single(select(weight, record.features, classes))
+    return _at_least_single(class_activations(weight, record.head.features, classes))
 
 
 def _contributions(lap: LapModel, record: Recording, classes: Tensor | None, logits: Tensor) -> Tensor:
@@ -195,11 +190,10 @@ def _contributions(lap: LapModel, record: Recording, classes: Tensor | None, log
 
     Where the head is not linear it is gate * d logit_k / d gate, with the derivative detached.
     """
-    features, gate, weight = record.features, record.head_gate, _weight(lap)
-    assert features is not None
-    assert gate is not None
+    features, gate, weight = record.head.features, record.head.gate, _weight(lap)
     if weight is not None:
-        return _at_least_single(head_contributions(select(weight, features, classes), _at_least_single(gate)))
+        activations = class_activations(weight, features, classes)
+        return _at_least_single(head_contributions(activations, _at_least_single(gate)))
     if not gate.requires_grad:
         raise ContractError(
             "contributions to a head that is not linear are a derivative: let some parameter require one, and do "
@@ -211,7 +205,7 @@ def _contributions(lap: LapModel, record: Recording, classes: Tensor | None, log
 
 
 def _weight(lap: LapModel) -> Tensor | None:
-    weights = classifier_weights(lap.backbone, lap.info.split) if lap.info.linear_head else None
+    weights = classifier_weights(lap.backbone, lap.info.partition) if lap.info.linear_head else None
     return None if weights is None else weights[0]
 
 

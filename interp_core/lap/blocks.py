@@ -1,7 +1,8 @@
-"""The blocks that learn the scores behind local attention pooling: one for each level below the head, one for the head.
+"""Blocks of local attention pooling: one for each level below the head, one for the head.
 
-Concept maps are I_j = sigmoid(f_j(X)) in [0, 1] with a small scorer f; their aggregate S goes into the window weights
-of `interp_core.lap.pooling`. A block hands on the gated features |W| A X, which at a = 0 are the features themselves.
+A block learns concept maps I_j = sigmoid(f_j(X)) in [0, 1] with a small scorer f. Their aggregate S gives the window
+weights of `interp_core.lap.pooling`. The block returns the gated features |W| A X, which at a = 0 are the features
+themselves.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interp_core.lap.pooling import Weighting, attention_gate
-from interp_core.lap.recording import GateRecord, Recording, wanted_recording
+from interp_core.lap.recording import GateRecord, HeadRecord, Recording
 
 AGGREGATES = ("max", "mean", "learned")
 
 
 def pointwise(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """1x1 convolution of features (N, C, H, W) by weights (O, C, 1, 1).
+    """Apply a 1x1 convolution with weights (O, C, 1, 1) to features (N, C, H, W).
 
-    On a CPU a matrix product, in either memory format, takes a third of the time where outputs are few.
+    With few outputs a matrix product takes a third of the time on a CPU, in either memory format.
     """
     if features.device.type != "cpu" or torch.compiler.is_compiling():
         return F.conv2d(features, weight, bias)
@@ -34,7 +35,9 @@ def pointwise(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
 
 
 class Scorer(nn.Module):
-    """f: 1x1 convolution to a few channels, ReLU, 1x1 convolution to one value per concept; no norm, any input size.
+    """Scorer f: 1x1 convolution to a few channels, ReLU, 1x1 convolution.
+
+    It has no norm and takes any input size.
 
     Args:
         channels: input channels C.
@@ -52,25 +55,25 @@ class Scorer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start values; also what randomisation tests call."""
+        """Set initial values; randomisation tests call this too."""
         self.reduce.reset_parameters()
         self.expand.reset_parameters()
         with torch.no_grad():
-            self.expand.bias.fill_(self._bias)  # type: ignore[union-attr]
+            _bias_of(self.expand).fill_(self._bias)
             if self._silent:
                 self.expand.weight.zero_()
 
     def hidden(self, features: Tensor) -> Tensor:
-        """Hidden layer (N, h, H, W) of features (N, C, H, W)."""
+        """Compute the hidden layer (N, h, H, W) of features (N, C, H, W)."""
         return F.relu(pointwise(features, self.reduce.weight, self.reduce.bias))
 
     def forward(self, features: Tensor) -> Tensor:
-        """One real-valued score per concept and position, (N, J, H, W)."""
+        """Score each concept at each position; real values (N, J, H, W)."""
         return pointwise(self.hidden(features), self.expand.weight, self.expand.bias)
 
 
 class GateBlock(nn.Module):
-    """LAP at a level inside the network: gates features (N, C, H, W) before an operation that loses resolution.
+    """LAP below the head: a gate before an operation that loses resolution.
 
     Args:
         name: name of the level, key of its entry in a `Recording`.
@@ -80,7 +83,7 @@ class GateBlock(nn.Module):
         hidden: width of the scorer.
         aggregate: how S comes from the concept maps I_j, one of `AGGREGATES`: their "max", their "mean", or "learned",
             sum_j softmax(m)_j I_j with a weight m_j for each concept, equal at first.
-        weighting: of the positions of a window; see `interp_core.lap.pooling`.
+        weighting: how the positions of a window are weighed; see `interp_core.lap.pooling`.
     """
 
     def __init__(
@@ -102,20 +105,24 @@ class GateBlock(nn.Module):
         self.a = nn.Parameter(torch.zeros(()))
 
     def reset_parameters(self) -> None:
-        """Attention off, equal concepts; the scorer resets itself."""
+        """Turn attention off and make concepts equal; the scorer resets itself."""
         nn.init.zeros_(self.a)
         if self.mix is not None:
             nn.init.zeros_(self.mix)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Features times |W| A, same shape; the input itself in value where a = 0."""
+    def forward(self, features: Tensor, recording: Recording | None = None) -> Tensor:
+        """Multiply features (N, C, H, W) by |W| A; values stay the same where a = 0.
+
+        Args:
+            features: X.
+            recording: gets the record of this level, if given.
+        """
         concepts = torch.sigmoid(self.scorer(features))
         scores = self._aggregate(concepts)
-        # Under autocast some of what makes the gate stays in single precision; features keep the type they had.
+        # Under autocast part of the gate is computed in single precision, but features keep their type.
         gate = attention_gate(scores, self.a, self.window, self.weighting).to(features.dtype)
-        record = wanted_recording()
-        if record is not None:
-            record.gates[self.name] = GateRecord(concepts, scores, gate)
+        if recording is not None:
+            recording.gates[self.name] = GateRecord(concepts, scores, gate)
         return features * gate
 
     def _aggregate(self, concepts: Tensor) -> Tensor:
@@ -127,26 +134,26 @@ class GateBlock(nn.Module):
 
 
 class HeadBlock(nn.Module):
-    """LAP at the global pooling: one attention map over the whole map, from the concept maps of the classes.
+    """LAP at the global pooling: one attention map for all classes.
 
-    Where the head is linear the concept score starts from what the classifier knows already,
+    Where the head is linear the concept scores start from the classifier's own activations W_k . X,
 
-        I_k = sigmoid(g z_k + c_k + delta_k(X)),  z_k = W_k . X(:, p) standardised over the map,  delta_k = 0 at first;
+        I_k = sigmoid(g z_k + c_k + delta_k(X)),  z_k = W_k . X(:, p) standardised over the map,  delta_k = 0 at first.
 
-    elsewhere I_k = sigmoid(c_k + delta_k(X)). S is the maximum over the classes in question: all of them where they
-    are few, else the `candidates` with the highest logits after average pooling, or where the head is not linear with
-    the highest mean score. Evidence of 1,000 classes would cost a fifth of a MobileNetV2, and a maximum over 1,000
+    Elsewhere I_k = sigmoid(c_k + delta_k(X)). S is the maximum over all classes where they are few. Else it is the
+    maximum over the `candidates` with the highest logits after average pooling, or with the highest mean score where
+    the head is not linear. Activations of 1,000 classes would cost a fifth of a MobileNetV2, and a maximum over 1,000
     standardised maps is flat.
 
     Args:
         channels: C of the last features.
         classes: K.
         hidden: width of the scorer.
-        evidence: whether the head is linear, so that `weight` will be given.
-        candidates: most classes that S looks at.
+        linear_head: whether the head is linear, so that `forward` gets the classifier's weights.
+        candidates: largest number of classes in the maximum S.
         gain: initial g.
         bias: initial c_k.
-        weighting: of the positions of the map; see `interp_core.lap.pooling`.
+        weighting: how the positions of the map are weighed; see `interp_core.lap.pooling`.
     """
 
     def __init__(
@@ -154,7 +161,7 @@ class HeadBlock(nn.Module):
         channels: int,
         classes: int,
         *,
-        evidence: bool,
+        linear_head: bool,
         hidden: int = 32,
         candidates: int = 10,
         gain: float = 1.5,
@@ -163,99 +170,113 @@ class HeadBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.weighting: Weighting = weighting
-        self.classes, self.evidence, self.candidates, self._gain = classes, evidence, candidates, gain
-        self.scorer = Scorer(channels, classes, hidden, bias=bias, silent=evidence)
-        self.gain = nn.Parameter(torch.tensor(gain)) if evidence else None
+        self.classes, self.candidates, self._gain = classes, candidates, gain
+        self.scorer = Scorer(channels, classes, hidden, bias=bias, silent=linear_head)
+        self.gain = nn.Parameter(torch.tensor(gain)) if linear_head else None
         self.a = nn.Parameter(torch.zeros(()))
 
     def reset_parameters(self) -> None:
-        """Attention off and the evidence at its first gain; the scorer resets itself."""
+        """Turn attention off and set the initial gain; the scorer resets itself."""
         nn.init.zeros_(self.a)
         if self.gain is not None:
             nn.init.constant_(self.gain, self._gain)
 
-    def concepts(self, features: Tensor, weight: Tensor | None, chosen: Tensor | None = None) -> Tensor:
-        """Concept maps in [0, 1].
+    def concepts(self, features: Tensor, weight: Tensor | None, classes: Tensor | None = None) -> Tensor:
+        """Compute concept maps in [0, 1].
 
         Args:
             features: (N, C, H, W).
             weight: (K, C) classifier weights where the head is linear, else None.
-            chosen: (N, m) class indices per image; None for all classes.
+            classes: (N, m) class indices per image; None for all classes.
 
         Returns:
             (N, m, H, W), or (N, K, H, W).
         """
-        evidence = None if weight is None else select(weight, features, chosen)
-        return torch.sigmoid(self._scores(self.scorer.hidden(features), evidence, chosen))
+        activations = None if weight is None else class_activations(weight, features, classes)
+        return torch.sigmoid(self._scores(self.scorer.hidden(features), activations, classes))
 
-    def target_maps(self, record: Recording, weight: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Concept map of each image's target and the evidence W_k . X behind it (None without `weight`), (N, 1, h, w).
-
-        Targets (N, m) give (N, m, h, w).
-
-        Reuses what the recorded forward pass computed, so that explaining costs next to nothing.
-        """
-        assert record.features is not None
-        assert record.hidden is not None
-        chosen = targets if targets.ndim == 2 else targets[:, None]
-        evidence = None if weight is None else select(weight, record.features, chosen)
-        return torch.sigmoid(self._scores(record.hidden, evidence, chosen)), evidence
-
-    def _scores(self, hidden: Tensor, evidence: Tensor | None, chosen: Tensor | None) -> Tensor:
-        """What the sigmoid makes concept maps of."""
-        expand = self.scorer.expand
-        assert expand.bias is not None
-        if chosen is None:
-            score = pointwise(hidden, expand.weight, expand.bias)
-        else:
-            score = select(expand.weight.flatten(1), hidden, chosen) + expand.bias[chosen][..., None, None]
-        if self.gain is not None and evidence is not None:
-            score = score + self.gain * _standardised(evidence)
-        return score
-
-    def forward(self, features: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        """Features times |W| A over the whole map, same shape; the input itself in value where a = 0.
+    def target_maps(self, record: HeadRecord, weight: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute the targets' concept maps from a recorded pass, which costs next to nothing.
 
         Args:
-            features: (N, C, H, W).
+            record: of the forward pass.
+            weight: (K, C) classifier weights where the head is linear, else None.
+            targets: (N,) or (N, m) class indices.
+
+        Returns:
+            Concept maps and activations W_k . X (None without `weight`), (N, 1, h, w) or (N, m, h, w).
+        """
+        classes = targets if targets.ndim == 2 else targets[:, None]
+        activations = None if weight is None else class_activations(weight, record.features, classes)
+        return torch.sigmoid(self._scores(record.hidden, activations, classes)), activations
+
+    def _scores(self, hidden: Tensor, activations: Tensor | None, classes: Tensor | None) -> Tensor:
+        """Compute the logits of the concept maps."""
+        weight, bias = self.scorer.expand.weight, _bias_of(self.scorer.expand)
+        if classes is None:
+            score = pointwise(hidden, weight, bias)
+        else:
+            score = class_activations(weight.flatten(1), hidden, classes) + bias[classes][..., None, None]
+        if self.gain is not None and activations is not None:
+            score = score + self.gain * _standardised(activations)
+        return score
+
+    def forward(
+        self,
+        features: Tensor,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        recording: Recording | None = None,
+    ) -> Tensor:
+        """Multiply features (N, C, H, W) by |W| A over the whole map; values stay the same where a = 0.
+
+        Args:
+            features: X.
             weight: (K, C) classifier weights where the head is linear, else None.
             bias: (K,) classifier biases, if it has any.
+            recording: gets the record of the head, if given.
         """
-        record = wanted_recording()
-        every = record is not None and record.all_concepts
-        chosen = self._likely(features, weight, bias)
-        hidden, evidence = self._hidden_and_evidence(features, weight, None if every else chosen)
+        all_concepts = recording is not None and recording.all_concepts
+        candidates = self._likeliest_classes(features, weight, bias)
+        hidden, activations = self._hidden_and_activations(features, weight, None if all_concepts else candidates)
         if weight is None:
-            chosen = self._highest(hidden)
-        scores = self._scores(hidden, evidence, None if every else chosen)
-        highest = (_pick(scores, chosen) if every and chosen is not None else scores).amax(1, keepdim=True)
-        # The sigmoid of the maximum is the maximum of the sigmoids, for one class in a thousand's work.
-        gate = attention_gate(torch.sigmoid(highest), self.a, None, self.weighting).to(features.dtype)
-        if record is not None:
-            record.features, record.hidden, record.head_gate = features, hidden, gate
-            record.concepts = torch.sigmoid(scores) if every else None
+            candidates = self._highest_scored_classes(hidden)
+        scores = self._scores(hidden, activations, None if all_concepts else candidates)
+        compared = _maps_of(scores, candidates) if all_concepts and candidates is not None else scores
+        # The sigmoid of the maximum is the maximum of the sigmoids, and is computed for one map only.
+        score = torch.sigmoid(compared.amax(1, keepdim=True))
+        gate = attention_gate(score, self.a, None, self.weighting).to(features.dtype)
+        if recording is not None:
+            concepts = torch.sigmoid(scores) if all_concepts else None
+            recording.head_record = HeadRecord(features, hidden, gate, concepts)
         return features * gate
 
-    def _hidden_and_evidence(
-        self, features: Tensor, weight: Tensor | None, chosen: Tensor | None
+    def _hidden_and_activations(
+        self, features: Tensor, weight: Tensor | None, classes: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The scorer's hidden layer and the classes' evidence; of all classes by one convolution for both."""
-        if weight is None or chosen is not None:
-            return self.scorer.hidden(features), None if weight is None else select(weight, features, chosen)
-        reduce = self.scorer.reduce
-        assert reduce.bias is not None
-        both = pointwise(features, torch.cat([reduce.weight, weight[..., None, None]]))
-        hidden, evidence = both.split([len(reduce.weight), len(weight)], dim=1)
-        return F.relu(hidden + reduce.bias[:, None, None]), evidence
+        """Compute the scorer's hidden layer and the classes' activations.
 
-    def _likely(self, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
-        """The classes with the highest logits after average pooling, (N, m)."""
+        For all classes one convolution serves both.
+        """
+        if weight is None or classes is not None:
+            activations = None if weight is None else class_activations(weight, features, classes)
+            return self.scorer.hidden(features), activations
+        reduce = self.scorer.reduce
+        joint = pointwise(features, torch.cat([reduce.weight, weight[..., None, None]]))
+        hidden, activations = joint.split([len(reduce.weight), len(weight)], dim=1)
+        return F.relu(hidden + _bias_of(reduce)[:, None, None]), activations
+
+    def _likeliest_classes(self, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
+        """Return the classes (N, m) with the highest logits after average pooling; None for all."""
         if weight is None or self.classes <= self.candidates:
             return None
         return F.linear(features.mean((2, 3)), weight, bias).topk(self.candidates, dim=1).indices
 
-    def _highest(self, hidden: Tensor) -> Tensor | None:
-        """The classes with the highest mean score, (N, m), for a score that is linear in its hidden layer."""
+    def _highest_scored_classes(self, hidden: Tensor) -> Tensor | None:
+        """Return the classes (N, m) with the highest mean score; None for all.
+
+        The score is linear in its hidden layer, so that the mean of the latter is enough.
+        """
         if self.classes <= self.candidates:
             return None
         expand = self.scorer.expand
@@ -263,19 +284,33 @@ class HeadBlock(nn.Module):
         return means.topk(self.candidates, dim=1).indices
 
 
-def _pick(maps: Tensor, chosen: Tensor) -> Tensor:
-    """Maps (N, K, H, W) of the chosen (N, m) classes: (N, m, H, W)."""
-    return maps.gather(1, chosen[..., None, None].expand(-1, -1, *maps.shape[-2:]))
+def class_activations(weight: Tensor, features: Tensor, classes: Tensor | None) -> Tensor:
+    """Compute W_k . X(:, p) for some classes.
 
+    Args:
+        weight: W, (K, C).
+        features: X, (N, C, H, W).
+        classes: (N, m) class indices per image; None for all classes.
 
-def select(weight: Tensor, features: Tensor, chosen: Tensor | None) -> Tensor:
-    """weight[k] . X(:, p) for all classes (N, K, H, W), or for the chosen (N, m) ones (N, m, H, W)."""
-    if chosen is None:
+    Returns:
+        (N, m, H, W), or (N, K, H, W).
+    """
+    if classes is None:
         return pointwise(features, weight[..., None, None])
-    return torch.bmm(weight[chosen], features.flatten(2)).unflatten(2, features.shape[-2:])
+    return torch.bmm(weight[classes], features.flatten(2)).unflatten(2, features.shape[-2:])
+
+
+def _maps_of(maps: Tensor, classes: Tensor) -> Tensor:
+    """Return the maps (N, m, H, W) of the classes (N, m) from those of all classes (N, K, H, W)."""
+    return maps.gather(1, classes[..., None, None].expand(-1, -1, *maps.shape[-2:]))
+
+
+def _bias_of(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 def _standardised(maps: Tensor) -> Tensor:
-    """Each map (N, J, H, W) with mean 0 and standard deviation 1 over its positions; zero where it is flat."""
+    """Scale each map (N, J, H, W) to mean 0 and standard deviation 1; a flat map becomes zero."""
     centred = maps - maps.mean((2, 3), keepdim=True)
     return centred * torch.rsqrt(centred.square().mean((2, 3), keepdim=True) + 1e-6)

@@ -280,6 +280,6 @@ def level_maps(below: tuple[Level, ...], head: LevelMaps) -> tuple[LevelMaps, ..
     return tuple(reversed(levels))
 
 
-def evidence_map(head: LevelMaps) -> Tensor:
+def default_map(head: LevelMaps) -> Tensor:
     """What becomes the default map: the target's concept map times its positive contribution, (N, 1, h, w) float32."""
     return (head.scores * head.contributions.clamp(min=0)).float()

@@ -1,15 +1,15 @@
 """A network with LAP attached.
 
-Gates below the head are forward hooks on the backbone's own modules, so that no module is replaced, no state-dict key
-moves and `detach` has only to remove them; outside a pass of the LAP model they do nothing. The head's pooling becomes
-LAP by gating its input: average pooling of |W| A X is sum A X.
+Gates below the head are forward hooks on the backbone's own modules. So no module is replaced, no key of the state
+dict changes, and `detach` only removes the hooks. Outside a pass of the LAP model they do nothing. The head's pooling
+becomes LAP by gating its input, since the average of |W| A X is sum A X.
 """
 
 from __future__ import annotations
 
-import threading
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -23,73 +23,62 @@ from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, BackboneSpec, crea
 from interp_core.backbone.trace import evaluating
 from interp_core.errors import BackboneError
 from interp_core.lap.blocks import GateBlock, HeadBlock
-from interp_core.lap.explanation import Explanation, Level, evidence_map, first_order, head_contributions, head_maps
+from interp_core.lap.explanation import (
+    Explanation,
+    Level,
+    default_map,
+    first_order,
+    head_contributions,
+    head_maps,
+)
+from interp_core.lap.forward_pass import ForwardPass, has_hooks, register_hooks
 from interp_core.lap.hub import HubMixin
 from interp_core.lap.input_checks import check_images, check_logits, check_targets
 from interp_core.lap.options import LapOptions, check_concepts, concept_names, concepts_as_lists
-from interp_core.lap.recording import Recording, recording, wanted_recording
+from interp_core.lap.recording import HeadRecord, Recording, TargetRecord
 from interp_core.lap.refine import Refiner, detail, levels_to_refine, refined_map
+from interp_core.lap.wrappers import unwrap
 
-# Defaults of `finest`: a gate at half the input resolution costs as much as all others together and sees little more
-# than edges, and so does one of 56 x 56 cells in a network made for phones.
+# Defaults of `finest`. A gate at half the input resolution costs as much as all others together and sees little more
+# than edges. The same holds for one of 56 x 56 cells in a network made for phones.
 FINEST, MAX_CELLS = 4, 40
-
-# Which LAP model's pass this thread is making. Gates are looked up here and not held by the hooks, so that replicas of
-# a model use their own and the backbone alone stays what it was.
-_pass = threading.local()
-
-
-class _Hook:
-    """Forward hook of one site; does nothing but in a pass of the LAP model."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-    def gated(self, features: Tensor) -> Tensor | None:
-        lap: LapModel | None = getattr(_pass, "lap", None)
-        if lap is None:
-            return None
-        _pass.gated += 1
-        return lap.sites[self.index].layout.apply(lap.gates[self.index], features)
-
-
-class _GateOutput(_Hook):
-    def __call__(self, _module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor | None:
-        return self.gated(output)
-
-
-class _GateInput(_Hook):
-    def __call__(self, _module: nn.Module, inputs: tuple) -> tuple | None:
-        gated = self.gated(inputs[0])
-        return None if gated is None else (gated, *inputs[1:])
-
-
-class _Tap:
-    """Hook of one level that a refined map reads: notes its features, as they come to the gate there."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-    def __call__(self, _module: nn.Module, inputs: tuple, output: Tensor | None = None) -> None:
-        lap: LapModel | None = getattr(_pass, "lap", None)
-        record = wanted_recording()
-        if lap is not None and record is not None:
-            site = lap.tapped[self.index]
-            record.taps[site.module] = site.layout.to_map(inputs[0] if output is None else output)
 
 
 class LapModel(HubMixin, nn.Module):
-    """A backbone with LAP attached; made by `attach`, not by hand.
+    """A backbone with LAP attached; `interp_core.attach` makes one.
 
     Attributes:
-        backbone: the network given, unchanged; called itself, it is the plain network still.
+        backbone: the original network, unchanged. Called directly, it still is the plain network.
         gates: blocks below the head, finest first.
         head: block at the global pooling.
-        refiner: takes the head's evidence down to a finer grid, where it was asked for; see `interp_core.lap.refine`.
-        info: what the probe found in the backbone.
-        options: arguments of `attach` that shaped the blocks, for saving.
-        backbone_spec: name and arguments of the timm backbone, if it was made by `create`.
+        refiner: takes the head's contributions to a finer grid, where requested; see `interp_core.lap.refine`.
+        info: properties of the backbone.
+        options: arguments of `attach`.
+        backbone_spec: name and arguments of the timm backbone, if `create` made it.
     """
+
+    def __init__(self, backbone: nn.Module, info: BackboneInfo, options: LapOptions) -> None:
+        super().__init__()
+        self.backbone, self.info, self.options = backbone, info, options
+        self.backbone_spec: BackboneSpec | None = None
+        self.sites = _gated_sites(info, options.finest)
+        self.gates = nn.ModuleList(
+            GateBlock(
+                site.module,
+                site.channels,
+                site.window,
+                concepts=names,
+                hidden=options.gate_hidden,
+                aggregate=options.aggregate,
+                weighting=options.weighting,
+            )
+            for site, names in zip(self.sites, concept_names(options.concepts, self.sites), strict=True)
+        )
+        self.head = _head_block(info, options)
+        self.tapped = levels_to_refine(info, options.refine) if options.refine else ()
+        self.refiner = Refiner(info.channels, [s.channels for s in self.tapped]) if options.refine else None
+        self._handles = register_hooks(backbone, self.sites, self.tapped)
+        self.attached = True
 
     @classmethod
     def from_backbone(cls, backbone: nn.Module, options: LapOptions) -> Self:
@@ -125,163 +114,157 @@ class LapModel(HubMixin, nn.Module):
         lap.backbone_spec = spec
         return lap
 
-    def __init__(self, backbone: nn.Module, info: BackboneInfo, options: LapOptions) -> None:
-        super().__init__()
-        self.backbone, self.info, self.options = backbone, info, options
-        self.backbone_spec: BackboneSpec | None = None
-        self.sites = _gated_sites(info, options.finest)
-        self.gates = nn.ModuleList(
-            GateBlock(
-                site.module,
-                site.channels,
-                site.window,
-                concepts=names,
-                hidden=options.gate_hidden,
-                aggregate=options.aggregate,
-                weighting=options.weighting,
-            )
-            for site, names in zip(self.sites, concept_names(options.concepts, self.sites), strict=True)
-        )
-        self.head = _head_block(info, options)
-        self.tapped = levels_to_refine(info, options.refine) if options.refine else ()
-        self.refiner = Refiner(info.channels, [s.channels for s in self.tapped]) if options.refine else None
-        # Taps first, so that they see what comes to a gate at the same module.
-        self._handles = [_tap(backbone, site, index) for index, site in enumerate(self.tapped)]
-        self._handles += [_register(backbone, site, index) for index, site in enumerate(self.sites)]
-        self.attached = True
+    def forward(self, images: Tensor, recording: Recording | None = None) -> Tensor:
+        """Compute logits (N, K).
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K) of images (N, C, H, W)."""
-        features, numbers = self._features(images)
-        gated = self._gated_head(features, images.shape[-2] / images.shape[-1])
+        Args:
+            images: (N, C, H, W).
+            recording: gets intermediate results, if given.
+        """
+        features, numbers = self._run_backbone(images, recording)
+        gated = self._gate_head(features, images.shape[-2] / images.shape[-1], recording)
+        partition = self.info.partition
 
         def head(maps: Tensor) -> Tensor:
-            return split.head(self.backbone, split.layout.from_map(maps, features), numbers)
+            return partition.head(self.backbone, partition.layout.from_map(maps, features), numbers)
 
-        split, record = self.info.split, wanted_recording()
-        if record is None or record.choose is None:
+        target = None if recording is None else recording.target
+        if target is None:
             return head(gated)
+        choose = partial(check_targets, target.request)
         if not self.info.linear_head:
-            logits, record.targets, record.contributions = first_order(gated, head, record.choose)
+            logits, target.classes, target.contributions = first_order(gated, head, choose)
             return logits
         logits = head(gated)
-        record.targets = record.choose(logits)
+        target.classes = choose(logits)
         return logits
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """The last features, as the backbone lays them out, gated below the head; timm's protocol."""
-        return self._features(images)[0]
+        """Compute the last features, gated below the head, in the backbone's layout; timm's protocol."""
+        return self._run_backbone(images)[0]
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits of what `forward_features` gave, or what the last layer would be given; timm's protocol."""
-        gated = self.info.split.layout.from_map(self._gated_head(features), features)
+        """Compute logits from the output of `forward_features`, or the last layer's input; timm's protocol."""
+        gated = self.info.partition.layout.from_map(self._gate_head(features), features)
         if pre_logits:
-            return self.backbone.forward_head(gated, pre_logits=True)  # type: ignore[operator]
-        return self.info.split.head(self.backbone, gated, ())
+            return self.backbone.forward_head(gated, pre_logits=True)  # type: ignore[operator,no-any-return]
+        return self.info.partition.head(self.backbone, gated, ())
+
+    def _run_backbone(self, images: Tensor, recording: Recording | None = None) -> tuple[Tensor, tuple[Any, ...]]:
+        """Compute the last features with the gates below the head, and the numbers that the head needs."""
+        self._check_attached()
+        with ForwardPass(self.sites, self.gates, self.tapped, recording) as forward_pass:
+            features, numbers = self.info.partition.features(self.backbone, images)
+        if forward_pass.gate_calls != len(self.sites):
+            raise BackboneError(
+                f"{type(self.backbone).__name__} called {forward_pass.gate_calls} of the {len(self.sites)} modules LAP "
+                "gates: it goes another way than when LAP was attached; turn gradient checkpointing off"
+            )
+        return features, numbers
+
+    def _gate_head(self, features: Tensor, aspect: float = 1.0, recording: Recording | None = None) -> Tensor:
+        """Apply the head's gate to the map of the last features."""
+        weight, bias = self._classifier()
+        gated: Tensor = self.head(self.info.partition.layout.to_map(features, aspect), weight, bias, recording)
+        return gated
+
+    def _classifier(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return weights and biases of the last layer where the head is linear."""
+        weights = classifier_weights(self.backbone, self.info.partition) if self.info.linear_head else None
+        return weights or (None, None)
 
     def explain(self, images: Tensor, targets: Tensor | int | None = None) -> Explanation:
-        """Explain the logits of `targets` from one forward pass, made in evaluation mode.
+        """Explain the logits of `targets` from one forward pass in evaluation mode.
 
         Args:
             images: (N, C, H, W) floating point, N >= 1, normalised as for `forward`.
             targets: (N,) class indices, one class for all, or None for the predicted classes.
 
         Raises:
-            ContractError: images or targets the model cannot take.
+            ContractError: images or targets that the model cannot take.
         """
         self._check_attached()
         check_images(images, self.info.in_channels, self.info.reduction, self.head.a.device)
-
-        def choose(logits: Tensor) -> Tensor:
-            check_logits(logits, images)
-            return check_targets(targets, logits)
-
+        recording = Recording(target=TargetRecord(targets))
         mode = evaluating(self) if self.training else nullcontext()  # going through all modules takes time
         with mode, torch.no_grad():
-            with recording(choose=choose) as record:
-                logits = self(images)
-            return self._explanation(images, logits, record)
+            logits = self(images, recording)
+            check_logits(logits, images)
+            return self._explanation(images, logits, recording)
 
-    def _explanation(self, images: Tensor, logits: Tensor, record: Recording) -> Explanation:
-        assert record.targets is not None
-        assert record.head_gate is not None
-        weight, constant = self._classifier()
-        concept, evidence = self.head.target_maps(record, weight, record.targets)
-        if evidence is not None:
-            contributions = head_contributions(evidence, record.head_gate)
-            bias = logits.new_zeros(logits.shape[0]) if constant is None else constant[record.targets].to(logits.dtype)
+    def _explanation(self, images: Tensor, logits: Tensor, recording: Recording) -> Explanation:
+        """Build an explanation from a recorded pass."""
+        record, target = recording.head, recording.target
+        assert target is not None
+        assert target.classes is not None
+        concept, contributions, bias = self._explain_target(logits, record, target.classes, target.contributions)
+        head = head_maps(concept, record.gate, contributions)
+        if self.refiner is None:
+            native, first, pitch = default_map(head), self.info.first, float(self.info.reduction)
         else:
-            assert record.contributions is not None
-            contributions = record.contributions
-            bias = logits.gather(1, record.targets[:, None])[:, 0] - contributions.sum((1, 2, 3))
-        top = head_maps(concept, record.head_gate, contributions)
-        if self.refiner is not None:
-            native = refined_map(self.refined(record, record.targets, contributions, concept))
+            native = refined_map(self.refined(recording, target.classes, contributions, concept))
             first, pitch = self.refined_grid
-        else:
-            native, first, pitch = evidence_map(top), self.info.first, self.info.reduction
-        shown = resize(native, images.shape[-2], images.shape[-1], first, pitch)
+        maps = resize(native, images.shape[-2], images.shape[-1], first, pitch)
         if self.refiner is not None:
-            shown = shown * detail(images)
+            maps = maps * detail(images)
         below = tuple(
-            Level(site, block.concepts, record.gates[site.module])  # type: ignore[arg-type]
-            for site, block in zip(self.sites, self.gates, strict=True)
+            Level(site, names, recording.gates[site.module])
+            for site, names in zip(self.sites, concept_names(self.options.concepts, self.sites), strict=True)
         )
-        return Explanation(shown, native, record.targets, logits, bias, top, below, images)
+        return Explanation(maps, native, target.classes, logits, bias, head, below, images)
 
-    def refined(self, record: Recording, targets: Tensor, contributions: Tensor, concept: Tensor) -> Tensor:
-        """What the refiner says of one class an image: region scores and effects, (N, 2, h, w).
+    def _explain_target(
+        self, logits: Tensor, record: HeadRecord, classes: Tensor, contributions: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return concept map and contributions of each image's class, (N, 1, h, w), and its bias (N,).
 
         Args:
-            record: of a forward pass.
+            logits: (N, K).
+            record: of the head.
+            classes: (N,) class indices.
+            contributions: (N, 1, h, w) where the head is not linear; then the bias is the rest of the logit.
+        """
+        weight, biases = self._classifier()
+        concept, activations = self.head.target_maps(record, weight, classes)
+        if activations is not None:
+            contributions = head_contributions(activations, record.gate)
+            bias = logits.new_zeros(len(logits)) if biases is None else biases[classes].to(logits.dtype)
+            return concept, contributions, bias
+        assert contributions is not None
+        return concept, contributions, logits.gather(1, classes[:, None])[:, 0] - contributions.sum((1, 2, 3))
+
+    def refined(self, recording: Recording, targets: Tensor, contributions: Tensor, concept: Tensor) -> Tensor:
+        """Compute region scores and effects of one class an image, (N, 2, h, w).
+
+        Args:
+            recording: of a forward pass.
             targets: (N,) class indices.
             contributions: of these classes at the head, (N, 1, h, w).
             concept: concept maps of these classes, (N, 1, h, w).
         """
         assert self.refiner is not None
-        assert record.features is not None
-        assert record.head_gate is not None
+        record = recording.head
         weight, _ = self._classifier()
-        parts = None if weight is None else record.features * (weight[targets][..., None, None] * record.head_gate)
-        below = [record.taps[site.module].to(record.features.dtype) for site in self.tapped]
-        return self.refiner(parts, record.features, contributions, concept, below)
+        parts = None if weight is None else record.features * (weight[targets][..., None, None] * record.gate)
+        below = [recording.taps[site.module].to(record.features.dtype) for site in self.tapped]
+        scores: Tensor = self.refiner(parts, record.features, contributions, concept, below)
+        return scores
 
     @property
     def refined_grid(self) -> tuple[float, float]:
         """Pixel on which the first cell of the refined map is centred, and pixels from cell to cell."""
         if not self.tapped:
             return self.info.first, self.info.reduction
-        # Cells of levels below the head are taken to tile the image; training has placed them with the same grid.
+        # Cells of levels below the head are assumed to tile the image. Training places them on the same grid.
         pitch = self.tapped[0].reduction
         return (pitch - 1) / 2, pitch
 
-    def _features(self, images: Tensor) -> tuple[Tensor, tuple]:
-        """The backbone's last features with the gates at work, and the numbers its head needs."""
-        self._check_attached()
-        outer = getattr(_pass, "lap", None), getattr(_pass, "gated", 0)
-        _pass.lap, _pass.gated = self, 0
-        try:
-            found = self.info.split.features(self.backbone, images)
-            if _pass.gated != len(self.sites):
-                raise BackboneError(
-                    f"{type(self.backbone).__name__} called {_pass.gated} of the {len(self.sites)} modules LAP gates: "
-                    "it goes another way than when LAP was attached; turn gradient checkpointing off"
-                )
-        finally:
-            _pass.lap, _pass.gated = outer
-        return found
-
-    def _gated_head(self, features: Tensor, aspect: float = 1.0) -> Tensor:
-        """The head's gate on the map of the last features."""
-        return self.head(self.info.split.layout.to_map(features, aspect), *self._classifier())
-
-    def _classifier(self) -> tuple[Tensor | None, Tensor | None]:
-        """Weights and biases of the last layer where the head is linear."""
-        found = classifier_weights(self.backbone, self.info.split) if self.info.linear_head else None
-        return found or (None, None)
-
     def release(self) -> nn.Module:
-        """Take the gates off and give the backbone back, see `interp_core.detach`."""
+        """Remove the gates and return the backbone, see `interp_core.detach`.
+
+        Raises:
+            BackboneError: it was detached before.
+        """
         self._check_attached()
         for handle in self._handles:
             handle.remove()
@@ -292,7 +275,7 @@ class LapModel(HubMixin, nn.Module):
         if not self.attached:
             raise BackboneError("this LAP model was detached: attach its backbone again")
 
-    # What timm's own tools read from a model.
+    # Properties and methods that timm's own tools use.
 
     @property
     def num_classes(self) -> int:
@@ -301,28 +284,28 @@ class LapModel(HubMixin, nn.Module):
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
-        """How timm says images must be prepared."""
+        """Timm's description of the backbone, such as the normalisation of its images."""
         return getattr(self.backbone, "pretrained_cfg", None) or {}
 
-    default_cfg = pretrained_cfg
+    default_cfg = pretrained_cfg  # timm's older name
 
     def get_classifier(self) -> nn.Module:
-        """The backbone's last layer."""
-        return self.backbone.get_classifier()  # type: ignore[operator]
+        """Return the backbone's last layer."""
+        return self.backbone.get_classifier()  # type: ignore[operator,no-any-return]
 
     def reset_classifier(self, num_classes: int, **kwargs: Any) -> None:
-        """A new last layer for other classes, and a new block at the head, its attention off."""
+        """Give the backbone a new last layer and the head a new block, its attention off."""
         self._check_attached()
         self.backbone.reset_classifier(num_classes, **kwargs)  # type: ignore[operator]
         parameter, training = self.head.a, self.head.training
         self.info = inspect_backbone(self.backbone, self.options.image_size)
         self.head = _head_block(self.info, self.options).to(parameter.device, parameter.dtype).train(training)
 
-    def __enter__(self) -> LapModel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, _type: type[BaseException] | None, _value: BaseException | None, _tb: TracebackType | None
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> Literal[False]:
         if self.attached:
             self.release()
@@ -330,7 +313,7 @@ class LapModel(HubMixin, nn.Module):
 
 
 def _default_finest(backbone: nn.Module, info: BackboneInfo, options: LapOptions) -> int:
-    """Return the reduction of the finest gates, coarser where the size of the images is known to be large."""
+    """Return the reduction of the finest gates, which is coarser where images are known to be large."""
     is_size_known = options.image_size is not None or getattr(backbone, "pretrained_cfg", None)
     return max(FINEST, ceil(max(info.size) / MAX_CELLS)) if is_size_known else FINEST
 
@@ -343,41 +326,19 @@ def _head_block(info: BackboneInfo, options: LapOptions) -> HeadBlock:
     return HeadBlock(
         info.channels,
         info.classes,
-        evidence=info.linear_head,
+        linear_head=info.linear_head,
         hidden=options.hidden,
         candidates=options.candidates,
         weighting=options.weighting,
     )
 
 
-def _tap(backbone: nn.Module, site: Site, index: int) -> torch.utils.hooks.RemovableHandle:
-    module, tap = backbone.get_submodule(site.module), _Tap(index)
-    return module.register_forward_pre_hook(tap) if site.before else module.register_forward_hook(tap)
-
-
-def _register(backbone: nn.Module, site: Site, index: int) -> torch.utils.hooks.RemovableHandle:
-    module = backbone.get_submodule(site.module)
-    if site.before:
-        return module.register_forward_pre_hook(_GateInput(index))
-    return module.register_forward_hook(_GateOutput(index))
-
-
 def lap_within(model: nn.Module) -> LapModel | None:
-    """The LAP model itself, or inside what `torch.compile` or a parallel wrapper made of it; None for other models."""
-    for name in ("module", "_orig_mod"):
-        inner = getattr(model, name, None)
-        if isinstance(inner, nn.Module):
-            return lap_within(inner)
-    return model if isinstance(model, LapModel) else None
+    """Return the LAP model inside wrappers, or None for other models."""
+    inner = unwrap(model)
+    return inner if isinstance(inner, LapModel) else None
 
 
 def is_gated(model: nn.Module) -> bool:
-    """Whether LAP is attached to the model or to a part of it."""
-    if any(isinstance(module, GateBlock | HeadBlock) for module in model.modules()):
-        return True
-    hooks = (
-        hook
-        for module in model.modules()
-        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
-    )
-    return any(isinstance(hook, _Hook | _Tap) for hook in hooks)
+    """Return whether LAP is attached to the model or to a part of it."""
+    return any(isinstance(module, GateBlock | HeadBlock) for module in model.modules()) or has_hooks(model)

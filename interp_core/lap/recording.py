@@ -1,18 +1,17 @@
-"""What the blocks of one forward pass saw, collected where somebody asks for it and nowhere kept."""
+"""Intermediate results of one forward pass, for explanations and training terms."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from interp_core.errors import ContractError
+
 
 @dataclass(frozen=True)
 class GateRecord:
-    """What one block below the head saw.
+    """Results of one block below the head.
 
     Attributes:
         concepts: concept maps I in [0, 1], (N, J, h, w).
@@ -25,51 +24,63 @@ class GateRecord:
     gate: Tensor
 
 
-@dataclass
-class Recording:
-    """What the blocks of one forward pass saw, kept only while somebody asks for it.
+@dataclass(frozen=True)
+class HeadRecord:
+    """Results of the block at the head.
 
     Attributes:
-        all_concepts: whether the head block shall compute the maps of every class (training does).
-        choose: from logits to the class indices (N,) to explain, where contributions are wanted.
-        gates: of each level below the head, by name.
-        taps: features of the levels a refined map reads, by name, each in its module's layout.
-        features: last features before the head gate, (N, C, h, w).
-        hidden: the head scorer's hidden layer, (N, hidden, h, w).
-        head_gate: gate of the head, (N, 1, h, w).
-        concepts: concept maps of every class, (N, K, h, w); None unless `all_concepts`.
-        targets: the classes chosen, (N,).
-        contributions: of the chosen class at the head, (N, 1, h, w), where the head is not linear.
+        features: last features before the head's gate, (N, C, h, w).
+        hidden: hidden layer of the head's scorer, (N, hidden, h, w).
+        gate: |W| A, (N, 1, h, w).
+        concepts: concept maps of all classes, (N, K, h, w); None unless `Recording.all_concepts`.
     """
 
-    all_concepts: bool = False
-    choose: Callable[[Tensor], Tensor] | None = None
-    gates: dict[str, GateRecord] = field(default_factory=dict)
-    taps: dict[str, Tensor] = field(default_factory=dict)
-    features: Tensor | None = None
-    hidden: Tensor | None = None
-    head_gate: Tensor | None = None
-    concepts: Tensor | None = None
-    targets: Tensor | None = None
+    features: Tensor
+    hidden: Tensor
+    gate: Tensor
+    concepts: Tensor | None
+
+
+@dataclass
+class TargetRecord:
+    """The explained class of each image.
+
+    Attributes:
+        request: class indices (N,), one class for all images, or None for the predicted classes.
+        classes: explained class indices (N,), set by the pass.
+        contributions: of these classes at the head, (N, 1, h, w), set by the pass where the head is not linear.
+    """
+
+    request: Tensor | int | None
+    classes: Tensor | None = None
     contributions: Tensor | None = None
 
 
-# Per thread, so that two explanations at once never mix and the module keeps no state.
-_thread = threading.local()
+@dataclass
+class Recording:
+    """Request for intermediate results, filled by the forward pass it is handed to.
 
+    Attributes:
+        all_concepts: whether the head block computes the maps of all classes, as training needs them.
+        target: the class to explain, None where no explanation is needed.
+        gates: records of the levels below the head, by name.
+        taps: features of the levels that a refined map reads, by name, (N, C, h, w).
+        head_record: record of the head; None before the pass.
+    """
 
-def wanted_recording() -> Recording | None:
-    """The recording somebody around this forward pass asked for."""
-    return getattr(_thread, "recording", None)
+    all_concepts: bool = False
+    target: TargetRecord | None = None
+    gates: dict[str, GateRecord] = field(default_factory=dict)
+    taps: dict[str, Tensor] = field(default_factory=dict)
+    head_record: HeadRecord | None = None
 
+    @property
+    def head(self) -> HeadRecord:
+        """The record of the head.
 
-@contextmanager
-def recording(*, all_concepts: bool = False, choose: Callable[[Tensor], Tensor] | None = None) -> Iterator[Recording]:
-    """Collect what the blocks compute during the forward passes this thread makes inside."""
-    record = Recording(all_concepts=all_concepts, choose=choose)
-    outer = wanted_recording()
-    _thread.recording = record
-    try:
-        yield record
-    finally:
-        _thread.recording = outer
+        Raises:
+            ContractError: no pass was recorded.
+        """
+        if self.head_record is None:
+            raise ContractError("no forward pass was recorded: call the LAP model with the images and the recording")
+        return self.head_record

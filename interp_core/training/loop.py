@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from interp_core.errors import ContractError
 from interp_core.knowledge import Term
+from interp_core.lap.wrappers import unwrap
 from interp_core.training.callbacks import Callback, Epoch
 from interp_core.training.checkpoint import Checkpoint, get_random_states, set_random_states
 from interp_core.training.data import Batch, Source, TrainingSet
@@ -20,7 +21,7 @@ from interp_core.training.devices import all_agree, broadcast_buffers, sum_over_
 from interp_core.training.early_stopping import EarlyStopping
 from interp_core.training.evaluate import correctness, eval_batch_size, sum_losses
 from interp_core.training.losses import StepLosses
-from interp_core.training.modes import make_fast_logits, parameter_groups, set_training_mode, unwrap
+from interp_core.training.modes import make_fast_logits, parameter_groups, set_training_mode
 from interp_core.training.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interp_core.knowledge import Term, observe
 from interp_core.lap.model import lap_within
-from interp_core.training.modes import unwrap
+from interp_core.lap.wrappers import unwrap
 
 
 class Trainable(Protocol):

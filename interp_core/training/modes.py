@@ -12,16 +12,8 @@ from torch import Tensor, nn
 from interp_core.backbone.flat_graph import flat
 from interp_core.errors import ContractError
 from interp_core.lap.model import LapModel, lap_within
+from interp_core.lap.wrappers import unwrap
 from interp_core.training.recipe import Recipe
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model inside wrappers of `torch.compile` and parallel training."""
-    for name in ("module", "_orig_mod"):
-        inner = getattr(model, name, None)
-        if isinstance(inner, nn.Module):
-            return unwrap(inner)
-    return model
 
 
 def backbone_within(model: nn.Module) -> nn.Module | None:

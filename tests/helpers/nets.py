@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interp_core.knowledge import view_of
-from interp_core.lap.recording import recording
+from interp_core.lap.recording import Recording
 from interp_core.training import DEFAULT_TERMS
 
 
@@ -61,11 +61,12 @@ def logits_of(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 def training_loss(model: nn.Module, images: Tensor) -> Tensor:
     """Cross-entropy and all default terms, also where the LAP model is wrapped."""
     targets = torch.arange(len(images)) % 4
-    with recording(all_concepts=True) as record:
-        logits = model(images)
-    assert record.concepts is not None
+    recording = Recording(all_concepts=True)
+    logits = model(images, recording)
+    concepts = recording.head.concepts
+    assert concepts is not None
     labels = F.one_hot(targets, 4).to(logits.dtype)
-    terms = [term.weight * term.loss(view_of(record.concepts, labels)) for term in DEFAULT_TERMS]
+    terms = [term.weight * term.loss(view_of(concepts, labels)) for term in DEFAULT_TERMS]
     return torch.stack([F.cross_entropy(logits, targets), *terms]).sum()
 
 

@@ -235,7 +235,7 @@ def test_features_that_are_no_tensor_are_looked_for_elsewhere(protocol_net: type
             return self.fc(features[0].mean((2, 3)))
 
     info = inspect_backbone(Pair())
-    assert (info.feature_module, info.linear_head, info.split.classifier) == ("stem", True, "fc")
+    assert (info.feature_module, info.linear_head, info.partition.classifier) == ("stem", True, "fc")
 
 
 def test_a_network_without_a_convolution_is_refused(protocol_net: type[Any]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 import interp_core
 from interp_core.backbone.inspect import inspect_backbone
-from interp_core.backbone.partition import PROTOCOL, graph_split
+from interp_core.backbone.partition import PROTOCOL, graph_partition
 from interp_core.errors import BackboneError
 
 Snapshot = Callable[[nn.Module], dict[str, Any]]
@@ -184,7 +184,7 @@ def test_function_is_kept_explained_and_given_back(name: str, images: Tensor, sn
     _, linear, classifier = NETS[name]
     before, plain = snapshot(model), logits_of(model, images)
     lap = interp_core.attach(model, image_size=32)
-    assert (lap.info.linear_head, lap.info.split.classifier, lap.info.classes) == (linear, classifier, 4)
+    assert (lap.info.linear_head, lap.info.partition.classifier, lap.info.classes) == (linear, classifier, 4)
     assert torch.equal(logits_of(lap, images), plain)
     assert lap.explain(images, plain.abs().argmax(1)).gap <= 1e-6
     for block in (*lap.gates, lap.head):
@@ -228,22 +228,22 @@ def test_any_image_size_and_batch_size_after_a_probe_of_one_size(name: str) -> N
 
 def test_the_batch_size_crosses_the_cut_as_a_number(images: Tensor) -> None:
     model = make("batch size first")
-    split = graph_split(model, images[:1])
-    assert split is not None
-    features, numbers = split.features(model, images)
+    partition = graph_partition(model, images[:1])
+    assert partition is not None
+    features, numbers = partition.features(model, images)
     assert features.shape == (3, 8, 4, 4)
     assert numbers == (3,)
-    assert torch.equal(split.head(model, features, numbers), model(images))
+    assert torch.equal(partition.head(model, features, numbers), model(images))
 
 
 def test_the_cut_lies_behind_the_last_map(images: Tensor) -> None:
     for name in NETS:
         model = make(name)
-        split = graph_split(model, images[:1])
-        assert split is not None
-        features, numbers = split.features(model, images)
+        partition = graph_partition(model, images[:1])
+        assert partition is not None
+        features, numbers = partition.features(model, images)
         assert features.shape == (3, 4 if name == "convolved" else 8, 4, 4)
-        assert torch.equal(split.head(model, features, numbers), logits_of(model, images))
+        assert torch.equal(partition.head(model, features, numbers), logits_of(model, images))
 
 
 def test_a_relu_that_serves_everywhere_is_no_place_of_a_gate() -> None:

@@ -184,9 +184,9 @@ def test_wrappers_are_seen_through(make_lap: MakeLap, images: Tensor) -> None:
             super().__init__()
             self.module, self.passes = module, 0
 
-        def forward(self, images: Tensor) -> Tensor:
+        def forward(self, *arguments: Any) -> Tensor:
             self.passes += 1
-            return self.module(images)
+            return self.module(*arguments)
 
     lap, targets = make_lap(), torch.tensor([2, 0])
     wrapped = Parallel(lap)

@@ -18,7 +18,7 @@ from interp_core import Explanation, LapModel
 from interp_core.errors import BackboneError, ContractError, UnknownNameError
 from interp_core.lap.blocks import GateBlock, HeadBlock
 from interp_core.lap.pooling import attention_gate, lap_pool2d
-from interp_core.lap.recording import recording
+from interp_core.lap.recording import Recording
 
 DEFAULTS = {"concepts": None, "aggregate": "max", "weighting": "rbf", "refine": False, "image_size": None}
 LINEAR = {"test_resnet", "mobilenetv2_050", "test_efficientnet", "densenet121"}
@@ -184,10 +184,11 @@ def test_a_head_with_hidden_layers_is_explained_in_inference_mode(make_lap: Make
 
 def test_every_block_learns_in_every_family(family: str, make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap(family).train()
-    with recording(all_concepts=True) as record:
-        logits = lap(images)
-    assert record.concepts is not None
-    (F.cross_entropy(logits, torch.tensor([0, 1])) + record.concepts.mean()).backward()
+    recording = Recording(all_concepts=True)
+    logits = lap(images, recording)
+    concepts = recording.head.concepts
+    assert concepts is not None
+    (F.cross_entropy(logits, torch.tensor([0, 1])) + concepts.mean()).backward()
     for name, parameter in lap.named_parameters():
         assert parameter.grad is not None, name
     for block in (*lap.gates, lap.head):
@@ -201,9 +202,9 @@ def test_average_pooling_below_the_head_becomes_lap(
 ) -> None:
     lap = sharpen(interp_core.attach(protocol_net(nn.AvgPool2d(2)).double()))
     features = lap.backbone.stem(images.double())  # type: ignore[operator]
-    with recording() as record:
-        pooled = lap.forward_features(images.double())
-    scores = record.gates["inner"].scores
+    recording = Recording()
+    lap(images.double(), recording)
+    pooled, scores = lap.forward_features(images.double()), recording.gates["inner"].scores
     torch.testing.assert_close(pooled, lap_pool2d(features, scores, 2.0, 2), rtol=0, atol=1e-12)
 
 
@@ -213,9 +214,10 @@ def test_any_other_operation_is_gated(
     model = protocol_net(nn.MaxPool2d(2)).double()
     features = model.stem(images.double())
     lap = sharpen(interp_core.attach(model))
-    with recording() as record:
-        pooled = lap.forward_features(images.double())
-    scores, gate = record.gates["stem"].scores, record.gates["stem"].gate
+    recording = Recording()
+    lap(images.double(), recording)
+    pooled, record = lap.forward_features(images.double()), recording.gates["stem"]
+    scores, gate = record.scores, record.gate
     torch.testing.assert_close(gate, attention_gate(scores, 2.0, 2))
     torch.testing.assert_close(pooled, F.max_pool2d(features * gate, 2), rtol=0, atol=1e-12)
     assert lap.sites[0].module == "stem"
@@ -258,11 +260,12 @@ def test_many_classes(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap(classes=50)
     explanation = lap.explain(images, torch.tensor([49, 7]))
     assert largest_leak(explanation) <= 1e-5
-    with recording(all_concepts=True) as record:
-        lap(images)
-    assert record.concepts is not None
-    assert record.concepts.shape == (2, 50, 2, 2)
-    torch.testing.assert_close(explanation.concept[:, 0], record.concepts[torch.arange(2), torch.tensor([49, 7])])
+    recording = Recording(all_concepts=True)
+    lap(images, recording)
+    concepts = recording.head.concepts
+    assert concepts is not None
+    assert concepts.shape == (2, 50, 2, 2)
+    torch.testing.assert_close(explanation.concept[:, 0], concepts[torch.arange(2), torch.tensor([49, 7])])
 
 
 def test_blocks_take_the_precision_and_mode_of_the_backbone(make_backbone: Make) -> None:

@@ -20,7 +20,7 @@ from interp_core import LapModel, Recipe
 from interp_core.errors import StoreError
 from interp_core.lap.blocks import AGGREGATES, GateBlock
 from interp_core.lap.pooling import attention_gate
-from interp_core.lap.recording import recording
+from interp_core.lap.recording import Recording
 
 Make = Callable[..., nn.Module]
 Images = Callable[..., Tensor]
@@ -183,9 +183,9 @@ def test_a_concept_of_a_level_can_be_taught(make: Callable[..., LapModel], image
     optimizer = torch.optim.Adam(block.scorer.parameters(), lr=0.02)
     losses = []
     for _ in range(15):
-        with recording() as record:
-            lap(images)
-        maps = record.gates["layer2"].concepts[:, [block.concepts.index("bright")]]
+        recording = Recording()
+        lap(images, recording)
+        maps = recording.gates["layer2"].concepts[:, [block.concepts.index("bright")]]
         loss = F.binary_cross_entropy(maps, wanted)
         optimizer.zero_grad()
         loss.backward()

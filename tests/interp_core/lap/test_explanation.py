@@ -22,7 +22,7 @@ from interp_core import Explanation, LapModel
 from interp_core.errors import ContractError, StoreError
 from interp_core.lap.explanation import (
     Level,
-    evidence_map,
+    default_map,
     first_order,
     head_contributions,
     head_maps,
@@ -140,7 +140,7 @@ def test_both_ways_agree_on_a_real_network(make_lap: Callable[..., LapModel], im
 
 def test_the_map_is_concept_times_positive_contribution() -> None:
     scores, contributions = torch.tensor([[[[0.5, 0.25]]]]), torch.tensor([[[[4.0, -8.0]]]])
-    found = evidence_map(head_maps(scores.double(), scores, contributions.double()))
+    found = default_map(head_maps(scores.double(), scores, contributions.double()))
     assert found.tolist() == [[[[2.0, 0.0]]]]
     assert found.dtype == torch.float32
 
@@ -338,7 +338,7 @@ def test_the_native_map_stands_beside_the_resized_one(
     found = lap.explain(images_of(160, 96), 1)
     assert found.native.shape == (2, 1, 5, 3)
     assert found.map.shape == (2, 1, 160, 96)
-    assert torch.equal(found.native, evidence_map(found.head))
+    assert torch.equal(found.native, default_map(found.head))
     # Both agree where the cells are centred: from pixel 7 on, 32 pixels apart.
     assert (lap.info.first, lap.info.reduction) == (7.0, 32)
     torch.testing.assert_close(found.map[..., 7::32, 7::32], found.native)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import interp_core
 from interp_core import Explanation, LapModel
 from interp_core.errors import ContractError
-from interp_core.lap.blocks import AGGREGATES, GateBlock, HeadBlock, Scorer, select
+from interp_core.lap.blocks import AGGREGATES, GateBlock, HeadBlock, Scorer, class_activations
 from interp_core.lap.pooling import attention, attention_gate, lap_pool2d, window_counts
-from interp_core.lap.recording import recording
+from interp_core.lap.recording import Recording
 
 SIZES = [(4, 4, 2), (5, 7, 2), (7, 5, 3), (9, 4, 4), (6, 6, 6), (3, 5, 8), (1, 1, 2), (5, 7, None), (1, 1, None)]
 
@@ -152,11 +152,11 @@ def test_windows_of_every_side_are_tiled_right(window: int) -> None:
 
 def test_select_picks_the_rows_of_the_full_product() -> None:
     weight, features = random_maps(5, 7, 1)[0, :, :, 0], random_maps(7, 3, 4)
-    every = select(weight, features, None)
+    every = class_activations(weight, features, None)
     torch.testing.assert_close(every, torch.einsum("kc,nchw->nkhw", weight, features))
     chosen = torch.tensor([[4, 0], [1, 1]])
     expected = torch.stack([every[0, [4, 0]], every[1, [1, 1]]])
-    torch.testing.assert_close(select(weight, features, chosen), expected)
+    torch.testing.assert_close(class_activations(weight, features, chosen), expected)
 
 
 def test_a_silent_scorer_says_its_bias_everywhere() -> None:
@@ -179,15 +179,15 @@ def test_a_gate_block_aggregates_its_concepts(aggregate: str) -> None:
     features = random_maps(3, 4, 4)
     if block.mix is not None:
         nn.init.constant_(block.mix[1], 2.0)
-    with recording() as record:
-        block(features)
-    seen = record.gates["level"]
+    recording = Recording()
+    block(features, recording)
+    record = recording.gates["level"]
     maps = torch.sigmoid(block.scorer(features))
     shares = torch.tensor([1.0, math.exp(2), 1.0], dtype=torch.float64)[:, None, None] / (2 + math.exp(2))
     expected = {"max": maps.amax(1), "mean": maps.mean(1), "learned": (maps * shares).sum(1)}[aggregate]
-    assert torch.equal(seen.concepts, maps)
-    torch.testing.assert_close(seen.scores[:, 0], expected, rtol=0, atol=1e-12)
-    assert torch.equal(seen.gate, torch.ones_like(seen.scores))
+    assert torch.equal(record.concepts, maps)
+    torch.testing.assert_close(record.scores[:, 0], expected, rtol=0, atol=1e-12)
+    assert torch.equal(record.gate, torch.ones_like(record.scores))
 
 
 def test_equal_learned_weights_are_the_mean_and_come_back_by_reset() -> None:
@@ -196,13 +196,15 @@ def test_equal_learned_weights_are_the_mean_and_come_back_by_reset() -> None:
     nn.init.normal_(block.mix)
     block.reset_parameters()
     features = random_maps(3, 4, 4)
-    with recording() as record:
-        block(features)
-    seen = record.gates["level"]
-    torch.testing.assert_close(seen.scores[:, 0], seen.concepts.mean(1), rtol=0, atol=1e-12)
+    recording = Recording()
+    block(features, recording)
+    record = recording.gates["level"]
+    torch.testing.assert_close(record.scores[:, 0], record.concepts.mean(1), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("block", [GateBlock("level", 3, 2), HeadBlock(3, 4, evidence=True), Scorer(3, 4, 5, bias=0.0)])
+@pytest.mark.parametrize(
+    "block", [GateBlock("level", 3, 2), HeadBlock(3, 4, linear_head=True), Scorer(3, 4, 5, bias=0.0)]
+)
 def test_randomisation_tests_reach_every_parameter_and_find_no_softmax(block: nn.Module) -> None:
     for module in block.modules():
         assert not isinstance(module, nn.Softmax)
@@ -211,7 +213,7 @@ def test_randomisation_tests_reach_every_parameter_and_find_no_softmax(block: nn
 
 
 def test_reset_parameters_goes_back_to_the_start() -> None:
-    gate, head = GateBlock("level", 3, 2), HeadBlock(3, 4, evidence=True, gain=1.25)
+    gate, head = GateBlock("level", 3, 2), HeadBlock(3, 4, linear_head=True, gain=1.25)
     assert head.gain is not None
     with torch.no_grad():
         for parameter in (gate.a, head.a, head.gain):
@@ -220,11 +222,11 @@ def test_reset_parameters_goes_back_to_the_start() -> None:
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()  # type: ignore[operator]
     assert (gate.a.item(), head.a.item(), head.gain.item()) == (0.0, 0.0, 1.25)
-    HeadBlock(3, 4, evidence=False).reset_parameters()
+    HeadBlock(3, 4, linear_head=False).reset_parameters()
 
 
 def test_head_concepts_start_from_the_standardised_evidence() -> None:
-    block = HeadBlock(1, 2, evidence=True, gain=1.5, bias=-2.0).double()
+    block = HeadBlock(1, 2, linear_head=True, gain=1.5, bias=-2.0).double()
     # Values 5 and 9 standardise to -1 and 1; the second class sees the features with the other sign.
     features = torch.tensor([[[[5.0, 9.0]]]], dtype=torch.float64)
     maps = block.concepts(features, torch.tensor([[1.0], [-3.0]], dtype=torch.float64))
@@ -233,26 +235,26 @@ def test_head_concepts_start_from_the_standardised_evidence() -> None:
 
 
 def test_flat_evidence_says_nothing() -> None:
-    block = HeadBlock(3, 2, evidence=True, bias=-2.0)
+    block = HeadBlock(3, 2, linear_head=True, bias=-2.0)
     maps = block.concepts(torch.full((1, 3, 4, 4), 0.25), torch.ones(2, 3))
     torch.testing.assert_close(maps, torch.full((1, 2, 4, 4), 1 / (1 + math.exp(2))))
 
 
 def test_a_head_without_evidence_is_its_scorer() -> None:
-    block, features = HeadBlock(3, 20, evidence=False).double(), random_maps(3, 4, 4)
-    with recording() as record:
-        block(features)
+    block, features = HeadBlock(3, 20, linear_head=False).double(), random_maps(3, 4, 4)
+    recording = Recording()
+    block(features, recording=recording)
     assert block.gain is None
     maps = block.concepts(features, None)
     torch.testing.assert_close(maps, torch.sigmoid(block.scorer(features)))
     nn.init.constant_(block.a, 2.0)
     torch.testing.assert_close(block(features), features * attention_gate(maps.amax(1, keepdim=True), 2.0, None))
-    assert record.concepts is None
+    assert recording.head.concepts is None
 
 
 def many_classes() -> tuple[HeadBlock, Tensor, Tensor]:
     torch.manual_seed(0)
-    block = HeadBlock(6, 50, evidence=True).double()
+    block = HeadBlock(6, 50, linear_head=True).double()
     nn.init.constant_(block.a, 2.0)
     nn.init.normal_(block.scorer.expand.weight)
     return block, random_maps(6, 4, 5), torch.randn(50, 6, dtype=torch.float64)
@@ -272,56 +274,70 @@ def test_with_many_classes_only_the_best_candidates_share_the_attention() -> Non
 def test_recording_every_class_changes_nothing_that_is_handed_on() -> None:
     block, features, weight = many_classes()
     plain = block(features, weight)
-    with recording(all_concepts=True) as record:
-        recorded = block(features, weight)
+    recording, small = Recording(all_concepts=True), Recording()
+    recorded = block(features, weight, recording=recording)
     torch.testing.assert_close(recorded, plain, rtol=0, atol=1e-12)
-    assert record.concepts is not None
-    torch.testing.assert_close(record.concepts, block.concepts(features, weight))
-    with recording() as small:
-        block(features, weight)
-    assert small.concepts is None
+    torch.testing.assert_close(recording.head.concepts, block.concepts(features, weight))
+    block(features, weight, recording=small)
+    assert small.head.concepts is None
 
 
-@pytest.mark.parametrize("evidence", [True, False])
-def test_target_maps_are_read_from_the_recorded_forward(evidence: bool) -> None:
-    block, features, weight = many_classes()
-    block = block if evidence else HeadBlock(6, 50, evidence=False).double()
-    known = weight if evidence else None
-    with recording() as record:
-        block(features, known)
+@pytest.mark.parametrize("linear_head", [True, False])
+def test_target_maps_are_read_from_the_recorded_forward(linear_head: bool) -> None:
+    block, features, weights = many_classes()
+    block = block if linear_head else HeadBlock(6, 50, linear_head=False).double()
+    weight = weights if linear_head else None
+    recording = Recording()
+    block(features, weight, recording=recording)
     targets = torch.tensor([49, 3])
-    maps, found = block.target_maps(record, known, targets)
-    every = block.concepts(features, known)
+    maps, activations = block.target_maps(recording.head, weight, targets)
+    every = block.concepts(features, weight)
     torch.testing.assert_close(maps, torch.stack([every[0, 49:50], every[1, 3:4]]))
-    assert (found is not None) == evidence
-    if found is not None:
-        torch.testing.assert_close(found[:, 0], torch.einsum("nc,nchw->nhw", weight[targets], features))
+    assert (activations is not None) == linear_head
+    if activations is not None:
+        torch.testing.assert_close(activations[:, 0], torch.einsum("nc,nchw->nhw", weights[targets], features))
 
 
-def test_recordings_nest_and_end_with_an_error() -> None:
-    block, features = GateBlock("level", 3, 2).double(), random_maps(3, 4, 4)
+def test_a_recording_belongs_to_the_pass_it_was_handed_to(make_lap: Callable[..., LapModel], images: Tensor) -> None:
+    """Neither a pass of another model inside it nor a later one writes into it."""
+    lap, guest, outer, inner = make_lap(), make_lap("test_efficientnet"), Recording(), Recording()
 
-    def fails() -> None:
-        with recording():
-            block(features)
-            raise ValueError("mine")
+    def pass_inside(*_: object) -> None:
+        guest(images, inner)
 
-    with recording() as outer:
-        with pytest.raises(ValueError, match="mine"):
-            fails()
-        assert not outer.gates
-        block(features)
-        assert list(outer.gates) == ["level"]
-    block(features)
-    assert len(outer.gates) == 1
+    handle = lap.gates[0].register_forward_hook(pass_inside)
+    lap(images, outer)
+    handle.remove()
+    assert list(outer.gates) == [site.module for site in lap.sites]
+    assert list(inner.gates) == [site.module for site in guest.sites]
+    before = dict(outer.gates)
+    lap(images)
+    lap(images, Recording())
+    assert all(outer.gates[name] is record for name, record in before.items())
+
+
+def test_a_recording_ends_with_an_error(make_lap: Callable[..., LapModel], images: Tensor) -> None:
+    lap, recording = make_lap(), Recording()
+
+    def fail(*_: object) -> None:
+        raise ValueError("mine")
+
+    handle = lap.gates[1].register_forward_hook(fail)
+    with pytest.raises(ValueError, match="mine"):
+        lap(images, recording)
+    handle.remove()
+    assert len(recording.gates) == 2
+    lap(images)
+    assert len(recording.gates) == 2
+    with pytest.raises(ContractError, match="no forward pass was recorded"):
+        _ = recording.head
 
 
 def test_nothing_is_kept_on_the_modules(make_lap: Callable[..., LapModel], images: Tensor) -> None:
     lap = make_lap()
     before = {name: dict(vars(module)) for name, module in lap.named_modules()}
     lap.explain(images)
-    with recording(all_concepts=True):
-        lap(images)
+    lap(images, Recording(all_concepts=True))
     for name, module in lap.named_modules():
         assert vars(module).keys() == before[name].keys()
         assert all(vars(module)[key] is value for key, value in before[name].items())

@@ -14,7 +14,7 @@ import interp_core
 from interp_core import LapModel
 from interp_core.deploy.serving import Serving
 from interp_core.knowledge import Area, Necessity, Order, Removal, Sufficiency, observe, view_of
-from interp_core.lap.explanation import evidence_map
+from interp_core.lap.explanation import default_map
 from interp_core.lap.refine import Refiner, detail, levels_to_refine, refined_map
 from interp_core.training import MAP_TERMS, Recipe, evaluate, fit
 
@@ -51,7 +51,7 @@ def test_logits_are_the_same_and_maps_start_in_the_order_of_the_head(name: str) 
     explanation = lap.explain(images)
     assert torch.equal(lap(images), before)
     coarse = F.interpolate(
-        evidence_map(explanation.head), explanation.native.shape[-2:], mode="bilinear", align_corners=False
+        default_map(explanation.head), explanation.native.shape[-2:], mode="bilinear", align_corners=False
     )
     for fine, expected in zip(explanation.native.flatten(1), coarse.flatten(1), strict=True):
         order = expected.argsort()

@@ -18,7 +18,7 @@ import interp_core
 from interp_core import LapModel, Recipe, fit
 from interp_core.errors import ContractError
 from interp_core.knowledge import Absence, Area, Presence, view_of
-from interp_core.lap.recording import recording
+from interp_core.lap.recording import Recording
 from interp_core.training import (
     DEFAULT_TERMS,
     Epoch,
@@ -121,14 +121,15 @@ def test_a_seed_decides_everything(lap: bool) -> None:
 def test_step_losses_are_the_weighted_terms(make_lap: MakeLap, images: Tensor) -> None:
     lap, targets = make_lap(), torch.tensor([1, 3])
     losses = step_losses(lap, images, targets, [Presence(weight=0.5), Area(weight=3.0, high=0.1)])
-    with recording(all_concepts=True) as record:
-        logits = lap(images)
+    recording = Recording(all_concepts=True)
+    logits = lap(images, recording)
+    concepts = recording.head.concepts
     labels = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
-    assert record.concepts is not None
+    assert concepts is not None
     assert list(losses) == ["cross_entropy", "presence", "area"]
     torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(logits, targets))
-    torch.testing.assert_close(losses["presence"], 0.5 * Presence().loss(view_of(record.concepts, labels)))
-    torch.testing.assert_close(losses["area"], 3 * Area(high=0.1).loss(view_of(record.concepts, labels)))
+    torch.testing.assert_close(losses["presence"], 0.5 * Presence().loss(view_of(concepts, labels)))
+    torch.testing.assert_close(losses["area"], 3 * Area(high=0.1).loss(view_of(concepts, labels)))
 
 
 def test_step_losses_of_a_plain_network_or_without_terms(make_lap: MakeLap, images: Tensor) -> None:
@@ -142,14 +143,14 @@ def test_step_losses_of_a_plain_network_or_without_terms(make_lap: MakeLap, imag
 
 
 class Wrapper(nn.Module):
-    """What a parallel wrapper is: a module around the model, called in its place."""
+    """A module around the model, called in its place, that hands all arguments on as parallel wrappers do."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.module(images)
+    def forward(self, *arguments: Any) -> Tensor:
+        return self.module(*arguments)
 
 
 @pytest.mark.parametrize("wrap", [Wrapper, lambda lap: torch.compile(lap, backend="eager")])
