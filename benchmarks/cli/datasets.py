@@ -80,14 +80,16 @@ def _build(name: str, root: Path, assignments: list[str]) -> FileDataset:
     Raises:
         InterpError: no such data set, a wrong parameter, or a data set without files.
     """
-    from benchmarks.config.choice import Named
+    from benchmarks.config.choice import DatasetChoice
+    from benchmarks.config.load import parse
     from benchmarks.config.overrides import parse_assignment
     from interp_core.datasets import FileDataset, datasets
 
     if not issubclass(datasets[name], FileDataset):
         raise InterpError(f"{name} is generated and has no files to check; see interp-bench data list")
     parameters = {key.removeprefix("dataset."): value for key, value in map(parse_assignment, assignments)}
-    return Named(name=name, **{**parameters, "root": root}).build(datasets)
+    choice = parse(DatasetChoice, {**parameters, "name": name, "root": root}, "data set")
+    return choice.build()
 
 
 def _print_report(report: DatasetReport) -> None:

@@ -5,40 +5,66 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import (
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
-from benchmarks.config.choice import first_problem
-from benchmarks.config.errors import ConfigError
+from benchmarks.config.errors import ConfigError, problems_of
 from benchmarks.config.overrides import apply_assignments
+from benchmarks.config.plugins import load_plugin
 from benchmarks.config.run import RunConfig
 from interp_core.errors import UnknownNameError, one_line
 
+M = TypeVar("M", bound=BaseModel)
 
-def load_config(path: Path, changes: dict[str, Any] | None = None, sets: Sequence[str] = ()) -> RunConfig:
-    """Read and check a YAML file.
+
+def load_config(path: Path, changes: dict[str, Any] | None = None, assignments: Sequence[str] = ()) -> RunConfig:
+    """Read and check a YAML file. Its plugins are imported first, since they register names.
 
     Args:
         path: the file.
-        changes: top-level fields that replace the file's.
-        sets: single values that replace the file's, as "recipe.epochs=3"; see `overrides.overridden`.
+        changes: top-level fields that replace those of the file.
+        assignments: single values that replace those of the file, as "recipe.epochs=3"; see
+            `overrides.apply_assignments`.
 
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, missing, of the wrong type or out of range.
+        PluginError: a plugin cannot be imported.
     """
-    content = read_content(path) | (changes or {})
+    content = apply_assignments(read_content(path) | (changes or {}), assignments)
+    for name in plugin_names(content):
+        load_plugin(name)
+    return parse(RunConfig, content, str(path))
+
+
+def parse(model: type[M], content: Any, source: str) -> M:
+    """Check plain data and return it as a model.
+
+    Args:
+        model: class of the result.
+        content: fields as read from YAML.
+        source: where the data come from, for the error message.
+
+    Raises:
+        ConfigError: the first problem, and how many more there are.
+    """
     try:
-        return RunConfig.model_validate(apply_assignments(content, sets))
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_problem(error)}") from error
+        first, *others = problems_of(error, model)
+        more = f" (and {len(others)} more)" if others else ""
+        raise ConfigError(f"{source}: {first}{more}") from error
+
+
+def plugin_names(content: dict[str, Any]) -> list[str]:
+    """Return the plugins of a configuration that is not checked yet; entries of a wrong type are left out."""
+    plugins = content.get("plugins")
+    return [name for name in plugins if isinstance(name, str)] if isinstance(plugins, list | tuple) else []
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """The fields of a YAML file, not checked yet.
+    """Read the fields of a YAML file without checking them.
 
     Raises:
         ConfigError: the file cannot be read or holds no fields.
@@ -53,18 +79,18 @@ def read_content(path: Path) -> dict[str, Any]:
 
 
 def presets() -> dict[str, Path]:
-    """Configurations that come with the package, by name."""
+    """Return the files of the configurations that come with the package, by name."""
     folder = Path(str(files("benchmarks.config") / "presets"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def preset_path(name: str) -> Path:
-    """File of a preset.
+    """Return the file of a preset.
 
     Raises:
         UnknownNameError: no such preset.
     """
-    known = presets()
-    if name not in known:
-        raise UnknownNameError("preset", name, known)
-    return known[name]
+    paths = presets()
+    if name not in paths:
+        raise UnknownNameError("preset", name, paths)
+    return paths[name]

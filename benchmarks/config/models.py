@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -14,22 +15,38 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
-from benchmarks.config.choice import Choice
+from benchmarks.config.choice import RivalChoice, TermChoice
+from benchmarks.config.errors import COMPLETE
+from interp_core.errors import UnknownNameError
 from interp_core.training import Recipe
+
+T = TypeVar("T")
+
+
+def _check_not_empty(values: tuple[T, ...]) -> tuple[T, ...]:
+    if not values:
+        raise ValueError("give at least one")
+    return values
+
+
+# Unlike `min_length`, it says nothing where an entry is wrong.
+NonEmpty = Annotated[tuple[T, ...], AfterValidator(_check_not_empty), Field(json_schema_extra={"minItems": 1})]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class RegionSource(BaseModel):
-    """Where the masks of a region come from.
+    """Source of the masks of a region.
 
     Fields:
-        of: "mask" for the evidence of the image's class, or the name of a further mask of the training images, as
-            "tag". Images whose mask is empty have none.
-        share: of the training images that have such a mask, the part whose mask is used, in (0, 1]; at least one.
-        draw: how they are drawn: "stratified" in the classes' proportions, or "random". Images that may show several
-            classes are drawn at random. A smaller share is a part of a larger one.
-        seed: of the draw; the seed of the training is added.
-        outside: the complement of the mask instead.
+        of: "mask" for the evidence of the image's class, or the name of another mask of the training images, such as
+            "tag". An empty mask counts as none.
+        share: fraction of the training images with such a mask whose mask is used, in (0, 1]; at least one image.
+        draw: "stratified" to draw images in the proportions of the classes, or "random". Multi-label images are always
+            drawn at random. A smaller share is a subset of a larger one.
+        seed: seed of the draw; the seed of the training is added.
+        outside: whether to use the complement of the mask.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,27 +62,25 @@ class Stage(BaseModel):
     """One `fit` of a network.
 
     Fields:
-        recipe: how; None for the run's. Fields that are not given take the defaults of its mode, not the run's values.
-        terms: knowledge of LAP networks; None for the run's.
-        regions: masks that terms, or a rival's losses, speak of, by name.
+        recipe: training recipe; None for the run's. Fields that are not given take the defaults of its own mode, not
+            the values of the run.
+        terms: knowledge for LAP networks; None for the run's.
+        regions: sources of the masks that terms or a rival's losses use, by name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recipe: Recipe | None = None
-    terms: tuple[Choice, ...] | None = None
+    terms: tuple[TermChoice, ...] | None = None
     regions: dict[str, RegionSource] = {}
 
 
-# Fields of a model that are written only where they say something else: runs without them stay what they were.
+# Fields that are written only where they differ from the default, so that hashes of older runs stay the same.
 OMIT_IF_DEFAULT: dict[str, Any] = {"stages": None, "rival": None, "fixed": [], "explained": True}
 
 
-Positive = Annotated[float, Field(gt=0)]
-
-
 class Normalisation(BaseModel):
-    """What images are normalised by.
+    """Mean and standard deviation that images are normalised with.
 
     Fields:
         mean: per channel, in [0, 1] units.
@@ -79,25 +94,25 @@ class Normalisation(BaseModel):
 
 
 class ModelConfig(BaseModel):
-    """One network of the run.
+    """One network of a run.
 
     Fields:
-        name: how tables call it.
+        name: name in tables.
         backbone: timm name.
         kwargs: further arguments of `timm.create_model`.
-        lap: whether LAP is attached before training.
+        lap: whether to attach LAP before training.
         attach: arguments of `interp_core.attach`.
         checkpoint: file with trained weights of the backbone, or of the network with its LAP: safetensors, or a state
             dict of PyTorch.
-        normalise: what its images are normalised by: "data" (mean and deviation of the training images), "backbone"
-            (what timm says of it), or numbers. None for "backbone" where it comes with trained weights, else "data".
-        stages: how it is trained, one after another; None for once, with the run's recipe and terms.
-        rival: a rival of `benchmarks.rivals` on the backbone instead of LAP, by name with options; trained by losses of
-            its own, and explained by `intrinsic` where it gives a map of itself.
-        fixed: for ablations of LAP: "a" leaves attention off everywhere, "gates" below the head, whose blocks do not
-            learn then.
-        explained: whether it is explained and scored; else it is trained for its accuracy, and for the choice of
-            images, which it must classify correctly like the others.
+        normalise: normalisation of the images: "data" (mean and deviation of the training images), "backbone" (values
+            of timm), or numbers. None for "backbone" where trained weights are loaded, else "data".
+        stages: stages of the training, in order; None for one stage with the run's recipe and terms.
+        rival: a method of `benchmarks.rivals` on the backbone in place of LAP, by name with options. It is trained with
+            its own losses; if it has a map of its own, the explainer `intrinsic` returns it.
+        fixed: for ablations of LAP: "a" keeps attention off everywhere; "gates" keeps it off below the head, whose
+            blocks are not trained then.
+        explained: whether to explain and score the network. If not, it is only trained, for its accuracy and for the
+            choice of images, which all networks must classify correctly.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -109,38 +124,42 @@ class ModelConfig(BaseModel):
     attach: dict[str, Any] = {}
     checkpoint: Path | None = None
     normalise: Literal["data", "backbone"] | Normalisation | None = None
-    stages: tuple[Stage, ...] | None = Field(None, json_schema_extra={"minItems": 1})
-    rival: Choice | None = None
+    stages: NonEmpty[Stage] | None = None
+    rival: RivalChoice | None = None
     fixed: tuple[Literal["a", "gates"], ...] = ()
     explained: bool = True
 
+    @field_validator("backbone")
+    @classmethod
+    def _check_backbone(cls, name: str) -> str:
+        import timm
+
+        if not timm.is_model(name):
+            raise PydanticCustomError(
+                COMPLETE, "{what}", {"what": str(UnknownNameError("backbone", name, timm.list_models()))}
+            )
+        return name
+
     @field_validator("kwargs")
     @classmethod
-    def _no_other_checkpoint(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
-        if "checkpoint_path" in kwargs:  # timm's way may unpickle
-            raise ValueError("checkpoint_path is not taken here: use the model's own field checkpoint")
+    def _refuse_checkpoint_path(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if "checkpoint_path" in kwargs:  # timm may unpickle the file
+            raise ValueError("checkpoint_path is not allowed here: use the field checkpoint of the model")
         return kwargs
 
-    @field_validator("stages")
-    @classmethod
-    def _some(cls, stages: tuple[Stage, ...] | None) -> tuple[Stage, ...] | None:
-        if stages == ():  # pydantic's own check would tell of this where a stage is wrong, too
-            raise ValueError("give a stage at least, or leave stages out")
-        return stages
-
     @model_validator(mode="after")
-    def _one_method(self) -> ModelConfig:
+    def _check_combinations(self) -> ModelConfig:
         if self.lap and self.rival is not None:
             raise ValueError("lap and rival exclude each other: make them two models")
         if self.fixed and not self.lap:
-            raise ValueError("fixed is of LAP networks: set lap: true, or leave fixed out")
+            raise ValueError("fixed is for LAP networks: set lap: true, or leave fixed out")
         return self
 
     @model_serializer(mode="wrap")
-    def _without_silence(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found = {name: list(value) if name == "fixed" else value for name, value in write(self).items()}
+    def _omit_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = {name: list(value) if name == "fixed" else value for name, value in write(self).items()}
         return {
             name: value
-            for name, value in found.items()
+            for name, value in fields.items()
             if name not in OMIT_IF_DEFAULT or value != OMIT_IF_DEFAULT[name]
         }

@@ -19,7 +19,7 @@ from benchmarks.config.weight_files import digest_of
 from benchmarks.metrics import map_transforms
 from benchmarks.metrics.map_transforms import MapTransform
 from benchmarks.plan.code_digest import code_digest, dependencies, module_digest
-from benchmarks.plan.components import RunComponents, rival_options
+from benchmarks.plan.components import RunComponents
 from benchmarks.rivals import rivals
 from benchmarks.store.provenance import VERSION, digest
 
@@ -32,7 +32,13 @@ BATCHING_FIELDS = {"batch_size", "internal_batch_size"}
 
 @dataclass(frozen=True)
 class TrainCell:
-    """A network to be trained. `key` names its files."""
+    """A network to train.
+
+    Attributes:
+        model: its configuration.
+        seed: seed of the training.
+        key: name of its files.
+    """
 
     model: ModelConfig
     seed: int
@@ -44,9 +50,12 @@ class ExplainCell:
     """Maps of one explainer for one shard of images.
 
     Attributes:
-        start: first image of the shard among the chosen ones.
-        stop: one past the last.
-        draws: seed of random draws; None for the training's.
+        train: the network.
+        explainer: name of the explainer.
+        start: index of the first image of the shard among the selected ones.
+        stop: index of the last one, plus one.
+        key: name of its files.
+        draws: seed of random draws; None for the seed of the training.
     """
 
     train: TrainCell
@@ -58,13 +67,20 @@ class ExplainCell:
 
     @property
     def seed(self) -> int:
-        """Of the random draws of explainer and metrics; another for every shard."""
+        """Seed of the random draws of explainer and metrics; each shard has its own."""
         return (self.train.seed if self.draws is None else self.draws) * 100_003 + self.start
 
 
 @dataclass(frozen=True)
 class ScoreCell:
-    """One metric on the maps of one explain cell, or on those maps transformed."""
+    """Scores of one metric for the maps of one explain cell.
+
+    Attributes:
+        explain: the maps.
+        metric: name of the metric.
+        key: name of its files.
+        transform: transform of the maps before they are scored; None for none.
+    """
 
     explain: ExplainCell
     metric: str
@@ -73,16 +89,16 @@ class ScoreCell:
 
     @property
     def explainer(self) -> str:
-        """How tables call the maps."""
+        """Name of the maps in tables, such as "lap@smooth2"."""
         name = self.explain.explainer
         return name if self.transform is None else f"{name}@{self.transform.name}"
 
 
-def train_cells(config: RunConfig, parts: RunComponents) -> list[TrainCell]:
-    """One cell per model and seed."""
-    data = parts.dataset.identity()
+def train_cells(config: RunConfig, components: RunComponents) -> list[TrainCell]:
+    """Return one cell for each seed and model."""
+    data = components.dataset.identity()
     content = {
-        model.name: (_training_code(model, parts), _of_model(model), *_of_training(model, parts))
+        model.name: (_training_code(model, components), _of_model(model), *_of_training(model, components))
         for model in config.models
     }
     return [
@@ -93,91 +109,108 @@ def train_cells(config: RunConfig, parts: RunComponents) -> list[TrainCell]:
 
 
 def shards(count: int, size: int) -> list[tuple[int, int]]:
-    """First and one past the last of `count` images, in parts of `size`."""
+    """Split `count` images into shards of `size`; return start and stop of each."""
     return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def explain_cells(
-    config: RunConfig, parts: RunComponents, trained: Sequence[TrainCell], images: Sequence[str]
+    config: RunConfig, components: RunComponents, networks: Sequence[TrainCell], images: Sequence[str]
 ) -> Iterator[ExplainCell]:
-    """One cell per network, shard of the chosen `images` (ids) and explainer, in this order."""
-    for train in trained:
+    """Yield one cell for each network, shard of the selected images and explainer, in this order.
+
+    Args:
+        config: the configuration.
+        components: its explainers.
+        networks: cells of the networks.
+        images: ids of the selected images.
+    """
+    for train in networks:
         for start, stop in shards(len(images), config.shard):
-            yield from shard_cells(config, parts, train, images[start:stop], start)
+            yield from shard_cells(config, components, train, images[start:stop], start)
 
 
 def shard_cells(
-    config: RunConfig, parts: RunComponents, train: TrainCell, ids: Sequence[str], start: int
+    config: RunConfig, components: RunComponents, train: TrainCell, ids: Sequence[str], start: int
 ) -> Iterator[ExplainCell]:
-    """One cell per explainer, for one network and the images `ids`, of which the first is number `start`."""
-    special: tuple[str, ...] = ("float16",) if config.keep_maps == "float16" else ()
-    special += () if config.draws in (None, train.seed) else (f"draws {config.draws}",)
-    for name, explainer in parts.explainers.items():
+    """Yield one cell for each explainer, for one network and one shard.
+
+    Args:
+        config: the configuration.
+        components: its explainers.
+        train: cell of the network.
+        ids: ids of the images of the shard.
+        start: index of the first one among all selected images.
+    """
+    # Only deviations from the defaults count, so that keys of older runs stay the same.
+    options: tuple[str, ...] = ("float16",) if config.keep_maps == "float16" else ()
+    options += () if config.draws in (None, train.seed) else (f"draws {config.draws}",)
+    for name, explainer in components.explainers.items():
         label = f"{train.model.name}-{train.seed}-{name}-{start:05d}"
-        key = _key(label, train.key, *_content(explainer), list(ids), start, *special)
+        key = _key(label, train.key, *_content(explainer), list(ids), start, *options)
         yield ExplainCell(train, name, start, start + len(ids), key, config.draws)
 
 
-def score_cells(parts: RunComponents, explain: ExplainCell, transforms: Sequence[MapTransform] = ()) -> list[ScoreCell]:
-    """One cell per metric, and one for each transform and metric that reads nothing but the map.
+def score_cells(
+    components: RunComponents, explain: ExplainCell, transforms: Sequence[MapTransform] = ()
+) -> list[ScoreCell]:
+    """Return one cell for each metric, and one for each transform and metric that only reads the map.
 
-    Metrics that call the explainer again are not asked about one that needs masks: there are none for other images.
+    Metrics that call the explainer again are left out for explainers that need masks: other images have none.
     """
-    fixed = parts.explainers[explain.explainer].needs_masks
+    needs_masks = components.explainers[explain.explainer].needs_masks
     plain = [
         ScoreCell(explain, name, _key(f"{explain.key}-{name}", explain.key, *_content(metric)))
-        for name, metric in parts.metrics.items()
-        if not (fixed and metric.needs_explain)
+        for name, metric in components.metrics.items()
+        if not (needs_masks and metric.needs_explain)
     ]
     code = module_digest(map_transforms.__name__)
-    changed = [
+    transformed = [
         ScoreCell(explain, name, _key(label, explain.key, *_content(metric), transform.name, code), transform)
         for transform in transforms
-        for name, metric in parts.metrics.items()
+        for name, metric in components.metrics.items()
         if transform.applies_to(metric)
         for label in [f"{explain.key}-{transform.name}-{name}"]
     ]
-    return plain + changed
+    return plain + transformed
 
 
-def _training_code(model: ModelConfig, parts: RunComponents) -> str:
+def _training_code(model: ModelConfig, components: RunComponents) -> str:
     """Hash the code that builds and trains a network: LAP's and the terms' only where the network has them."""
-    roots = [TRAINING, type(parts.dataset).__module__]
+    roots = [TRAINING, type(components.dataset).__module__]
     roots += [] if model.rival is None else [rivals[model.rival.name].__module__]
     modules = dependencies(tuple(roots), without=("interp_core.lap", "interp_core.knowledge")) | set(BUILDING)
     if model.lap:
-        terms = {type(term).__module__ for stage in parts.training_stages[model.name] for term in stage.terms}
+        terms = {type(term).__module__ for stage in components.training_stages[model.name] for term in stage.terms}
         modules |= dependencies((*LAP, *sorted(terms)))
     return code_digest(modules)
 
 
 def _of_model(model: ModelConfig) -> object:
-    """A model's fields but for its stages, a checkpoint's content in place of its path, a rival with its code."""
-    found = model.model_dump(mode="json", exclude={"stages", "explained"})
+    """Return a model's fields except its stages, with the content of a checkpoint in place of its path."""
+    fields = model.model_dump(mode="json", exclude={"stages", "explained"})
     if model.checkpoint is not None:
-        found["checkpoint"] = digest_of(model.checkpoint)
+        fields["checkpoint"] = digest_of(model.checkpoint)
     if model.rival is not None:
-        found["rival"] = (model.rival.name, rival_options(model))
-    return found
+        fields["rival"] = (model.rival.name, model.rival.build())
+    return fields
 
 
-def _of_training(model: ModelConfig, parts: RunComponents) -> tuple[object, ...]:
-    """How it is trained; of one stage without regions, however it is written, recipe and terms alone."""
-    stages = parts.training_stages[model.name]
+def _of_training(model: ModelConfig, components: RunComponents) -> tuple[object, ...]:
+    """Return the stages of a training. One stage without regions gives recipe and terms, however it is written."""
+    stages = components.training_stages[model.name]
     if len(stages) == 1 and not stages[0].regions:
         return stages[0].recipe, stages[0].terms
     code = module_digest("benchmarks.run.region_masks") if any(stage.regions for stage in stages) else None
     return ([(stage.recipe, stage.terms, stage.regions) for stage in stages], code)
 
 
-def _content(part: BaseModel) -> tuple[object, ...]:
-    """Name and parameters of an explainer or metric, and its code."""
-    named = {"name": getattr(part, "name", ""), **part.model_dump(mode="json", exclude=BATCHING_FIELDS)}
+def _content(component: BaseModel) -> tuple[object, ...]:
+    """Return name, parameters and code of an explainer or metric."""
+    parameters = {"name": getattr(component, "name", ""), **component.model_dump(mode="json", exclude=BATCHING_FIELDS)}
     # LAP's code is part of the key of every LAP network, and does nothing in others.
-    return named, code_digest(dependencies((type(part).__module__,), without=("interp_core.lap",)))
+    return parameters, code_digest(dependencies((type(component).__module__,), without=("interp_core.lap",)))
 
 
 def _key(label: str, *content: object) -> str:
-    """Readable in front, content behind."""
-    head = label if len(label) <= 80 else label[:80]
-    return f"{head}-{digest(VERSION, *content)[:10]}"
+    """Return a readable label followed by a hash of the content."""
+    return f"{label[:80]}-{digest(VERSION, *content)[:10]}"

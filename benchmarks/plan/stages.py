@@ -1,4 +1,4 @@
-"""How one network of a run is trained: in stages, one `fit` after another, each with masks of a few images.
+"""Resolve the stages in which a network is trained: one `fit` after another, each with its own masks.
 
     stages:
       - {}                                                                   # the run's recipe and terms
@@ -6,8 +6,10 @@
         terms: [{name: forbid, region: tag}]
         regions: {tag: {of: tag, share: 0.01}}
 
-What does not fit the network is refused before anything is trained. Known limit: which masks a data set has is known
-once its training images are there, so that a wrong `of` is told then.
+A stage that does not fit the network is refused before anything is trained.
+
+Known limit: the masks of a data set are known only when its training images are loaded, so a wrong `of` is reported
+then.
 """
 
 from __future__ import annotations
@@ -18,18 +20,18 @@ from dataclasses import dataclass, field
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.models import ModelConfig, RegionSource, Stage
 from benchmarks.rivals.energy_loss import REGIONS
-from interp_core.knowledge import Term, required_regions, terms
+from interp_core.knowledge import Term, required_regions
 from interp_core.training import Recipe
 
 
 @dataclass(frozen=True)
 class TrainingStage:
-    """A stage of a network with all that it takes from the run filled in.
+    """A stage of a training, with defaults of the run filled in.
 
     Attributes:
-        recipe: how.
-        terms: knowledge; none where the network takes none.
-        regions: where masks come from, by name.
+        recipe: training recipe.
+        terms: knowledge terms; none for networks without LAP.
+        regions: sources of masks, by name.
     """
 
     recipe: Recipe
@@ -37,48 +39,47 @@ class TrainingStage:
     regions: Mapping[str, RegionSource] = field(default_factory=dict)
 
 
-def training_stages(model: ModelConfig, recipe: Recipe, knowledge: Sequence[Term]) -> tuple[TrainingStage, ...]:
-    """How a network is trained.
+def training_stages(model: ModelConfig, recipe: Recipe, terms: Sequence[Term]) -> tuple[TrainingStage, ...]:
+    """Return the stages of the training of a network.
 
     Args:
         model: the network.
-        recipe: the run's.
-        knowledge: the run's terms.
+        recipe: recipe of the run.
+        terms: knowledge terms of the run.
 
     Raises:
-        UnknownNameError: no such term.
-        ConfigError: a parameter of a term is wrong, or a stage does not fit the network.
+        ConfigError: a stage does not fit the network.
     """
-    found = []
+    stages = []
     for number, stage in enumerate(model.stages or (Stage(),), 1):
-        own = knowledge if stage.terms is None else [choice.build(terms) for choice in stage.terms]
-        made = TrainingStage(stage.recipe or recipe, tuple(own) if model.lap else (), stage.regions)
-        problem = _problem(model, stage, made)
+        stage_terms = terms if stage.terms is None else [choice.build() for choice in stage.terms]
+        resolved = TrainingStage(stage.recipe or recipe, tuple(stage_terms) if model.lap else (), stage.regions)
+        problem = _mismatch(model, stage, resolved)
         if problem is not None:
             where = f"model {model.name}" + (f", stage {number}" if model.stages else "")
             raise ConfigError(f"{where}: {problem}")
-        found.append(made)
-    return tuple(found)
+        stages.append(resolved)
+    return tuple(stages)
 
 
-def _problem(model: ModelConfig, stage: Stage, made: TrainingStage) -> str | None:
-    """What does not fit the network."""
-    plain = not model.lap and model.rival is None
-    if plain and stage.regions:
+def _mismatch(model: ModelConfig, stage: Stage, resolved: TrainingStage) -> str | None:
+    """Return the reason why a stage does not fit the network, if there is one."""
+    is_plain = not model.lap and model.rival is None
+    if is_plain and stage.regions:
         return "regions are for LAP networks and rivals: set lap: true or rival, or leave regions out"
     if not model.lap and stage.terms is not None:
         return "terms are for LAP networks: set lap: true, or leave terms out"
-    if made.recipe.epochs == 0:
+    if resolved.recipe.epochs == 0:
         return None
-    if plain and made.recipe.mode == "frozen":
-        return "in mode frozen a plain network has nothing that learns: use mode finetune, lap: true or a rival"
-    other = sorted(set(stage.regions) - set(REGIONS)) if model.rival is not None else []
-    if other:
-        return f"rivals know the regions {' and '.join(REGIONS)}, not {', '.join(other)}: rename them"
-    missing = sorted(set(required_regions(made.terms)) - set(stage.regions))
-    if missing:
+    if is_plain and resolved.recipe.mode == "frozen":
+        return "in mode frozen a plain network has nothing to train: use mode finetune, lap: true or a rival"
+    unknown_regions = sorted(set(stage.regions) - set(REGIONS)) if model.rival is not None else []
+    if unknown_regions:
+        return f"rivals know the regions {' and '.join(REGIONS)}, not {', '.join(unknown_regions)}: rename them"
+    missing_regions = sorted(set(required_regions(resolved.terms)) - set(stage.regions))
+    if missing_regions:
         return (
-            f"terms speak of regions that the stage does not have: {', '.join(missing)}; "
-            f"add regions: {{{missing[0]}: {{of: mask}}}}"
+            f"terms use regions that the stage does not have: {', '.join(missing_regions)}; "
+            f"add regions: {{{missing_regions[0]}: {{of: mask}}}}"
         )
     return None

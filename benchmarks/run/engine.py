@@ -268,7 +268,7 @@ class Engine:
             "name": self.config.name,
             "started": _now(),
             "finished": None,
-            "config": self.config.described(),
+            "config": self.config.to_record(),
             "config_hash": self.config.hash(),
             "overrides": without_secrets(overrides),
             "versions": versions(),

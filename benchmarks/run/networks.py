@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.models import ModelConfig
 from benchmarks.config.weight_files import holds_lap, load_weights
-from benchmarks.plan.components import rival_options
 from benchmarks.rivals import build as build_rival
 from benchmarks.run.images import RunImages, Statistics
 from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, create_backbone
@@ -67,7 +66,7 @@ def build_network(
         if model.checkpoint is not None and weights and not whole:
             load_weights(backbone, model.checkpoint)
         if model.rival is not None:
-            return build_rival(model.rival.name, backbone, rival_options(model), statistics and statistics(backbone))
+            return build_rival(model.rival.name, backbone, model.rival.build(), statistics and statistics(backbone))
         if not model.lap:
             return backbone
         lap = attach(backbone, **model.attach)

@@ -56,7 +56,7 @@ def run_once(images: int, test_images: int, folder: Path, *settings: str) -> dic
         RuntimeError: the run had problems, so that its cost means nothing.
     """
     sizes = (f"images={images}", f"dataset.test={test_images}", f"output={folder}")
-    engine = Engine(load_config(preset_path(PRESET), sets=(*SETTINGS, *sizes, *settings)))
+    engine = Engine(load_config(preset_path(PRESET), assignments=(*SETTINGS, *sizes, *settings)))
     outcome = engine.run()
     if outcome.problems:
         raise RuntimeError(f"the run went wrong: {outcome.problems[0]}")

@@ -21,17 +21,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 from safetensors.torch import save_model
 from torch import nn
 
+from benchmarks.config.choice import DatasetChoice
+from benchmarks.config.load import parse
 from benchmarks.config.models import ModelConfig
-from benchmarks.config.run import Choice
 from benchmarks.run.images import RunImages
 from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.run.networks import build_network, statistics_for
 from benchmarks.store.provenance import git_state, system, versions
-from interp_core.datasets import DatasetConfig, SplitName, datasets
+from interp_core.datasets import DatasetConfig, SplitName
 
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name="plain", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights,
         normalise=given.normalise,
     )  # fmt: skip
-    dataset: DatasetConfig = TypeAdapter(Choice).validate_python(given.data).build(datasets)
+    dataset: DatasetConfig = parse(DatasetChoice, given.data, "--data").build()
     network, told = probed(model, given.classes, RunImages(dataset))
     save_model(network, str(given.out))
     about = {**told, "data": given.data, "normalise": given.normalise}

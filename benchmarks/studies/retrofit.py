@@ -23,19 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_model
 from torch import Tensor
 
+from benchmarks.config.choice import DatasetChoice, TermChoice
+from benchmarks.config.load import parse
 from benchmarks.config.models import ModelConfig
-from benchmarks.config.run import Choice
 from benchmarks.run.images import RunImages
 from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.run.networks import build_network, statistics_for
 from benchmarks.store.provenance import git_state, system, versions
-from interp_core.datasets import DatasetConfig, datasets
+from interp_core.datasets import DatasetConfig
 from interp_core.errors import ContractError, one_line
-from interp_core.knowledge import Area, Necessity, Order, Sufficiency, Term, terms
+from interp_core.knowledge import Area, Necessity, Order, Sufficiency, Term
 from interp_core.lap.model import LapModel
 from interp_core.training import Bar, Recipe, fit, predict
 
@@ -53,7 +53,7 @@ def photographs(sources: Sequence[str], model: ModelConfig, network: LapModel) -
     found = []
     for source in sources:
         description, split, count = source.rsplit(":", 2)
-        dataset: DatasetConfig = TypeAdapter(Choice).validate_python(json.loads(description)).build(datasets)
+        dataset: DatasetConfig = parse(DatasetChoice, json.loads(description), source).build()
         data = RunImages(dataset)
         images = data.split(split)  # type: ignore[arg-type]
         wanted = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: int(count)]
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     recipe = Recipe(mode="frozen", **given.recipe)
     effects = Recipe(mode="frozen", **{**given.recipe, **given.effects})
-    teach = [TypeAdapter(Choice).validate_python(one).build(terms) for one in given.teach]
+    teach = [parse(TermChoice, one, "--teach").build() for one in given.teach]
     made = retrofit(model, given.classes, given.data, recipe, effects, given.area, teach, given.begin)
     save_model(made["network"], str(given.out))
     about = {

@@ -64,9 +64,9 @@ def test_names_of_plugins_are_let_through(validator: Any, tiny_file: Callable[..
 
 def test_editors_are_told_every_name(validator: Any) -> None:
     known = validator.schema["$defs"]
-    assert known["explainer"]["anyOf"][0]["enum"] == list(explainers)
-    assert known["metric"]["anyOf"][0]["enum"] == list(metrics)
-    assert known["rival"]["anyOf"][0]["enum"] == list(rivals)
+    assert known["ExplainerChoice"]["anyOf"][0]["enum"] == list(explainers)
+    assert known["MetricChoice"]["anyOf"][0]["enum"] == list(metrics)
+    assert known["RivalChoice"]["anyOf"][0]["enum"] == list(rivals)
 
 
 def test_stages_and_rivals_fit(validator: Any, tiny_file: Callable[..., Path]) -> None:

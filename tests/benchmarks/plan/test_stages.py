@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(
     ("fields", "message"),
     [
         ({"lap": True, "rival": "cam"}, "exclude each other"),
-        ({"fixed": ["a"]}, "fixed is of LAP networks"),
+        ({"fixed": ["a"]}, "fixed is for LAP networks"),
         ({"lap": True, "fixed": ["b"]}, "fixed.0"),
         ({"stages": []}, "stages"),
         ({"stages": [{"recipee": {}}]}, "stages.0.recipee"),

@@ -81,7 +81,7 @@ def test_wrong_stages_rivals_and_terms_are_told_with_their_place(tiny_file: Call
         "models.3.rival (gain).erase_weight": "got -1",
         "models.3.rival (gain).knob": "no such field",
         "models.4": "lap and rival exclude each other",
-        "models.5": "model f, stage 1: terms speak of regions that the stage does not have: tag",
+        "models.5": "model f, stage 1: terms use regions that the stage does not have: tag",
         "models.6.stages.0.regions.tag.share": "less than or equal to 1, got 2",
         "models.7": "rivals know the regions object and irrelevant, not tag",
     }

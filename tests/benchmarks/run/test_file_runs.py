@@ -198,8 +198,8 @@ def test_batches_of_files_hold_what_tensors_hold(
 
 def test_salt_and_only_salt_is_hidden(squares: Callable[..., dict[str, Any]], tiny: Callable[..., RunConfig]) -> None:
     config = tiny(dataset=squares(hash_ids=True, salt="pepper"))
-    assert "pepper" not in json.dumps(config.described())
-    assert config.described()["dataset"]["hash_ids"] is True
+    assert "pepper" not in json.dumps(config.to_record())
+    assert config.to_record()["dataset"]["hash_ids"] is True
     assert config.hash() != tiny(dataset={**config.dataset.model_dump(), "salt": "sugar"}).hash()
     engine = Engine(config, overrides={"dataset.salt": "pepper"})
     assert "pepper" not in json.dumps(engine.meta, default=str)
