@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from benchmarks.config.load import load_config, preset_path
 from benchmarks.config.models import ModelConfig
 from benchmarks.run.networks import build_network
-from interp_core.datasets import datasets
 from interp_core.lap.attach import LapModel, attach
 from interp_core.training import initialise_attention
 
@@ -72,7 +71,7 @@ def _timm_net(name: str) -> Net:
 
 def _preset_net() -> Net:
     config = load_config(preset_path(PRESET))
-    dataset: Any = config.dataset.build(datasets)
+    dataset: Any = config.dataset.build()
     model = next(model for model in config.models if model.lap)
     name, size = f"{model.backbone} ({PRESET})", int(dataset.image_size)
     return Net(name, model, len(dataset.classes), size, batch=64, few=2)
