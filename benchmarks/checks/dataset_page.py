@@ -7,7 +7,6 @@ security policy of the page allows neither scripts nor external resources.
 from __future__ import annotations
 
 import base64
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from benchmarks.checks.dataset import DatasetReport, printable
 from benchmarks.store.atomic import write_atomically
 from interp_core.datasets import SPLITS, FileDataset, SplitName
 from interp_core.errors import InterpError
+from interp_core.pictures.png import encode_png
 
 IMAGES, COLUMNS = 10, 5
 # Pixels: side of an image, height of the text beneath, distance between tiles.
@@ -77,13 +77,6 @@ def draw_sheet(dataset: FileDataset, count: int = IMAGES) -> Image.Image | None:
         if tiles:
             return _arrange(tiles)
     return None
-
-
-def encode_png(image: Image.Image) -> bytes:
-    """Encode a picture as PNG."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def render_page(report: DatasetReport, sheet: Image.Image | None) -> str:

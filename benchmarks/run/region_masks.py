@@ -16,7 +16,7 @@ from benchmarks.config.models import RegionSource
 from benchmarks.run.images import RunImages
 from interp_core.datasets import Images, ImageSet
 from interp_core.datasets.files.image_set import BATCH, FileImageSet, Item
-from interp_core.datasets.files.sampling import has_evidence
+from interp_core.datasets.files.sampling import has_evidence, progress_in_class
 from interp_core.errors import UnknownNameError
 
 EVIDENCE = "mask"
@@ -90,14 +90,5 @@ def draw_images(targets: np.ndarray, count: int, source: RegionSource, seed: int
     """
     order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(source.seed + seed)).numpy()
     if source.draw == "stratified" and targets.ndim == 1:
-        order = order[np.argsort(_progress(targets[order]), kind="stable")]
+        order = order[np.argsort(progress_in_class(targets[order]), kind="stable")]
     return np.sort(order[:count])
-
-
-def _progress(classes: np.ndarray) -> np.ndarray:
-    """How far each (N,) is in its own class, in (0, 1): the first parts of a list in this order are stratified."""
-    found = np.empty(len(classes))
-    for one in np.unique(classes):
-        rows = np.flatnonzero(classes == one)
-        found[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.speed.zoo_rows import LIMITS, ZooResults, ZooRow
+from interp_core.pictures.png import encode_png
 
 # Colours that colour-blind readers can distinguish, as in the report. Shapes repeat the distinction.
 STYLES = {
@@ -49,10 +49,10 @@ def zoo_figure(results: ZooResults) -> Figure:
 
 def zoo_png(results: ZooResults) -> bytes:
     """Render the figure as PNG, reproducible to the byte."""
-    buffer = io.BytesIO()
     with rc_context(RC_PARAMS):
-        zoo_figure(results).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+        figure = zoo_figure(results)
+        figure.set_dpi(DPI)
+        return encode_png(figure)
 
 
 def _sort_networks(results: ZooResults) -> list[str]:

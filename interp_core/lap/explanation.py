@@ -165,9 +165,9 @@ class Explanation:
         return save_overlays(Path(folder), to_display(self.images), self.map, names)
 
     def _repr_png_(self) -> bytes:
-        from interp_core.pictures import sheet
+        from interp_core.pictures.png import encode_png
 
-        return sheet.png(self.sheet())
+        return encode_png(self.sheet())
 
 
 def _array(maps: Tensor) -> NDArray:

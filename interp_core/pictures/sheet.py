@@ -11,7 +11,6 @@ their receptive fields, only the overlay shows.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "caption", "overlay", "png", "save_overlays", "sheet", "to_display"]
+__all__ = ["Panel", "caption", "overlay", "save_overlays", "sheet", "to_display"]
 
 SIGNED, SCORE = "RdBu_r", "viridis"
 BOX, INK, PALE = "#56B4E9", "#222222", "#6B6B6B"
@@ -99,16 +98,6 @@ def sheet(panels: Sequence[Panel], *, rows: int = 4, total: int | None = None) -
     if below:
         _write(figure, MARGIN, MARGIN, f"{len(shown)} of {every} images shown", TINY, color=PALE, va="bottom")
     return figure
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file at its own dpi; the same figure gives the same bytes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    # Not savefig, which follows the user's settings for background, margins and dpi.
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def _row(figure: Figure, panel: Panel, top: float, tall: float) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from interp_core.datasets import Folder
 from interp_core.datasets.contract import ImageSet
 from interp_core.datasets.files.archives import unpack
+from interp_core.datasets.files.sampling import rank_in_class
 from interp_core.datasets.records import SPLITS, SplitName
 from interp_core.datasets.synthetic.digits_in_scenes import TAG_COLOURS, TAG_SHARE, DigitsInScenes
 from interp_core.errors import ContractError
@@ -134,9 +135,7 @@ def evenly(targets: Tensor, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(targets), generator=generator)
     rank = torch.zeros(len(targets), dtype=torch.float64)
-    for k in targets.unique():
-        own = order[targets[order] == k]
-        rank[own] = torch.arange(len(own), dtype=torch.float64)
+    rank[order] = torch.from_numpy(rank_in_class(targets[order].numpy())).double()
     # Among the images of one rank, which classes come first is by chance.
     rank += torch.rand(len(targets), generator=generator, dtype=torch.float64)
     return rank.argsort()[: max(1, count)].sort().values

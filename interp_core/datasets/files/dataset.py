@@ -23,7 +23,7 @@ from interp_core.datasets.contract import DatasetConfig
 from interp_core.datasets.files.image_set import BATCH, FileImageSet, Item, Preprocessing, Read, try_item
 from interp_core.datasets.files.pixels import MOST_PIXELS
 from interp_core.datasets.files.resize import Filter, Resize
-from interp_core.datasets.files.sampling import check_index, digest, has_evidence, sample_records, sort_key
+from interp_core.datasets.files.sampling import check_index, digest, has_evidence, keyed_hash, sample_records, sort_key
 from interp_core.datasets.files.workers import Kind, Loader, can_fork, cores
 from interp_core.datasets.records import Finding, Index, Record, SplitName
 from interp_core.errors import InterpError, UnknownNameError
@@ -193,7 +193,7 @@ class FileDataset(DatasetConfig):
         if not self.hash_ids:
             return name
         key = hashlib.blake2b(self.salt.get_secret_value().encode()).digest()
-        return hashlib.blake2b(name.encode(), key=key, digest_size=8).hexdigest()
+        return keyed_hash(name, key).hex()
 
     def identity(self) -> dict[str, Any]:
         """What decides the arrays, wherever the files lie: parameters, and a hash of what the index says."""

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from interp_core.datasets.records import Index, Record
 from interp_core.errors import InterpError
 
@@ -20,9 +22,32 @@ def has_evidence(record: Record, target: int) -> bool:
     return None in named or target in named
 
 
+def keyed_hash(name: str, key: bytes) -> bytes:
+    """Return 8 bytes that look random but depend only on a name and a key, on every machine alike."""
+    return hashlib.blake2b(name.encode(errors="backslashreplace"), key=key, digest_size=8).digest()
+
+
 def sort_key(name: str, seed: int) -> bytes:
-    """Where a name stands in the order of a seed."""
-    return hashlib.blake2b(name.encode(), key=seed.to_bytes(8, "little", signed=True), digest_size=8).digest()
+    """Return the key that puts names into the order of a seed."""
+    return keyed_hash(name, seed.to_bytes(8, "little", signed=True))
+
+
+def rank_in_class(classes: np.ndarray) -> np.ndarray:
+    """Return how many earlier items of the same class each of (N,) items has, (N,) int64."""
+    order = np.argsort(classes, kind="stable")
+    _, sizes = np.unique(classes, return_counts=True)
+    ranks = np.empty(len(classes), np.int64)
+    ranks[order] = np.arange(len(classes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return ranks
+
+
+def progress_in_class(classes: np.ndarray) -> np.ndarray:
+    """Return the relative position of each item within its class, (N,) in (0, 1).
+
+    Sorted by it, the first n items hold the classes in proportion, for every n.
+    """
+    _, labels, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    return (rank_in_class(classes) + 0.5) / sizes[labels]
 
 
 def sample_records(records: Sequence[Record], most: int, seed: int) -> list[Record]:
@@ -38,15 +63,12 @@ def sample_records(records: Sequence[Record], most: int, seed: int) -> list[Reco
         groups.setdefault(record.group or f"\0{record.id}", []).append(record)
     if most >= len(records):
         return [record for group in groups.values() for record in group]
-    strata: dict[tuple[int, ...], list[list[Record]]] = {}
-    for group in groups.values():
-        strata.setdefault(tuple(sorted({t for record in group for t in record.targets})), []).append(group)
-    # Each group stands at its place between 0 and 1 in its own class; all classes are walked along together.
-    ranked = sorted(
-        ((number + 0.5) / len(members), sort_key(members[number][0].id, seed), members[number])
-        for members in strata.values()
-        for number in range(len(members))
-    )
+    strata: dict[tuple[int, ...], int] = {}  # numbered
+    classes = [tuple(sorted({target for record in group for target in record.targets})) for group in groups.values()]
+    progress = progress_in_class(np.array([strata.setdefault(shown, len(strata)) for shown in classes]))
+    keys = [sort_key(group[0].id, seed) for group in groups.values()]
+    # All classes are walked along together, each at the pace of its size.
+    ranked = sorted(zip(progress.tolist(), keys, groups.values(), strict=True))
     chosen: list[Record] = []
     for _, _, group in ranked:
         if len(chosen) + len(group) <= most:

@@ -8,10 +8,10 @@ Known limits: a class with fewer groups than splits is not in all of them; addin
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from interp_core.datasets.files.sampling import keyed_hash
 from interp_core.datasets.records import SPLITS, Record, SplitName
 
 SHARES: dict[SplitName, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -40,7 +40,9 @@ def divide(
     members: dict[str, list[Record]] = {}
     for record in records:
         members.setdefault(record.group or record.id, []).append(record)
-    order = sorted(members, key=lambda name: (_stratum(members[name], name, strata), _hash(name, seed)))
+    order = sorted(
+        members, key=lambda name: (_stratum(members[name], name, strata), keyed_hash(name, str(seed).encode()))
+    )
     place = dict(zip(order, _spread(len(order), shares), strict=True))
     parts: dict[SplitName, list[Record]] = {split: [] for split in SPLITS}
     for record in records:
@@ -83,10 +85,6 @@ def _stratum(records: list[Record], group: str, strata: Mapping[str, str] | None
     if strata is not None:
         return (strata.get(group, ""),)
     return tuple(sorted({target for record in records for target in record.targets}))
-
-
-def _hash(name: str, seed: int) -> bytes:
-    return hashlib.blake2b(name.encode(errors="backslashreplace"), key=str(seed).encode(), digest_size=8).digest()
 
 
 def _spread(count: int, shares: Mapping[SplitName, float]) -> list[SplitName]:

@@ -20,7 +20,8 @@ from PIL import Image
 
 from interp_core.errors import ContractError
 from interp_core.pictures import sheet as picture
-from interp_core.pictures.sheet import Panel, caption, png, sheet
+from interp_core.pictures.png import encode_png
+from interp_core.pictures.sheet import Panel, caption, sheet
 from interp_core.pictures.top_regions import Region
 
 LEVELS = (("blocks.1", 8), ("blocks.3.0.conv_dw", 4), ("head", 2))
@@ -148,7 +149,7 @@ def test_a_map_that_cannot_be_shown_is_marked_and_the_rest_drawn(broken: str) ->
     assert words(figure).count("no map\n(NaN or infinite)") == 1
     assert len([axes for axes in figure.axes if axes.images]) == 3 + len(LEVELS)
     assert not any("nan" in text for text in words(figure))
-    assert png(figure)
+    assert encode_png(figure)
 
 
 def test_maps_that_are_zero_everywhere_are_drawn_and_named() -> None:
@@ -158,25 +159,25 @@ def test_maps_that_are_zero_everywhere_are_drawn_and_named() -> None:
     figure = sheet([panel])
     assert "zero everywhere" in words(figure)
     assert "sum +0.00, with the\nbias +0.00: logit +0.00" in words(figure)
-    assert png(figure)
+    assert encode_png(figure)
 
 
 def test_class_names_are_not_taken_for_formulas() -> None:
     name = r"5$ \frac{ 6$"
     figure = sheet([make_panel(title=caption(1, 2.0, 0.5, name))])
     assert f"class 1, {name}: logit +2.00, probability 0.500" in words(figure)
-    assert png(figure)
+    assert encode_png(figure)
 
 
 def test_png_has_the_size_of_the_figure() -> None:
     figure = sheet([make_panel()])
-    with Image.open(io.BytesIO(png(figure))) as opened:
+    with Image.open(io.BytesIO(encode_png(figure))) as opened:
         assert opened.format == "PNG"
         assert opened.size == tuple(int(side * figure.dpi) for side in figure.get_size_inches())
 
 
 def test_the_users_settings_neither_show_nor_change() -> None:
-    plain = png(sheet([make_panel()]))
+    plain = encode_png(sheet([make_panel()]))
     own: Any = {
         "figure.facecolor": "black", "savefig.facecolor": "black", "savefig.bbox": "tight", "savefig.dpi": 30,
         "text.color": "red", "axes.facecolor": "black", "axes.grid": True, "image.origin": "lower",
@@ -185,7 +186,7 @@ def test_the_users_settings_neither_show_nor_change() -> None:
     }  # fmt: skip
     with mpl.rc_context(own):
         before = dict(mpl.rcParams)
-        assert png(sheet([make_panel()])) == plain
+        assert encode_png(sheet([make_panel()])) == plain
         assert dict(mpl.rcParams) == before
 
 
@@ -193,9 +194,9 @@ def test_draws_in_threads_and_leaves_pyplot_alone() -> None:
     import matplotlib.pyplot as plt
 
     panels = [make_panel(seed) for seed in range(4)]
-    alone = [png(sheet([panel])) for panel in panels]
+    alone = [encode_png(sheet([panel])) for panel in panels]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda panel: png(sheet([panel])), panels)) == alone
+        assert list(pool.map(lambda panel: encode_png(sheet([panel])), panels)) == alone
     assert plt.get_fignums() == []
 
 
