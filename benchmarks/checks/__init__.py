@@ -1,1 +1,1 @@
-"""Try an explainer or a data set before a run is made of it."""
+"""Check explainers and data sets before they are used in a run."""

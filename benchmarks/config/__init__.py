@@ -1,1 +1,1 @@
-"""1. What a run is: its YAML file, checked."""
+"""Step 1 of a run: its configuration, read from YAML and checked."""

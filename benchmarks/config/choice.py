@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails
 
 from baselines import explainers
-from benchmarks.config.errors import COMPLETE, problems_of
+from benchmarks.config.errors import field_error, problems_of
 from benchmarks.metrics import metrics
 from benchmarks.rivals import rivals
 from interp_core.datasets import datasets
@@ -56,7 +56,7 @@ class Choice(BaseModel):
         try:
             self.build()
         except InterpError as error:
-            raise PydanticCustomError(COMPLETE, "{what}", {"what": str(error)}) from error
+            raise field_error(str(error)) from error
         except ValidationError as error:
             raise self._locate(error) from error
         return self
@@ -66,9 +66,7 @@ class Choice(BaseModel):
         problems = problems_of(error, self.parameter_model(self.name))
         lines = [
             InitErrorDetails(
-                type=PydanticCustomError(COMPLETE, "{what}", {"what": problem.what}),
-                loc=(f"({self.name})", *detail["loc"]),
-                input=detail["input"],
+                type=field_error(problem.what), loc=(f"({self.name})", *detail["loc"]), input=detail["input"]
             )
             for problem, detail in zip(problems, error.errors(), strict=True)
         ]

@@ -14,17 +14,17 @@ def require_ray() -> None:
     """Check that Ray is installed.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: Ray is missing.
     """
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("engine ray needs the package ray: pip install 'interp-bench[ray]'")
 
 
 def resolve_device(name: str) -> str:
-    """The best device at hand for "auto"; others are checked.
+    """Return the name of a usable device; "auto" stands for a GPU if there is one, else the CPU.
 
     Raises:
-        ConfigError: torch has no such device here.
+        ConfigError: torch has no such device on this machine.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

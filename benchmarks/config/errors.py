@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from interp_core.errors import InterpError
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
-
-# Type of pydantic errors whose message needs no further words.
 COMPLETE = "config_problem"
 
 
@@ -33,6 +32,11 @@ class ConfigProblem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" if self.where else self.what
+
+
+def field_error(what: str) -> PydanticCustomError:
+    """Return an error that a validator may raise; its message is shown without the value of the field."""
+    return PydanticCustomError(COMPLETE, "{what}", {"what": what})
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[ConfigProblem]:

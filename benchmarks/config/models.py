@@ -15,10 +15,9 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from benchmarks.config.choice import RivalChoice, TermChoice
-from benchmarks.config.errors import COMPLETE
+from benchmarks.config.errors import field_error
 from interp_core.errors import UnknownNameError
 from interp_core.training import Recipe
 
@@ -135,9 +134,7 @@ class ModelConfig(BaseModel):
         import timm
 
         if not timm.is_model(name):
-            raise PydanticCustomError(
-                COMPLETE, "{what}", {"what": str(UnknownNameError("backbone", name, timm.list_models()))}
-            )
+            raise field_error(str(UnknownNameError("backbone", name, timm.list_models())))
         return name
 
     @field_validator("kwargs")

@@ -1,7 +1,7 @@
-"""Single values of a configuration changed from the command line: `--set metrics.pixel_flipping.steps=8`.
+"""Change single values of a configuration from the command line: `--set metrics.pixel_flipping.steps=8`.
 
-A path is made of field names, joined by dots. In a list an entry is found by its position or its name, and a bare name
-in the file, such as `lime`, becomes `{name: lime}` so that it can take parameters. Values are read as YAML.
+A path consists of field names joined by dots. Entries of a list are addressed by position or name. A bare name, such as
+`lime`, becomes `{name: lime}`, so that it can take parameters. Values are read as YAML.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from benchmarks.config.errors import ConfigError
 from interp_core.errors import UnknownNameError, one_line
 
 
-def apply_assignments(content: dict[str, Any], sets: Sequence[str]) -> dict[str, Any]:
-    """The fields of a configuration with single values replaced; `content` stays as it is.
+def apply_assignments(content: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of a configuration's fields with single values replaced.
 
     Args:
         content: fields as read from YAML.
-        sets: "path=value" each, applied in this order.
+        assignments: "path=value" each, applied in this order.
 
     Raises:
-        ConfigError: a path or value cannot be read, or leads through something that has no fields.
+        ConfigError: a path or value cannot be read, or leads into a value without fields.
         UnknownNameError: no entry of a list has this name.
     """
     changed: Any = deepcopy(content)
-    for assignment in sets:
+    for assignment in assignments:
         path, value = parse_assignment(assignment)
-        changed = _replaced(changed, path.split("."), value, path)
+        changed = _replace(changed, path.split("."), value, path)
     return changed
 
 
 def parse_assignment(assignment: str) -> tuple[str, Any]:
-    """Path and value of "path=value".
+    """Split "path=value" into its path and its value.
 
     Raises:
-        ConfigError: it has no path, no "=", or the value is no YAML.
+        ConfigError: the path or "=" is missing, or the value is not YAML.
     """
     path, sign, text = assignment.partition("=")
     if not sign or not all(path.strip().split(".")):
@@ -46,30 +46,31 @@ def parse_assignment(assignment: str) -> tuple[str, Any]:
     try:
         return path.strip(), yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {path}: {text!r} is no YAML value: {one_line(error)}") from error
+        raise ConfigError(f"--set {path}: {text!r} is not YAML: {one_line(error)}") from error
 
 
-def _replaced(node: Any, path: Sequence[str], value: Any, whole: str) -> Any:
-    """`node` with the value at `path` below it replaced."""
+def _replace(node: Any, path: Sequence[str], value: Any, full_path: str) -> Any:
+    """Return `node` with the value at `path` below it replaced. `full_path` is for error messages."""
     if not path:
         return value
     if isinstance(node, list):
-        at = _position(node, path[0], whole)
-        return [*node[:at], _replaced(node[at], path[1:], value, whole), *node[at + 1 :]]
+        index = _index(node, path[0], full_path)
+        return [*node[:index], _replace(node[index], path[1:], value, full_path), *node[index + 1 :]]
     if isinstance(node, str):
         node = {"name": node}
     if not isinstance(node, dict | None):
-        raise ConfigError(f"--set {whole}: {path[0]!r} has nowhere to go, there is only {node!r}")
+        raise ConfigError(f"--set {full_path}: no field {path[0]!r} in the value {node!r}")
     fields: dict[str, Any] = node or {}
-    return fields | {path[0]: _replaced(fields.get(path[0]), path[1:], value, whole)}
+    return fields | {path[0]: _replace(fields.get(path[0]), path[1:], value, full_path)}
 
 
-def _position(entries: list[Any], wanted: str, whole: str) -> int:
-    if wanted.isdigit():
-        if int(wanted) >= len(entries):
-            raise ConfigError(f"--set {whole}: there are only {len(entries)} entries, counted from 0")
-        return int(wanted)
+def _index(entries: list[Any], key: str, full_path: str) -> int:
+    """Return the index of an entry that is addressed by position or name."""
+    if key.isdigit():
+        if int(key) >= len(entries):
+            raise ConfigError(f"--set {full_path}: there are only {len(entries)} entries, counted from 0")
+        return int(key)
     names = [str(entry.get("name")) if isinstance(entry, dict) else str(entry) for entry in entries]
-    if wanted not in names:
-        raise UnknownNameError(f"entry of --set {whole}:", wanted, names)
-    return names.index(wanted)
+    if key not in names:
+        raise UnknownNameError(f"entry of --set {full_path}:", key, names)
+    return names.index(key)

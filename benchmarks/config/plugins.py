@@ -1,4 +1,4 @@
-"""Explainers and metrics of the user's own: a Python file or an installed module that registers them."""
+"""Load plugins: Python files or installed modules that register explainers or metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from interp_core.registry import Registry
 
 
 class PluginError(InterpError):
-    """A plugin that cannot be imported."""
+    """A plugin cannot be imported."""
 
 
 def load_plugin(name: str) -> ModuleType:
@@ -28,15 +28,15 @@ def load_plugin(name: str) -> ModuleType:
     """
     try:
         return _load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-    except Exception as error:  # whatever the plugin's own code raises
+    except Exception as error:  # a plugin may raise anything
         raise PluginError(f"plugin {name} cannot be imported: {one_line(error, with_type=True)}") from error
 
 
 def _load_file(path: Path) -> ModuleType:
     module_name = f"interp_bench_plugin_{path.stem}"
-    known = sys.modules.get(module_name)
-    if known is not None and known.__file__ == str(path.resolve()):
-        return known
+    loaded = sys.modules.get(module_name)
+    if loaded is not None and loaded.__file__ == str(path.resolve()):
+        return loaded
     spec = importlib.util.spec_from_file_location(module_name, path.resolve())
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no file {path}")
@@ -50,6 +50,6 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def registered_by(module: ModuleType, registry: Registry[Any]) -> list[str]:
-    """Names that the module's own classes have in a registry."""
-    return [name for name, thing in registry.items() if thing.__module__ == module.__name__]
+def registered_names(module: ModuleType, registry: Registry[Any]) -> list[str]:
+    """Return the names under which a registry has classes that the module defines."""
+    return [name for name, cls in registry.items() if cls.__module__ == module.__name__]

@@ -1,8 +1,8 @@
-"""Trained weights of a user's own, read without running anything that a file might bring.
+"""Read weights from a user's file without running code that the file may contain.
 
-Safetensors hold numbers only. Of PyTorch's files only tensors and plain containers are unpickled (`weights_only`); a
-file that needs more is refused. Usual wrappings (`state_dict`, `model`, an EMA, `module.` before names) are taken off
-by timm.
+Safetensors files hold only numbers. From PyTorch files, only tensors and plain containers are unpickled
+(`weights_only`), and a file that needs more is refused. Timm removes the usual wrappings: `state_dict`, `model`, an
+EMA, `module.` before names.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from interp_core.errors import one_line
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Put the weights of a file into a network, which they must fit exactly.
+    """Load the weights of a file, which must fit the network exactly.
 
     Args:
-        network: of timm, or with LAP where the file holds that too.
-        path: of the file.
+        network: a timm network, or one with LAP if the file includes LAP.
+        path: the file.
 
     Raises:
-        ConfigError: the file is not there, holds other things than weights, or weights of another network.
+        ConfigError: the file is missing, holds anything but weights, or the weights of another network.
     """
     try:
         network.load_state_dict(read_weights(path))
@@ -36,55 +36,56 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file by name.
+    """Return the tensors of a file by name.
 
     Raises:
-        ConfigError: the file is not there, or holds other things than weights.
+        ConfigError: the file is missing, or holds anything but weights.
     """
     from timm.models import load_state_dict
 
-    _check_there(path)
+    _check_exists(path)
     try:
-        found = load_state_dict(str(path), device="cpu", weights_only=True)
+        weights = load_state_dict(str(path), device="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
-        if "weights_only" in str(error):  # torch's or timm's word for what it will not unpickle
+        if "weights_only" in str(error):  # torch and timm name this option when they refuse to unpickle
             raise ConfigError(
-                f"checkpoint {path} is refused: it is no file of PyTorch, or holds Python objects besides tensors, "
+                f"checkpoint {path} is refused: it is not a PyTorch file, or holds Python objects besides tensors, "
                 "which could run code when loaded; save model.state_dict() alone, best as safetensors"
             ) from error
         raise ConfigError(f"checkpoint {path} cannot be read: {one_line(error, limit=200)}") from error
-    if not found or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ConfigError(f"checkpoint {path} holds no state dict, that is, tensors by name")
-    return found
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ConfigError(f"checkpoint {path} holds no state dict (tensors by name)")
+    return weights
 
 
 def holds_lap(path: Path) -> bool:
-    """Whether the weights are of a network with LAP, and not of its backbone alone.
+    """Return whether a file has the weights of a network with LAP, not only those of its backbone.
 
     Raises:
-        ConfigError: the file is not there, or holds other things than weights.
+        ConfigError: the file is missing, or holds anything but weights.
     """
     names = read_weights(path)
     return "head.a" in names and any(name.startswith("backbone.") for name in names)
 
 
-def _check_there(path: Path) -> None:
+def _check_exists(path: Path) -> None:
     if not path.is_file():
         raise ConfigError(f"checkpoint {path}: there is no such file")
 
 
 @lru_cache(maxsize=64)
-def _digest(path: Path, _size: int, _time: int) -> str:
+def _cached_digest(path: Path, _size: int, _time: int) -> str:
+    """Return the SHA-256 of a file; size and time are part of the cache key."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's content.
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content.
 
     Raises:
-        ConfigError: it is not there.
+        ConfigError: the file is missing.
     """
-    _check_there(path)
-    facts = path.stat()
-    return _digest(path, facts.st_size, facts.st_mtime_ns)
+    _check_exists(path)
+    stat = path.stat()
+    return _cached_digest(path, stat.st_size, stat.st_mtime_ns)

@@ -1,1 +1,1 @@
-"""2. What a run has to compute, and under which keys."""
+"""Step 2 of a run: the cells to compute, and their keys."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from benchmarks.config.models import ModelConfig
 from benchmarks.config.run import RunConfig
-from benchmarks.config.weight_files import digest_of
+from benchmarks.config.weight_files import file_digest
 from benchmarks.metrics import map_transforms
 from benchmarks.metrics.map_transforms import MapTransform
 from benchmarks.plan.code_digest import code_digest, dependencies, module_digest
@@ -189,7 +189,7 @@ def _of_model(model: ModelConfig) -> object:
     """Return a model's fields except its stages, with the content of a checkpoint in place of its path."""
     fields = model.model_dump(mode="json", exclude={"stages", "explained"})
     if model.checkpoint is not None:
-        fields["checkpoint"] = digest_of(model.checkpoint)
+        fields["checkpoint"] = file_digest(model.checkpoint)
     if model.rival is not None:
         fields["rival"] = (model.rival.name, model.rival.build())
     return fields

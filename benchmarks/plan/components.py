@@ -8,9 +8,9 @@ from typing import Any
 
 from baselines import Explainer
 from benchmarks.config.choice import Choice, ExplainerChoice, MetricChoice
-from benchmarks.config.plugins import load_plugin, registered_by
+from benchmarks.config.plugins import load_plugin, registered_names
 from benchmarks.config.run import RunConfig
-from benchmarks.config.weight_files import digest_of
+from benchmarks.config.weight_files import file_digest
 from benchmarks.metrics import Metric
 from benchmarks.plan.stages import TrainingStage, training_stages
 from interp_core.datasets import DatasetConfig
@@ -49,7 +49,7 @@ class RunComponents:
         }
         for model in config.models:
             if model.checkpoint is not None:
-                digest_of(model.checkpoint)
+                file_digest(model.checkpoint)
         terms = DEFAULT_TERMS if self.terms is None else self.terms
         self.training_stages: dict[str, tuple[TrainingStage, ...]] = {
             model.name: training_stages(model, config.recipe, terms) for model in config.models
@@ -60,7 +60,7 @@ def _build(kind: type[Choice], choices: Sequence[Choice], plugins: list[ModuleTy
     """Build the entries that the configuration names, then those that plugins register."""
     objects = {choice.name: choice.build() for choice in choices}
     for plugin in plugins:
-        for name in registered_by(plugin, kind.registry):
+        for name in registered_names(plugin, kind.registry):
             if name not in objects:
                 objects[name] = kind(name=name).build()
     return objects

@@ -25,7 +25,7 @@ from benchmarks.config.models import ModelConfig
 from benchmarks.config.overrides import apply_assignments
 from benchmarks.config.plugins import load_plugin
 from benchmarks.config.run import RunConfig
-from benchmarks.config.weight_files import digest_of
+from benchmarks.config.weight_files import file_digest
 from benchmarks.plan.stages import training_stages
 from interp_core.errors import InterpError
 from interp_core.knowledge import Term
@@ -72,7 +72,7 @@ def _model_problems(content: dict[str, Any]) -> Iterator[ConfigProblem]:
     recipe, terms = _defaults(content)
     for index, entry in enumerate(_entries(content, "models")):
         if isinstance(entry, dict) and isinstance(path := entry.get("checkpoint"), str):
-            yield from _attempt(f"models.{index}.checkpoint", digest_of, Path(path))
+            yield from _attempt(f"models.{index}.checkpoint", file_digest, Path(path))
         with suppress(ValidationError):
             yield from _attempt(f"models.{index}", training_stages, ModelConfig.model_validate(entry), recipe, terms)
 

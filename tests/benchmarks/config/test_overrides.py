@@ -57,8 +57,8 @@ def test_later_ones_win_and_the_original_stays() -> None:
         ("images", "path and a value"),
         ("=3", "path and a value"),
         ("a..b=3", "path and a value"),
-        ("images=[1", "no YAML value"),
-        ("images.small=3", "nowhere to go"),
+        ("images=[1", "is not YAML"),
+        ("images.small=3", "no field 'small'"),
         ("metrics.9.steps=3", "only 2 entries"),
     ],
 )

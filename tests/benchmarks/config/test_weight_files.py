@@ -15,7 +15,7 @@ from safetensors.torch import save_file, save_model
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.models import ModelConfig, Normalisation
 from benchmarks.config.run import RunConfig
-from benchmarks.config.weight_files import digest_of, holds_lap, load_weights, read_weights
+from benchmarks.config.weight_files import file_digest, holds_lap, load_weights, read_weights
 from benchmarks.plan.cells import train_cells
 from benchmarks.plan.components import RunComponents
 from benchmarks.run.networks import build_network
@@ -109,9 +109,9 @@ def test_cells_follow_the_content_of_a_checkpoint_and_not_its_place(
     first, other = saved(tmp_path / "a.pt", "plain"), tmp_path / "b.pt"
     other.write_bytes(first.read_bytes())
     assert key(first) == key(other)
-    before = digest_of(other)
+    before = file_digest(other)
     saved(other, "state_dict")
-    assert digest_of(other) != before
+    assert file_digest(other) != before
     assert key(first) != key(other)
 
 

@@ -94,10 +94,10 @@ def test_the_example_of_the_manual_is_valid(tmp_path: Path) -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", manual.read_text(), re.DOTALL)
     (tmp_path / "example.yaml").write_text(example)
     assert validate(tmp_path / "example.yaml") == []
-    told, gain = (
-        RunComponents(load_config(tmp_path / "example.yaml")).training_stages[name] for name in ("told", "gain")
+    guided, gain = (
+        RunComponents(load_config(tmp_path / "example.yaml")).training_stages[name] for name in ("guided", "gain")
     )
-    assert [list(stage.regions) for stage in (*told, *gain)] == [[], ["tag", "near"], ["irrelevant"]]
+    assert [list(stage.regions) for stage in (*guided, *gain)] == [[], ["tag", "near"], ["irrelevant"]]
 
 
 def test_findings_come_in_the_order_of_the_file(tiny_file: Callable[..., Path]) -> None:
