@@ -120,7 +120,7 @@ def _readable(findings: RunAnalysis) -> list[tuple[list[str], bool]]:
 def _cells(row: pd.Series, findings: RunAnalysis) -> list[str]:
     data = findings.data
     names = [row["model"], data.explainers[row["explainer"]].title, data.metrics[row["metric"]].title, row["direction"]]
-    values = [format.number(row[name]) for name in ("mean", "ci_low", "ci_high")]
+    values = [format.compact(row[name]) for name in ("mean", "ci_low", "ci_high")]
     return [*(" ".join(str(name).split()) for name in names), *values, format.rank(row["rank"]), str(row["n"])]
 
 

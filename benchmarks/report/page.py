@@ -1,8 +1,9 @@
-"""report.html: one self-contained page, readable on a phone and on a desktop, in light and dark.
+"""report.html: one self-contained page, readable on a phone and on a desktop, in light and dark, and in print.
 
-Figures are embedded (SVG, galleries WebP) in a wide form and a narrow one for small screens. The page asks for nothing
-from outside; its content policy forbids it, and allows one script by its hash, which sorts tables and without which
-nothing is missing. All names pass through jinja2's escaping.
+It begins with the verdict, the first two explainers side by side and the gallery. What statisticians want follows,
+folded where it is long. Figures are embedded (SVG, galleries WebP) in a wide form and a narrow one for small screens.
+The page loads nothing from outside: its content policy forbids that, and allows one script by its hash. The script
+sorts tables and unfolds sections, and without it nothing is missing. All names pass through jinja2's escaping.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,85 +22,111 @@ from PIL import Image
 from benchmarks.report import format, page_tables, summary_text
 from benchmarks.report.figures import pairs, svg
 from benchmarks.report.figures.figure_set import SHOWN, Plate
+from benchmarks.report.verdict import judge, ranked_networks
 from benchmarks.statistics.analysis import RunAnalysis
+from benchmarks.store.run_data import ModelInfo
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONTROLS = {
-    "random": "independent noise for every pixel; what chance gives.",
-    "smoothed_random": "blurred noise; shows how far smoothness alone is rewarded.",
-    "centre_gaussian": "a bump in the middle of every image; shows how far the habit of photographers is rewarded.",
-    "edges": "edge strength of the image; looks like an explanation without knowing the network.",
-    "mask": "the evidence mask itself; the best a map can do on localisation, not ranked.",
+    "random": "independent noise in every pixel. It shows what chance reaches.",
+    "smoothed_random": "blurred noise. It shows how far smoothness alone is rewarded.",
+    "centre_gaussian": "a bump in the middle of every image. It shows how far photographers' habit is rewarded.",
+    "edges": "edge strength of the image. It looks like an explanation without using the network.",
+    "mask": "the evidence mask itself. No map can do better on localisation, and it is not ranked.",
 }
 TARGETS = (
-    "The explained class is the true class, on images that every network of the run classifies correctly; so it is the "
+    "The explained class is the true class, on images that every network of the run classifies correctly. So it is the "
     "predicted class as well."
 )
 SIGNS = (
-    "Mass accuracy and the pointing game read the positive part of a map: evidence against the class is no evidence "
-    "for it. All other metrics read the raw order of values. Equal values are ordered by seeded jitter."
+    "Mass accuracy and the pointing game read the positive part of a map, since evidence against the class is no "
+    "evidence for it. All other metrics read the raw order of values. Equal values are ordered by seeded jitter."
 )
 DEGENERATE = (
-    "A map that is constant or holds NaN or infinite values says nothing. It is counted here, gets a random order "
-    "where a metric reads order, and the worst score where chance would flatter it."
+    "A map that is constant or holds NaN or infinite values carries no information. It is counted here. Metrics that "
+    "read an order give it a random order, and the worst score where chance would flatter it."
 )
+# Sections that a run may lack, and what the page says then.
+ABSENT = {
+    "gallery": "It has no gallery of maps yet.",
+    "sizes": "It does not say how large the evidence of its images is.",
+    "ablations": "It has no scores of maps that were smoothed, coarsened or sharpened.",
+    "audit": "No score was computed a second time by another engine.",
+    "problems": "It has recorded no problems.",
+}
 
 
-def render_page(findings: RunAnalysis, plates: list[Plate]) -> str:
-    """The page as HTML text."""
+def render_page(analysis: RunAnalysis, plates: Sequence[Plate]) -> str:
+    """Render the page as HTML."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
         number=format.number,
-        fixed=format.fixed,
+        decimals=format.decimals,
         percent=format.percent,
         duration=format.duration,
-        probability=format.probability,
         dash=_dash,
-        listed=format.listed,
+        metric_title=format.metric_title,
+        join_names=format.join_names,
     )
-    page = environment.get_template("page.html.j2").render(**context(findings, plates))
+    page = environment.get_template("page.html.j2").render(**context(analysis, plates))
     return page + "\n"
 
 
-def context(findings: RunAnalysis, plates: list[Plate]) -> dict[str, Any]:
-    """All that the template shows."""
-    data = findings.data
+def context(analysis: RunAnalysis, plates: Sequence[Plate]) -> dict[str, Any]:
+    """Collect everything that the templates show."""
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    return {
+    values = {
         "css": (TEMPLATES / "page.css").read_text(encoding="utf-8"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "run": _provenance(data.meta),
-        "dataset": data.part("dataset", {}),
-        "question": summary_text.QUESTION,
-        "answers": summary_text.answers(findings),
-        "twins": summary_text.twins(findings),
-        "caveats": summary_text.caveats(findings),
+        "run": _run(analysis.data.meta),
+        "dataset": analysis.data.part("dataset", {}),
+        "plates": _embed_by_section(analysis, plates),
+        "pairs": _pairs(analysis),
+        **_summary(analysis),
+        **_statistics(analysis),
+        **_method(analysis),
+    }
+    return {**values, "absent": {name: text for name, text in ABSENT.items() if not _has_section(name, values)}}
+
+
+def _summary(analysis: RunAnalysis) -> dict[str, Any]:
+    return {
+        "verdict": judge(analysis),
+        "cards": [page_tables.card(analysis, model) for model in ranked_networks(analysis)],
+        "other_networks": summary_text.other_networks(analysis),
+        "summaries": summary_text.network_summaries(analysis),
+        "caveats": summary_text.caveats(analysis),
         "verdicts": summary_text.VERDICTS,
-        "leaderboards": [page_tables.leaderboard(findings, model) for model in findings.models()],
-        "tables": [page_tables.score_table(findings, model) for model in findings.models()],
-        "checks": [page_tables.checks(findings, model) for model in findings.models()]
-        if findings.metrics("check")
-        else [],
-        "comparisons": [page_tables.comparisons(findings, model) for model in findings.models()]
-        if len(findings.paired)
-        else [],
-        "gates": page_tables.gates(findings),
-        "several_seeds": bool((findings.reliability["seeds"] > 1).any()),
-        "agreements": page_tables.agreements(findings),
-        "sizes": page_tables.sizes(findings),
-        "ablations": page_tables.ablations(findings),
-        "arms": page_tables.arms(findings),
-        "pairs": _gallery(findings),
-        "audit": page_tables.audit(findings),
-        "plates": {
-            section: [_embedded(p) for p in plates if p.section == section] for section in {p.section for p in plates}
-        },
+    }
+
+
+def _statistics(analysis: RunAnalysis) -> dict[str, Any]:
+    models = _networks(analysis)
+    has_checks, has_pairs = bool(analysis.metrics("check")), len(analysis.paired) > 0
+    return {
+        "leaderboards": [page_tables.leaderboard(analysis, model) for model in models],
+        "tables": [page_tables.score_table(analysis, model) for model in models],
+        "checks": [page_tables.checks(analysis, model) for model in models if has_checks],
+        "comparisons": [page_tables.comparisons(analysis, model) for model in models if has_pairs],
+        "gates": page_tables.gates(analysis),
+        "several_seeds": bool((analysis.reliability["seeds"] > 1).any()),
+        "agreements": page_tables.agreements(analysis),
+        "sizes": page_tables.sizes(analysis),
+        "ablations": page_tables.ablations(analysis),
+        "networks": page_tables.networks(analysis),
+        "audit": page_tables.audit(analysis),
+        "degenerate": page_tables.degenerate(analysis),
+    }
+
+
+def _method(analysis: RunAnalysis) -> dict[str, Any]:
+    data = analysis.data
+    return {
         "models": data.trainings or list(data.models.values()),
-        "degenerate": page_tables.degenerate(findings),
         "problems": data.part("problems", []),
-        "metrics": [page_tables.measured(info) for info in data.metrics.values()],
-        "explainers": [page_tables.explained(findings, info) for info in data.explainers.values()],
+        "metrics": [page_tables.metric_row(info) for info in data.metrics.values()],
+        "explainers": [page_tables.explainer_row(analysis, info) for info in data.explainers.values()],
         "controls": [
             (info.title, CONTROLS.get(info.name, info.source)) for info in data.explainers.values() if info.control
         ],
@@ -111,27 +138,35 @@ def context(findings: RunAnalysis, plates: list[Plate]) -> dict[str, Any]:
     }
 
 
-def _gallery(findings: RunAnalysis) -> list[dict[str, Any]]:
-    """Best, median and worst images of the own explainer against each external one, by model."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    data = findings.data
-    for example in findings.examples:
-        own, other = data.explainers[findings.own_explainer or ""].title, data.explainers[example.explainer].title
+def _networks(analysis: RunAnalysis) -> list[ModelInfo]:
+    """Return all networks with scores, those of the cards first."""
+    ranked = ranked_networks(analysis)
+    return ranked + [model for model in analysis.models() if model not in ranked]
+
+
+def _has_section(name: str, values: Mapping[str, Any]) -> bool:
+    return bool(values.get(name) or values["plates"].get(name) or (name == "gallery" and values["pairs"]))
+
+
+def _pairs(analysis: RunAnalysis) -> list[dict[str, Any]]:
+    """Collect the best, median and worst images of the own explainer against each external one, by network."""
+    data, own = analysis.data, analysis.own_explainer or ""
+    by_pair: dict[tuple[str, str], dict[str, Any]] = {}
+    for example in analysis.examples:
+        title, opponent = data.explainers[own].title, data.explainers[example.explainer].title
         metric = data.metrics[example.metric]
-        pair = found.setdefault(
+        pair = by_pair.setdefault(
             (example.model, example.explainer),
-            {"title": f"{own} against {other}, {data.models[example.model].title}", "own": own, "other": other,
-             "metric": metric.title, "better": metric.direction, "strips": []},
+            {"title": f"{title} against {opponent}, {data.models[example.model].title}", "own": title,
+             "other": opponent, "metric": metric.title, "better": metric.direction, "strips": []},
         )  # fmt: skip
         label = data.gallery.labels[data.gallery.ids.index(example.image)] if data.gallery else ""
-        pair["strips"].append({
-            "example": example, "label": label,
-            "source": _uri("image/webp", pairs.strip(data, example, findings.own_explainer or "")),
-        })  # fmt: skip
-    return list(found.values())
+        source = _uri("image/webp", pairs.strip(data, example, own))
+        pair["strips"].append({"example": example, "label": label, "source": source})
+    return list(by_pair.values())
 
 
-def _provenance(meta: Mapping[str, Any]) -> dict[str, Any]:
+def _run(meta: Mapping[str, Any]) -> dict[str, Any]:
     git = meta.get("git") or {}
     commit = str(git.get("commit") or "")[:12]
     return {
@@ -145,14 +180,24 @@ def _provenance(meta: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _embedded(plate: Plate) -> dict[str, str]:
-    wide, narrow = (_shown(files[SHOWN.get(plate.section, "svg")], plate) for files in (plate.wide, plate.narrow))
+def _embed_by_section(analysis: RunAnalysis, plates: Sequence[Plate]) -> dict[str, list[dict[str, str]]]:
+    """Embed the figures, those of networks in the order of the cards."""
+    order = [model.title for model in _networks(analysis)]
+    by_section: dict[str, list[dict[str, str]]] = {}
+    for plate in sorted(plates, key=lambda plate: order.index(plate.title) if plate.title in order else len(order)):
+        by_section.setdefault(plate.section, []).append(_embed(plate))
+    return by_section
+
+
+def _embed(plate: Plate) -> dict[str, str]:
+    form = SHOWN.get(plate.section, "svg")
+    wide, narrow = (_encode(files[form], form) for files in (plate.wide, plate.narrow))
     return {"title": plate.title, "caption": plate.caption, "wide": wide, "narrow": narrow, "name": plate.name}
 
 
-def _shown(content: bytes, plate: Plate) -> str:
-    """A figure as the page holds it: pictures compressed, drawings ready for the dark."""
-    if SHOWN.get(plate.section) == "png":
+def _encode(content: bytes, form: str) -> str:
+    """Encode a figure for the page: pictures compressed, drawings with colours for dark mode."""
+    if form == "png":
         return _uri("image/webp", pairs.webp(Image.open(io.BytesIO(content)), quality=80))
     return _uri("image/svg+xml", svg.for_page(content))
 

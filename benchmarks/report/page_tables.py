@@ -1,8 +1,11 @@
-"""The tables of the page: each function gives what the template shows, texts ready and sortable numbers beside them."""
+"""The tables of the page, as plain values for the templates.
+
+Each function returns the texts that the page shows. Numbers that a column is sorted by stand beside their texts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,292 +13,387 @@ import pandas as pd
 
 from benchmarks.report import format
 from benchmarks.report.files import best_rows
-from benchmarks.statistics import SIZES
+from benchmarks.report.verdict import Standing, position, standings
+from benchmarks.statistics import SIZES, most_reliable_metric
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.statistics.gate import PASSED
 from benchmarks.store.run_data import FAMILIES, JUDGED, UNRANKED, ExplainerInfo, MetricInfo, ModelInfo
 from benchmarks.store.score_names import REFERENCES
 
 KINDS = {"intrinsic": "the network's own", "external": "external", "control": "control"}
+COSTS = (("forwards", "Forward passes"), ("backwards", "Backward passes"), ("seconds", "Time"))
 Row = dict[str, Any]
 
 
-def leaderboard(findings: RunAnalysis, model: ModelInfo) -> Row:
-    """Mean ranks with intervals, by family, with and without gated metrics, and cost; controls last."""
-    table = findings.ranks[findings.ranks["model"] == model.name].set_index("explainer")
-    families = [family for family in JUDGED if family in table and table[family].notna().any()]
-    gated = len(table) and (table["metrics"] != table["metrics_all"]).any()
-    measured = {name for owner, name, _ in findings.keys if owner == model.name}
-    rows = [
-        _leader(findings, model.name, info, table, families) for info in findings.explainers() if info.name in measured
+def card(analysis: RunAnalysis, model: ModelInfo) -> Row:
+    """Set the winner on a network beside the runner-up, and beside the own explainer if it is neither.
+
+    Returns:
+        The title of the network, the columns (explainer, place), and rows of (label, note, cells); a cell is (text,
+        whether it is the best of its row). Empty columns where nothing is ranked.
+    """
+    contestants = standings(analysis, model.name)
+    shown = contestants[:2] + [row for row in contestants[2:] if row.explainer == analysis.own_explainer]
+    columns = [
+        {
+            "title": analysis.title(row.explainer),
+            "place": format.ordinal(position(contestants, row.explainer)),
+            "control": analysis.data.explainers[row.explainer].control,
+            "own": row.explainer == analysis.own_explainer,
+        }
+        for row in shown
     ]
-    rows.sort(key=lambda row: (row["control"], np.isnan(row["mean"]), row["mean"]))
-    return {"title": model.title, "families": families, "rows": rows, "gated": bool(gated)}
+    rows = [*_rank_rows(analysis, model.name, shown), *_cost_rows(analysis, model.name, shown)] if shown else []
+    return {"name": model.name, "title": model.title, "columns": columns, "rows": rows, "total": len(contestants)}
 
 
-def _leader(findings: RunAnalysis, model: str, info: ExplainerInfo, table: pd.DataFrame, families: list[str]) -> Row:
-    costs = [findings.row(model, info.name, cost) for cost in ("forwards", "seconds")]
-    numbers = [float(row["mean"]) if row is not None else float("nan") for row in costs]
-    known: Any = table.loc[info.name] if info.name in table.index else {}
-    value = {name: float(known.get(name, np.nan)) for name in ("mean_rank", "rank_low", "rank_high", "mean_rank_all")}
-    span = format.DASH
-    if not np.isnan(value["rank_low"]):
-        span = f"{format.fixed(value['rank_low'])} to {format.fixed(value['rank_high'])}"
-    return {
-        "title": info.title, "kind": KINDS.get(info.kind, info.kind), "control": info.control,
-        "own": info.name == findings.own_explainer, "mean": value["mean_rank"], "span": span,
-        "all": value["mean_rank_all"],
-        "families": [float(known.get(family, np.nan)) for family in families],
-        "forwards": format.plain(numbers[0]), "seconds": format.short_time(numbers[1]), "costs": numbers,
+def _rank_rows(analysis: RunAnalysis, model: str, shown: Sequence[Standing]) -> Iterator[Row]:
+    cells = [
+        (format.decimals(row.mean_rank), _span(row.low, row.high, "{} to {}")) for row in shown
+    ]  # the interval stands below its mean rank
+    best = _best([row.mean_rank for row in shown], "lower")
+    yield {
+        "label": "Mean rank", "note": f"1 is best; over {format.plural(shown[0].metrics, 'metric')}",
+        "cells": [(text, span, flag) for (text, span), flag in zip(cells, best, strict=True)],
+    }  # fmt: skip
+    for family in JUDGED:
+        ranks = [analysis.rank(model, row.explainer, family) for row in shown]
+        if not np.isnan(ranks).all():
+            yield {
+                "label": family.capitalize(), "note": "mean rank",
+                "cells": [
+                    (format.decimals(rank), "", flag) for rank, flag in zip(ranks, _best(ranks, "lower"), strict=True)
+                ],
+            }  # fmt: skip
+            yield from _typical_score(analysis, model, family, shown)
+
+
+def _typical_score(analysis: RunAnalysis, model: str, family: str, shown: Sequence[Standing]) -> Iterator[Row]:
+    """Yield the scores of the metric of a family on which the images agree most."""
+    names = [info.name for info in analysis.metrics(family)]
+    table = analysis.reliability[analysis.reliability["metric"].isin(names)]
+    name = most_reliable_metric(table, analysis.gates, model)
+    if name is None:
+        return
+    metric = analysis.data.metrics[name]
+    rows = [analysis.row(model, row.explainer, name) for row in shown]
+    means = [float(row["mean"]) if row is not None else float("nan") for row in rows]
+    yield {
+        "label": metric.title, "note": f"{metric.direction} is better", "detail": True,
+        "cells": [
+            (format.number(mean), "", flag) for mean, flag in zip(means, _best(means, metric.direction), strict=True)
+        ],
     }  # fmt: skip
 
 
-def score_table(findings: RunAnalysis, model: ModelInfo, families: tuple[str, ...] = FAMILIES) -> Row:
-    """Mean with interval of every score on one model, the best in bold."""
-    metrics = [info for family in families for info in findings.metrics(family)]
-    best = best_rows(findings)
+def _cost_rows(analysis: RunAnalysis, model: str, shown: Sequence[Standing]) -> Iterator[Row]:
+    for name, label in COSTS:
+        rows = [analysis.row(model, row.explainer, name) for row in shown]
+        values = [float(row["mean"]) if row is not None else float("nan") for row in rows]
+        if not np.isnan(values).all():
+            write = format.duration if name == "seconds" else format.count
+            yield {
+                "label": label, "note": "per image",
+                "cells": [
+                    (write(value), "", flag) for value, flag in zip(values, _best(values, "lower"), strict=True)
+                ],
+            }  # fmt: skip
+
+
+def _best(values: Sequence[float], direction: str) -> list[bool]:
+    """Flag the best value, or several equal ones; none where all are equal."""
+    finite = [value for value in values if np.isfinite(value)]
+    if len(set(finite)) < 2:
+        return [False] * len(values)
+    top = min(finite) if direction == "lower" else max(finite)
+    return [value == top for value in values]
+
+
+def leaderboard(analysis: RunAnalysis, model: ModelInfo) -> Row:
+    """List mean ranks with intervals, by family, with and without gated metrics, and costs; controls last."""
+    table = analysis.ranks[analysis.ranks["model"] == model.name].set_index("explainer")
+    families = [family for family in JUDGED if family in table and table[family].notna().any()]
+    is_gated = len(table) and (table["metrics"] != table["metrics_all"]).any()
+    measured = {explainer for name, explainer, _ in analysis.keys if name == model.name}
+    rows = [
+        _leaderboard_row(analysis, model.name, info, table, families)
+        for info in analysis.explainers()
+        if info.name in measured
+    ]
+    rows.sort(key=lambda row: (row["control"], np.isnan(row["mean"]), row["mean"]))
+    return {"title": model.title, "families": families, "rows": rows, "gated": bool(is_gated)}
+
+
+def _leaderboard_row(
+    analysis: RunAnalysis, model: str, info: ExplainerInfo, table: pd.DataFrame, families: Sequence[str]
+) -> Row:
+    cost_rows = [analysis.row(model, info.name, cost) for cost in ("forwards", "seconds")]
+    costs = [float(row["mean"]) if row is not None else float("nan") for row in cost_rows]
+    ranks: Any = table.loc[info.name] if info.name in table.index else {}
+    value = {name: float(ranks.get(name, np.nan)) for name in ("mean_rank", "rank_low", "rank_high", "mean_rank_all")}
+    return {
+        "title": info.title, "kind": KINDS.get(info.kind, info.kind), "control": info.control,
+        "own": info.name == analysis.own_explainer, "mean": value["mean_rank"], "all": value["mean_rank_all"],
+        "span": _span(value["rank_low"], value["rank_high"], "{} to {}") or format.DASH,
+        "families": [float(ranks.get(family, np.nan)) for family in families],
+        "forwards": format.count(costs[0]), "seconds": format.duration(costs[1]), "costs": costs,
+    }  # fmt: skip
+
+
+def _span(low: float, high: float, pattern: str) -> str:
+    return "" if np.isnan([low, high]).any() else pattern.format(format.decimals(low), format.decimals(high))
+
+
+def score_table(analysis: RunAnalysis, model: ModelInfo, families: Sequence[str] = FAMILIES) -> Row:
+    """List the mean with interval of every score on one network, the best in bold."""
+    metrics = [info for family in families for info in analysis.metrics(family)]
+    best = best_rows(analysis)
     rows = []
-    for info in findings.explainers():
-        found = [findings.row(model.name, info.name, metric.name) for metric in metrics]
-        if any(row is not None for row in found):
+    for info in analysis.explainers():
+        scores = [analysis.row(model.name, info.name, metric.name) for metric in metrics]
+        if any(row is not None for row in scores):
             cells = [
-                (format.interval(row["mean"], row["ci_low"], row["ci_high"]), row.name in best, float(row["mean"]))
+                (_mean_with_interval(row, metric), row.name in best, float(row["mean"]))
                 if row is not None
                 else (format.DASH, False, float("nan"))
-                for row in found
+                for row, metric in zip(scores, metrics, strict=True)
             ]
             rows.append({"title": info.title, "control": info.control, "cells": cells})
     return {"title": model.title, "metrics": metrics, "rows": rows}
 
 
-def checks(findings: RunAnalysis, model: ModelInfo) -> Row:
-    """Means of the checks on one model, and whether they are passed."""
-    metrics = findings.metrics("check")
+def _mean_with_interval(row: pd.Series, metric: MetricInfo) -> str:
+    write = format.duration_interval if metric.name == "seconds" else format.interval
+    return write(row["mean"], row["ci_low"], row["ci_high"])
+
+
+def checks(analysis: RunAnalysis, model: ModelInfo) -> Row:
+    """List the means of the checks on one network, and whether they are passed."""
+    metrics = analysis.metrics("check")
     lines = []
-    for info in findings.explainers():
-        found = [findings.row(model.name, info.name, metric.name) for metric in metrics]
-        if any(row is not None for row in found):
-            cells = [_check(row, metric) for row, metric in zip(found, metrics, strict=True)]
+    for info in analysis.explainers():
+        scores = [analysis.row(model.name, info.name, metric.name) for metric in metrics]
+        if any(row is not None for row in scores):
+            cells = [_check(row, metric) for row, metric in zip(scores, metrics, strict=True)]
             lines.append({"title": info.title, "control": info.control, "cells": cells})
     heads = [(metric.title, format.number(metric.passing, 2), metric.direction) for metric in metrics]
     return {"title": model.title, "heads": heads, "lines": lines}
 
 
 def _check(row: pd.Series | None, metric: MetricInfo) -> tuple[str, str, float]:
-    """Mean with interval, "passed" or "failed" (empty where no bound is known), and the mean to sort by."""
+    """Return the mean with interval, "passed" or "failed" (empty without a bound), and the mean to sort by."""
     if row is None:
         return format.DASH, "", float("nan")
     text, mean = format.interval(row["mean"], row["ci_low"], row["ci_high"]), float(row["mean"])
     if np.isnan(metric.passing) or np.isnan(mean) or metric.direction not in ("higher", "lower"):
         return text, "", mean
-    passed = mean >= metric.passing if metric.direction == "higher" else mean <= metric.passing
-    return text, "passed" if passed else "failed", mean
+    is_passed = mean >= metric.passing if metric.direction == "higher" else mean <= metric.passing
+    return text, "passed" if is_passed else "failed", mean
 
 
-def comparisons(findings: RunAnalysis, model: ModelInfo) -> Row:
-    """Paired differences of the own explainer on one model, with p and effect size."""
-    table = findings.paired[findings.paired["model"] == model.name]
+def comparisons(analysis: RunAnalysis, model: ModelInfo) -> Row:
+    """List the paired differences of the own explainer on one network, with p and effect size."""
+    table = analysis.paired[analysis.paired["model"] == model.name]
     rows = [
         {
-            "other": findings.title(row.explainer), "metric": findings.data.metrics[row.metric].title,
+            "other": analysis.title(row.explainer), "metric": analysis.data.metrics[row.metric].title,
             "difference": format.interval(row.difference, row.ci_low, row.ci_high), "verdict": row.verdict,
             "p": format.probability(row.p_holm), "effect": format.number(row.rank_biserial, 2), "n": row.n,
             "sort": (row.difference, row.p_holm, row.rank_biserial),
         }
-        for row in _each(table)
+        for row in _rows(table)
     ]  # fmt: skip
     return {"title": model.title, "rows": rows}
 
 
-def gates(findings: RunAnalysis) -> list[Row]:
-    """One table a model: verdict, reason and reliability of each ranked metric."""
-    trusted = {(row.model, row.metric): row for row in _each(findings.reliability)}
-    found = []
-    for model, table in findings.gates.groupby("model", sort=False):
+def gates(analysis: RunAnalysis) -> list[Row]:
+    """List the verdict, reason and reliability of each ranked metric, one table for each network."""
+    reliability = {(row.model, row.metric): row for row in _rows(analysis.reliability)}
+    boards = []
+    for model, table in analysis.gates.groupby("model", sort=False):
         lines = []
-        for gate in _each(table):
-            row = trusted.get((gate.model, gate.metric))
+        for gate in _rows(table):
+            row = reliability.get((gate.model, gate.metric))
             numbers = [getattr(row, name, float("nan")) for name in ("image_agreement", "split_half", "test_retest")]
             lines.append(
                 {
-                    "metric": findings.data.metrics[gate.metric].title, "verdict": gate.verdict, "numbers": numbers,
+                    "metric": analysis.data.metrics[gate.metric].title, "verdict": gate.verdict, "numbers": numbers,
                     "means": [(value, format.number(value)) for value in (gate.mask, gate.methods, gate.chance)],
                     "reason": format.DASH if gate.verdict == PASSED else gate.reason,
                 }
             )  # fmt: skip
-        found.append({"title": _model(findings, str(model)), "lines": lines})
-    return found
+        boards.append({"title": _model_title(analysis, str(model)), "lines": lines})
+    return boards
 
 
-def agreements(findings: RunAnalysis) -> list[Row]:
-    """One matrix a model: rank correlation of the methods' orders by two metrics."""
-    found = []
-    for model in findings.models():
-        table = findings.agreement[findings.agreement["model"] == model.name].dropna(subset=["correlation"])
-        names = [name for name in findings.data.metrics if name in {*table["metric"], *table["other"]}]
-        known = {frozenset((row.metric, row.other)): row.correlation for row in _each(table)}
+def agreements(analysis: RunAnalysis) -> list[Row]:
+    """Correlate the orders that each two metrics give the explainers, one matrix for each network."""
+    matrices = []
+    for model in analysis.models():
+        table = analysis.agreement[analysis.agreement["model"] == model.name].dropna(subset=["correlation"])
+        names = [name for name in analysis.data.metrics if name in {*table["metric"], *table["other"]}]
+        correlations = {frozenset((row.metric, row.other)): row.correlation for row in _rows(table)}
         lines = [
-            (findings.data.metrics[one].title, [known.get(frozenset((one, other)), float("nan")) for other in names])
-            for one in names
+            (
+                analysis.data.metrics[name].title,
+                [correlations.get(frozenset((name, other)), float("nan")) for other in names],
+            )
+            for name in names
         ]
         variants = [
-            f"{findings.data.metrics[row.metric].title} ({row.variants}): {format.number(row.correlation, 2)}"
-            for row in _each(table[table["variants"] != ""])
+            f"{analysis.data.metrics[row.metric].title} ({row.variants}): {format.number(row.correlation, 2)}"
+            for row in _rows(table[table["variants"] != ""])
         ]
-        titles = [findings.data.metrics[name].title for name in names]
+        titles = [analysis.data.metrics[name].title for name in names]
         methods = int(table["methods"].max()) if len(table) else 0
         if names:
-            found.append(
+            matrices.append(
                 {"title": model.title, "names": titles, "lines": lines, "variants": variants, "methods": methods}
             )
-    return found
+    return matrices
 
 
-def sizes(findings: RunAnalysis) -> list[Row]:
-    """One table a model and ranked metric that reads the evidence: mean of each third."""
-    found = []
-    judged = {info.name: info.title for info in findings.data.metrics.values() if info.family == "localisation"}
-    groups: Any = findings.sizes.groupby(["model", "metric"], sort=False)
+def sizes(analysis: RunAnalysis) -> list[Row]:
+    """List means by the size of the evidence, one table for each network and localisation metric."""
+    boards = []
+    titles = {info.name: info.title for info in analysis.data.metrics.values() if info.family == "localisation"}
+    groups: Any = analysis.sizes.groupby(["model", "metric"], sort=False)
     for (model, metric), table in groups:
-        if metric not in judged:
+        if metric not in titles:
             continue
         heads = [
             f"{row.size} ({format.percent(row.least)} to {format.percent(row.most)})"
-            for row in _each(table.drop_duplicates("size"))
+            for row in _rows(table.drop_duplicates("size"))
         ]
         lines = []
         for explainer, rows in table.groupby("explainer", sort=False):
-            by = rows.set_index("size").reindex([size for size in SIZES if size in set(table["size"])])
-            cells = [format.interval(row.mean, row.ci_low, row.ci_high) for row in _each(by)]
-            lines.append((findings.title(str(explainer)), cells))
-        found.append({"title": f"{judged[metric]}, {_model(findings, model)}", "heads": heads, "lines": lines})
-    return found
+            by_size = rows.set_index("size").reindex([size for size in SIZES if size in set(table["size"])])
+            cells = [format.interval(row.mean, row.ci_low, row.ci_high) for row in _rows(by_size)]
+            lines.append((analysis.title(str(explainer)), cells))
+        title = f"{titles[metric]}, {_model_title(analysis, model)}"
+        boards.append({"title": title, "heads": heads, "lines": lines})
+    return boards
 
 
-def ablations(findings: RunAnalysis) -> list[Row]:
-    """One table a model and transform: ranks before and after, and the paired gain on each metric."""
-    found = []
-    known = {entry.get("name"): f" ({entry.get('title')})" for entry in findings.data.part("ablations", [])}
-    groups: Any = findings.transform_effects.groupby(["model", "transform"], sort=False)
+def ablations(analysis: RunAnalysis) -> list[Row]:
+    """List ranks before and after each map transform and the change of each score, a table for each network."""
+    boards = []
+    titles = {entry.get("name"): f" ({entry.get('title')})" for entry in analysis.data.part("ablations", [])}
+    groups: Any = analysis.transform_effects.groupby(["model", "transform"], sort=False)
     for (model, transform), table in groups:
         metrics = list(dict.fromkeys(table["metric"]))
-        shifts = findings.rank_changes[
-            (findings.rank_changes["model"] == model) & (findings.rank_changes["transform"] == transform)
+        changes = analysis.rank_changes[
+            (analysis.rank_changes["model"] == model) & (analysis.rank_changes["transform"] == transform)
         ]
-        ranks = shifts.set_index("explainer")
+        ranks = changes.set_index("explainer")
         lines = []
         for explainer, rows in table.groupby("explainer", sort=False):
-            by = rows.set_index("metric").reindex(metrics)
+            by_metric = rows.set_index("metric").reindex(metrics)
             rank: Any = ranks.loc[explainer] if explainer in ranks.index else {}
             before, after = (rank.get(f"mean_rank_{when}", float("nan")) for when in ("plain", "changed"))
-            cells = [_changed(row) for row in _each(by)]
-            lines.append({"title": findings.title(str(explainer)), "before": before, "after": after, "cells": cells})
+            cells = [_score_change(row) for row in _rows(by_metric)]
+            lines.append({"title": analysis.title(str(explainer)), "before": before, "after": after, "cells": cells})
         lines.sort(key=lambda line: (np.isnan(line["before"]), line["before"]))
-        titles = [findings.data.metrics[name].title for name in metrics]
-        found.append(
-            {
-                "title": f"{transform}{known.get(transform, '')}, {_model(findings, model)}",
-                "metrics": titles,
-                "lines": lines,
-            }
-        )
-    return found
+        board = {
+            "title": f"{transform}{titles.get(transform, '')}, {_model_title(analysis, model)}",
+            "metrics": [analysis.data.metrics[name].title for name in metrics],
+            "lines": lines,
+        }
+        boards.append(board)
+    return boards
 
 
-def _changed(row: Any) -> tuple[str, str]:
-    """Scores before and after, and whether the change is more than the choice of images."""
+def _score_change(row: Any) -> tuple[str, str]:
+    """Return the scores before and after, and "better", "worse" or "level" by the interval of the change."""
     if np.isnan(row.plain):
         return format.DASH, ""
-    told = "better" if row.ci_low > 0 else "worse" if row.ci_high < 0 else "level"
-    return f"{format.number(row.plain)} → {format.number(row.changed)}", told
+    verdict = "better" if row.ci_low > 0 else "worse" if row.ci_high < 0 else "level"
+    return f"{format.number(row.plain)} → {format.number(row.changed)}", verdict
 
 
-def arms(findings: RunAnalysis) -> Row:
-    """Each network's own explanation and its best external one, on the scale from random (0) to mask (1)."""
-    table = findings.relative
-    metrics = [name for name in findings.data.metrics if name in set(table["metric"])]
-    known = {(row.model, row.explainer, row.metric): row.relative for row in _each(table)}
+def networks(analysis: RunAnalysis) -> Row:
+    """Compare networks on the scale from random (0) to mask (1): own explanation and best external one."""
+    table = analysis.relative
+    metrics = [name for name in analysis.data.metrics if name in set(table["metric"])]
+    scores = {(row.model, row.explainer, row.metric): row.relative for row in _rows(table)}
     lines = []
-    for model in findings.models():
-        ranked = findings.ranks[findings.ranks["model"] == model.name].dropna(subset=["mean_rank"])
+    for model in analysis.models():
+        ranked = analysis.ranks[analysis.ranks["model"] == model.name].dropna(subset=["mean_rank"])
         external = [
-            name for name in ranked["explainer"] if name in findings.data.methods and name != findings.own_explainer
+            name for name in ranked["explainer"] if name in analysis.data.methods and name != analysis.own_explainer
         ]
-        own = [findings.own_explainer] if findings.own_explainer in set(ranked["explainer"]) else []
+        own = [analysis.own_explainer] if analysis.own_explainer in set(ranked["explainer"]) else []
         for name in [*own, *external[:1]]:
-            cells = [known.get((model.name, name, metric), float("nan")) for metric in metrics]
-            what = "own" if name == findings.own_explainer else "best external"
-            lines.append({"model": model.title, "title": findings.title(str(name)), "what": what, "cells": cells})
-    return {"metrics": [findings.data.metrics[name].title for name in metrics], "lines": lines if metrics else []}
+            cells = [scores.get((model.name, name, metric), float("nan")) for metric in metrics]
+            role = "own" if name == analysis.own_explainer else "best external"
+            lines.append({"model": model.title, "title": analysis.title(str(name)), "role": role, "cells": cells})
+    return {"metrics": [analysis.data.metrics[name].title for name in metrics], "lines": lines if metrics else []}
 
 
-def degenerate(findings: RunAnalysis) -> list[Row]:
-    """Maps that say nothing, one row an explainer, one count a model."""
-    table = findings.degenerate
-    models = [info for info in findings.data.models.values() if info.name in set(table["model"])]
-    counts = {(row.model, row.explainer): f"{row.degenerate} of {row.total}" for row in _each(table)}
-    bad = set(table[table["degenerate"] > 0]["explainer"])
+def degenerate(analysis: RunAnalysis) -> list[Row]:
+    """Count the maps without information, a row for each explainer and a column for each network."""
+    table = analysis.degenerate
+    models = [info for info in analysis.data.models.values() if info.name in set(table["model"])]
+    counts = {(row.model, row.explainer): f"{row.degenerate} of {row.total}" for row in _rows(table)}
+    affected = set(table[table["degenerate"] > 0]["explainer"])
     return [
         {
             "title": info.title,
             "counts": [(model.title, counts.get((model.name, info.name), format.DASH)) for model in models],
-            "bad": info.name in bad,
+            "bad": info.name in affected,
         }
-        for info in findings.data.explainers.values()
+        for info in analysis.data.explainers.values()
         if info.name in set(table["explainer"])
     ]
 
 
-def audit(findings: RunAnalysis) -> list[Row]:
-    """Scores computed a second time by another engine: the largest differences."""
+def audit(analysis: RunAnalysis) -> list[Row]:
+    """List the largest differences between scores and their recomputation by another engine."""
     return [
         {
-            "metric": _metric(findings, entry.get("metric")), "model": _model(findings, str(entry.get("model"))),
-            "explainer": findings.title(str(entry.get("explainer"))), "images": entry.get("images"),
-            "engine": entry.get("engine"), "largest": _small(entry.get("largest")),
+            "metric": _metric_title(analysis, entry.get("metric")),
+            "model": _model_title(analysis, str(entry.get("model"))),
+            "explainer": analysis.title(str(entry.get("explainer"))),
+            "images": entry.get("images"),
+            "engine": entry.get("engine"),
+            "largest": format.number(entry.get("largest")),
         }
-        for entry in findings.data.part("audit", [])
-    ]  # fmt: skip
+        for entry in analysis.data.part("audit", [])
+    ]
 
 
-def measured(info: MetricInfo) -> Row:
-    """What a metric is."""
-    better = {"higher": "higher", "lower": "lower"}.get(info.direction, format.DASH)
-    limits = f"{format.plain(info.low)} to {format.plain(info.high)}"
-    span = (
-        format.DASH if not np.isfinite([info.low, info.high]).any() else limits.replace(f"to {format.DASH}", "and up")
-    )
-    counted = info.ranked and info.family not in UNRANKED
-    return {"info": info, "better": better, "span": span, "counted": "yes" if counted else "no"}
+def metric_row(info: MetricInfo) -> Row:
+    """Describe a metric: direction, range, and whether it counts."""
+    direction = {"higher": "higher", "lower": "lower"}.get(info.direction, format.DASH)
+    has_bound = np.isfinite([info.low, info.high]).any()
+    bounds = f"{format.count(info.low)} to {format.count(info.high)}".replace(f"to {format.DASH}", "and up")
+    is_counted = info.ranked and info.family not in UNRANKED
+    return {
+        "info": info, "better": direction, "span": bounds if has_bound else format.DASH,
+        "counted": "yes" if is_counted else "no",
+    }  # fmt: skip
 
 
-def explained(findings: RunAnalysis, info: ExplainerInfo) -> Row:
-    """What an explainer is, and where its maps are doubtful."""
+def explainer_row(analysis: RunAnalysis, info: ExplainerInfo) -> Row:
+    """Describe an explainer: kind, settings, and the networks where its maps are doubtful."""
     settings = ", ".join(f"{key} = {value}" for key, value in dict(info.params).items())
-    doubts = [(_model(findings, model), text) for model, text in dict(info.caveats).items() if text]
+    doubts = [(_model_title(analysis, model), text) for model, text in dict(info.caveats).items() if text]
     return {
         "info": info, "kind": KINDS.get(info.kind, info.kind), "settings": settings or format.DASH,
         "ranked": info.name not in REFERENCES, "doubts": doubts,
     }  # fmt: skip
 
 
-def _each(table: pd.DataFrame) -> Iterator[Any]:
-    """Rows of a table, columns as attributes."""
+def _rows(table: pd.DataFrame) -> Iterator[Any]:
+    """Iterate over the rows of a table, columns as attributes."""
     return iter(table.itertuples())
 
 
-def _small(value: Any) -> str:
-    try:
-        return f"{float(value):.1e}" if value else format.number(value)
-    except (TypeError, ValueError):
-        return format.DASH
-
-
-def _model(findings: RunAnalysis, name: str) -> str:
-    info = findings.data.models.get(name)
+def _model_title(analysis: RunAnalysis, name: str) -> str:
+    info = analysis.data.models.get(name)
     return info.title if info else name
 
 
-def _metric(findings: RunAnalysis, name: Any) -> str:
-    info = findings.data.metrics.get(str(name))
+def _metric_title(analysis: RunAnalysis, name: Any) -> str:
+    info = analysis.data.metrics.get(str(name))
     return info.title if info else str(name)

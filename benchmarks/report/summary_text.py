@@ -1,259 +1,255 @@
-"""The question of a run and its answer in sentences, made from the tables alone, whoever wins."""
+"""Sentences for readers who want the statistics: tests, intervals, families, cost, and what the run does not show.
+
+All sentences are made from the tables of the analysis. The verdict at the head of the page is in `verdict`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.report import evidence, format
+from benchmarks.report import format
+from benchmarks.report.verdict import TIE, position, standings
+from benchmarks.statistics import count_significant
 from benchmarks.statistics.analysis import RunAnalysis
-from benchmarks.statistics.gate import FAILED
+from benchmarks.statistics.gate import DOUBTFUL, FAILED
 from benchmarks.statistics.summary import SEEDS_AND_IMAGES
 from benchmarks.store.run_data import JUDGED, ModelInfo
 from benchmarks.store.score_names import REFERENCES
 
-QUESTION = (
-    "Judged on the same network, the same images and the same metrics: are the explanations a network gives of itself "
-    "better than those that external explainers compute for it?"
-)
-MOST_NAMED = 6  # names in one sentence
+MAX_NAMES = 6  # names in one sentence
 VERDICTS = ("ahead", "level", "behind")
 
 
 @dataclass(frozen=True)
-class MetricAnswer:
-    """How the own explainer does on one metric: its mean with interval, and whom it is ahead of, level with, behind."""
+class MetricComparison:
+    """The own explainer on one metric: its mean, and the titles it is ahead of, level with and behind.
+
+    `external` and `controls` map each verdict to titles.
+    """
 
     title: str
-    own: str
+    own_score: str
     external: dict[str, list[str]]
     controls: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The answer for one model: in a word, a headline, sentences, and a line per ranked metric."""
+class NetworkSummary:
+    """Sentences on the own explainer of one network, and its comparison on each ranked metric."""
 
-    headline: str
-    sentences: list[str] = field(default_factory=list)
-    metrics: list[MetricAnswer] = field(default_factory=list)
-    short: str = ""
-
-
-def answers(findings: RunAnalysis) -> list[Answer]:
-    """One answer per model that explains itself and has ranks; one that says why not, where there is none."""
-    if findings.summary.empty:
-        return [Answer("No scores have been computed yet, so there is no answer yet.")]
-    models = [
-        info for info in findings.models() if not np.isnan(findings.rank(info.name, findings.own_explainer or ""))
-    ]
-    if not models and len(findings.ranks):
-        gated = findings.gates[findings.gates["verdict"] == FAILED]["metric"].nunique()
-        if gated and findings.ranks["mean_rank"].isna().all():
-            return [Answer("No metric of this run tells good maps from bad ones on this task, so nothing is ranked.")]
-    if not models:
-        return [
-            Answer(
-                "No network in this run has been ranked with an explanation of its own: there is nothing to compare."
-            )
-        ]
-    return [_answer(findings, model) for model in models]
+    title: str
+    sentences: list[str]
+    metrics: list[MetricComparison]
 
 
-def twins(findings: RunAnalysis) -> list[str]:
-    """Sentences on the networks that are not explained as the answers say, and on the accuracy of all."""
+def network_summaries(analysis: RunAnalysis) -> list[NetworkSummary]:
+    """Summarise each network whose own explanation has a mean rank."""
+    own = analysis.own_explainer or ""
+    networks = [model for model in analysis.models() if not np.isnan(analysis.rank(model.name, own))]
+    return [_summarise(analysis, model) for model in networks]
+
+
+def other_networks(analysis: RunAnalysis) -> list[str]:
+    """Name the best explainer of each network that the own explainer has no rank on, and give all accuracies."""
     sentences = []
-    for model in findings.models():
-        table = _standings(findings, model.name)
-        table = table[~table["explainer"].isin(_controls(findings))].dropna(subset=["mean_rank"])
-        if len(table) and findings.own_explainer not in set(table["explainer"]):
-            leaders = table[table["mean_rank"] <= table["mean_rank"].min() + 1e-9]
-            names = format.listed([findings.title(name) for name in leaders["explainer"]])
-            have = "has" if len(leaders) == 1 else "share"
-            best = format.rank(table["mean_rank"].min())
-            explains = any(findings.data.explainers[name].kind == "intrinsic" for name in table["explainer"])
-            aside = "" if explains else " which has no explanation of its own,"
-            sentences.append(f"On {model.title},{aside} {names} {have} the best mean rank ({best}).")
-    known = [info for info in findings.data.models.values() if not np.isnan(info.test_accuracy)]
-    if known:
-        shares = format.listed([f"{format.percent(info.test_accuracy)} ({info.title})" for info in known])
-        sentences.append(f"Share of test images classified correctly: {shares}.")
+    for model in analysis.models():
+        methods = [row for row in standings(analysis, model.name) if row.explainer in analysis.data.methods]
+        if methods and analysis.own_explainer not in {row.explainer for row in methods}:
+            leaders = [row for row in methods if row.mean_rank <= methods[0].mean_rank + TIE]
+            names = format.join_names([analysis.title(row.explainer) for row in leaders])
+            verb = "has" if len(leaders) == 1 else "share"
+            explains_itself = any(analysis.data.explainers[row.explainer].kind == "intrinsic" for row in methods)
+            aside = "" if explains_itself else ", which does not explain itself"
+            mean_rank = format.decimals(methods[0].mean_rank)
+            sentences.append(f"On {model.title}{aside}: {names} {verb} the best mean rank ({mean_rank}).")
+    networks = [info for info in analysis.data.models.values() if not np.isnan(info.test_accuracy)]
+    if networks:
+        shares = [f"{format.percent(info.test_accuracy)} ({info.title})" for info in networks]
+        sentences.append(f"Test images classified correctly: {format.join_names(shares)}.")
     return sentences
 
 
-def caveats(findings: RunAnalysis) -> list[str]:
-    """What the answer does not say."""
-    seeds = len(findings.data.part("seeds", []))
-    training = f"{format.plural(seeds, 'seed')}" if seeds else "an unknown number of seeds"
-    covered = (
-        "The intervals cover the choice of images and of training seeds; over so few seeds they are rather too short."
-        if (findings.summary["resampled"] == SEEDS_AND_IMAGES).any()
+def caveats(analysis: RunAnalysis) -> list[str]:
+    """List what the run does not show."""
+    seeds = len(analysis.data.part("seeds", []))
+    trainings = format.plural(seeds, "training seed") if seeds else "an unknown number of training seeds"
+    coverage = (
+        "The intervals cover the choice of images and of training seeds; with few seeds they are rather too short."
+        if _unit(analysis) == SEEDS_AND_IMAGES
         else "The intervals cover the choice of images, not of the training run."
     )
     notes = [
-        f"This is one data set and {training}: it is no general claim. {covered}",
-        "Ahead and behind mean that the 95 % interval of the paired difference leaves out zero; the intervals are not "
-        "corrected for the number of comparisons; how many hold after Holm's correction is given. Mean ranks count the "
-        "controls among the contestants, the evidence mask not.",
+        f"One data set and {trainings} support no general claim. {coverage}",
+        "“Ahead” and “behind” mean that the 95 % interval of the paired difference leaves out zero. These intervals are "
+        "not corrected for the number of comparisons; the p values below are, after Holm.",
+        "Mean ranks count the controls among the contestants, but not the evidence mask.",
     ]
-    uneven = (
-        findings.summary.groupby(["model", "metric"])["n"].nunique() if len(findings.summary) else pd.Series(dtype=int)
-    )
-    if (uneven > 1).any():
+    images = analysis.summary.groupby(["model", "metric"])["n"].nunique() if len(analysis.summary) else pd.Series()
+    if (images > 1).any():
         notes.insert(0, "Some explainers have scores for fewer images than others: means and ranks are not final.")
-    missing = findings.ranks.groupby("model")["metrics"].nunique() if len(findings.ranks) else pd.Series(dtype=int)
-    if (missing > 1).any():
+    metrics = analysis.ranks.groupby("model")["metrics"].nunique() if len(analysis.ranks) else pd.Series()
+    if (metrics > 1).any():
         notes.insert(0, "Some explainers were ranked on fewer metrics than others: mean ranks are not final.")
     return notes
 
 
-def _answer(findings: RunAnalysis, model: ModelInfo) -> Answer:
-    lines = list(_metric_answers(findings, model.name))
+def _summarise(analysis: RunAnalysis, model: ModelInfo) -> NetworkSummary:
+    metrics = list(_compare_metrics(analysis, model.name))
     sentences = [
-        _families(findings, model.name),
-        _comparisons(lines, "external explainers", [line.external for line in lines]),
-        _comparisons(lines, "controls, which know nothing of the network", [line.controls for line in lines]),
-        evidence.corrected(findings, model.name),
-        evidence.span(findings, model.name),
-        evidence.told_apart(findings, model.name),
-        evidence.gated(findings, model.name),
-        _cost(findings, model.name),
+        _families(analysis, model.name),
+        _count_verdicts(metrics, "the external explainers", [metric.external for metric in metrics]),
+        _count_verdicts(metrics, "the controls, which know nothing of the network", [row.controls for row in metrics]),
+        holm_sentence(analysis, model.name),
+        interval_sentence(analysis, model.name),
+        friedman_sentence(analysis, model.name),
+        gate_sentence(analysis, model.name),
+        _cost(analysis, model.name),
     ]
-    return Answer(_headline(findings, model), [text for text in sentences if text], lines, _short(findings, model.name))
+    return NetworkSummary(model.title, [text for text in sentences if text], metrics)
 
 
-def _short(findings: RunAnalysis, model: str) -> str:
-    """Yes, no or in part: by mean rank, against the external explainers."""
-    table = _standings(findings, model).set_index("explainer")["mean_rank"]
-    mine = float(table[str(findings.own_explainer)])
-    others = table.drop(
-        index=[name for name in table.index if name in _controls(findings) or name == findings.own_explainer]
-    )
-    if others.empty:
+def holm_sentence(analysis: RunAnalysis, model: str) -> str:
+    """Say how many verdicts of the paired table hold after Holm's correction."""
+    rows = analysis.paired[(analysis.paired["model"] == model) & ~analysis.paired["explainer"].isin(REFERENCES)]
+    decided = int(rows["verdict"].isin(["ahead", "behind"]).sum())
+    if not decided:
         return ""
-    won = [name for name in others.index if mine < others[name] - 1e-9]
-    lost = [name for name in others.index if mine > others[name] + 1e-9]
-    tied = [name for name in others.index if abs(mine - others[name]) <= 1e-9]
-    word = "Yes" if len(won) == len(others) else "In part" if won else "No"
-    parts = [
-        f"{what} {_shortlist(findings, names)}"
-        for what, names in (("ahead of", won), ("level with", tied), ("behind", lost))
-        if names
-    ]
-    own, whole = findings.title(findings.own_explainer), format.plural(len(others), "external explainer")
-    return f"{word}. Of {whole} {own} is {format.listed(parts)}, by mean rank."
-
-
-def _shortlist(findings: RunAnalysis, names: list[str]) -> str:
-    if len(names) > MOST_NAMED:
-        return str(len(names))
-    return f"{len(names)} ({format.listed([findings.title(name) for name in names])})"
-
-
-def _headline(findings: RunAnalysis, model: ModelInfo) -> str:
-    own = findings.title(findings.own_explainer or "")
-    table = _standings(findings, model.name)
-    mine = table[table["explainer"] == findings.own_explainer].iloc[0]
-    others = table[table["explainer"] != findings.own_explainer]
-    better = others[others["mean_rank"] < mine["mean_rank"] - 1e-9]
-    equal = others[(others["mean_rank"] - mine["mean_rank"]).abs() <= 1e-9]
-    place = format.ordinal(len(better) + 1)
-    start = (
-        f"On {model.title}, {own} {'shares' if len(equal) else 'takes'} {place} place among {len(table)} contestants: "
-        f"mean rank {format.rank(mine['mean_rank'])} over {format.plural(int(mine['metrics']), 'ranked metric')}"
-    )
-    if len(better):
-        return f"{start}, behind {_ranked_names(findings, better)}."
-    rest = others.drop(equal.index)
     return (
-        f"{start}; next {'are' if len(rest) > 1 else 'is'} {_ranked_names(findings, rest.head(2))}."
-        if len(rest)
-        else f"{start}."
+        f"Of the {format.plural(decided, 'verdict')} of ahead or behind, {count_significant(rows)} hold at 5 % by Wilcoxon's "
+        "signed-rank test after Holm's correction over all comparisons on this network."
     )
 
 
-def _ranked_names(findings: RunAnalysis, table: pd.DataFrame) -> str:
-    pairs = zip(table["explainer"], table["mean_rank"], strict=True)
-    return format.listed([f"{findings.title(name)} ({format.rank(rank)})" for name, rank in pairs])
+def interval_sentence(analysis: RunAnalysis, model: str) -> str:
+    """Give the interval of the own explainer's mean rank."""
+    own = next((row for row in standings(analysis, model) if row.explainer == analysis.own_explainer), None)
+    if own is None or np.isnan(own.low):
+        return ""
+    return (
+        f"When {_unit(analysis)} are drawn again, its mean rank lies between {format.decimals(own.low)} and "
+        f"{format.decimals(own.high)} in 95 % of the cases."
+    )
 
 
-def _families(findings: RunAnalysis, model: str) -> str:
+def friedman_sentence(analysis: RunAnalysis, model: str) -> str:
+    """Give Friedman's test, and the contestants beyond the critical difference from the own explainer."""
+    test = analysis.tests.get(model)
+    if test is None or analysis.own_explainer not in test.ranks:
+        return ""
+    own_rank = float(test.ranks[str(analysis.own_explainer)])
+    separate = [str(name) for name in test.ranks.index if abs(test.ranks[name] - own_rank) >= test.critical]
+    names = _names_or_count(analysis, separate) or "none of the others"
+    return (
+        f"Over {format.plural(test.blocks, 'metric')} Friedman's test gives chi-squared "
+        f"{format.number(test.statistic, 1)} (p {format.probability(test.p)}; Kendall's W "
+        f"{format.number(test.concordance, 2)}). Two mean ranks differ significantly where they are at least "
+        f"{format.decimals(test.critical)} apart (Nemenyi, 5 %), which separates it from {names}."
+    )
+
+
+def gate_sentence(analysis: RunAnalysis, model: str) -> str:
+    """Name the metrics that are left out of the mean rank, and those that barely count."""
+    rows = analysis.gates[analysis.gates["model"] == model]
+    failed, doubtful = (
+        [analysis.data.metrics[name].title for name in rows[rows["verdict"] == verdict]["metric"]]
+        for verdict in (FAILED, DOUBTFUL)
+    )
+    sentences = []
+    if failed:
+        reason = "because here they do not tell good maps from bad ones"
+        sentences.append(f"Left out of the mean rank, {reason}: {format.join_names(failed)}.")
+    if doubtful:
+        sentences.append(f"Counted, although the images leave room for doubt: {format.join_names(doubtful)}.")
+    return " ".join(sentences)
+
+
+def _families(analysis: RunAnalysis, model: str) -> str:
     parts = []
     for family in JUDGED:
-        mine = findings.rank(model, findings.own_explainer or "", family)
-        if np.isnan(mine):
-            continue
-        column = _standings(findings, model)[family]
-        place = format.ordinal(int((column < mine - 1e-9).sum()) + 1)
-        parts.append(f"{place} on {family} (mean rank {format.rank(mine)})")
-    return f"By family it is {format.listed(parts)}." if parts else ""
+        own_rank = analysis.rank(model, analysis.own_explainer or "", family)
+        if not np.isnan(own_rank):
+            column = analysis.ranks[analysis.ranks["model"] == model][family]
+            place = format.ordinal(int((column < own_rank - TIE).sum()) + 1)
+            parts.append(f"{place} on {family} (mean rank {format.decimals(own_rank)})")
+    contestants = standings(analysis, model)
+    place = format.ordinal(position(contestants, str(analysis.own_explainer)))
+    start = f"{analysis.title(analysis.own_explainer)} comes {place} among {len(contestants)} contestants"
+    return f"{start}: {format.join_names(parts)}." if parts else f"{start}."
 
 
-def _metric_answers(findings: RunAnalysis, model: str) -> Iterable[MetricAnswer]:
-    table = findings.paired[(findings.paired["model"] == model) & ~findings.paired["explainer"].isin(REFERENCES)]
-    controls = _controls(findings)
+def _compare_metrics(analysis: RunAnalysis, model: str) -> Iterator[MetricComparison]:
+    table = analysis.paired[(analysis.paired["model"] == model) & ~analysis.paired["explainer"].isin(REFERENCES)]
+    controls = [info.name for info in analysis.data.explainers.values() if info.control]
     for metric, rows in table.groupby("metric", sort=False, observed=True):
-        blind = rows["explainer"].isin(controls)
-        own = findings.row(model, findings.own_explainer or "", str(metric))
-        shown = format.interval(own["mean"], own["ci_low"], own["ci_high"]) if own is not None else format.DASH
-        title = findings.data.metrics[str(metric)].title
-        yield MetricAnswer(title, shown, _sorted(findings, rows[~blind]), _sorted(findings, rows[blind]))
+        is_control = rows["explainer"].isin(controls)
+        row = analysis.row(model, analysis.own_explainer or "", str(metric))
+        score = format.interval(row["mean"], row["ci_low"], row["ci_high"]) if row is not None else format.DASH
+        yield MetricComparison(
+            analysis.data.metrics[str(metric)].title,
+            score,
+            _titles_by_verdict(analysis, rows[~is_control]),
+            _titles_by_verdict(analysis, rows[is_control]),
+        )
 
 
-def _sorted(findings: RunAnalysis, rows: pd.DataFrame) -> dict[str, list[str]]:
+def _titles_by_verdict(analysis: RunAnalysis, rows: pd.DataFrame) -> dict[str, list[str]]:
     return {
-        verdict: [findings.title(name) for name in rows[rows["verdict"] == verdict]["explainer"]]
+        verdict: [analysis.title(name) for name in rows[rows["verdict"] == verdict]["explainer"]]
         for verdict in VERDICTS
     }
 
 
-def _comparisons(lines: list[MetricAnswer], whom: str, verdicts: list[dict[str, list[str]]]) -> str:
-    counts = {name: sum(len(verdict[name]) for verdict in verdicts) for name in VERDICTS}
+def _count_verdicts(metrics: Sequence[MetricComparison], opponents: str, titles: Sequence[dict[str, list[str]]]) -> str:
+    counts = {verdict: sum(len(by_verdict[verdict]) for by_verdict in titles) for verdict in VERDICTS}
     total = sum(counts.values())
     if total == 0:
         return ""
-    result = f"ahead in {counts['ahead']}, level in {counts['level']} and behind in {counts['behind']}"
-    where = [line.title for line, verdict in zip(lines, verdicts, strict=True) if verdict["behind"]]
-    share = f"{len(where)} of {format.plural(len(lines), 'metric')}"
-    losses = f" It is behind at least one of them on {share}." if where else ""
-    return f"Image by image against the {whom}, in {format.plural(total, 'comparison')}, it is {result}.{losses}"
+    balance = f"ahead in {counts['ahead']}, level in {counts['level']} and behind in {counts['behind']}"
+    lost = sum(bool(by_verdict["behind"]) for by_verdict in titles)
+    losses = f" It is behind at least one of them on {lost} of {format.plural(len(metrics), 'metric')}." if lost else ""
+    return f"Image by image against {opponents}, in {format.plural(total, 'comparison')}, it is {balance}.{losses}"
 
 
-def _cost(findings: RunAnalysis, model: str) -> str:
-    own, rest = "", []
-    for info in findings.explainers():
-        forwards, seconds = (findings.row(model, info.name, cost) for cost in ("forwards", "seconds"))
+def _cost(analysis: RunAnalysis, model: str) -> str:
+    own, others = "", []
+    for info in analysis.explainers():
+        forwards, seconds = (analysis.row(model, info.name, cost) for cost in ("forwards", "seconds"))
         if info.control or forwards is None or seconds is None:
             continue
-        if info.name == findings.own_explainer:
-            passes = format.plain(forwards["mean"])
-            plural = "" if passes == "1" else "es"
-            own = f"One explanation takes {passes} forward pass{plural} and {format.short_time(seconds['mean'])}"
+        if info.name == analysis.own_explainer:
+            passes = format.count(forwards["mean"])
+            noun = "forward pass" if passes == "1" else "forward passes"
+            own = f"One explanation takes {passes} {noun} and {format.duration(seconds['mean'])}"
         else:
-            rest.append((info.title, float(forwards["mean"]), float(seconds["mean"])))
-    if not own or not rest:
+            others.append((info.title, float(forwards["mean"]), float(seconds["mean"])))
+    if not own or not others:
         return ""
-    if len(rest) > MOST_NAMED:
-        return f"{own}; {_range(rest)}."
-    return f"{own}; {format.listed([f'{t} takes {format.plain(f)} and {format.short_time(s)}' for t, f, s in rest])}."
+    if len(others) > MAX_NAMES:
+        return f"{own}; {_cost_range(others)}."
+    costs = [f"{title} takes {format.count(passes)} and {format.duration(time)}" for title, passes, time in others]
+    return f"{own}; {format.join_names(costs)}."
 
 
-def _range(costs: list[tuple[str, float, float]]) -> str:
-    """Least, median and greatest cost of many explainers."""
-    forwards, seconds = (np.quantile([cost[place] for cost in costs], [0, 0.5, 1]) for place in (1, 2))
-    passes, times = [format.plain(value) for value in forwards], [format.short_time(value) for value in seconds]
+def _cost_range(costs: Sequence[tuple[str, float, float]]) -> str:
+    """Give the least, median and greatest cost of many explainers."""
+    forwards, seconds = (np.quantile([cost[column] for cost in costs], [0, 0.5, 1]) for column in (1, 2))
+    passes, times = [format.count(value) for value in forwards], [format.duration(value) for value in seconds]
     return (
         f"the {len(costs)} external ones take {passes[0]} to {passes[2]} (median {passes[1]}) and {times[0]} to "
         f"{times[2]} (median {times[1]})"
     )
 
 
-def _standings(findings: RunAnalysis, model: str) -> pd.DataFrame:
-    return findings.ranks[findings.ranks["model"] == model]
+def _names_or_count(analysis: RunAnalysis, explainers: Sequence[str]) -> str:
+    if len(explainers) > MAX_NAMES:
+        return f"{len(explainers)} contestants"
+    return format.join_names([analysis.title(name) for name in explainers])
 
 
-def _controls(findings: RunAnalysis) -> set[str]:
-    return {info.name for info in findings.data.explainers.values() if info.control}
+def _unit(analysis: RunAnalysis) -> str:
+    """Return what the intervals draw again: images, or seeds and images."""
+    return SEEDS_AND_IMAGES if (analysis.summary["resampled"] == SEEDS_AND_IMAGES).any() else "images"

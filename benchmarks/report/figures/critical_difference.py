@@ -51,7 +51,7 @@ def _panel(axes: Axes, findings: RunAnalysis, test: RankTest, narrow: bool) -> N
     )  # fmt: skip
     for label in drawn["labels"]:
         place = int(label.get_text())
-        title = format.clipped(findings.data.explainers[names[place]].title, 26)
+        title = format.shorten(findings.data.explainers[names[place]].title, 26)
         text = f"{title}{GAP}{format.rank(ranks[place])}"
         label.set_text(f"{text}{GAP}" if label.get_horizontalalignment() == "right" else f"{GAP}{text}")
         label.set_fontweight("bold" if names[place] == findings.own_explainer else "normal")
@@ -59,7 +59,7 @@ def _panel(axes: Axes, findings: RunAnalysis, test: RankTest, narrow: bool) -> N
     axes.set_xticks(style.rank_ticks(len(names)))
     axes.tick_params(axis="x", pad=1)
     model = findings.data.models.get(test.model)
-    axes.set_title(format.clipped(model.title if model else test.model, 44), pad=4)
+    axes.set_title(format.shorten(model.title if model else test.model, 44), pad=4)
     _difference(axes, test)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmarks.report import format
 from benchmarks.report.figures.critical_difference import critical_figure
 from benchmarks.report.figures.gallery import gallery_figure
 from benchmarks.report.figures.scores import cost_figure, ranks_figure, scores_figure
@@ -149,7 +150,9 @@ def _costs(findings: RunAnalysis) -> Iterator[Sketch]:
         ranked = findings.ranks["mean_rank"].notna().any()
         if info is not None and info in findings.metrics(info.family) and ranked:
             caption = f"Best is up (a low mean rank) and left (cheap). {note}"
-            yield Sketch(f"cost_{cost}", "cost", info.title, caption, partial(cost_figure, findings, cost))
+            yield Sketch(
+                f"cost_{cost}", "cost", format.metric_title(info), caption, partial(cost_figure, findings, cost)
+            )
 
 
 def _galleries(findings: RunAnalysis) -> Iterator[Sketch]:

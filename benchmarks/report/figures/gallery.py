@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from benchmarks.report.figures import style
-from benchmarks.report.format import clipped
+from benchmarks.report.format import shorten
 from benchmarks.store.gallery import Gallery
 from benchmarks.store.run_data import ExplainerInfo, RunData
 
@@ -58,7 +58,7 @@ def overlay(image: np.ndarray, shown: np.ndarray) -> np.ndarray:
 
 def caption(label: str) -> str:
     """A class name short enough to stand over its image: of ImageNet's lists of synonyms the first."""
-    return clipped(label.split(",")[0].strip(), _LETTERS)
+    return shorten(label.split(",")[0].strip(), _LETTERS)
 
 
 def scaled(values: np.ndarray, signed: bool) -> np.ndarray | None:

@@ -22,7 +22,8 @@ from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.run_data import JUDGED, ExplainerInfo, MetricInfo
 from benchmarks.store.score_names import REFERENCES
 
-TITLES = 72  # letters of title that fit over the panels of a row
+TITLE_WIDTH = 72  # letters of title that fit over the panels of a row
+NARROW_TITLE_WIDTH = 26
 ALL_PANEL = "All ranked metrics"
 GATED_PANEL = "Metrics that pass the gate"
 ONE_FAMILY_PANEL = "Metrics that pass the gate, all of {}"
@@ -40,7 +41,7 @@ def scores_figure(findings: RunAnalysis, families: tuple[str, ...], narrow: bool
     panels = np.ravel(figure.subplots(lines, columns, squeeze=False, sharey=True))
     for axes, metric in zip(panels, metrics, strict=False):
         _score_panel(axes, findings, metric, explainers)
-        axes.set_title(style.folded(metric.title, 15 if narrow else 22))
+        axes.set_title(style.folded(format.metric_title(metric), 15 if narrow else 22))
     for axes in panels[len(metrics) :]:
         axes.set_axis_off()
     _legend(figure, findings, narrow, band=any(info.family in JUDGED for info in metrics))
@@ -59,7 +60,7 @@ def ranks_figure(findings: RunAnalysis, narrow: bool = False) -> Figure:
     panels = np.ravel(figure.subplots(*shape, squeeze=False, sharey=True))
     for axes, (column, title) in zip(panels, wanted.items(), strict=False):
         _rank_panel(axes, findings, column, explainers)
-        axes.set_title(style.folded(title, TITLES // shape[1]))
+        axes.set_title(style.folded(title, NARROW_TITLE_WIDTH if narrow else TITLE_WIDTH // shape[1]))
     if not wanted:
         panels[0].set_axis_off()
     _legend(figure, findings, narrow, band=False)
@@ -122,7 +123,7 @@ def _control_band(axes: Axes, findings: RunAnalysis, metric: MetricInfo, explain
 
 def _score_axis(axes: Axes, metric: MetricInfo) -> None:
     if metric.family == "cost":
-        _log_axis(axes, 3)
+        _log_axis(axes, metric.name, 3)
         return
     axes.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
     left, right = axes.get_xlim()
@@ -132,7 +133,7 @@ def _score_axis(axes: Axes, metric: MetricInfo) -> None:
     axes.set_xlim(max(left, low - room), min(right, high + room))
 
 
-def _log_axis(axes: Axes, decades: int = 5) -> None:
+def _log_axis(axes: Axes, metric: str, decades: int = 5) -> None:
     """Logarithmic with a place for zero at the left end, a decade below the smallest cost."""
     values = np.concatenate([np.asarray(line.get_xdata(), dtype=np.float64) for line in axes.lines] or [np.ones(1)])
     positive = values[values > 0]
@@ -145,7 +146,7 @@ def _log_axis(axes: Axes, decades: int = 5) -> None:
         axes.set_xscale("log")
         axes.set_xlim(smallest / 3, 3 * values.max())
     axes.set_xticks(_decades(threshold, values, decades))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(metric, value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
 
@@ -157,10 +158,8 @@ def _decades(threshold: float, values: np.ndarray, most: int) -> list[float]:
     return [*zero, *(10.0**power for power in range(first, last + 1, step))]
 
 
-def _short(value: float) -> str:
-    if value >= 1e4:
-        return f"{value / 1000:,.0f}k"
-    return f"{value:g}" if value == 0 or value >= 1e-3 else f"{value:.0e}".replace("e-0", "e−")
+def _tick(metric: str, value: float) -> str:
+    return format.duration(value) if metric == "seconds" else format.count(value)
 
 
 def _by_rank(findings: RunAnalysis) -> list[ExplainerInfo]:
@@ -223,12 +222,13 @@ def _cost_panel(
             continue
         axes.plot(row["mean"], rank, style.marker(place), color=style.colour(place, info), markersize=5)
         x, y, texts = [*x, row["mean"]], [*y, rank], [*texts, info.title]
-    _log_axis(axes)
+    _log_axis(axes, cost)
     last = max([*findings.ranks["contestants"], 2]) if len(findings.ranks) else 2
     axes.set_ylim(last + 0.6, 0.4)
     axes.set_yticks(style.rank_ticks(int(last)))
     axes.set_ylabel("mean rank (1 is best, at the top)")
-    axes.set_xlabel(f"{findings.data.metrics[cost].title if cost in findings.data.metrics else cost} (log scale)")
+    metric = findings.data.metrics.get(cost)
+    axes.set_xlabel(f"{format.metric_title(metric) if metric else cost} (log scale)")
     axes.grid(color="#EEEEEE", linewidth=0.6)
     axes.set_axisbelow(True)
     return x, y, texts
@@ -237,7 +237,7 @@ def _cost_panel(
 def _legend(figure: Figure, findings: RunAnalysis, narrow: bool, band: bool) -> None:
     models = findings.models()
     handles: list[Line2D | Patch] = [
-        _key(f"on {format.clipped(model.title, 34)}", style.colour(place), style.marker(place))
+        _key(f"on {format.shorten(model.title, 34)}", style.colour(place), style.marker(place))
         for place, model in enumerate(models)
     ]
     if any(info.control for info in findings.explainers()):

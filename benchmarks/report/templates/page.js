@@ -1,4 +1,4 @@
-// Tables of class "sortable": a click on a column's head sorts by it. Numbers come from data-v; what is unknown stays last.
+// Sort tables of class "sortable" by a click on a column's head. Numbers come from data-v; unknown values stay last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = Array.from(table.tHead.rows[0].cells);
   heads.forEach((head, column) => {
@@ -26,3 +26,25 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+
+// Unfold the section that an anchor points to.
+const unfold = () => {
+  const target = document.getElementById(location.hash.slice(1));
+  if (!target) return;
+  for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+  for (const child of target.children) if (child.tagName === "DETAILS") child.open = true;
+  target.scrollIntoView();
+};
+addEventListener("hashchange", unfold);
+unfold();
+for (const link of document.querySelectorAll("nav a")) link.addEventListener("click", () => setTimeout(unfold));
+
+// Print everything, folded or not.
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = Array.from(document.querySelectorAll("details:not([open])"));
+  for (const details of folded) details.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const details of folded) details.open = false;
+});
