@@ -1,7 +1,7 @@
 """report.html: one self-contained page, readable on a phone and on a desktop, in light and dark, and in print.
 
 It begins with the verdict, the first two explainers side by side and the gallery. What statisticians want follows,
-folded where it is long. Figures are embedded (SVG, galleries WebP) in a wide form and a narrow one for small screens.
+folded where it is long. Figures are embedded as SVG, in a wide form and a narrow one for small screens.
 The page loads nothing from outside: its content policy forbids that, and allows one script by its hash. The script
 sorts tables and unfolds sections, and without it nothing is missing. All names pass through jinja2's escaping.
 """
@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, Undefined
-from PIL import Image
 
 from benchmarks.report import format, page_tables, summary_text
 from benchmarks.report.figures import pairs, svg
@@ -190,16 +188,8 @@ def _embed_by_section(analysis: RunAnalysis, plates: Sequence[Plate]) -> dict[st
 
 
 def _embed(plate: Plate) -> dict[str, str]:
-    form = SHOWN.get(plate.section, "svg")
-    wide, narrow = (_encode(files[form], form) for files in (plate.wide, plate.narrow))
+    wide, narrow = (_uri("image/svg+xml", svg.for_page(files[SHOWN])) for files in (plate.wide, plate.narrow))
     return {"title": plate.title, "caption": plate.caption, "wide": wide, "narrow": narrow, "name": plate.name}
-
-
-def _encode(content: bytes, form: str) -> str:
-    """Encode a figure for the page: pictures compressed, drawings with colours for dark mode."""
-    if form == "png":
-        return _uri("image/webp", pairs.webp(Image.open(io.BytesIO(content)), quality=80))
-    return _uri("image/svg+xml", svg.for_page(content))
 
 
 def _uri(kind: str, content: bytes) -> str:

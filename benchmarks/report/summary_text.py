@@ -65,11 +65,8 @@ def other_networks(analysis: RunAnalysis) -> list[str]:
             explains_itself = any(analysis.data.explainers[row.explainer].kind == "intrinsic" for row in methods)
             aside = "" if explains_itself else ", which does not explain itself"
             mean_rank = format.decimals(methods[0].mean_rank)
-            sentences.append(f"On {model.title}{aside}: {names} {verb} the best mean rank ({mean_rank}).")
-    networks = [info for info in analysis.data.models.values() if not np.isnan(info.test_accuracy)]
-    if networks:
-        shares = [f"{format.percent(info.test_accuracy)} ({info.title})" for info in networks]
-        sentences.append(f"Test images classified correctly: {format.join_names(shares)}.")
+            sentences.append(f"On the network “{model.title}”{aside}, {names} {verb} the best mean rank ({mean_rank}).")
+    sentences += _accuracy(analysis)
     return sentences
 
 
@@ -84,8 +81,8 @@ def caveats(analysis: RunAnalysis) -> list[str]:
     )
     notes = [
         f"One data set and {trainings} support no general claim. {coverage}",
-        "“Ahead” and “behind” mean that the 95 % interval of the paired difference leaves out zero. These intervals are "
-        "not corrected for the number of comparisons; the p values below are, after Holm.",
+        "“Ahead” and “behind” mean that the 95 % interval of the paired difference leaves out zero. These intervals "
+        "are not corrected for the number of comparisons. The p values are, after Holm.",
         "Mean ranks count the controls among the contestants, but not the evidence mask.",
     ]
     images = analysis.summary.groupby(["model", "metric"])["n"].nunique() if len(analysis.summary) else pd.Series()
@@ -95,6 +92,18 @@ def caveats(analysis: RunAnalysis) -> list[str]:
     if (metrics > 1).any():
         notes.insert(0, "Some explainers were ranked on fewer metrics than others: mean ranks are not final.")
     return notes
+
+
+def _accuracy(analysis: RunAnalysis) -> list[str]:
+    networks = [info for info in analysis.data.models.values() if not np.isnan(info.test_accuracy)]
+    if not networks:
+        return []
+    if len(networks) > MAX_NAMES:
+        shares = sorted(info.test_accuracy for info in networks)
+        span = f"{format.percent(shares[0])} to {format.percent(shares[-1])}"
+        return [f"Test images classified correctly: {span} on {len(networks)} networks."]
+    texts = [f"{format.percent(info.test_accuracy)} ({info.title})" for info in networks]
+    return [f"Test images classified correctly: {format.join_names(texts)}."]
 
 
 def _summarise(analysis: RunAnalysis, model: ModelInfo) -> NetworkSummary:
@@ -119,8 +128,8 @@ def holm_sentence(analysis: RunAnalysis, model: str) -> str:
     if not decided:
         return ""
     return (
-        f"Of the {format.plural(decided, 'verdict')} of ahead or behind, {count_significant(rows)} hold at 5 % by Wilcoxon's "
-        "signed-rank test after Holm's correction over all comparisons on this network."
+        f"Of the {format.plural(decided, 'verdict')} of ahead or behind, {count_significant(rows)} hold at 5 % by "
+        "Wilcoxon's signed-rank test after Holm's correction over all comparisons on this network."
     )
 
 

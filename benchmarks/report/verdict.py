@@ -8,7 +8,7 @@ interval of the paired difference leaves out zero.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from benchmarks.statistics import failed_metrics
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.statistics.gate import FAILED
 from benchmarks.statistics.summary import SEEDS_AND_IMAGES
-from benchmarks.store.run_data import MetricInfo, ModelInfo
+from benchmarks.store.run_data import ModelInfo
 from benchmarks.store.score_names import REFERENCES
 
 TIE = 1e-9  # mean ranks that differ by less are equal
@@ -74,7 +74,10 @@ def judge(analysis: RunAnalysis) -> Verdict:
         model for model in networks if not np.isnan(analysis.rank(model.name, analysis.own_explainer or ""))
     ]
     networks = self_explained or networks
-    return _of_one_network(analysis, networks[0]) if len(networks) == 1 else _of_many_networks(analysis, networks)
+    contested = [model for model in networks if len(standings(analysis, model.name)) > 1]
+    if not contested:
+        return _without_opponent(analysis, networks[0])
+    return _of_one_network(analysis, contested[0]) if len(contested) == 1 else _of_many_networks(analysis, contested)
 
 
 def ranked_networks(analysis: RunAnalysis) -> list[ModelInfo]:
@@ -107,8 +110,8 @@ def _nothing_ranked(analysis: RunAnalysis) -> Verdict:
         failed = [analysis.data.metrics[name].title for name in dict.fromkeys(gates["metric"])]
         return Verdict(
             "No metric of this run tells good maps from bad ones on this task, so no explainer is first.",
-            f"{format.join_names(failed)} put random maps above the median explainer, or the median explainer above the "
-            "evidence mask.",
+            f"{format.join_names(failed)} put random maps above the median explainer, or the median explainer above "
+            "the evidence mask.",
             "The scores below are shown as they are and should not be read as a comparison.",
         )
     return Verdict(
@@ -118,15 +121,18 @@ def _nothing_ranked(analysis: RunAnalysis) -> Verdict:
     )
 
 
+def _without_opponent(analysis: RunAnalysis, model: ModelInfo) -> Verdict:
+    (contestant,) = standings(analysis, model.name)
+    name = _name(analysis, contestant.explainer)
+    return Verdict(
+        _sentence(f"{_so_far(analysis)}{name} is the only ranked explainer on the network “{model.title}”."),
+        "It has no opponent, so its rank says nothing about its quality.",
+        "Add explainers to the configuration to compare it.",
+    )
+
+
 def _of_one_network(analysis: RunAnalysis, model: ModelInfo) -> Verdict:
     contestants = standings(analysis, model.name)
-    if len(contestants) == 1:
-        name = analysis.title(contestants[0].explainer)
-        return Verdict(
-            f"{_so_far(analysis)}{name} is the only ranked explainer on {model.title}.",
-            "It has no opponent, so its rank says nothing about its quality.",
-            "Add explainers to the configuration to compare it.",
-        )
     return Verdict(
         _leader(analysis, model, contestants),
         _certainty(analysis, model.name, contestants),
@@ -135,39 +141,37 @@ def _of_one_network(analysis: RunAnalysis, model: ModelInfo) -> Verdict:
 
 
 def _leader(analysis: RunAnalysis, model: ModelInfo, contestants: Sequence[Standing]) -> str:
-    leaders = _leaders(contestants)
+    leaders = [row for row in contestants if row.mean_rank <= contestants[0].mean_rank + TIE]
     followers = contestants[len(leaders) :]
-    verb = "shares first place" if len(leaders) > 1 else "is first"
-    partners = f" with {format.join_names([_name(analysis, leader) for leader in leaders[1:]])}"
+    verb = "is first"
+    if len(leaders) > 1:
+        verb = f"shares first place with {format.join_names([_name(analysis, row.explainer) for row in leaders[1:]])}"
+    mean_rank = f"mean rank {format.decimals(leaders[0].mean_rank)} over {_metrics(leaders[0].metrics)}"
     before = f", before {_with_ranks(analysis, followers[:2])}" if followers else ""
-    return _sentence(
-        f"{_so_far(analysis)}{_name(analysis, leaders[0])} {verb}{partners if len(leaders) > 1 else ''} on the network "
-        f"“{model.title}”: mean rank {format.decimals(leaders[0].mean_rank)} over {format.plural(leaders[0].metrics, 'metric')}{before}."
-    )
+    subject = _name(analysis, leaders[0].explainer)
+    return _sentence(f"{_so_far(analysis)}{subject} {verb} on the network “{model.title}”: {mean_rank}{before}.")
 
 
 def _certainty(analysis: RunAnalysis, model: str, contestants: Sequence[Standing]) -> str:
     winner, second = contestants[:2]
-    name = _name(analysis, second)
+    name = _name(analysis, second.explainer)
     lead = second.mean_rank - winner.mean_rank
+    duel = _duel(analysis, model, winner, second)
     if lead <= TIE:
-        return f"Between it and {name} the metrics of this run do not decide{_duel(analysis, model, winner, second)}."
+        return f"The mean ranks do not decide between it and {name}{duel}."
+    lead_text = f"{format.decimals(lead)} ranks over {name}"
     if np.isnan([winner.high, second.low]).any():
-        return f"It leads {name} by {format.decimals(lead)} ranks; there are too few images to say how certain that is."
+        return f"Its lead is {lead_text}; there are too few images to say how certain that is{duel}."
     spans = f"{_span(winner)} against {_span(second)}"
-    chance = "images and training seeds" if _resamples_seeds(analysis) else "images"
     if winner.high < second.low:
-        text = f"Its lead of {format.decimals(lead)} ranks over {name} is firm: the 95 % intervals do not overlap ({spans})"
-    else:
-        text = (
-            f"Its lead of {format.decimals(lead)} ranks over {name} is not certain: the 95 % intervals overlap ({spans}), "
-            f"so other {chance} could reverse it"
-        )
-    return f"{text}{_duel(analysis, model, winner, second)}."
+        return f"Its lead of {lead_text} is firm: the 95 % intervals do not overlap ({spans}){duel}."
+    draws = "images and training seeds" if _resamples_seeds(analysis) else "images"
+    doubt = f"the 95 % intervals overlap ({spans}), so other {draws} could reverse it"
+    return f"Its lead of {lead_text} is not certain: {doubt}{duel}."
 
 
 def _duel(analysis: RunAnalysis, model: str, winner: Standing, second: Standing) -> str:
-    """Return on how many metrics the winner beats the second image by image; empty if that was not tested."""
+    """Say on how many metrics the first beats the second image by image; empty if that was not tested."""
     pair = {winner.explainer, second.explainer}
     if analysis.own_explainer not in pair:
         return ""
@@ -176,32 +180,33 @@ def _duel(analysis: RunAnalysis, model: str, winner: Standing, second: Standing)
     verdicts = rows[rows["explainer"] == opponent]["verdict"]
     if verdicts.empty:
         return ""
-    better, worse = (int((verdicts == name).sum()) for name in ("ahead", "behind"))
-    total = format.plural(len(verdicts), "metric")
-    return f"; image by image {analysis.title(analysis.own_explainer)} is better on {better} of {total} and worse on {worse or 'none'}"
+    better, worse = (int((verdicts == verdict).sum()) for verdict in ("ahead", "behind"))
+    own = analysis.title(analysis.own_explainer)
+    return f"; image by image {own} is better on {better} of {_metrics(len(verdicts))} and worse on {worse or 'none'}"
 
 
 def _losses(analysis: RunAnalysis, model: str, contestants: Sequence[Standing]) -> str:
-    names = [contestant.explainer for contestant in contestants]
-    if analysis.own_explainer not in names:
+    own = analysis.own_explainer
+    standing = next((row for row in contestants if row.explainer == own), None)
+    if own is None or standing is None:
         return _weakest_metric(analysis, model, contestants[0])
-    own = str(analysis.own_explainer)
     title, place = analysis.title(own), position(contestants, own)
+    subject = title
+    if place > 1:
+        subject = f"{title} comes {format.ordinal(place)} ({format.decimals(standing.mean_rank)}): it"
     rows = _paired(analysis, model)
-    behind = rows[rows["verdict"] == "behind"]
-    total = format.plural(rows["metric"].nunique(), "metric")
-    start = "" if place == 1 else f"{title} comes {format.ordinal(place)} ({_rank_of(contestants, own)}): "
     if rows.empty:
-        return f"{start or title + ' cannot be compared image by image: '}too few images have been scored."
+        return f"{subject} cannot be compared image by image, because too few images have been scored."
+    total = _metrics(rows["metric"].nunique())
+    behind = rows[rows["verdict"] == "behind"]
     if behind.empty:
         better = int((rows["verdict"] == "ahead").sum())
         return (
-            f"{start}{title if not start else 'it'} is not behind any contestant on any of {total}, "
-            f"and better in {better} of {len(rows)} comparisons image by image."
+            f"{subject} is not behind any contestant on any of {total}, and better in {better} of {len(rows)} "
+            "comparisons image by image."
         )
-    lost = behind["metric"].nunique()
-    subject = f"{title} loses" if not start else "it loses"
-    return f"{start}{subject} to at least one contestant on {lost} of {total}{_named_losses(analysis, model, behind)}."
+    named = _named_losses(analysis, model, behind)
+    return f"{subject} loses to at least one contestant on {behind['metric'].nunique()} of {total}{named}."
 
 
 def _named_losses(analysis: RunAnalysis, model: str, behind: pd.DataFrame) -> str:
@@ -213,7 +218,7 @@ def _named_losses(analysis: RunAnalysis, model: str, behind: pd.DataFrame) -> st
         mine = analysis.row(model, str(analysis.own_explainer), metric.name)
         theirs = analysis.row(model, row["explainer"], metric.name)
         if mine is not None and theirs is not None:
-            scores = f"{_score(mine)} against {_score(theirs)} of {_explainer_name(analysis, row['explainer'])}"
+            scores = f"{_score(mine)} against {_score(theirs)} of {_name(analysis, row['explainer'])}"
             texts.append(f"{metric.title} ({scores})")
     return f"{', most clearly on' if len(clearest) > MAX_LOSSES_NAMED else ':'} {format.join_names(texts)}"
 
@@ -223,66 +228,72 @@ def _weakest_metric(analysis: RunAnalysis, model: str, winner: Standing) -> str:
     rows = analysis.summary[(analysis.summary["model"] == model) & analysis.summary["rank"].notna()]
     rows = rows[~_is_gated(analysis, rows)]
     mine = rows[rows["explainer"] == winner.explainer]
-    name = analysis.title(winner.explainer)
+    name = _name(analysis, winner.explainer)
     if mine.empty or mine["rank"].max() <= 1:
-        return f"{name} is best on every metric that counts; this network has no explanation of its own to compare."
+        return _sentence(f"{name} is best on every metric that counts.")
     row = mine.loc[mine["rank"].idxmax()]
     best = rows[rows["metric"] == row["metric"]].sort_values("rank", kind="stable").iloc[0]
-    metric: MetricInfo = analysis.data.metrics[row["metric"]]
-    return (
-        f"{name} is weakest on {metric.title}, rank {format.rank(row['rank'])}: {_score(row)} against {_score(best)} of "
-        f"{_explainer_name(analysis, best['explainer'])}."
-    )
+    scores = f"{_score(row)} against {_score(best)} of {_name(analysis, best['explainer'])}"
+    metric = analysis.data.metrics[row["metric"]].title
+    return _sentence(f"{name} is weakest on {metric}, where it has rank {format.rank(row['rank'])}: {scores}.")
 
 
 def _of_many_networks(analysis: RunAnalysis, networks: Sequence[ModelInfo]) -> Verdict:
     boards = {model.title: standings(analysis, model.name) for model in networks}
-    subject = (
-        str(analysis.own_explainer) if _takes_part(boards, analysis.own_explainer) else _most_frequent_winner(boards)
-    )
+    subject = _subject(analysis, list(boards.values()))
     boards = {title: board for title, board in boards.items() if subject in {row.explainer for row in board}}
-    first = {title: board for title, board in boards.items() if position(board, subject) == 1}
-    firm = [title for title, board in first.items() if len(board) > 1 and board[0].high < board[1].low]
-    means = sorted(row.mean_rank for board in boards.values() for row in board if row.explainer == subject)
-    name = analysis.title(subject)
-    leader = (
-        f"{_so_far(analysis)}{name} is first on {len(first)} of the {len(boards)} networks it explains; its mean ranks "
-        f"lie between {format.decimals(means[0])} and {format.decimals(means[-1])}."
+    won = [board for board in boards.values() if position(board, subject) == 1]
+    firm = [board for board in won if len(board) > 1 and board[0].high < board[1].low]
+    means = [row.mean_rank for board in boards.values() for row in board if row.explainer == subject]
+    low, high = format.decimals(min(means)), format.decimals(max(means))
+    span = f"its mean rank is {low} on each" if low == high else f"its mean ranks lie between {low} and {high}"
+    leader = f"{_name(analysis, subject)} is first on {len(won) or 'none'} of {len(boards)} networks; {span}."
+    return Verdict(
+        _sentence(_so_far(analysis) + leader),
+        _certainty_of_many(len(won), len(firm)),
+        _lost_networks(analysis, boards, subject) or _lost_comparisons(analysis, networks, subject),
     )
-    certainty = (
-        f"On {len(firm)} of these {len(first)} its lead is firm, because the 95 % intervals of the first two do not overlap."
-        if first
-        else "Nowhere does it lead, so there is no lead to be certain of."
-    )
-    return Verdict(leader, certainty, _lost_networks(analysis, boards, subject))
 
 
-def _lost_networks(analysis: RunAnalysis, boards: dict[str, list[Standing]], subject: str) -> str:
-    lost = [(position(board, subject), title, board) for title, board in boards.items() if position(board, subject) > 1]
-    name = analysis.title(subject)
-    if not lost:
-        return f"{name} is first on every network, though not on every metric: the tables show each."
-    lost.sort(key=lambda entry: -entry[0])
-    texts = [
-        f"{title} ({format.ordinal(place)}, behind {_name(analysis, board[0])})"
-        for place, title, board in lost[:MAX_NETWORKS_NAMED]
-    ]
-    others = f" and {len(lost) - len(texts)} more" if len(lost) > len(texts) else ""
-    names = f"{', '.join(texts)}{others}" if others else format.join_names(texts)
-    return f"{name} loses on {format.plural(len(lost), 'network')}: {names}."
+def _certainty_of_many(won: int, firm: int) -> str:
+    if not won:
+        return "It leads on none of them, so there is no lead to be certain of."
+    if not firm:
+        return "Its lead is not certain on any of them, because the 95 % intervals of the first two overlap."
+    return f"Its lead is firm on {firm} of these {won}: there the 95 % intervals of the first two do not overlap."
 
 
-def _takes_part(boards: dict[str, list[Standing]], explainer: str | None) -> bool:
-    return any(row.explainer == explainer for board in boards.values() for row in board)
-
-
-def _most_frequent_winner(boards: dict[str, list[Standing]]) -> str:
-    winners = [board[0].explainer for board in boards.values()]
+def _subject(analysis: RunAnalysis, boards: Sequence[Sequence[Standing]]) -> str:
+    """Return the explainer that the verdict on many networks is about: the own one, else the most frequent winner."""
+    own = analysis.own_explainer
+    if own is not None and any(row.explainer == own for board in boards for row in board):
+        return own
+    winners = [board[0].explainer for board in boards]
     return max(dict.fromkeys(winners), key=winners.count)
 
 
-def _leaders(contestants: Sequence[Standing]) -> list[Standing]:
-    return [row for row in contestants if row.mean_rank <= contestants[0].mean_rank + TIE]
+def _lost_networks(analysis: RunAnalysis, boards: Mapping[str, Sequence[Standing]], subject: str) -> str:
+    name = _name(analysis, subject)
+    places = {title: position(board, subject) for title, board in boards.items()}
+    lost = sorted((title for title in boards if places[title] > 1), key=lambda title: -places[title])
+    if not lost:
+        return ""
+    texts = [
+        f"“{title}” ({format.ordinal(places[title])}, behind {_name(analysis, boards[title][0].explainer)})"
+        for title in lost[:MAX_NETWORKS_NAMED]
+    ]
+    if len(lost) > len(texts):
+        texts.append(f"{len(lost) - len(texts)} more")
+    return _sentence(f"{name} is not first on {format.plural(len(lost), 'network')}: {format.join_names(texts)}.")
+
+
+def _lost_comparisons(analysis: RunAnalysis, networks: Sequence[ModelInfo], subject: str) -> str:
+    start = f"{_name(analysis, subject)} is first on every network"
+    verdicts = pd.concat([_paired(analysis, model.name)["verdict"] for model in networks])
+    if subject != analysis.own_explainer or verdicts.empty:
+        return _sentence(f"{start}.")
+    behind = int((verdicts == "behind").sum())
+    return f"{start}, and image by image it is behind in {behind or 'none'} of {len(verdicts)} comparisons."
 
 
 def _paired(analysis: RunAnalysis, model: str) -> pd.DataFrame:
@@ -298,22 +309,19 @@ def _is_gated(analysis: RunAnalysis, rows: pd.DataFrame) -> pd.Series:
     return pd.Series(flags, index=rows.index, dtype=bool)
 
 
-def _name(analysis: RunAnalysis, standing: Standing) -> str:
-    return _explainer_name(analysis, standing.explainer)
-
-
-def _explainer_name(analysis: RunAnalysis, explainer: str) -> str:
+def _name(analysis: RunAnalysis, explainer: str) -> str:
     info = analysis.data.explainers.get(explainer)
     title = analysis.title(explainer)
     return f"the control {title}" if info is not None and info.control else title
 
 
 def _with_ranks(analysis: RunAnalysis, contestants: Sequence[Standing]) -> str:
-    return format.join_names([f"{_name(analysis, row)} ({format.decimals(row.mean_rank)})" for row in contestants])
+    names = [f"{_name(analysis, row.explainer)} ({format.decimals(row.mean_rank)})" for row in contestants]
+    return format.join_names(names)
 
 
-def _rank_of(contestants: Sequence[Standing], explainer: str) -> str:
-    return format.decimals(next(row.mean_rank for row in contestants if row.explainer == explainer))
+def _metrics(amount: int) -> str:
+    return format.plural(amount, "metric")
 
 
 def _span(standing: Standing) -> str:

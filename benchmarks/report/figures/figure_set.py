@@ -21,7 +21,7 @@ from benchmarks.report.figures.style import DPI, render
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.atomic import write_atomically
 
-SHOWN = {"gallery": "png"}  # how the page shows a section; svg if not named
+SHOWN = "svg"  # the form of the page
 FORMS = ("png", "svg", "pdf")
 SCORE_NOTE = (
     "Dots: mean over images. Bars: 95 % bootstrap interval, over training seeds too where there are several. Compare "
@@ -50,7 +50,7 @@ MANY = 12
 class Plate:
     """A finished figure: its section of the page, its words, and its files by ending (`FORMS`).
 
-    The narrow form exists only as the page shows it: galleries as png, all others as svg.
+    The narrow form exists only as the page shows it, as svg.
     """
 
     name: str
@@ -90,11 +90,10 @@ def write_album(plates: list[Plate], folder: Path) -> list[Path]:
 
 
 def _drawn(sketch: Sketch, forms: Sequence[str]) -> Plate:
-    shown = SHOWN.get(sketch.section, "svg")
     figure = sketch.make(False)
     # each form lays out anew: letters are not equally wide in all of them
-    wide = {form: render(figure, form, sketch.dpi) for form in dict.fromkeys((*forms, shown))}
-    narrow = {shown: render(sketch.make(True), shown, sketch.dpi)}
+    wide = {form: render(figure, form, sketch.dpi) for form in dict.fromkeys((*forms, SHOWN))}
+    narrow = {SHOWN: render(sketch.make(True), SHOWN, sketch.dpi)}
     return Plate(sketch.name, sketch.section, sketch.title, sketch.caption, wide, narrow)
 
 

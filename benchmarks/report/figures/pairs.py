@@ -6,20 +6,17 @@ can be told apart from every colour of the map.
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from benchmarks.report.figures.gallery import OUTLINE, overlay, scaled
+from benchmarks.report.figures.webp import encode_webp
 from benchmarks.statistics import Example
 from benchmarks.store.gallery import Gallery
 from benchmarks.store.run_data import RunData
 
 TILE = 144  # pixels that a tile's side comes near to
 GAP = 4
-QUALITY = 72
 
 
 def strip(data: RunData, example: Example, own: str) -> bytes:
@@ -36,16 +33,7 @@ def strip(data: RunData, example: Example, own: str) -> bytes:
     for name in (own, example.explainer):
         shown = scaled(gallery.map_of(example.model, name, place), data.explainers[name].signed)
         tiles.append(_empty(tiles[0]) if shown is None else overlay(gallery.images[place], shown))
-    return webp(np.concatenate(_spaced([_enlarged(tile, gallery, place) for tile in tiles]), axis=1))
-
-
-def webp(picture: np.ndarray | Image.Image, quality: int = QUALITY) -> bytes:
-    """A picture, (H, W, 3) in [0, 1] or of pillow, as WebP."""
-    if not isinstance(picture, Image.Image):
-        picture = Image.fromarray((255 * np.clip(picture, 0, 1)).round().astype(np.uint8))
-    buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "WEBP", quality=quality, method=6)
-    return buffer.getvalue()
+    return encode_webp(np.concatenate(_spaced([_enlarged(tile, gallery, place) for tile in tiles]), axis=1))
 
 
 def _enlarged(tile: np.ndarray, gallery: Gallery, place: int) -> np.ndarray:

@@ -12,6 +12,10 @@ import io
 import re
 from functools import lru_cache
 
+from PIL import Image
+
+from benchmarks.report.figures.webp import encode_webp
+
 # matplotlib's colours and what stands for them on a dark page
 DARK = {
     "#ffffff": "#1b1f24", "#222222": "#e4e7ea", "#6b6b6b": "#a2abb5", "#8a8a8a": "#9aa3ad", "#e9e9e9": "#30363d",
@@ -24,6 +28,8 @@ _STYLE = re.compile(r'\bstyle="([^"]*)"')
 _EMPTY = re.compile(r"<metadata>.*?</metadata>|<g id=\"[^\"]*\"/>", re.DOTALL)
 _GROUPS = re.compile(r'<g id="[^"]*">')
 _GAPS = re.compile(r">\s+<")
+_PICTURE = re.compile(r'href="data:image/png;base64,([^"]*)"')
+_LARGEST_TILE = 192  # pixels; a tile of the gallery is at most half as wide on the page
 _TEXT = re.compile(r'<text style="([^"]*)"[^>]*>([^<]*)</text>')
 
 
@@ -36,7 +42,7 @@ def finished(svg: bytes) -> bytes:
 
 def for_page(svg: bytes) -> bytes:
     """The SVG at a third of its size, with dark colours where the reader's device asks for them."""
-    text = _GROUPS.sub("<g>", _EMPTY.sub("", svg.decode()))
+    text = _PICTURE.sub(_compressed, _GROUPS.sub("<g>", _EMPTY.sub("", svg.decode())))
     text = _GAPS.sub("><", _COORDINATES.sub(lambda match: " ".join(match.group().split()), text))
     classes: dict[str, str] = {}
 
@@ -47,6 +53,12 @@ def for_page(svg: bytes) -> bytes:
     light = "".join(f".{name}{{{rule}}}" for rule, name in classes.items())
     dark = "".join(f".{name}{{{darker}}}" for rule, name in classes.items() if (darker := _darkened(rule)) != rule)
     return _with_style(text, f"{light}@media (prefers-color-scheme:dark){{{dark}}}").encode()
+
+
+def _compressed(match: re.Match[str]) -> str:
+    picture = Image.open(io.BytesIO(base64.b64decode(match.group(1))))
+    picture.thumbnail((_LARGEST_TILE, _LARGEST_TILE))
+    return f'href="data:image/webp;base64,{base64.b64encode(encode_webp(picture, quality=80)).decode()}"'
 
 
 def _darkened(rule: str) -> str:
