@@ -1,4 +1,4 @@
-"""Metrics of explanations; every module in this folder registers its own."""
+"""Metrics of explanations. Every module in this folder registers its own."""
 
 from __future__ import annotations
 

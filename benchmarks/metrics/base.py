@@ -1,11 +1,14 @@
-"""The metric contract: maps in, one number per image and score out. Metrics know no explainer.
+"""The metric contract: maps in, one number per image and score out. Metrics do not know explainers.
 
-What happens to maps before any metric sees them is written down once, here:
+Before a metric sees maps:
 
-* A degenerate map (NaN, infinite or constant) says nothing. It is counted, gets a seeded random order, which is chance
-  for metrics that read order, and scores `degenerate_score` where chance would flatter it.
-* Equal values are put in a seeded random order by a jitter of 1e-5 of the map's range: memory order must not decide.
-* Each metric gets copies, and the global random generators are put back afterwards.
+* A degenerate map (NaN, infinite or constant) is counted and replaced by noise. Noise is chance for metrics that read
+  order; a score with a `degenerate` value gives that value, where chance would flatter the map.
+* Equal values are put in a random order drawn from the seed, by a jitter of 1e-5 of the map's range. Otherwise the
+  order in memory would decide.
+* The metric gets copies, and the global random generators are restored afterwards.
+
+How to write a metric: docs/metrics.md, "Your own metric".
 """
 
 from __future__ import annotations
@@ -32,17 +35,17 @@ JITTER = 1e-5
 
 @dataclass(frozen=True)
 class Score:
-    """One number a metric gives per image.
+    """One number that a metric gives per image.
 
     Attributes:
         name: column in the tables, unique over all metrics.
-        title: name in figures.
-        direction: which way is better; "none" for descriptors.
+        title: title in figures.
+        direction: which values are better; "none" for descriptors.
         low: smallest possible value.
         high: largest possible value.
-        ranked: whether it counts in the mean rank (of several views of one measurement only one does).
-        degenerate: value given to a degenerate map; None to score the random order it was given.
-        passing: of a check, the bound its mean has to be on the better side of; None where nothing is to be passed.
+        ranked: whether it counts in the mean rank. Of several scores of one measurement only one does.
+        degenerate: value of a degenerate map; None to score the noise that replaces it.
+        passing: for a check, the bound that its mean must be on the better side of; None if there is nothing to pass.
     """
 
     name: str
@@ -57,20 +60,20 @@ class Score:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a metric may look at.
+    """Input of a metric: images, their maps, and what the metric may use to judge them.
 
     Attributes:
         model: network in evaluation mode, normalised images to logits; None for metrics that need none.
         images: (N, C, H, W) float32, normalised: 0 is the mean of the data set.
         targets: (N,) int64, the explained classes.
         maps: (N, 1, H, W) float32; float64 once their ties are broken.
-        masks: (N, 1, H, W) bool evidence, or None.
-        device: where the model lives.
-        seed: of everything random in the metric.
-        passes: forward passes made for these images already, shared by all metrics and explainers of a shard; None for
-            a metric to make its own.
-        explain: the explainer that made `maps`, from (network, images (N, C, H, W), targets (N,)) to maps
-            (N, 1, H, W); None where maps were given without it.
+        masks: (N, 1, H, W) bool, the evidence; None for data sets without masks.
+        device: device of the model.
+        seed: seed of everything random in the metric.
+        passes: forward passes on these images, shared by all metrics and explainers of a shard; None for a metric to
+            make its own.
+        explain: the explainer of `maps`, from (network, images (N, C, H, W), targets (N,)) to maps (N, 1, H, W); None
+            if maps were given without it.
         multi_label: whether an image may show several classes, each decided by the sign of its own logit.
     """
 
@@ -87,11 +90,19 @@ class Batch:
 
 
 class Metric(BaseModel):
-    """One way to judge maps. Subclasses declare `scores` and write `score`; fields are its parameters.
+    """One way to judge maps. A subclass declares `scores` and writes `score`; its fields are its parameters.
 
-    A metric that Quantus has too also writes `reference`: the same scores by Quantus' class.
-    `benchmarks.run.audit` holds
-    the two to each other in every run.
+    A metric that Quantus has too also writes `reference`: the same scores by Quantus' class. `benchmarks.run.audit`
+    compares the two in every run.
+
+    Class attributes:
+        name: name in the registry, set by it.
+        title: title in tables and figures.
+        family: group of the metric; only localisation, faithfulness and robustness are ranked.
+        scores: the numbers it gives.
+        needs_masks: whether it needs evidence masks.
+        needs_model: whether it needs the network.
+        needs_explain: whether it calls the explainer again.
 
     Fields:
         engine: "device" for `score`, batched in torch on the network's device; "quantus" for `reference`.
@@ -117,29 +128,32 @@ class Metric(BaseModel):
 
     @classmethod
     def has_reference(cls) -> bool:
-        """Whether Quantus has this metric too."""
+        """Return whether Quantus has this metric too."""
         return cls.reference is not Metric.reference
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Values (N,) for each of `scores`, from maps that are finite and without ties."""
+        """Compute values (N,) for each of `scores`, from maps that are finite and without ties."""
         raise NotImplementedError(f"{type(self).__name__} must define score")
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
-        """The same values by Quantus."""
+        """Compute the same values by Quantus."""
         raise NotImplementedError(f"{type(self).__name__} has no reference")
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Values (N,) float64 for each of `scores`; NaN where an image has no mask to be judged by.
+        """Prepare the maps, and compute values (N,) float64 for each of `scores`.
+
+        Returns:
+            Values by name of the score; NaN for an image without a mask that the metric needs.
 
         Raises:
-            ContractError: masks or model missing, or values of the wrong shape.
+            ContractError: masks or model are missing, or values have the wrong shape.
         """
         self._check(batch)
-        bad = is_degenerate(batch.maps)
-        ready = replace(batch, maps=break_ties(batch.maps, batch.seed), images=batch.images.copy())
+        degenerate = is_degenerate(batch.maps)
+        prepared = replace(batch, maps=break_ties(batch.maps, batch.seed), images=batch.images.copy())
         with seeded(batch.seed):
-            values = self.reference(ready) if self.engine == "quantus" else self.score(ready)
-        return {spec.name: self._column(spec, values, bad) for spec in self.scores}
+            values = self.reference(prepared) if self.engine == "quantus" else self.score(prepared)
+        return {score.name: self._column(score, values, degenerate) for score in self.scores}
 
     def _check(self, batch: Batch) -> None:
         if self.needs_masks and batch.masks is None:
@@ -151,17 +165,17 @@ class Metric(BaseModel):
         if batch.maps.shape != (len(batch.images), 1, *batch.images.shape[-2:]):
             raise ContractError(f"metric {self.name}: maps {batch.maps.shape} do not fit images {batch.images.shape}")
 
-    def _column(self, spec: Score, values: dict[str, np.ndarray], bad: np.ndarray) -> np.ndarray:
-        column = np.asarray(values[spec.name], dtype=np.float64).copy()
-        if column.shape != bad.shape:
-            raise ContractError(f"metric {self.name}: {spec.name} must be {bad.shape}, got {column.shape}")
-        if spec.degenerate is not None:
-            column[bad & ~np.isnan(column)] = spec.degenerate
+    def _column(self, score: Score, values: dict[str, np.ndarray], degenerate: np.ndarray) -> np.ndarray:
+        column = np.asarray(values[score.name], dtype=np.float64).copy()
+        if column.shape != degenerate.shape:
+            raise ContractError(f"metric {self.name}: {score.name} must be {degenerate.shape}, got {column.shape}")
+        if score.degenerate is not None:
+            column[degenerate & ~np.isnan(column)] = score.degenerate
         return column
 
 
 def passes_of(batch: Batch) -> Passes:
-    """The batch's forward passes, or new ones for it alone."""
+    """Return the shared forward passes of a batch, or new ones if it has none."""
     assert batch.model is not None
     if batch.passes is not None:
         return batch.passes
@@ -169,20 +183,20 @@ def passes_of(batch: Batch) -> Passes:
 
 
 def is_degenerate(maps: np.ndarray) -> np.ndarray:
-    """Which maps (N, 1, H, W) say nothing: constant, or with NaN or infinite values. (N,) bool."""
+    """Return which maps (N, 1, H, W) are constant, or have NaN or infinite values, (N,) bool."""
     flat = maps.reshape(len(maps), -1)
     finite = np.isfinite(flat).all(1)
     return ~finite | (np.ptp(np.where(finite[:, None], flat, 0), axis=1) == 0)
 
 
 def break_ties(maps: np.ndarray, seed: int) -> np.ndarray:
-    """Maps with equal values put in a seeded random order; degenerate ones become noise in [0, 1).
+    """Put equal values of maps (N, 1, H, W) in a seeded random order, and replace degenerate maps by noise in [0, 1).
 
     The result is float64: float32 cannot hold the jitter beside values far larger than the map's range.
     """
-    bad = is_degenerate(maps)
+    degenerate = is_degenerate(maps)
     noise = np.random.default_rng(seed).random(maps.shape)
-    clean = np.where(bad[:, None, None, None], 0.0, maps.astype(np.float64))
+    clean = np.where(degenerate[:, None, None, None], 0.0, maps.astype(np.float64))
     span = np.ptp(clean, axis=(1, 2, 3), keepdims=True)
     return clean + noise * np.where(span > 0, JITTER * span, 1.0)
 

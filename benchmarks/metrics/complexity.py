@@ -1,7 +1,7 @@
-"""Complexity: how concentrated is the map? Descriptors, never ranked: neither a sharp nor a broad map is right.
+"""Complexity: how concentrated is the map? These descriptors are never ranked: neither sharp nor broad maps are right.
 
-Quantus adds 1e-7 to every value, so a score would depend on the map's unit: each map is divided by its own largest
-magnitude.
+Quantus adds 1e-7 to every value, so a score would depend on the unit of the map. Each map is therefore divided by its
+largest magnitude.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SMALL = 1e-7
 
 
 def magnitudes(maps: np.ndarray) -> np.ndarray:
-    """Magnitudes (N, 1, H, W) in [0, 1] of maps without ties, the largest of each 1."""
+    """Return the magnitudes (N, 1, H, W) of maps without ties, divided by the largest of each map."""
     size = np.abs(remove_jitter(maps))
     return size / size.max(axis=(1, 2, 3), keepdims=True)
 
@@ -61,9 +61,9 @@ class Complexity(Metric):
     )
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        parts = magnitudes(batch.maps).reshape(len(batch.maps), -1)
-        parts = parts / parts.sum(1, keepdims=True)
-        return {"complexity": np.maximum(-(parts * np.log(parts + 1e-12)).sum(1), 0.0)}
+        shares = magnitudes(batch.maps).reshape(len(batch.maps), -1)
+        shares = shares / shares.sum(1, keepdims=True)
+        return {"complexity": np.maximum(-(shares * np.log(shares + 1e-12)).sum(1), 0.0)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         maps = magnitudes(batch.maps)

@@ -1,11 +1,11 @@
-"""Does the sum of the map over what is removed follow the drop of the target's logit?
+"""Correlation metrics: does the sum of the map over removed pixels follow the drop of the target's logit?
 
-One removal at a time, each from the whole image: of random subsets (faithfulness correlation), of square patches
-(single deletion, infidelity), of groups of pixels in the map's order (faithfulness estimate). Subsets and patches do
-not depend on the map, so their forward passes serve all explainers of the same images.
+Each removal is from the whole image: random subsets (faithfulness correlation), square patches (single deletion,
+infidelity), or groups of pixels in the map's order (faithfulness estimate). Subsets and patches do not depend on the
+map, so their forward passes serve all explainers of the same images.
 
-Known limits: removal without retraining is out of distribution; random subsets of scattered pixels look like noise to a
-network and their logits say little of what it looks at, so faithfulness correlation is low and noisy for everything.
+Known limits: removal without retraining is out of distribution. Scattered random pixels look like noise to a network,
+so faithfulness correlation is low and noisy for all maps.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ Fill = Literal["mean", "blur"]
 
 
 def random_subsets(n: int, features: int, size: int, runs: int, seed: int) -> np.ndarray:
-    """Features in each random subset, (N, runs, size), drawn as quantus.FaithfulnessCorrelation draws them."""
-    draw = np.random.RandomState(seed % 2**32)
-    chosen = np.empty((n, runs, size), np.int32)
+    """Draw random subsets of features in the order of quantus.FaithfulnessCorrelation, (N, runs, size)."""
+    rng = np.random.RandomState(seed % 2**32)
+    subsets = np.empty((n, runs, size), np.int32)
     for start in range(0, n, BATCH_SIZE):
         for run in range(runs):
             for row in range(start, min(n, start + BATCH_SIZE)):
-                chosen[row, run] = draw.choice(features, size, replace=False)
-    return chosen
+                subsets[row, run] = rng.choice(features, size, replace=False)
+    return subsets
 
 
 @metrics.register("faithfulness_correlation")
 class FaithfulnessCorrelation(Metric):
-    """Pearson correlation, over random subsets of features, of the map's sum with the drop of the target's logit.
+    """Pearson correlation of the map's sum over random subsets of features with the drop of the target's logit.
 
-    Subsets are drawn from C*H*W features, each with the value of its pixel; the same for every explainer of a shard.
-    NaN for an image whose logit no subset moves. With 100 runs one image's value is noisy.
+    Subsets are drawn from C*H*W features, each with the value of its pixel, and are the same for every explainer of a
+    shard. NaN for an image whose logit no subset changes. With 100 runs the value of one image is noisy.
     Source: Bhatt, Weller and Moura 2020; quantus.FaithfulnessCorrelation.
 
     Fields:
         runs: number of subsets per image.
         subset_share: share of the features in each subset.
-        fill: what features are replaced by, see `removal.filled`.
+        fill: values of removed features, see `removal.fill_values`.
     """
 
     title: ClassVar[str] = "Faithfulness correlation"
@@ -75,38 +75,39 @@ class FaithfulnessCorrelation(Metric):
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
         passes = passes_of(batch)
-        masks = passes.kept(("subsets", self.runs, self.subset_share, batch.seed), lambda: self._masks(batch))
+        cache_key = ("subsets", self.runs, self.subset_share, batch.seed)
+        masks = passes.cached(cache_key, lambda: self._masks(batch))
         height, width = batch.images.shape[-2:]
 
-        def kept(rows: slice, runs: slice) -> Tensor:
-            part = np.unpackbits(~masks[rows, runs], axis=-1, count=prod(batch.images.shape[1:]))
-            shape = (*part.shape[:2], batch.images.shape[1], height, width)
-            return torch.from_numpy(part.reshape(shape)).to(passes.device).permute(0, 1, 3, 4, 2).float().contiguous()
+        def keep(rows: slice, runs: slice) -> Tensor:
+            bits = np.unpackbits(~masks[rows, runs], axis=-1, count=prod(batch.images.shape[1:]))
+            shape = (*bits.shape[:2], batch.images.shape[1], height, width)
+            return torch.from_numpy(bits.reshape(shape)).to(passes.device).permute(0, 1, 3, 4, 2).float().contiguous()
 
-        known = ("subsets", self.runs, self.subset_share, batch.seed, self.fill)
-        drops = passes.clean().logits - passes.replaced(known, self.runs, kept, self.fill).logits
+        outputs = passes.run_masked((*cache_key, self.fill), self.runs, keep, self.fill)
+        drops = passes.run_clean().logits - outputs.logits
         return {"faithfulness_correlation": pearson(self._sums(batch, masks), drops)}
 
     def _masks(self, batch: Batch) -> np.ndarray:
-        """Which features are in which subset, eight to a byte, (N, runs, ceil(C*H*W / 8))."""
+        """Draw the subsets as masks of features, eight to a byte, (N, runs, ceil(C*H*W / 8))."""
         n, features = len(batch.images), prod(batch.images.shape[1:])
-        chosen = random_subsets(n, features, self._size(batch), self.runs, batch.seed)
-        packed = np.empty((n, self.runs, -(-features // 8)), np.uint8)
+        subsets = random_subsets(n, features, self._size(batch), self.runs, batch.seed)
+        masks = np.empty((n, self.runs, -(-features // 8)), np.uint8)
         for row in range(n):
             bits = np.zeros((self.runs, features), bool)
-            np.put_along_axis(bits, chosen[row], True, axis=1)
-            packed[row] = np.packbits(bits, axis=1)
-        return packed
+            np.put_along_axis(bits, subsets[row], True, axis=1)
+            masks[row] = np.packbits(bits, axis=1)
+        return masks
 
     @staticmethod
     def _sums(batch: Batch, masks: np.ndarray) -> np.ndarray:
-        """Sum of each map over each subset, (N, runs)."""
+        """Sum each map over each subset, (N, runs)."""
         values = subtract_minimum(batch.maps)
         channels = batch.images.shape[1]
         sums = np.empty(masks.shape[:2])
         for row, value in enumerate(values):
             bits = np.unpackbits(masks[row], axis=-1, count=value.size * channels).astype(np.float32)
-            # Single precision of sums a hundredth of which would not change a correlation's fifth digit.
+            # Single precision is enough: its error is far below the fifth digit of the correlation.
             sums[row] = bits @ np.tile(value.ravel(), channels).astype(np.float32)
         return sums
 
@@ -124,13 +125,13 @@ class FaithfulnessCorrelation(Metric):
 
 @metrics.register("faithfulness_estimate")
 class FaithfulnessEstimate(Metric):
-    """Pearson correlation, over groups of pixels in the map's order, of the map's sum with the drop of the logit.
+    """Pearson correlation of the map's sum over groups of pixels, in the map's order, with the drop of the logit.
 
     Source: Alvarez-Melis and Jaakkola 2018; quantus.FaithfulnessEstimate.
 
     Fields:
-        steps: wanted number of groups; see `removal.features_in_step`.
-        fill: what pixels are replaced by, see `removal.filled`.
+        steps: approximate number of groups, see `removal.features_in_step`.
+        fill: values of removed pixels, see `removal.fill_values`.
     """
 
     title: ClassVar[str] = "Faithfulness estimate"
@@ -149,7 +150,7 @@ class FaithfulnessEstimate(Metric):
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
         order, step, count = self._order(batch)
         passes, channels = passes_of(batch), batch.images.shape[1]
-        drops = passes.clean().logits - passes.without_each(order, count, self.fill, step=step).logits
+        drops = passes.run_clean().logits - passes.run_single_removals(order, count, self.fill, step=step).logits
         descending = np.repeat(
             -np.sort(-subtract_minimum(batch.maps).reshape(len(order), -1), axis=1), channels, axis=1
         )
@@ -158,7 +159,7 @@ class FaithfulnessEstimate(Metric):
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         step = self._order(batch)[1]
         channels, largest = batch.images.shape[1], np.finfo(np.float64).eps
-        # Channels of a pixel differ by less than any two pixels do, so that they go in the order of their number.
+        # The channels of a pixel differ by less than any two pixels, so they are removed in the order of their number.
         maps = subtract_minimum(batch.maps)
         nudged = maps + largest * np.arange(channels)[::-1, None, None] * np.ptp(maps, axis=(1, 2, 3), keepdims=True)
         values = evaluate(
@@ -172,11 +173,11 @@ class FaithfulnessEstimate(Metric):
 
 
 class SinglePatchRemoval(Metric):
-    """What the metrics share that remove one square patch at a time from the whole image.
+    """Base class of metrics that remove one square patch at a time from the whole image.
 
     Fields:
-        patches_per_side: wanted number of patches along the shorter side; see `removal.patch_side`.
-        fill: what patches are replaced by, see `removal.filled`.
+        patches_per_side: approximate number of patches along the shorter side, see `removal.patch_side`.
+        fill: values of removed pixels, see `removal.fill_values`.
     """
 
     needs_model: ClassVar[bool] = True
@@ -188,21 +189,21 @@ class SinglePatchRemoval(Metric):
         return patch_side(batch.images.shape[1:], self.patches_per_side)
 
     def drops(self, batch: Batch) -> np.ndarray:
-        """Drop of the target's logit for each patch removed alone, (N, patches)."""
+        """Compute the drop of the target's logit for each patch that is removed alone, (N, patches)."""
         height, width = batch.images.shape[-2:]
         side = self._side(batch)
         passes = passes_of(batch)
         count = (height // side) * (width // side)
-        alone = passes.without_each(patch_labels(height, width, side), count, self.fill)
-        return passes.clean().logits - alone.logits
+        outputs = passes.run_single_removals(patch_labels(height, width, side), count, self.fill)
+        return passes.run_clean().logits - outputs.logits
 
 
 @metrics.register("single_deletion")
 class SingleDeletion(SinglePatchRemoval):
-    """Spearman correlation of the map's sum over each patch with the drop of the logit when that patch alone goes.
+    """Spearman correlation of the map's sum over each patch with the drop of the logit when it alone is removed.
 
-    Source: Hesse, Schaub-Meyer and Roth 2024 (IDSDS), without their fine-tuning on removed patches, so between networks
-    it must not be compared. Quantus has no such metric.
+    Source: Hesse, Schaub-Meyer and Roth 2024 (IDSDS), without their fine-tuning on removed patches, so it must not be
+    compared between networks. Quantus has no such metric.
     """
 
     title: ClassVar[str] = "Single deletion"
@@ -215,30 +216,30 @@ class SingleDeletion(SinglePatchRemoval):
 
 @metrics.register("infidelity")
 class Infidelity(SinglePatchRemoval):
-    """Share of the drops' mean square that the map, times what was taken away, leaves unexplained at its best scale.
+    """Share of the drops' mean square that the map times the removed values does not explain at its best scale.
 
         1 - max(0, <u, d>)^2 / (<u, u> <d, d>),  u_t = sum over patch t of map * (x - fill),  d_t = drop of the logit
 
-    The scale is chosen per image, since maps have no common unit, and not below zero, since a map that points the other
-    way is wrong. Source: Yeh et al. 2019, with patches; quantus.Infidelity with an adapter: it removes one patch after
-    the other where it should remove one at a time.
+    The scale is chosen per image, since maps have no common unit. It is not below zero, since a map of the opposite
+    sign is wrong. Source: Yeh et al. 2019, with patches; quantus.Infidelity with an adapter, since it removes one patch
+    after the other where it should remove one at a time.
     """
 
     title: ClassVar[str] = "Infidelity"
     scores: ClassVar[tuple[Score, ...]] = (Score("infidelity", "Infidelity", "lower", 0.0, 1.0),)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        taken = batch.maps * (batch.images - fill_values(batch.images, self.fill))
-        sums = patch_sums(taken.sum(1, keepdims=True), self._side(batch))
+        removed_values = batch.maps * (batch.images - fill_values(batch.images, self.fill))
+        sums = patch_sums(removed_values.sum(1, keepdims=True), self._side(batch))
         return {"infidelity": residual_share(self.drops(batch), sums)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         fill, flat = fill_values(batch.images, self.fill), batch.images.reshape(len(batch.images), -1)
 
-        def alone(arr: np.ndarray, indices: np.ndarray, **_: object) -> np.ndarray:
-            places = np.broadcast_to(np.asarray(indices).reshape(1, -1), (len(arr), np.asarray(indices).size))
+        def remove_alone(arr: np.ndarray, indices: np.ndarray, **_: object) -> np.ndarray:
+            features = np.broadcast_to(np.asarray(indices).reshape(1, -1), (len(arr), np.asarray(indices).size))
             changed = flat.copy()
-            np.put_along_axis(changed, places, np.take_along_axis(fill.reshape(flat.shape), places, 1), 1)
+            np.put_along_axis(changed, features, np.take_along_axis(fill.reshape(flat.shape), features, 1), 1)
             return changed
 
         values = evaluate(
@@ -248,14 +249,18 @@ class Infidelity(SinglePatchRemoval):
             batch_size=len(flat),
             perturb_patch_sizes=[self._side(batch)],
             n_perturb_samples=1,
-            perturb_func=alone,
+            perturb_func=remove_alone,
             loss_func=lambda a, b, **_: residual_share(a, b),
         )
         return {"infidelity": values}
 
 
 def residual_share(drops: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Share of `drops` (N, T) that no multiple >= 0 of `sums` (N, T) explains, (N,) in [0, 1]; NaN without drops."""
+    """Compute the share of `drops` (N, T) that no multiple >= 0 of `sums` (N, T) explains.
+
+    Returns:
+        (N,) in [0, 1]; NaN if all drops of an image are zero.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = (sums * drops).sum(1) / np.sqrt((sums * sums).sum(1) * (drops * drops).sum(1))
     return 1 - np.maximum(cosine, 0) ** 2

@@ -1,4 +1,4 @@
-"""Cache flat graphs of the networks that are being judged, each for its present weights."""
+"""Flat graphs of the networks that are judged, cached for their present weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from interp_core.backbone.flat_graph import flat
 
-# None where the network itself is used: held as a value it would keep its own entry alive.
-_made: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module | None]] = WeakKeyDictionary()
+# None means "use the network itself". Storing it as a value would keep the weak key alive.
+_graphs: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module | None]] = WeakKeyDictionary()
 
 
 def flat_network_of(model: nn.Module, image: Tensor) -> nn.Module:
-    """The network as a quicker module, or itself where none can be made; made once for its present weights.
+    """Return a faster module with the same function, or the network itself if none can be built.
+
+    It is built once for the present weights.
 
     Args:
         model: network in evaluation mode.
@@ -22,6 +24,6 @@ def flat_network_of(model: nn.Module, image: Tensor) -> nn.Module:
     """
     weights = tuple((id(tensor), tensor._version) for tensor in (*model.parameters(), *model.buffers()))
     state = weights, tuple(image.shape[1:]), image.device
-    if model not in _made or _made[model][0] != state:
-        _made[model] = state, flat(model, image)
-    return _made[model][1] or model
+    if model not in _graphs or _graphs[model][0] != state:
+        _graphs[model] = state, flat(model, image)
+    return _graphs[model][1] or model

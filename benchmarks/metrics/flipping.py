@@ -1,11 +1,11 @@
-"""Pixel flipping, deletion and insertion: does the output follow the map when pixels go one after the other?
+"""Pixel flipping, deletion and insertion: does the output follow the map when pixels are removed one after the other?
 
-Curves read the target's probability and are run in both orders, most relevant first (MoRF) and least relevant first
-(LeRF). Deletion and insertion are areas under curves of the same kind, so pixel flipping, deletion, and insertion into
-the same fill are three readings of two sweeps, made once.
+A curve gives the target's probability after each step. Pixels are removed in both orders, most relevant first (MoRF)
+and least relevant first (LeRF). Deletion and insertion are areas under curves of the same kind, so pixel flipping,
+deletion, and insertion into the same fill share two sweeps.
 
-Known limits: removal without retraining is out of distribution, and blurred maps are favoured by it. Images must have
-sides with suitable divisors, since Quantus asks for equal steps; a multiple of 8 always has.
+Known limits: removal without retraining is out of distribution, and it favours blurred maps. The sides of images need
+suitable divisors, since Quantus needs equal steps; multiples of 8 always have them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Fill = Literal["mean", "blur"]
 
 
 class PixelSweep(Metric):
-    """What the three have in common: the target's probability while pixels go in the map's order.
+    """Base class of metrics that remove pixels in the order of the map and record the target's probability.
 
     Fields:
-        steps: wanted number of steps; see `removal.features_in_step`.
-        fill: what pixels are replaced by, see `removal.filled`.
+        steps: approximate number of steps, see `removal.features_in_step`.
+        fill: values of removed pixels, see `removal.fill_values`.
     """
 
     needs_model: ClassVar[bool] = True
@@ -37,36 +37,36 @@ class PixelSweep(Metric):
     fill: Fill = "mean"
 
     def curve(self, batch: Batch, *, least_first: bool = False) -> np.ndarray:
-        """Probabilities (N, steps + 1) of the target, from nothing to everything removed."""
+        """Compute the target's probabilities (N, steps + 1), from nothing to everything removed."""
         step, size = features_in_step(batch.images.shape[1:], self.steps), prod(batch.images.shape[1:])
         order = pixel_order(batch.maps, least_first=least_first)
         counts = range(0, size + 1, step)
-        return passes_of(batch).removed(order, counts, self.fill, by_channel=True).probabilities
+        return passes_of(batch).run_removals(order, counts, self.fill, by_channel=True).probabilities
 
     def reference_curve(self, batch: Batch, *, least_first: bool = False) -> np.ndarray:
-        """The same by quantus.PixelFlipping, which leaves the first point out."""
+        """Compute the same curve by quantus.PixelFlipping, and add the first point, which that leaves out."""
         step, size = features_in_step(batch.images.shape[1:], self.steps), prod(batch.images.shape[1:])
         channels = batch.images.shape[1]
-        # Values that say in full which feature goes next: channels of a pixel one after the other.
-        place = pixel_order(batch.maps, least_first=least_first) * channels + np.arange(channels)[:, None, None]
-        rest = evaluate(
+        # A different value for each feature, so that the channels of a pixel are removed one after the other.
+        position = pixel_order(batch.maps, least_first=least_first) * channels + np.arange(channels)[:, None, None]
+        curve = evaluate(
             "PixelFlipping",
             batch,
-            (size - place).astype(np.float64),
+            (size - position).astype(np.float64),
             probabilities=True,
             features_in_step=step,
             **replace_by(fill_values(batch.images, self.fill)),
         )
-        return np.concatenate([predictions(batch)[:, None], rest], axis=1)
+        return np.concatenate([predictions(batch)[:, None], curve], axis=1)
 
 
 @metrics.register("pixel_flipping")
 class PixelFlipping(PixelSweep):
-    """Area under the target's probability while pixels are removed, from none to all, in the map's order.
+    """Area under the target's probability while pixels are removed in the map's order, from none to all.
 
-    `pixel_flipping` = LeRF area - MoRF area: what removal does to any image, whichever pixels go, cancels. The
-    unperturbed point, which Quantus leaves out, is added. At most one pixel a step is removed channel by channel, none
-    where steps are whole pixels.
+    `pixel_flipping` = LeRF area - MoRF area, in which the harm of removing any pixels cancels. The unperturbed point,
+    which Quantus leaves out, is included. At most one pixel a step is removed channel by channel, none where steps are
+    whole pixels.
     Source: Bach et al. 2015, both orders as in Samek et al. 2017; quantus.PixelFlipping.
     """
 
@@ -109,9 +109,9 @@ class Deletion(PixelSweep):
 
 @metrics.register("insertion")
 class Insertion(PixelSweep):
-    """Area under the target's probability while the most relevant pixels come back into a blurred image.
+    """Area under the target's probability while the most relevant pixels return to a blurred image.
 
-    That is the LeRF curve read from its end. The blur has a standard deviation of a sixteenth of the side.
+    This is the LeRF curve read from its end. The blur has a standard deviation of a sixteenth of the side.
     Source: Petsiuk, Das and Saenko 2018 (RISE); curve by quantus.PixelFlipping.
     """
 

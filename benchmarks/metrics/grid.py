@@ -1,9 +1,10 @@
 """The grid pointing game: in a mosaic of images of different classes, does the map of one class lie on its image?
 
-No mask is needed: evidence for a class is in the image of that class, and in no other cell. Each image gets a mosaic
-of its own with others of the same shard, the place of each drawn by the seed. Known limits: mosaics are unlike what the
-network was trained on; a cell next to another is seen by both; the network must take larger images; images of a
-shard that has too few classes have no score.
+No mask is needed, since the evidence for a class is in the image of that class and in no other cell. Each image gets a
+mosaic with other images of its shard; their cells are drawn from the seed.
+
+Known limits: mosaics are unlike training images. Receptive fields cross the borders of cells. The network must take
+larger images. Images of a shard with too few classes have no score.
 """
 
 from __future__ import annotations
@@ -36,47 +37,58 @@ class GridPG(Metric):
     cells: int = Field(default=2, ge=2)
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        chosen, places = draw_mosaics(batch.targets, self.cells, batch.seed)
+        members, positions = draw_mosaics(batch.targets, self.cells, batch.seed)
         values = np.full(len(batch.images), np.nan)
-        if len(chosen):
-            own = chosen[np.arange(len(chosen)), places]
+        if len(members):
+            rows = members[np.arange(len(members)), positions]
             assert batch.explain is not None
-            maps = batch.explain(batch.model, build_mosaics(batch.images, chosen, self.cells), batch.targets[own])  # type: ignore[arg-type]
-            values[own] = share_in_cell(positive_part(maps.astype(np.float64)), places, self.cells)
+            maps = batch.explain(batch.model, build_mosaics(batch.images, members, self.cells), batch.targets[rows])  # type: ignore[arg-type]
+            values[rows] = share_in_cell(positive_part(maps.astype(np.float64)), positions, self.cells)
         return {"grid_pg": values}
 
 
 def draw_mosaics(targets: np.ndarray, cells: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images of a mosaic for each image that can have one.
+    """Draw the members of a mosaic for each image of a shard with enough classes.
+
+    Args:
+        targets: (N,) classes.
+        cells: images along each side of a mosaic.
+        seed: seed of the draws.
 
     Returns:
-        (M, cells^2) image indices, all of different targets, and (M,) the cell in which the mosaic's own image lies.
+        (M, cells^2) image indices, all of different targets, and (M,) the cell of the image that the mosaic is for.
     """
-    draw = np.random.default_rng(seed)
-    chosen, places = [], []
-    for own, target in enumerate(targets):
-        others = [k for k in np.unique(targets) if k != target]
-        if len(others) < cells**2 - 1:
+    rng = np.random.default_rng(seed)
+    members, positions = [], []
+    for image, target in enumerate(targets):
+        other_classes = [k for k in np.unique(targets) if k != target]
+        if len(other_classes) < cells**2 - 1:
             continue
-        classes = draw.choice(others, cells**2 - 1, replace=False)
-        mates = [int(draw.choice(np.flatnonzero(targets == k))) for k in classes]
-        place = int(draw.integers(cells**2))
-        chosen.append([*mates[:place], own, *mates[place:]])
-        places.append(place)
-    return np.array(chosen, int), np.array(places, int)
+        classes = rng.choice(other_classes, cells**2 - 1, replace=False)
+        mates = [int(rng.choice(np.flatnonzero(targets == k))) for k in classes]
+        position = int(rng.integers(cells**2))
+        members.append([*mates[:position], image, *mates[position:]])
+        positions.append(position)
+    return np.array(members, int), np.array(positions, int)
 
 
-def build_mosaics(images: np.ndarray, chosen: np.ndarray, cells: int) -> np.ndarray:
-    """Mosaics (M, C, cells*H, cells*W) of images (N, C, H, W), row by row."""
-    tiles = images[chosen]
+def build_mosaics(images: np.ndarray, members: np.ndarray, cells: int) -> np.ndarray:
+    """Tile images (N, C, H, W) to mosaics (M, C, cells*H, cells*W), row by row, from image indices (M, cells^2)."""
+    tiles = images[members]
     m, _, channels, height, width = tiles.shape
     rows = tiles.reshape(m, cells, cells, channels, height, width).transpose(0, 3, 1, 4, 2, 5)
     return np.ascontiguousarray(rows.reshape(m, channels, cells * height, cells * width))
 
 
-def share_in_cell(maps: np.ndarray, places: np.ndarray, cells: int) -> np.ndarray:
-    """Share (M,) of maps (M, 1, cells*H, cells*W) >= 0 that lies in the cell `places` (M,); 0 for an empty map."""
+def share_in_cell(maps: np.ndarray, positions: np.ndarray, cells: int) -> np.ndarray:
+    """Compute the share (M,) of each map inside one cell; 0 for an empty map.
+
+    Args:
+        maps: (M, 1, cells*H, cells*W) >= 0.
+        positions: (M,) index of the cell.
+        cells: cells along each side.
+    """
     m, _, height, width = maps.shape
     sums = maps.reshape(m, cells, height // cells, cells, width // cells).sum((2, 4)).reshape(m, -1)
     total = sums.sum(1)
-    return np.divide(sums[np.arange(m), places], total, out=np.zeros(m), where=total > 0)
+    return np.divide(sums[np.arange(m), positions], total, out=np.zeros(m), where=total > 0)

@@ -1,10 +1,10 @@
-"""Localisation: does the map lie on the evidence? Metrics on masks, with the sign of a map decided once.
+"""Localisation: does the map lie on the evidence mask?
 
-Those that read how much a map says (mass accuracy, pointing game) see its positive part: evidence against the target is
-no evidence for it. Those that read only the order of pixels (rank accuracy, AUC, top-k) see the signed order: clipping
-would throw all negative and zero pixels into one tie, whose random order is worse than what the map says.
+Metrics that use the values of a map (mass accuracy, pointing game) use its positive part, since negative values speak
+against the target. Metrics that use the order of pixels (rank accuracy, AUC, top-k) use the signed order: clipping
+would tie all negative and zero pixels, and the random order of ties would be worse than the order of the map.
 
-Known limits: they measure agreement with a mask, not with the network, and a network that looks elsewhere fails them.
+Known limits: they measure agreement with a mask, not with the network. A network that looks elsewhere fails them.
 """
 
 from __future__ import annotations
@@ -23,46 +23,57 @@ from interp_core.errors import ContractError
 
 
 def masks_of(batch: Batch) -> np.ndarray:
-    """Evidence masks (N, 1, H, W) bool.
+    """Return the evidence masks (N, 1, H, W) bool.
 
     Raises:
-        ContractError: they are missing, do not fit the maps, or hold other values than 0 and 1.
+        ContractError: they are missing, do not fit the maps, or have other values than 0 and 1.
     """
     if batch.masks is None or batch.masks.shape != batch.maps.shape:
-        got = None if batch.masks is None else batch.masks.shape
-        raise ContractError(f"evidence masks must be {batch.maps.shape}, got {got}")
+        shape = None if batch.masks is None else batch.masks.shape
+        raise ContractError(f"evidence masks must be {batch.maps.shape}, got {shape}")
     if not np.isin(batch.masks, (0, 1)).all():
         raise ContractError("evidence masks must be bool, or 0 and 1")
     return batch.masks.astype(bool)
 
 
 def score_rows(name: str, batch: Batch, maps: np.ndarray, rows: np.ndarray, **parameters: Any) -> np.ndarray:
-    """Scores (N,) of a Quantus localisation metric for the chosen `rows` (N,) bool; NaN for the others."""
+    """Score some images by a localisation metric of Quantus.
+
+    Args:
+        name: class in `quantus`.
+        batch: images with masks.
+        maps: (N, 1, H, W), in place of the batch's.
+        rows: (N,) bool, the images to score.
+        parameters: arguments of the metric's constructor.
+
+    Returns:
+        (N,); NaN for the images that are not scored.
+    """
     values = np.full(len(rows), np.nan)
     if rows.any():
         masks = masks_of(batch)[rows]
-        part = replace(batch, images=batch.images[rows], targets=batch.targets[rows], maps=maps[rows], masks=masks)
-        values[rows] = evaluate(name, part, part.maps, with_model=False, **parameters)
+        subset = replace(batch, images=batch.images[rows], targets=batch.targets[rows], maps=maps[rows], masks=masks)
+        values[rows] = evaluate(name, subset, subset.maps, with_model=False, **parameters)
     return values
 
 
 def flatten_pixels(arrays: np.ndarray) -> np.ndarray:
-    """(N, H*W) of (N, 1, H, W)."""
+    """Reshape (N, 1, H, W) to (N, H*W)."""
     return arrays.reshape(len(arrays), -1)
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Part / whole, NaN where the whole is nothing."""
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide (N,) by (N,), NaN where the denominator is not positive."""
+    return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0)
 
 
-def _any(arrays: np.ndarray) -> np.ndarray:
-    """Which images (N,) have any pixel other than zero."""
+def _has_pixels(arrays: np.ndarray) -> np.ndarray:
+    """Return which images (N,) have any pixel other than zero."""
     return np.asarray(arrays.reshape(len(arrays), -1).any(1))
 
 
 class Localisation(Metric):
-    """What the four have in common: masks, and no network."""
+    """Base class of metrics that compare a map with a mask, without the network."""
 
     family: ClassVar[Family] = "localisation"
     needs_masks: ClassVar[bool] = True
@@ -87,10 +98,10 @@ class RelevanceMassAccuracy(Localisation):
         return {"relevance_mass_accuracy": np.where(masks.any(1), shares, np.nan)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
-        marked, positive = _any(masks_of(batch)), positive_part(batch.maps)
-        says = _any(positive)
-        values = score_rows("RelevanceMassAccuracy", batch, positive, marked & says)
-        values[marked & ~says] = 0.0
+        has_mask, positive = _has_pixels(masks_of(batch)), positive_part(batch.maps)
+        has_positive = _has_pixels(positive)
+        values = score_rows("RelevanceMassAccuracy", batch, positive, has_mask & has_positive)
+        values[has_mask & ~has_positive] = 0.0
         return {"relevance_mass_accuracy": values}
 
 
@@ -110,16 +121,16 @@ class RelevanceRankAccuracy(Localisation):
         return {"relevance_rank_accuracy": ratio((masks & (order < sizes[:, None])).sum(1), sizes)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
-        marked = _any(masks_of(batch))
-        return {"relevance_rank_accuracy": score_rows("RelevanceRankAccuracy", batch, ranks(batch.maps), marked)}
+        has_mask = _has_pixels(masks_of(batch))
+        return {"relevance_rank_accuracy": score_rows("RelevanceRankAccuracy", batch, ranks(batch.maps), has_mask)}
 
 
 @metrics.register("pointing_game")
 class PointingGame(Localisation):
     """1 if the highest pixel lies in the mask, else 0; 0 for a map without positive part.
 
-    Quantus counts every pixel equal to the highest and calls an empty mask a hit; ranks leave one highest pixel, and
-    empty masks are left out.
+    Quantus counts every pixel that equals the highest, and counts an empty mask as a hit. Ranks have one highest pixel,
+    and images without a mask have no score.
     Source: Zhang et al. 2018; quantus.PointingGame.
     """
 
@@ -128,13 +139,13 @@ class PointingGame(Localisation):
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
         masks, highest = flatten_pixels(masks_of(batch)), flatten_pixels(batch.maps).argmax(1)
-        hits = masks[np.arange(len(masks)), highest] & _any(positive_part(batch.maps))
+        hits = masks[np.arange(len(masks)), highest] & _has_pixels(positive_part(batch.maps))
         return {"pointing_game": np.where(masks.any(1), hits, np.nan)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
-        marked = _any(masks_of(batch))
-        values = score_rows("PointingGame", batch, ranks(batch.maps), marked)
-        values[marked & ~_any(positive_part(batch.maps))] = 0.0
+        has_mask = _has_pixels(masks_of(batch))
+        values = score_rows("PointingGame", batch, ranks(batch.maps), has_mask)
+        values[has_mask & ~_has_pixels(positive_part(batch.maps))] = 0.0
         return {"pointing_game": values}
 
 
@@ -142,7 +153,7 @@ class PointingGame(Localisation):
 class AUC(Localisation):
     """Area under the ROC curve of the map as a detector of the mask's pixels; a random order gives 0.5.
 
-    NaN also for a mask that covers the whole image: there is nothing to tell it from.
+    NaN also for a mask that covers the whole image.
     Source: Fawcett 2006; quantus.AUC.
     """
 
@@ -153,21 +164,21 @@ class AUC(Localisation):
         masks, order = flatten_pixels(masks_of(batch)), flatten_pixels(pixel_order(batch.maps, least_first=True))
         inside = masks.sum(1)
         outside = masks.shape[1] - inside
-        # Mann and Whitney: pairs of a pixel inside and one outside in which the one inside is higher.
+        # Mann and Whitney: pairs of a pixel inside and a pixel outside of which the first is higher.
         above = (order * masks).sum(1, dtype=np.int64) - inside * (inside - 1) // 2
         return {"auc": ratio(above, inside * outside)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         masks = masks_of(batch)
-        return {"auc": score_rows("AUC", batch, ranks(batch.maps), _any(masks) & _any(~masks))}
+        return {"auc": score_rows("AUC", batch, ranks(batch.maps), _has_pixels(masks) & _has_pixels(~masks))}
 
 
 @metrics.register("top_k_intersection")
 class TopKIntersection(Localisation):
     """Share of the k highest pixels that lie in the mask, k a share of the mask's own pixels.
 
-    With all of them it is rank accuracy, with one the pointing game; it is shown and not ranked. Quantus takes one k
-    for all images (1000), which most masks are smaller than: it is fed image by image.
+    With k as many as the mask's pixels it is rank accuracy, with k = 1 the pointing game, so it is not ranked. Quantus
+    takes one k for all images (1000), which is more than most masks have, so the reference runs image by image.
     Source: Theiner, Müller-Budack and Ewerth 2022; quantus.TopKIntersection.
 
     Fields:
@@ -193,16 +204,16 @@ class TopKIntersection(Localisation):
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         masks, maps, values = masks_of(batch), ranks(batch.maps), np.full(len(batch.maps), np.nan)
         for index, k in enumerate(self._k(masks)):
-            one = (np.arange(len(maps)) == index) & _any(masks)
-            values[one] = score_rows("TopKIntersection", batch, maps, one, k=int(k))[one]
+            row = (np.arange(len(maps)) == index) & _has_pixels(masks)
+            values[row] = score_rows("TopKIntersection", batch, maps, row, k=int(k))[row]
         return {"top_k_intersection": values}
 
 
 @metrics.register("attribution_localisation")
 class AttributionLocalisation(Localisation):
-    """Share of the map's magnitude inside the mask: mass accuracy with evidence against the target counted as well.
+    """Share of the map's magnitude inside the mask: mass accuracy that also counts negative values.
 
-    Shown and not ranked: for maps without negative values it is mass accuracy. Quantus' weighted form depends on the
+    For maps without negative values it is mass accuracy, so it is not ranked. Quantus' weighted form depends on the
     number of images in the batch and is not used.
     Source: Kohlbrenner et al. 2020; quantus.AttributionLocalisation.
     """
@@ -222,6 +233,6 @@ class AttributionLocalisation(Localisation):
         maps = maps / np.abs(maps).max(axis=(1, 2, 3), keepdims=True)
         return {
             "attribution_localisation": score_rows(
-                "AttributionLocalisation", batch, maps, _any(masks_of(batch)), absolute=True
+                "AttributionLocalisation", batch, maps, _has_pixels(masks_of(batch)), absolute=True
             )
         }

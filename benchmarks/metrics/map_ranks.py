@@ -1,7 +1,7 @@
-"""What metrics do to maps whose ties are broken, before Quantus sees them. Pure functions on (N, 1, H, W).
+"""Conversions of maps (N, 1, H, W) whose ties are broken, for metrics and for Quantus. Pure functions.
 
-Quantus refuses a batch whose values are all negative and treats values only by order in several metrics: ranks say the
-same and are never refused. Where values count, what the tie-breaking added is taken out again.
+Quantus refuses a batch whose values are all negative, and several of its metrics use only the order of values. Ranks
+have the same order and are never refused. Metrics that use values remove the jitter of the tie-breaking first.
 """
 
 from __future__ import annotations
@@ -12,34 +12,29 @@ from benchmarks.metrics.base import JITTER
 
 
 def ranks(maps: np.ndarray) -> np.ndarray:
-    """Rank of each pixel in its own map, 1 for the smallest to H*W for the largest, float64."""
+    """Rank the pixels of each map, 1 for the smallest to H*W for the largest, float64."""
     flat = maps.reshape(len(maps), -1)
     order = np.argsort(flat, axis=1, kind="stable")
-    values = np.broadcast_to(np.arange(1.0, flat.shape[1] + 1), flat.shape)
-    result = np.empty(flat.shape)
-    np.put_along_axis(result, order, values, axis=1)
-    return result.reshape(maps.shape)
-
-
-def reversed_ranks(maps: np.ndarray) -> np.ndarray:
-    """Ranks of the negated map, 1 for the largest to H*W for the smallest, float64."""
-    return maps[0].size + 1.0 - ranks(maps)
+    positions = np.broadcast_to(np.arange(1.0, flat.shape[1] + 1), flat.shape)
+    pixel_ranks = np.empty(flat.shape)
+    np.put_along_axis(pixel_ranks, order, positions, axis=1)
+    return pixel_ranks.reshape(maps.shape)
 
 
 def remove_jitter(maps: np.ndarray) -> np.ndarray:
-    """Maps with zero for every value too small to be told from the tie-breaking jitter.
+    """Set values to zero that are too small to be told from the jitter of the tie-breaking.
 
-    The bound is twice the jitter's height since the jitter also moves the range it is measured by.
+    The bound is twice the height of the jitter, since the jitter also changes the range that it is measured by.
     """
     bound = 2 * JITTER * np.ptp(maps, axis=(1, 2, 3), keepdims=True)
     return np.where(np.abs(maps) > bound, maps, 0.0)
 
 
 def positive_part(maps: np.ndarray) -> np.ndarray:
-    """Evidence for the target: values above the jitter, zero elsewhere."""
+    """Keep the values above the jitter, which speak for the target, and set all others to zero."""
     return np.maximum(remove_jitter(maps), 0.0)
 
 
 def subtract_minimum(maps: np.ndarray) -> np.ndarray:
-    """Maps moved so that each begins at zero; sums over equally many pixels keep their differences."""
+    """Shift each map to a minimum of zero; sums over equally many pixels keep their differences."""
     return maps - maps.min(axis=(1, 2, 3), keepdims=True)

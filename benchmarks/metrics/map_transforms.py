@@ -1,14 +1,15 @@
-"""What would a map score if it were smoother, coarser or sharper? The same maps, transformed, scored again.
+"""Transforms of maps: are scores better if maps are smoother, coarser or sharper?
 
-Removal metrics favour smooth maps and mass accuracy favours sharp ones, whatever the maps say; an explainer that leads
-only at its own resolution leads by that. Each transform makes further rows named `<explainer>@<transform>`.
+Removal metrics favour smooth maps and mass accuracy favours sharp ones, whatever the maps show. An explainer that leads
+only at its own resolution leads by its resolution. Each transform adds rows named `<explainer>@<transform>`, whose maps
+are scored like all others.
 
-    smooth   Gaussian blur of standard deviation s pixels, mirrored at the border
-    grid     mean over the cells of a g x g grid, back to full size bilinearly
+    smooth   Gaussian blur with a standard deviation of s pixels, mirrored at the border
+    grid     mean over the cells of a g x g grid, resized to full size bilinearly
     sharp    sign(x) |x / max|x||^p
 
-Known limits: metrics that call the explainer again (robustness, checks, mosaics) are left out, so that no explanation
-is computed twice; degenerate maps stay as they are.
+Known limits: metrics that call the explainer again (robustness, checks, mosaics) are left out, so that no map is
+computed twice. Degenerate maps are not changed.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ _TITLES = {
 
 @dataclass(frozen=True)
 class MapTransform:
-    """One way to change maps.
+    """One transform of maps.
 
     Attributes:
-        kind: what is done.
+        kind: "smooth", "grid" or "sharp".
         value: standard deviation in pixels > 0, cells a side >= 1, or exponent > 0.
     """
 
@@ -46,42 +47,42 @@ class MapTransform:
 
     @property
     def name(self) -> str:
-        """What stands behind the @, such as smooth2."""
+        """Name behind the @, such as smooth2."""
         return f"{self.kind}{self.value:g}"
 
     @property
     def title(self) -> str:
-        """In words."""
+        """Title in words."""
         return _TITLES[self.kind].format(f"{self.value:g}")
 
     def __call__(self, maps: np.ndarray) -> np.ndarray:
-        """Transformed maps (N, 1, H, W) float32; degenerate ones unchanged."""
+        """Transform maps (N, 1, H, W) to float32; degenerate maps are not changed."""
         changed = _FUNCTIONS[self.kind](maps, self.value).astype(np.float32)
         return np.where(is_degenerate(maps)[:, None, None, None], maps, changed)
 
     def applies_to(self, metric: Metric) -> bool:
-        """Whether a metric is asked about transformed maps."""
+        """Return whether a metric scores transformed maps."""
         return metric.family in FAMILIES and not metric.needs_explain
 
     def describe(self) -> dict[str, Any]:
-        """For run.json."""
+        """Return the description for run.json."""
         return {"name": self.name, "title": self.title, "kind": self.kind, "value": self.value}
 
 
 def blur(maps: np.ndarray, sigma: float) -> np.ndarray:
-    """Maps (N, 1, H, W) blurred by a Gaussian of `sigma` pixels."""
+    """Blur maps (N, 1, H, W) by a Gaussian of `sigma` pixels."""
     return gaussian_filter(maps.astype(np.float64), sigma, axes=(2, 3))
 
 
 def average_on_grid(maps: np.ndarray, side: float) -> np.ndarray:
-    """Maps (N, 1, H, W) averaged over side x side cells and resized back bilinearly."""
+    """Average maps (N, 1, H, W) over side x side cells and resize them back bilinearly."""
     # In float64, so that a map of one value keeps one value.
     coarse = F.adaptive_avg_pool2d(torch.from_numpy(maps.astype(np.float64)), int(side))
     return F.interpolate(coarse, maps.shape[-2:], mode="bilinear", align_corners=False).numpy()
 
 
 def sharpened(maps: np.ndarray, power: float) -> np.ndarray:
-    """Maps (N, 1, H, W) in units of their largest magnitude, raised to `power` with their sign kept."""
+    """Raise maps (N, 1, H, W), in units of their largest magnitude, to `power` and keep their sign."""
     largest = np.abs(maps).max(axis=(1, 2, 3), keepdims=True)
     unit = maps / np.where(largest > 0, largest, 1)
     return np.sign(unit) * np.abs(unit) ** power
@@ -93,6 +94,12 @@ _FUNCTIONS = {"smooth": blur, "grid": average_on_grid, "sharp": sharpened}
 def build_transforms(
     smoothing: tuple[float, ...], grids: tuple[int, ...], sharpening: tuple[float, ...]
 ) -> list[MapTransform]:
-    """The transforms of a run, in the order of its fields."""
-    values: dict[Kind, tuple[float, ...]] = {"smooth": smoothing, "grid": grids, "sharp": sharpening}
-    return [MapTransform(kind, float(value)) for kind, given in values.items() for value in given]
+    """Build the transforms of a run, in the order of its fields.
+
+    Args:
+        smoothing: standard deviations in pixels.
+        grids: cells a side.
+        sharpening: exponents.
+    """
+    by_kind: dict[Kind, tuple[float, ...]] = {"smooth": smoothing, "grid": grids, "sharp": sharpening}
+    return [MapTransform(kind, float(value)) for kind, values in by_kind.items() for value in values]

@@ -1,17 +1,17 @@
-"""Region perturbation, selectivity and IROF: does the output follow the map when whole regions go one after the other?
+"""Region perturbation, selectivity and IROF: does the output follow the map when whole patches are removed?
 
-Square regions suit maps of a coarse grid; superpixels suit objects. Both orders are run, most relevant first (MoRF) and
-least relevant first (LeRF). Selectivity reads the sweep of region perturbation, made once.
+Square patches suit maps of a coarse grid; superpixels suit objects. Patches are removed in both orders, most relevant
+first (MoRF) and least relevant first (LeRF). Selectivity shares the sweep of region perturbation.
 
-Known limits: removal without retraining is out of distribution, and the edges of removed regions are seen by the
-network. Superpixels are cut by colour, which favours maps of methods that use superpixels themselves (LIME).
+Known limits: removal without retraining is out of distribution, and the network sees the edges of removed patches.
+Superpixels are cut by colour, which favours methods that use superpixels themselves (LIME).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -25,11 +25,11 @@ Fill = Literal["mean", "blur"]
 
 
 class PatchSweep(Metric):
-    """What the metrics with square regions have in common.
+    """Base class of metrics that remove square patches in the order of the map.
 
     Fields:
-        patches_per_side: wanted number of regions along the shorter side; see `removal.patch_side`.
-        fill: what regions are replaced by, see `removal.filled`.
+        patches_per_side: approximate number of patches along the shorter side, see `removal.patch_side`.
+        fill: values of removed pixels, see `removal.fill_values`.
     """
 
     needs_model: ClassVar[bool] = True
@@ -38,19 +38,19 @@ class PatchSweep(Metric):
     fill: Fill = "mean"
 
     def probabilities(self, batch: Batch, *, least_first: bool = False) -> np.ndarray:
-        """Of the target, (N, regions + 1), from no to all regions removed."""
+        """Compute the target's probabilities (N, patches + 1), from no to all patches removed."""
         shape = batch.images.shape[1:]
         side = patch_side(shape, self.patches_per_side)
         sums, labels = patch_sums(batch.maps, side), patch_labels(shape[1], shape[2], side)
         order = group_order(sums, labels, least_first=least_first)
-        return passes_of(batch).removed(order, range(sums.shape[1] + 1), self.fill).probabilities
+        return passes_of(batch).run_removals(order, range(sums.shape[1] + 1), self.fill).probabilities
 
 
 @metrics.register("region_perturbation")
 class RegionPerturbation(PatchSweep):
-    """Mean drop of the target's probability while whole square regions are removed, by the sum of the map over each.
+    """Mean drop of the target's probability while square patches are removed, in the order of the map's sums over them.
 
-        drop = mean over l = 1..L of p(nothing removed) - p(l regions removed)
+        drop = mean over l = 1..L of p(nothing removed) - p(l patches removed)
 
     `region_perturbation` = MoRF drop - LeRF drop. Quantus declares the drop "lower is better", which holds for LeRF
     only. Source: Samek et al. 2017; quantus.RegionPerturbation.
@@ -65,13 +65,13 @@ class RegionPerturbation(PatchSweep):
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
         curves = self.probabilities(batch), self.probabilities(batch, least_first=True)
-        return self._named(*((curve[:, :1] - curve[:, 1:]).mean(1) for curve in curves))
+        return self._by_name(*((curve[:, :1] - curve[:, 1:]).mean(1) for curve in curves))
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
-        return self._named(*(self.reference_drops(batch, order).mean(1) for order in ("morf", "lerf")))
+        return self._by_name(*(self.reference_drops(batch, order).mean(1) for order in ("morf", "lerf")))
 
     def reference_drops(self, batch: Batch, order: str) -> np.ndarray:
-        """Drops of probability (N, regions) by Quantus."""
+        """Compute the drops of probability (N, patches) by Quantus."""
         height, width = batch.images.shape[-2:]
         side = patch_side(batch.images.shape[1:], self.patches_per_side)
         return evaluate(
@@ -86,7 +86,7 @@ class RegionPerturbation(PatchSweep):
         )
 
     @staticmethod
-    def _named(morf: np.ndarray, lerf: np.ndarray) -> dict[str, np.ndarray]:
+    def _by_name(morf: np.ndarray, lerf: np.ndarray) -> dict[str, np.ndarray]:
         return {
             "region_perturbation_morf": morf,
             "region_perturbation_lerf": lerf,
@@ -96,10 +96,10 @@ class RegionPerturbation(PatchSweep):
 
 @metrics.register("selectivity")
 class Selectivity(PatchSweep):
-    """Mean probability of the target while square regions are removed, most relevant first.
+    """Mean probability of the target while square patches are removed, most relevant first.
 
-    One less region perturbation's MoRF drop from the unperturbed probability: another reading of the same sweep, so it
-    is shown and not ranked. Source: Montavon, Samek and Müller 2018; quantus.Selectivity.
+    It is the unperturbed probability less region perturbation's MoRF drop, from the same sweep, so it is not ranked.
+    Source: Montavon, Samek and Müller 2018; quantus.Selectivity.
     """
 
     title: ClassVar[str] = "Selectivity"
@@ -124,7 +124,7 @@ class Selectivity(PatchSweep):
 
 
 def superpixels(images: np.ndarray) -> np.ndarray:
-    """Number of the superpixel of each pixel as quantus.IROF cuts them (SLIC), (N, 1, H, W) int32."""
+    """Return the number of each pixel's superpixel, (N, 1, H, W) int32, as quantus.IROF cuts them (SLIC)."""
     from quantus.helpers.utils import get_superpixel_segments
 
     cut = partial(get_superpixel_segments, segmentation_method="slic")
@@ -139,12 +139,12 @@ class Irof(Metric):
 
         loss = mean over l = 1..L of 1 - p(l superpixels removed) / p(nothing removed)
 
-    `irof` = MoRF loss - LeRF loss. Quantus does not run on colour images, leaves out the division by L, and adds to an
-    image with few superpixels half a step if another of its batch has more: it is fed image by image.
+    `irof` = MoRF loss - LeRF loss. Quantus does not run on colour images, leaves out the division by L, and adds half a
+    step to an image with fewer superpixels than another of its batch, so the reference runs image by image.
     Source: Rieger and Hansen 2020; quantus.IROF with an adapter.
 
     Fields:
-        fill: what superpixels are replaced by, see `removal.filled`.
+        fill: values of removed pixels, see `removal.fill_values`.
     """
 
     title: ClassVar[str] = "IROF"
@@ -159,56 +159,69 @@ class Irof(Metric):
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
         labels = superpixels(batch.images)
-        return self._named(*(self._losses(batch, labels, least_first) for least_first in (False, True)))
+        return self._by_name(*(self._losses(batch, labels, least_first) for least_first in (False, True)))
 
     def _losses(self, batch: Batch, labels: np.ndarray, least_first: bool) -> np.ndarray:
         counts = labels.reshape(len(labels), -1).max(1) + 1
         order = group_order(segment_means(batch.maps, labels, least_first), labels, least_first=least_first)
-        found = passes_of(batch).removed(order, range(int(counts.max()) + 1), self.fill).probabilities
-        losses = 1 - found[:, 1:] / found[:, :1]
-        there = np.arange(losses.shape[1]) < counts[:, None]
-        return np.where(there, losses, 0).sum(1) / counts
+        curves = passes_of(batch).run_removals(order, range(int(counts.max()) + 1), self.fill).probabilities
+        losses = 1 - curves[:, 1:] / curves[:, :1]
+        has_superpixel = np.arange(losses.shape[1]) < counts[:, None]
+        return np.where(has_superpixel, losses, 0).sum(1) / counts
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         counts = superpixels(batch.images).reshape(len(batch.images), -1).max(1) + 1
-        # IROF takes the area from the number of superpixels; where the area is a sum, what is left is a sum of losses.
+        # IROF subtracts the area from the number of superpixels. With a sum for the area, it returns the sum of losses.
         with replace_in_quantus("helpers.utils", "calculate_auc", lambda values, **_: np.asarray(values).sum(1)):
             # Quantus refuses maps without positive values.
-            sides = [
+            losses = [
                 self._reference_losses(batch, subtract_minimum(maps)) / counts for maps in (batch.maps, -batch.maps)
             ]
-        return self._named(*sides)
+        return self._by_name(*losses)
 
     def _reference_losses(self, batch: Batch, maps: np.ndarray) -> np.ndarray:
         fill = fill_values(batch.images, self.fill)
-        alone = [single_image(batch, i) for i in range(len(maps))]
-        options = {"probabilities": True, "segmentation_method": "slic"}
+        options: dict[str, Any] = {"probabilities": True, "segmentation_method": "slic"}
         losses = [
-            evaluate("IROF", one, maps[i : i + 1], **options, **replace_masked_by(fill[i : i + 1]))  # type: ignore[arg-type]
-            for i, one in enumerate(alone)
+            evaluate("IROF", single_image(batch, i), maps[i : i + 1], **options, **replace_masked_by(fill[i : i + 1]))
+            for i in range(len(maps))
         ]
         return np.concatenate(losses)
 
     @staticmethod
-    def _named(morf: np.ndarray, lerf: np.ndarray) -> dict[str, np.ndarray]:
+    def _by_name(morf: np.ndarray, lerf: np.ndarray) -> dict[str, np.ndarray]:
         return {"irof_morf": morf, "irof_lerf": lerf, "irof": morf - lerf}
 
 
 def single_image(batch: Batch, index: int) -> Batch:
-    """A batch of one image."""
-    part = slice(index, index + 1)
-    masks = None if batch.masks is None else batch.masks[part]
-    fields = {"images": batch.images[part], "targets": batch.targets[part], "maps": batch.maps[part], "masks": masks}
-    return replace(batch, **fields, passes=None)  # type: ignore[arg-type]
+    """Return a batch of one image, without shared forward passes."""
+    row = slice(index, index + 1)
+    return replace(
+        batch,
+        images=batch.images[row],
+        targets=batch.targets[row],
+        maps=batch.maps[row],
+        masks=None if batch.masks is None else batch.masks[row],
+        passes=None,
+    )
 
 
 def segment_means(maps: np.ndarray, labels: np.ndarray, least_first: bool) -> np.ndarray:
-    """Mean of each map (N, 1, H, W) in each of its superpixels, (N, most); those it has not come last in the order."""
-    most = int(labels.max()) + 1
-    means = np.full((len(maps), most), np.inf if least_first else -np.inf)
-    for single_image, (values, numbers) in enumerate(
-        zip(maps.reshape(len(maps), -1), labels.reshape(len(maps), -1), strict=True)
+    """Average each map over each of its superpixels.
+
+    Args:
+        maps: (N, 1, H, W).
+        labels: (N, 1, H, W), superpixel of each pixel.
+        least_first: whether the lowest mean is removed first.
+
+    Returns:
+        (N, superpixels); where an image has fewer, the values come last in the order of removal.
+    """
+    superpixels = int(labels.max()) + 1
+    means = np.full((len(maps), superpixels), np.inf if least_first else -np.inf)
+    for row, (values, numbers) in enumerate(
+        zip(maps.reshape(len(maps), -1), labels.reshape(len(labels), -1), strict=True)
     ):
         sizes = np.bincount(numbers)
-        means[single_image, : len(sizes)] = np.bincount(numbers, weights=values) / sizes
+        means[row, : len(sizes)] = np.bincount(numbers, weights=values) / sizes
     return means

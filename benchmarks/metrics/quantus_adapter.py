@@ -1,16 +1,16 @@
-"""The one place that calls Quantus.
+"""Adapter to Quantus, the only module that calls it.
 
-Quantus' defaults differ from metric to metric, so every argument that changes a value is given here explicitly. Its
-callers are also spared that
+Quantus' defaults differ between metrics, so every argument that changes a value is given explicitly. The adapter also
+works around these properties of Quantus:
 
-* Quantus looks through a network for `nn.Softmax` modules and, by what it finds, adds a softmax or replaces one in a
-  copy. It therefore gets a shell that hides the network and takes the softmax itself. It also keeps whatever it wraps
-  alive in caches for the life of the process; the shell is emptied after each call, so no network is kept.
-* After each step it compares every image with its perturbed self, only to warn that they are equal. The comparison is
-  switched off during the call, as are warnings; both come back afterwards. No score depends on it.
-* Some metrics write into the arrays they are given: they get copies.
+* It searches a network for `nn.Softmax` modules, and then adds a softmax or replaces one in a copy. So it gets a
+  wrapper that hides the network and applies the softmax itself.
+* It keeps what it wraps alive in caches for the life of the process. The wrapper is emptied after each call.
+* After each step it compares every image with its perturbed version, only to warn if they are equal. The comparison and
+  the warnings are switched off during a call. No score depends on them.
+* Some metrics write into their arguments, so they get copies.
+* Quantus 0.6.0 uses `np.trapz`, which NumPy 2.4 has not. Our metrics compute areas themselves.
 
-Nothing here needs `np.trapz`, which NumPy 2.4 no longer has and Quantus 0.6.0 asks for: the metrics take areas.
 Known limit: the comparison is off for the whole process while a call lasts, so another thread misses the warning.
 """
 
@@ -30,34 +30,34 @@ from benchmarks.metrics.base import Batch
 from interp_core.errors import ContractError, one_line
 
 BATCH_SIZE = 32
-EXPLAINING = ("AvgSensitivity", "MaxSensitivity", "RandomLogit", "MPRT", "EfficientMPRT")
+EXPLAIN_AGAIN = ("AvgSensitivity", "MaxSensitivity", "RandomLogit", "MPRT", "EfficientMPRT")
 REFUSALS = (AssertionError, AttributeError, IndexError, TypeError, ValueError)
 
 
-class Shell(nn.Module):
-    """A network as Quantus should see it: no modules inside, and probabilities if they are wanted.
+class HiddenNetwork(nn.Module):
+    """Wrapper of a network whose modules Quantus cannot see, with probabilities as output if asked.
 
     Args:
         model: the network.
-        probabilities: whether it gives probabilities; logits otherwise.
-        multi_label: whether these are of each class for itself.
+        probabilities: whether it gives probabilities, else logits.
+        multi_label: whether probabilities are sigmoids of each class, else a softmax.
     """
 
     def __init__(self, model: nn.Module, probabilities: bool, multi_label: bool = False) -> None:
         super().__init__()
-        self._held = [model]
+        self._network = [model]
         self._probabilities, self._multi_label = probabilities, multi_label
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self._held[0](images).float()
+        logits = self._network[0](images).float()
         if not self._probabilities:
             return logits
         return logits.sigmoid() if self._multi_label else logits.softmax(-1)
 
     def release(self) -> None:
-        """Let go of the network."""
-        self._held.clear()
+        """Drop the network."""
+        self._network.clear()
 
 
 def evaluate(
@@ -69,21 +69,21 @@ def evaluate(
     with_model: bool = True,
     absolute: bool = False,
     batch_size: int = BATCH_SIZE,
-    bare: bool = False,
+    pass_network: bool = False,
     **parameters: Any,
 ) -> np.ndarray:
-    """Scores a Quantus metric gives, one row per image.
+    """Compute the scores of a Quantus metric, one row per image.
 
     Args:
         name: class in `quantus`.
-        batch: what is judged; its masks are handed over if it has some.
-        maps: (N, 1, H, W) finite maps to use in place of the batch's.
-        probabilities: whether the metric reads probabilities; logits otherwise.
-        with_model: whether the metric may see the network.
+        batch: images and targets, with masks if there are any.
+        maps: (N, 1, H, W) finite maps, in place of the batch's.
+        probabilities: whether the metric uses probabilities, else logits.
+        with_model: whether the metric gets the network.
         absolute: whether Quantus takes the magnitude of the maps.
-        batch_size: images Quantus sees at once.
-        bare: hand over the network itself, for metrics that change its weights.
-        parameters: of the metric's constructor.
+        batch_size: images in a batch of Quantus.
+        pass_network: whether to pass the network itself, for metrics that change its weights.
+        parameters: arguments of the metric's constructor.
 
     Returns:
         (N,) or (N, steps) float64.
@@ -91,12 +91,12 @@ def evaluate(
     Raises:
         ContractError: Quantus refuses the batch, or the network is in training mode.
     """
-    with _shell(batch, probabilities, with_model) as model, _quiet():
+    with _hidden_network(batch, probabilities, with_model) as model, _quiet():
         metric = _build(name, absolute, parameters)
         try:
-            network = batch.model if bare else model
-            arrays = _arrays(batch, maps, batch_size) | {"softmax": bare and probabilities}
-            values = metric(model=network, **arrays, **_explained(batch, name))
+            network = batch.model if pass_network else model
+            arrays = _arrays(batch, maps, batch_size) | {"softmax": pass_network and probabilities}
+            values = metric(model=network, **arrays, **_explain_argument(batch, name))
         except REFUSALS as error:
             raise ContractError(f"quantus {name} refuses this batch: {one_line(error)}") from error
     if isinstance(values, dict):  # ROAD: one number a percentage, for all images
@@ -104,21 +104,21 @@ def evaluate(
     return np.asarray(values, dtype=np.float64)
 
 
-def _explained(batch: Batch, name: str) -> dict[str, Any]:
-    """The explainer as Quantus calls it, for the metrics that explain again."""
-    if batch.explain is None or name not in EXPLAINING:
+def _explain_argument(batch: Batch, name: str) -> dict[str, Any]:
+    """Return the explainer as an argument of Quantus, for metrics that explain again."""
+    if batch.explain is None or name not in EXPLAIN_AGAIN:
         return {}
 
     def explain(model: nn.Module, inputs: np.ndarray, targets: np.ndarray, **_: Any) -> np.ndarray:
         assert batch.explain is not None
-        network = model._held[0] if isinstance(model, Shell) else model
+        network = model._network[0] if isinstance(model, HiddenNetwork) else model
         return batch.explain(network, np.asarray(inputs, dtype=np.float32), np.asarray(targets))
 
     return {"explain_func": explain}
 
 
 def replace_by(fill: np.ndarray) -> dict[str, Any]:
-    """Constructor arguments that make a metric of one batch replace features by those of `fill` (N, C, H, W)."""
+    """Return constructor arguments that make a metric of one batch replace features by `fill` (N, C, H, W)."""
     if not fill.any():
         return {"perturb_baseline": 0.0}
     flat = fill.reshape(len(fill), -1)
@@ -132,7 +132,7 @@ def replace_by(fill: np.ndarray) -> dict[str, Any]:
 
 
 def replace_masked_by(fill: np.ndarray) -> dict[str, Any]:
-    """The same for a metric that names features by a mask (N, 1, H, W), as quantus.IROF does."""
+    """Return the same arguments for a metric that selects features by a mask (N, 1, H, W), such as quantus.IROF."""
 
     def replace(arr: np.ndarray, mask: np.ndarray, **_: Any) -> np.ndarray:
         return np.where(mask, fill, arr)
@@ -141,7 +141,7 @@ def replace_masked_by(fill: np.ndarray) -> dict[str, Any]:
 
 
 def quantus_imputation(noise: np.ndarray) -> Callable[..., np.ndarray]:
-    """Quantus' linear imputation of one image (C, H, W), with this noise (C, H, W) in place of one it draws."""
+    """Return Quantus' linear imputation of one image (C, H, W), with the given noise (C, H, W)."""
     from quantus import noisy_linear_imputation
 
     def impute(arr: np.ndarray, indices: np.ndarray, **_: Any) -> np.ndarray:
@@ -155,23 +155,23 @@ def quantus_imputation(noise: np.ndarray) -> Callable[..., np.ndarray]:
 
 @contextmanager
 def replace_in_quantus(module: str, name: str, value: Callable[..., Any]) -> Iterator[None]:
-    """Another function in a module of Quantus, for the length of a call."""
-    place = import_module(f"quantus.{module}")
-    before = getattr(place, name)
-    setattr(place, name, value)
+    """Replace a function in a module of Quantus inside the block."""
+    target = import_module(f"quantus.{module}")
+    original = getattr(target, name)
+    setattr(target, name, value)
     try:
         yield
     finally:
-        setattr(place, name, before)
+        setattr(target, name, original)
 
 
 def predictions(batch: Batch) -> np.ndarray:
-    """Probability (N,) float64 of each image's target, nothing removed."""
+    """Compute the probability (N,) float64 of each image's target, nothing removed."""
     targets = torch.as_tensor(batch.targets)
-    with _shell(batch, probabilities=True, with_model=True) as model, torch.no_grad():
+    with _hidden_network(batch, probabilities=True, with_model=True) as model, torch.no_grad():
         assert model is not None
-        parts = [model(part.to(batch.device)).cpu() for part in _tensor(batch.images).split(BATCH_SIZE)]
-    values = torch.cat(parts)
+        outputs = [model(images.to(batch.device)).cpu() for images in _tensor(batch.images).split(BATCH_SIZE)]
+    values = torch.cat(outputs)
     if int(targets.max()) >= values.shape[1]:
         raise ContractError(f"targets must be classes in 0..{values.shape[1] - 1}, got {int(targets.max())}")
     return values.gather(1, targets[:, None]).squeeze(1).double().numpy()
@@ -208,7 +208,7 @@ def _arrays(batch: Batch, maps: np.ndarray, batch_size: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _shell(batch: Batch, probabilities: bool, with_model: bool) -> Iterator[Shell | None]:
+def _hidden_network(batch: Batch, probabilities: bool, with_model: bool) -> Iterator[HiddenNetwork | None]:
     if not with_model or batch.model is None:
         yield None
         return
@@ -216,11 +216,11 @@ def _shell(batch: Batch, probabilities: bool, with_model: bool) -> Iterator[Shel
         raise ContractError("metrics need the network in evaluation mode: call model.eval() first")
     if batch.targets.shape != (len(batch.images),) or batch.targets.min() < 0:
         raise ContractError(f"targets must be {len(batch.images)} classes, 0 or higher, got {batch.targets.shape}")
-    shell = Shell(batch.model, probabilities, batch.multi_label)
+    hidden = HiddenNetwork(batch.model, probabilities, batch.multi_label)
     try:
-        yield shell
+        yield hidden
     finally:
-        shell.release()
+        hidden.release()
 
 
 @contextmanager

@@ -1,17 +1,17 @@
-"""Does the map depend on the network and on the class at all? Tests to pass or fail, never ranks.
+"""Checks: does the map depend on the network and on the class at all? They are passed or failed, never ranked.
 
-An explanation that stays the same when the network's weights are random, or when another class is asked for, says
-nothing of this decision. How much it should change nobody can say, so nothing is ranked: `passing` is the bound that a
-mean has to be under (or over) to pass.
+A map that stays the same with random weights, or for another class, does not explain this decision. Nobody can say how
+much it should change, so these scores are not ranked. `passing` is the bound that a mean must be under (or over).
 
-Known limits: modules without `reset_parameters` keep their weights, as in Quantus (the layer scale of ConvNeXt);
-top-down randomisation favours uninformative maps (Binder et al. 2023), so all weights are drawn, from the bottom up.
+Top-down randomisation favours uninformative maps (Binder et al. 2023), so all weights are drawn, from the bottom up.
+
+Known limit: modules without `reset_parameters` keep their weights, as in Quantus (the layer scale of ConvNeXt).
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ BINS = 100
 
 
 class Check(Metric):
-    """What the tests have in common: they explain again."""
+    """Base class of metrics that explain again, with another network or class."""
 
     family: ClassVar[Family] = "check"
     needs_model: ClassVar[bool] = True
@@ -37,9 +37,9 @@ class Check(Metric):
 
 @metrics.register("random_logit")
 class RandomLogit(Check):
-    """Structural similarity of the map with that for another class, drawn at random: 1 for one that sees no class.
+    """Structural similarity of the map with the map of a random other class: 1 for a map that ignores the class.
 
-    Source: Sixt, Granz and Landgraf 2020; quantus.RandomLogit, with maps compared as pictures and not as rows.
+    Source: Sixt, Granz and Landgraf 2020; quantus.RandomLogit, with maps compared as pictures and not as vectors.
     """
 
     title: ClassVar[str] = "Random logit"
@@ -49,8 +49,8 @@ class RandomLogit(Check):
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
         assert batch.explain is not None
-        others = other_classes(batch.targets, self._classes(batch), batch.seed)
-        maps = batch.explain(batch.model, batch.images, others)  # type: ignore[arg-type]
+        targets = other_classes(batch.targets, self._classes(batch), batch.seed)
+        maps = batch.explain(batch.model, batch.images, targets)  # type: ignore[arg-type]
         return {"random_logit": similarity(batch.maps, maps.reshape(batch.maps.shape))}
 
     @staticmethod
@@ -65,7 +65,7 @@ class RandomLogit(Check):
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         shape = batch.maps.shape
 
-        def alike(a: np.ndarray, b: np.ndarray, **_: object) -> np.ndarray:
+        def compare(a: np.ndarray, b: np.ndarray, **_: object) -> np.ndarray:
             return similarity(a.reshape(shape), b.reshape(shape))
 
         values = evaluate(
@@ -75,22 +75,22 @@ class RandomLogit(Check):
             batch_size=len(batch.maps),
             num_classes=self._classes(batch),
             seed=batch.seed % 2**32,
-            similarity_func=alike,
+            similarity_func=compare,
         )
         return {"random_logit": values}
 
 
 @metrics.register("mprt")
 class Mprt(Check):
-    """The map beside the map of the same network with random weights: rank correlation, and rise of complexity.
+    """Rank correlation with the map of the same network with random weights, and rise of complexity.
 
         mprt = Spearman(map, random map),  efficient_mprt = (H(random map) - H(map)) / H(map),  mean over `seeds`
 
-    H is the entropy of a histogram of the values. Random maps should be unlike the map, and more complex.
+    H is the entropy of a histogram of the values. Random maps should differ from the map, and be more complex.
     Source: Adebayo et al. 2018; Hedström et al. 2023; quantus.MPRT and quantus.EfficientMPRT, fully randomised.
 
     Fields:
-        seeds: how many times weights are drawn.
+        seeds: number of times that weights are drawn.
     """
 
     title: ClassVar[str] = "Randomised weights"
@@ -112,43 +112,46 @@ class Mprt(Check):
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
         assert batch.explain is not None
         assert batch.model is not None
-        own, before = batch.maps.reshape(len(batch.maps), -1), entropies(batch.maps)
-        alike, rise = [], []
+        original, entropy = batch.maps.reshape(len(batch.maps), -1), entropies(batch.maps)
+        correlations, rises = [], []
         for seed in range(self.seeds):
-            maps = batch.explain(randomise(batch.model, seed), batch.images, batch.targets).reshape(own.shape)
-            alike.append(pearson(stats.rankdata(own, axis=1), stats.rankdata(maps, axis=1)))
-            rise.append((entropies(maps) - before) / before)
-        return {"mprt": np.mean(alike, axis=0), "efficient_mprt": np.mean(rise, axis=0)}
+            maps = batch.explain(randomise(batch.model, seed), batch.images, batch.targets).reshape(original.shape)
+            correlations.append(pearson(stats.rankdata(original, axis=1), stats.rankdata(maps, axis=1)))
+            rises.append((entropies(maps) - entropy) / entropy)
+        return {"mprt": np.mean(correlations, axis=0), "efficient_mprt": np.mean(rises, axis=0)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
-        options = {"bare": True, "layer_order": "bottom_up", "skip_layers": True, "batch_size": len(batch.maps)}
-        alike, rise = [], []
+        correlations, rises = [], []
         for seed in range(self.seeds):
-            alike.append(evaluate("MPRT", batch, batch.maps, seed=seed, return_last_correlation=True, **options))  # type: ignore[arg-type]
-            rise.append(evaluate("EfficientMPRT", batch, batch.maps, seed=seed, probabilities=True, **options))  # type: ignore[arg-type]
-        return {"mprt": np.mean(alike, axis=0), "efficient_mprt": np.mean(rise, axis=0)}
+            options: dict[str, Any] = {
+                "pass_network": True, "layer_order": "bottom_up", "skip_layers": True, "seed": seed,
+                "batch_size": len(batch.maps),
+            }  # fmt: skip
+            correlations.append(evaluate("MPRT", batch, batch.maps, return_last_correlation=True, **options))
+            rises.append(evaluate("EfficientMPRT", batch, batch.maps, probabilities=True, **options))
+        return {"mprt": np.mean(correlations, axis=0), "efficient_mprt": np.mean(rises, axis=0)}
 
 
 def other_classes(targets: np.ndarray, classes: int, seed: int) -> np.ndarray:
-    """A class other than the target for each image, drawn as quantus.RandomLogit draws it."""
+    """Draw a class other than the target for each image, as quantus.RandomLogit does."""
     draws = np.random.RandomState(seed % 2**32).randint(0, classes - 1, len(targets))
     return np.where(draws >= targets, draws + 1, draws).astype(np.int64)
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Structural similarity (N,) of maps (N, 1, H, W), over the range of both."""
+    """Compute the structural similarity (N,) of maps (N, 1, H, W), over the range of both."""
     from skimage.metrics import structural_similarity
 
     values = []
-    for one, other in zip(a[:, 0].astype(np.float64), b[:, 0].astype(np.float64), strict=True):
-        low, high = min(one.min(), other.min()), max(one.max(), other.max())
-        # From the lowest value up: the product of two negative terms would make a map and its negative alike.
-        values.append(structural_similarity(one - low, other - low, data_range=float(high - low)))
+    for first, second in zip(a[:, 0].astype(np.float64), b[:, 0].astype(np.float64), strict=True):
+        low, high = min(first.min(), second.min()), max(first.max(), second.max())
+        # Shifted to start at 0: the product of two negative terms would make a map and its negative similar.
+        values.append(structural_similarity(first - low, second - low, data_range=float(high - low)))
     return np.array(values)
 
 
 def randomise(network: nn.Module, seed: int) -> nn.Module:
-    """A copy of the network in evaluation mode with all that can be reset drawn anew, module by module."""
+    """Copy a network, in evaluation mode, and draw the weights of each module that can be reset."""
     copy = deepcopy(network)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         for module in copy.modules():
@@ -159,5 +162,5 @@ def randomise(network: nn.Module, seed: int) -> nn.Module:
 
 
 def entropies(maps: np.ndarray) -> np.ndarray:
-    """Entropy (N,) in nats of a histogram of each map's values, `BINS` equal bins over its range."""
+    """Compute the entropy (N,) in nats of a histogram of each map's values, with `BINS` equal bins over its range."""
     return np.array([stats.entropy(np.histogram(values, bins=BINS)[0]) for values in maps.reshape(len(maps), -1)])

@@ -1,9 +1,9 @@
 """ROAD: is the decision lost when the most relevant pixels are imputed, and kept when the least relevant ones are?
 
-Missing pixels are filled in from their neighbours with a little noise, which hides where they were: less of the class
-leaks through the shape of what was removed than with a constant, and images stay nearer to those the network knows.
+Removed pixels are filled in from their neighbours with a little noise. This hides the shape of the removed area, which
+could give the class away, and keeps images nearer to those that the network knows.
 
-Known limits: blurred maps are favoured, since their holes are large; the score of one image has few steps.
+Known limits: blurred maps are favoured, since their holes are large. The score of one image has few steps.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ PERCENTAGES = tuple(float(p) for p in range(10, 100, 10))
 
 @metrics.register("road")
 class Road(Metric):
-    """Share of the percentages at which the network still says the target, pixels imputed in the map's order.
+    """Share of the percentages at which the network still predicts the target, pixels imputed in the map's order.
 
     `road` = share with the least relevant imputed (LeRF) - share with the most relevant imputed (MoRF). Quantus gives
-    one number a percentage for all images, takes the first batch only, and does not run on colour images: it is fed
-    image by image with a map that it can index, and with the same noise for every explainer.
+    one number a percentage for all images, takes the first batch only, and does not run on colour images. So the
+    reference runs image by image, with a map that Quantus can index and the same noise for every explainer.
     Source: Rong et al. 2022; quantus.ROAD with an adapter.
 
     Fields:
-        percentages: of the pixels that are imputed.
-        noise: standard deviation of what is added to them, in units of the normalised image.
+        percentages: percentages of the pixels that are imputed.
+        noise: standard deviation of the noise that is added to them, in units of the normalised image.
     """
 
     title: ClassVar[str] = "ROAD"
@@ -58,44 +58,48 @@ class Road(Metric):
         return values
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        return self._named(*(self._kept(batch, pixel_order(batch.maps, least_first=least)) for least in (False, True)))
+        orders = [pixel_order(batch.maps, least_first=least_first) for least_first in (False, True)]
+        return self._by_name(*(self._hit_share(batch, order) for order in orders))
 
     def _counts(self, batch: Batch) -> list[int]:
-        """Pixels that are imputed at each percentage."""
+        """Return the number of pixels that are imputed at each percentage."""
         return [int(batch.maps[0].size * p / 100) for p in self.percentages]
 
-    def _kept(self, batch: Batch, order: np.ndarray) -> np.ndarray:
+    def _hit_share(self, batch: Batch, order: np.ndarray) -> np.ndarray:
+        """Compute the share (N,) of the percentages at which the network still predicts the target."""
         passes, counts = passes_of(batch), self._counts(batch)
         images = torch.from_numpy(batch.images).to(passes.device)
-        place = torch.from_numpy(order).to(passes.device)
+        positions = torch.from_numpy(order).to(passes.device)
         bounds = torch.tensor(counts, device=passes.device)[:, None, None, None]
         noise = torch.from_numpy(self._noise(batch)).to(images)
 
-        def imputed(rows: slice, steps: slice) -> Tensor:
-            missing = place[rows, None] < bounds[steps]
-            many = images[rows, None].expand(-1, missing.shape[1], -1, -1, -1)
-            filled = impute(many.flatten(0, 1), missing.flatten(0, 1)).view_as(many)
-            return (filled + noise[rows, None] * missing).permute(0, 1, 3, 4, 2)
+        def make_images(rows: slice, versions: slice) -> Tensor:
+            missing = positions[rows, None] < bounds[versions]
+            copies = images[rows, None].expand(-1, missing.shape[1], -1, -1, -1)
+            imputed = impute(copies.flatten(0, 1), missing.flatten(0, 1)).view_as(copies)
+            return (imputed + noise[rows, None] * missing).permute(0, 1, 3, 4, 2)
 
-        known = ("road", fingerprint(order), tuple(counts), self.noise, batch.seed)
-        return passes.outputs(known, len(counts), imputed).hits.mean(1)
+        cache_key = ("road", fingerprint(order), tuple(counts), self.noise, batch.seed)
+        return passes.run(cache_key, len(counts), make_images).hits.mean(1)
 
     def _noise(self, batch: Batch) -> np.ndarray:
-        draw = np.random.default_rng(batch.seed)
-        return (self.noise * draw.standard_normal(batch.images.shape)).astype(np.float32)
+        rng = np.random.default_rng(batch.seed)
+        return (self.noise * rng.standard_normal(batch.images.shape)).astype(np.float32)
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         noise = self._noise(batch)
         shares = []
-        for least in (False, True):
-            order = pixel_order(batch.maps, least_first=least)
-            shares.append(
-                np.array([self._reference_kept(single_image(batch, i), order[i], noise[i]) for i in range(len(order))])
-            )
-        return self._named(*shares)
+        for least_first in (False, True):
+            order = pixel_order(batch.maps, least_first=least_first)
+            images = [single_image(batch, index) for index in range(len(order))]
+            shares.append(np.array([self._reference_share(*row) for row in zip(images, order, noise, strict=True)]))
+        return self._by_name(*shares)
 
-    def _reference_kept(self, batch: Batch, order: np.ndarray, noise: np.ndarray) -> float:
-        """Share kept of one image: with its order in the first channel alone, indices of features are pixels'."""
+    def _reference_share(self, batch: Batch, order: np.ndarray, noise: np.ndarray) -> float:
+        """Compute the share of one image by Quantus.
+
+        The order is in the first channel alone, so that Quantus' indices of features are indices of pixels.
+        """
         channels = batch.images.shape[1]
         maps = np.zeros(batch.images.shape)
         maps[0, 0] = order.size - order[0]
@@ -104,5 +108,5 @@ class Road(Metric):
         return float(evaluate("ROAD", batch, maps, **options).mean())  # type: ignore[arg-type]
 
     @staticmethod
-    def _named(morf: np.ndarray, lerf: np.ndarray) -> dict[str, np.ndarray]:
+    def _by_name(morf: np.ndarray, lerf: np.ndarray) -> dict[str, np.ndarray]:
         return {"road_morf": morf, "road_lerf": lerf, "road": lerf - morf}

@@ -1,7 +1,8 @@
-"""Sensitivity: how far does the map move when the image moves a little?
+"""Sensitivity: how much does the map change when the image changes a little?
 
-Known limits: a map that never changes is best, so a control wins; it is shown and not ranked. Explainers that draw at
-random get the same draw each time, so that their own noise is not counted.
+Explainers with random draws get the same draws each time, so that their own noise is not counted.
+
+Known limits: a map that never changes is best, so a control wins. The scores are shown and not ranked.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Sensitivity(Metric):
     Source: Yeh et al. 2019; quantus.AvgSensitivity and quantus.MaxSensitivity, from the same explanations.
 
     Fields:
-        samples: changed images.
-        radius: in units of the normalised image; 0.14 is about 8 / 255 after ImageNet's normalisation.
+        samples: number of changed images.
+        radius: largest change, in units of the normalised image; 0.14 is about 8 / 255 after ImageNet's normalisation.
     """
 
     title: ClassVar[str] = "Sensitivity"
@@ -42,21 +43,21 @@ class Sensitivity(Metric):
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
         assert batch.explain is not None
-        draw = np.random.RandomState(batch.seed % 2**32)
-        own = batch.maps.reshape(len(batch.maps), -1)
-        moved = []
+        rng = np.random.RandomState(batch.seed % 2**32)
+        original = batch.maps.reshape(len(batch.maps), -1)
+        distances = []
         for _ in range(self.samples):
-            noise = draw.uniform(-self.radius, self.radius, (len(own), batch.images[0].size))
-            images = (batch.images.reshape(len(own), -1) + noise).reshape(batch.images.shape).astype(np.float32)
+            noise = rng.uniform(-self.radius, self.radius, (len(original), batch.images[0].size))
+            images = (batch.images.reshape(len(original), -1) + noise).reshape(batch.images.shape).astype(np.float32)
             maps = batch.explain(batch.model, images, batch.targets)  # type: ignore[arg-type]
-            moved.append(np.linalg.norm(own - maps.reshape(len(own), -1), axis=1))
-        shares = np.stack(moved, axis=1) / np.linalg.norm(own, axis=1)[:, None]
+            distances.append(np.linalg.norm(original - maps.reshape(len(original), -1), axis=1))
+        shares = np.stack(distances, axis=1) / np.linalg.norm(original, axis=1)[:, None]
         return {"avg_sensitivity": shares.mean(1), "max_sensitivity": shares.max(1)}
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
         options = {"nr_samples": self.samples, "lower_bound": self.radius, "batch_size": len(batch.maps)}
         values = {}
         for name, column in (("AvgSensitivity", "avg_sensitivity"), ("MaxSensitivity", "max_sensitivity")):
-            np.random.seed(batch.seed % 2**32)  # noqa: NPY002 - both see the same changes
+            np.random.seed(batch.seed % 2**32)  # noqa: NPY002 - the same changes for both
             values[column] = evaluate(name, batch, batch.maps, **options)  # type: ignore[arg-type]
         return values

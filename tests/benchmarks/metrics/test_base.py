@@ -17,7 +17,7 @@ from torch import nn
 from baselines.support.guard import preserved
 from benchmarks.metrics import Batch, Metric, Score, metrics
 from benchmarks.metrics.base import JITTER, break_ties, is_degenerate
-from benchmarks.metrics.map_ranks import positive_part, ranks, remove_jitter, reversed_ranks, subtract_minimum
+from benchmarks.metrics.map_ranks import positive_part, ranks, remove_jitter, subtract_minimum
 from benchmarks.metrics.quantus_adapter import evaluate, predictions
 from interp_core.errors import ContractError, UnknownNameError
 
@@ -188,8 +188,7 @@ class TestMaps:
     def test_ranks_by_hand(self) -> None:
         maps = np.array([[[[3.0, -1.0], [0.0, 9.0]]]])
         assert ranks(maps).ravel().tolist() == [3, 1, 2, 4]
-        assert reversed_ranks(maps).ravel().tolist() == [2, 4, 3, 1]
-        assert np.array_equal(reversed_ranks(maps), ranks(-maps))
+        assert ranks(-maps).ravel().tolist() == [2, 4, 3, 1]
 
     def test_jitter_is_taken_out_of_zeros_and_signs_are_kept(self) -> None:
         maps = np.zeros((1, 1, 8, 8), np.float32)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 import interp_core
 from benchmarks.metrics import Batch, metrics
+from benchmarks.metrics.batched_network import single_threaded_pool
 from benchmarks.metrics.flat_network import flat_network_of
-from benchmarks.metrics.passes import Passes, pool
+from benchmarks.metrics.passes import Passes
 from benchmarks.metrics.removal import pixel_order
 from interp_core.backbone.flat_graph import TOLERANCE
 from interp_core.errors import ContractError
@@ -30,63 +31,62 @@ def passes(case: Batch, batch_size: int | None = None) -> Passes:
 class TestOutputs:
     def test_nothing_and_everything_removed_are_the_ends(self) -> None:
         case = net_case(3)
-        found = passes(case).removed(pixel_order(case.maps), [0, 500, 1024], "mean")
+        outputs = passes(case).run_removals(pixel_order(case.maps), [0, 500, 1024], "mean")
         assert case.model is not None
         with torch.no_grad():
-            whole = case.model(torch.from_numpy(case.images))
+            clean = case.model(torch.from_numpy(case.images))
             blank = case.model(torch.zeros(1, *case.images.shape[1:]))
         rows = np.arange(3)
-        assert np.allclose(found.logits[:, 0], whole[rows, case.targets], atol=1e-5)
-        assert np.allclose(found.logits[:, 2], blank[0, case.targets], atol=1e-5)
-        assert np.allclose(found.probabilities[:, 0], whole.softmax(1)[rows, case.targets], atol=1e-6)
-        assert np.array_equal(found.hits[:, 0], whole.argmax(1).numpy() == case.targets)
+        assert np.allclose(outputs.logits[:, 0], clean[rows, case.targets], atol=1e-5)
+        assert np.allclose(outputs.logits[:, 2], blank[0, case.targets], atol=1e-5)
+        assert np.allclose(outputs.probabilities[:, 0], clean.softmax(1)[rows, case.targets], atol=1e-6)
+        assert np.array_equal(outputs.hits[:, 0], clean.argmax(1).numpy() == case.targets)
 
     def test_of_several_classes_each_is_decided_for_itself(self) -> None:
         case = net_case(3)
         assert case.model is not None
-        found = Passes(case.model, case.images, case.targets, multi_label=True).clean()
+        outputs = Passes(case.model, case.images, case.targets, multi_label=True).run_clean()
         with torch.no_grad():
             logits = case.model(torch.from_numpy(case.images))[np.arange(3), case.targets]
-        assert np.allclose(found.logits[:, 0], logits, atol=1e-5)
-        assert np.allclose(found.probabilities[:, 0], logits.sigmoid(), atol=1e-6)
-        assert np.array_equal(found.hits[:, 0], logits.numpy() > 0)
+        assert np.allclose(outputs.logits[:, 0], logits, atol=1e-5)
+        assert np.allclose(outputs.probabilities[:, 0], logits.sigmoid(), atol=1e-6)
+        assert np.array_equal(outputs.hits[:, 0], logits.numpy() > 0)
 
     @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 24, 1000])
-    def test_pieces_of_any_size_give_the_same(self, batch_size: int) -> None:
+    def test_blocks_of_any_size_give_the_same(self, batch_size: int) -> None:
         case = net_case(5)
         order, counts = pixel_order(case.maps), range(0, 3073, 256)
-        wanted = passes(case).removed(order, counts, "blur", by_channel=True)
-        found = passes(case, batch_size).removed(order, counts, "blur", by_channel=True)
-        assert np.allclose(found.logits, wanted.logits, atol=1e-5)
-        assert np.array_equal(found.hits, wanted.hits)
+        expected = passes(case).run_removals(order, counts, "blur", by_channel=True)
+        outputs = passes(case, batch_size).run_removals(order, counts, "blur", by_channel=True)
+        assert np.allclose(outputs.logits, expected.logits, atol=1e-5)
+        assert np.array_equal(outputs.hits, expected.hits)
 
-    def test_pieces_are_not_larger_than_asked(self) -> None:
-        case, seen = linear_case(5), []
+    def test_blocks_are_not_larger_than_the_batch_size(self) -> None:
+        case, sizes = linear_case(5), []
 
-        class Watching(nn.Module):
+        class Recording(nn.Module):
             def forward(self, images: Tensor) -> Tensor:
                 if not torch.compiler.is_exporting():
-                    seen.append(len(images))
+                    sizes.append(len(images))
                 return torch.stack([images.sum((1, 2, 3)), images.mean((1, 2, 3))], 1) + torch.rand(()) * 0
 
-        watched = replace(case, model=Watching().eval())
-        found = passes(watched, 7)
-        found.network = found.model
-        seen.clear()
-        found.removed(pixel_order(case.maps), range(20), "mean")
-        assert max(seen) <= 7
-        assert sum(seen) == found.forwards == 5 * 19 + 5
+        recorded = passes(replace(case, model=Recording().eval()), 7)
+        recorded.batched.network = recorded.batched.model
+        sizes.clear()
+        recorded.run_removals(pixel_order(case.maps), range(20), "mean")
+        assert max(sizes) <= 7
+        assert sum(sizes) == recorded.forwards == 5 * 19 + 5
 
     def test_removal_from_one_at_a_time(self) -> None:
         case = linear_case(2)
         labels = np.arange(256).reshape(1, 1, 16, 16)
-        found = passes(case)
-        drops = found.clean().logits - found.without_each(labels, 256, "mean").logits
+        shared = passes(case)
+        drops = shared.run_clean().logits - shared.run_single_removals(labels, 256, "mean").logits
         assert np.allclose(drops, case.maps.reshape(2, -1), atol=1e-4)
 
 
 class TestWorkers:
-    """Batches judged at once, each on a thread of its own."""
+    """Batches that run at once, one thread each."""
 
     @pytest.fixture(autouse=True)
     def _threads(self) -> Iterator[None]:
@@ -97,34 +97,34 @@ class TestWorkers:
 
     def test_any_number_gives_the_same(self) -> None:
         case = net_case(5)
-        order, found = pixel_order(case.maps), []
+        order, outputs = pixel_order(case.maps), []
         for workers in (1, 2, 3):
-            given = passes(case, 7)
-            given.workers = workers
-            found.append(given.removed(order, range(0, 3073, 128), "blur", by_channel=True))
-            assert given.forwards == 5 * 23 + 5 + 5
-        for other in found[1:]:
-            assert np.allclose(other.logits, found[0].logits, atol=1e-5)
-            assert np.array_equal(other.hits, found[0].hits)
+            shared = passes(case, 7)
+            shared.batched.workers = workers
+            outputs.append(shared.run_removals(order, range(0, 3073, 128), "blur", by_channel=True))
+            assert shared.forwards == 5 * 23 + 5 + 5
+        for output in outputs[1:]:
+            assert np.allclose(output.logits, outputs[0].logits, atol=1e-5)
+            assert np.array_equal(output.hits, outputs[0].hits)
 
     def test_as_many_as_threads_for_a_graph_and_one_for_the_network_itself(self) -> None:
         case = net_case(2)
-        assert passes(case).workers == 3
-        itself = passes(case)
-        itself.network = itself.model
-        assert itself.workers == 1
+        assert passes(case).batched.workers == 3
+        unchanged = passes(case).batched
+        unchanged.network = unchanged.model
+        assert unchanged.workers == 1
 
     def test_the_callers_threads_stay(self) -> None:
-        passes(net_case(2)).removed(pixel_order(net_case(2).maps), range(0, 1024, 16), "mean")
+        passes(net_case(2)).run_removals(pixel_order(net_case(2).maps), range(0, 1024, 16), "mean")
         assert torch.get_num_threads() == 3
-        assert list(pool(3).map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
+        assert list(single_threaded_pool(3).map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
 
     def test_an_error_in_one_reaches_the_caller(self) -> None:
-        def broken(rows: slice, steps: slice) -> Tensor:
+        def broken(rows: slice, versions: slice) -> Tensor:
             raise ValueError(f"row {rows.start}")
 
         with pytest.raises(ValueError, match="row 0"):
-            passes(net_case(2)).outputs("broken", 4, broken)
+            passes(net_case(2)).run("broken", 4, broken)
 
 
 class TestSharing:
@@ -182,10 +182,10 @@ class TestRefusals:
     def test_targets_it_has_not(self, targets: list[int]) -> None:
         case = replace(net_case(2), targets=np.array(targets))
         with pytest.raises(ContractError, match="targets"):
-            passes(case).clean()
+            passes(case).run_clean()
 
 
-class TestFrozen:
+class TestFlatNetwork:
     @pytest.mark.parametrize(
         "name", ["test_resnet", "test_efficientnet", "test_convnext", "resnet18", "mobilenetv3_small_050"]
     )
@@ -200,12 +200,12 @@ class TestFrozen:
             model = interp_core.attach(model, image_size=64)
             initialise_attention(model, 1.0)
             model.eval()
-        quick = flat_network_of(model, images[:1])
+        graph = flat_network_of(model, images[:1])
         with torch.no_grad():
-            wanted, found = model(images), quick(images)
-        assert quick is not model
-        assert (wanted - found).abs().max() <= 3 * TOLERANCE * wanted.abs().max()
-        assert not any("batch_norm" in str(node.target) for node in quick.graph.nodes)  # type: ignore[union-attr]
+            expected, logits = model(images), graph(images)
+        assert graph is not model
+        assert (expected - logits).abs().max() <= 3 * TOLERANCE * expected.abs().max()
+        assert not any("batch_norm" in str(node.target) for node in graph.graph.nodes)  # type: ignore[union-attr]
 
     def test_the_network_stays_as_it_was(self) -> None:
         model = timm.create_model("test_resnet").eval()
@@ -225,11 +225,11 @@ class TestFrozen:
 
     def test_nothing_is_kept_of_a_network_that_is_gone(self) -> None:
         model = timm.create_model("test_resnet").eval()
-        seen = weakref.ref(model)
+        reference = weakref.ref(model)
         flat_network_of(model, torch.zeros(1, 3, 32, 32))
         del model
         gc.collect()
-        assert seen() is None
+        assert reference() is None
 
     def test_a_network_that_cannot_be_written_down_is_used_as_it_is(self) -> None:
         class Odd(nn.Module):

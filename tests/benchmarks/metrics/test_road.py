@@ -9,7 +9,7 @@ from helpers.cases import net_case, square_case
 from pydantic import ValidationError
 from quantus import noisy_linear_imputation
 
-from benchmarks.metrics.imputation import first_guess, impute, neighbours
+from benchmarks.metrics.imputation import first_guess, impute, neighbour_sum
 from benchmarks.metrics.road import Road
 
 
@@ -38,8 +38,8 @@ class TestImputation:
         found = impute(images, missing)
         there = (~missing).expand_as(images)
         assert torch.equal(found[there], images[there])
-        weight = neighbours(torch.ones(2, 1, 16, 16))
-        assert ((weight * found - neighbours(found)) * missing).abs().max() < 1e-5
+        weight = neighbour_sum(torch.ones(2, 1, 16, 16))
+        assert ((weight * found - neighbour_sum(found)) * missing).abs().max() < 1e-5
 
     def test_a_constant_image_stays_constant(self) -> None:
         assert torch.allclose(impute(torch.full((1, 1, 16, 16), 3.0), holes(1, 16, 0.9)), torch.tensor(3.0), atol=1e-5)
