@@ -31,7 +31,8 @@ from torch import Tensor, nn
 from benchmarks.config.device import resolve_device
 from benchmarks.config.load import load_config, preset_path
 from benchmarks.metrics import Batch, Metric
-from benchmarks.metrics.passes import Passes, pool
+from benchmarks.metrics.batched_network import single_threaded_pool
+from benchmarks.metrics.passes import Passes
 from benchmarks.metrics.quantus_adapter import BATCH_SIZE
 from benchmarks.plan.components import RunComponents
 from benchmarks.speed.networks import NETS, PRESET, SEED, Net, twins
@@ -147,6 +148,7 @@ class EngineComparison:
         quantus, expected = time_call(lambda: score(self.metrics, self.batches, "quantus", None))
         quantus_forwards = self._counter.images
         passes = Passes(self.model, first.images, first.targets, self.device)
+        batched = passes.batched
         device, scores = time_call(lambda: score(self.metrics, self.batches, "device", passes))
         images = torch.from_numpy(first.images).to(self.device)
         # The device engine hands over channels last, Quantus the images as they are.
@@ -154,9 +156,9 @@ class EngineComparison:
         return Round(
             quantus=quantus,
             device=device,
-            bare=time_passes(passes.network, rows, passes.forwards, passes.batch_size, passes.workers),
+            bare=time_passes(batched.network, rows, batched.forwards, batched.batch_size, batched.workers),
             bare_quantus=time_passes(self.model, images, quantus_forwards, min(len(images), BATCH_SIZE)),
-            forwards=passes.forwards,
+            forwards=batched.forwards,
             quantus_forwards=quantus_forwards,
             largest=max(float(np.nanmax(np.abs(scores[name] - expected[name]))) for name in scores),
         )
@@ -231,7 +233,7 @@ def time_passes(network: nn.Module, images: Tensor, count: int, size: int, worke
 
     begin = time.perf_counter()
     sizes = [size] * full_batches + [remainder] * (remainder > 0)
-    list(pool(workers).map(run, sizes) if workers > 1 else map(run, sizes))
+    list(single_threaded_pool(workers).map(run, sizes) if workers > 1 else map(run, sizes))
     if images.is_cuda:
         torch.cuda.synchronize(images.device)
     return time.perf_counter() - begin
