@@ -1,4 +1,7 @@
-"""External explainers, LAP's own and the controls behind one contract; every module in this folder registers itself."""
+"""Explainers: external ones, LAP's own and the controls, behind one contract.
+
+Every module of this folder registers its explainers when it is imported. `support` holds what they share.
+"""
 
 from __future__ import annotations
 

@@ -1,22 +1,13 @@
-"""Controls: maps that know nothing of the model, which any explainer worth the name must beat.
+"""Controls: maps that do not depend on the model, which an explainer must beat.
 
-Idea: what a metric gives to maps without knowledge is what its scores are worth.
-random: noise at pixel level, the chance level of every metric.
-smoothed_random: noise at the resolution of a coarse last feature map, enlarged like one. Blurred maps are favoured by
-    removal metrics; this is how much.
-centre_gaussian: photographs have their object in the middle; a map that says so has learnt nothing.
-edges: edge maps look like explanations (Adebayo et al. 2018). Gradient in both directions, of either sign; the Sobel
-    filter that Quantus offers sees one direction only.
-mask: the evidence mask itself, the best a localisation metric can be given. Not a bound for faithfulness: a model may
-    well look elsewhere.
+The score of a control is the reference for the scores of explainers. The docstring of each class says what it controls
+for.
 
-Paper: none.
 Library: own code.
 Baseline: none.
 Budget: none.
 Cost: no forward, no backward.
-Not valid: the evidence mask, on data sets without masks: refused.
-Known limits: they explain nothing; that is what they are for.
+Known limits: explains nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +23,7 @@ from baselines.base import Explainer, Kind, explainers
 
 
 class Control(Explainer):
-    """An explainer that does not look at the model; its maps are >= 0."""
+    """Explainer that ignores the model; its maps are >= 0."""
 
     kind: ClassVar[Kind] = "control"
     signed: ClassVar[bool] = False
@@ -41,58 +32,71 @@ class Control(Explainer):
 
 @explainers.register("random")
 class Random(Control):
-    """Independent uniform noise for every pixel."""
+    """Independent uniform noise for every pixel.
+
+    Idea: noise at pixel level, the chance level of every metric.
+    Paper: none.
+    Not valid: nowhere refused.
+    """
 
     title: ClassVar[str] = "Random"
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
-        """Maps (N, 1, H, W) in [0, 1)."""
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """Draw maps (N, 1, H, W) in [0, 1)."""
         return torch.rand(len(images), 1, *images.shape[-2:])
 
 
 @explainers.register("smoothed_random")
 class SmoothedRandom(Control):
-    """Uniform noise on a coarse grid, enlarged bilinearly by the base class.
+    """Uniform noise on a coarse grid, resized bilinearly by the base class.
 
     Fields:
         grid: cells along each side.
+
+    Idea: noise at the resolution of a coarse last feature map. It shows how much removal metrics favour blurred maps.
+    Paper: none.
+    Not valid: nowhere refused.
     """
 
     title: ClassVar[str] = "Smoothed random"
 
     grid: int = Field(8, ge=2)
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
-        """Maps (N, 1, grid, grid) in [0, 1)."""
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """Draw maps (N, 1, grid, grid) in [0, 1)."""
         return torch.rand(len(images), 1, self.grid, self.grid)
 
 
 def gaussian(height: int, width: int, sigma: float) -> Tensor:
-    """Map (height, width) of exp(-(x^2 + y^2) / (2 sigma^2)), the sides 1 long and the origin in the middle."""
+    """Compute exp(-(x^2 + y^2) / (2 sigma^2)) on (height, width), for sides of length 1 and a central origin."""
     y, x = ((torch.arange(n) + 0.5) / n - 0.5 for n in (height, width))
     return torch.exp(-(y[:, None] ** 2 + x[None, :] ** 2) / (2 * sigma**2))
 
 
 @explainers.register("centre_gaussian")
 class CentreGaussian(Control):
-    """A Gaussian in the middle of the image, the same for all.
+    """Gaussian in the middle of the image, the same for all.
 
     Fields:
-        sigma: standard deviation as a fraction of each side.
+        sigma: standard deviation, as a share of each side.
+
+    Idea: photographs often have their object in the middle, which a map can show without any model.
+    Paper: none.
+    Not valid: nowhere refused.
     """
 
     title: ClassVar[str] = "Centre Gaussian"
 
     sigma: float = Field(0.25, gt=0)
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
-        """Maps (N, 1, H, W) in (0, 1]."""
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """Compute maps (N, 1, H, W) in (0, 1]."""
         height, width = images.shape[-2:]
         return gaussian(height, width, self.sigma).expand(len(images), 1, height, width)
 
 
 def gradient_magnitude(images: Tensor) -> Tensor:
-    """Length (N, 1, H, W) of the Sobel gradient of the channel mean of `images` (N, C, H, W), borders repeated."""
+    """Compute the length (N, 1, H, W) of the Sobel gradient of the channel mean, with borders repeated."""
     across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=images.device) / 8
     kernels = torch.stack([across, across.T]).unsqueeze(1)
     grey = F.pad(images.float().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
@@ -101,29 +105,41 @@ def gradient_magnitude(images: Tensor) -> Tensor:
 
 @explainers.register("edges")
 class Edges(Control):
-    """Edge strength of the grey image."""
+    """Edge strength of the grey image.
+
+    Idea: edge maps look like explanations. Length of the gradient in both directions; the Sobel filter of Quantus uses
+    one direction only.
+    Paper: Adebayo et al., NeurIPS 2018, for the comparison.
+    Not valid: nowhere refused.
+    """
 
     title: ClassVar[str] = "Edges"
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
-        """Maps (N, 1, H, W), >= 0."""
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """Compute maps (N, 1, H, W), >= 0."""
         return gradient_magnitude(images)
 
 
 @explainers.register("mask")
 class Mask(Control):
-    """The evidence mask of the data set."""
+    """Evidence mask of the data set.
+
+    Idea: the best possible map for a localisation metric. Not a bound for faithfulness, since a model may use other
+    parts of the image.
+    Paper: none.
+    Not valid: data sets without evidence masks: refused.
+    """
 
     title: ClassVar[str] = "Evidence mask"
     needs_masks: ClassVar[bool] = True
 
     def explain(
         self,
-        model: nn.Module,  # noqa: ARG002
-        images: Tensor,  # noqa: ARG002
-        targets: Tensor,  # noqa: ARG002
+        model: nn.Module,
+        images: Tensor,
+        targets: Tensor,
         masks: Tensor | None = None,
     ) -> Tensor:
-        """Maps (N, 1, H, W), 1 where the evidence lies and 0 elsewhere."""
-        assert masks is not None, "the base class refuses a call without masks"
+        """Return maps (N, 1, H, W), 1 where the evidence is and 0 elsewhere."""
+        assert masks is not None, "the base class raises an error without masks"
         return masks.float()

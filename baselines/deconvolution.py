@@ -1,14 +1,14 @@
 """Deconvolution through captum: the input gradient, with ReLU applied to the gradient in place of its derivative.
 
-Idea: at each ReLU hand back the positive part of the gradient, whatever went forward.
+Idea: at each ReLU pass back the positive part of the gradient, whatever the input was.
 Paper: Zeiler and Fergus, ECCV 2014; in this form Springenberg et al., ICLR workshop 2015.
 Library: captum `Deconvolution`.
 Baseline: none.
 Budget: one pass.
 Cost: 1 forward, 1 backward.
-Not valid: networks without nn.ReLU modules (SiLU, GELU, functional ReLU): refused; with others as well: flagged.
-Known limits: without max pooling its map hardly depends on the image; a checkerboard of the strides shows.
-Functional calls of ReLU beside modules are not seen and keep their gradient, among them those of LAP's scorers.
+Not valid: networks without nn.ReLU modules (SiLU, GELU, functional ReLU): refused. With others as well: flagged.
+Known limits: without max pooling its map hardly depends on the image, and shows a checkerboard of the strides. ReLU
+functions beside modules keep their gradient, among them those of LAP's scorers.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from baselines.base import explainers
-from baselines.support.through_relu import Method, ThroughRelu
+from baselines.support.through_relu import Method, ReluGradient
 
 
 @explainers.register("deconvolution")
-class Deconvolution(ThroughRelu):
+class Deconvolution(ReluGradient):
     """Largest magnitude of the deconvolution over the channels."""
 
     title: ClassVar[str] = "Deconvolution"

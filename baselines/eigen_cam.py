@@ -7,9 +7,9 @@ Library: torch `linalg.svd`; captum has none.
 Baseline: none.
 Budget: one pass.
 Cost: 1 forward, no backward.
-Not valid: networks without one last map (N, C, h, w), such as pure transformers: refused. Everywhere flagged, since the
-class plays no part.
-Known limits: shows what is strong in the features, whatever the class; a test of class sensitivity must fail it.
+Not valid: networks without one last map (N, C, h, w), such as pure transformers: refused. Always flagged, since the map
+does not depend on the class.
+Known limits: shows what is strong in the features, whatever the class. It must fail a test of class sensitivity.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class EigenCam(Cam):
     title: ClassVar[str] = "Eigen-CAM"
     source: ClassVar[str] = "Muhammad and Yeasin 2020"
 
-    def caveat(self, model: nn.Module) -> str | None:  # noqa: ARG002
-        """Always: it does not look at the class."""
+    def caveat(self, model: nn.Module) -> str | None:
+        """Report, on every model, that the class is ignored."""
         return "its map is the same for every class"
 
-    def cells(self, model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
-        """Maps (N, 1, h, w) >= 0."""
+    def cells(self, model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor) -> Tensor:
+        """Compute maps (N, 1, h, w) >= 0."""
         features = last_features(model, layer, images)
-        # In double precision, so that a batch has the component of its images.
-        left, values, _ = torch.linalg.svd(features.flatten(2).mT.double(), full_matrices=False)
-        component = left[..., 0] * values[..., :1]
+        # In double precision, so that the component does not depend on the batch.
+        left_vectors, values, _ = torch.linalg.svd(features.flatten(2).mT.double(), full_matrices=False)
+        component = left_vectors[..., 0] * values[..., :1]
         component = component * component.sum(1, keepdim=True).sign()
         return component.relu().to(features.dtype).view(-1, 1, *features.shape[-2:])

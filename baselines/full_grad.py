@@ -1,18 +1,18 @@
-"""FullGrad: the logit as what the input and every bias give to it; their magnitudes, layer by layer, on the image.
+"""FullGrad: the contributions of the input and of every bias to the logit, as magnitudes on the image.
 
 Idea: a piecewise linear network is f(x) = x . df/dx + sum_l b_l . df/db_l exactly, with b_l(p) the bias of layer l at
-position p, a batch norm's shift among them. The map is psi(x * df/dx) + sum_l sum_c psi(b_l * df/db_l), with psi the
-magnitude, stretched to [0, 1] in each layer of each image and enlarged.
+position p; the shift of a batch norm is a bias too. The map is psi(x * df/dx) + sum_l sum_c psi(b_l * df/db_l), where
+psi takes the magnitude, stretches it to [0, 1] in each layer of each image, and resizes it to the image.
 Paper: Srinivas and Fleuret, NeurIPS 2019.
-Library: own code; captum has none. Biases are met as functions (`baselines.support.between`), wherever they are added.
+Library: own code; captum has none. Biases are intercepted as functions (`baselines.support.between`).
 Baseline: none.
 Budget: one pass.
 Cost: 1 forward, 1 backward.
-Not valid: networks that are not piecewise linear (SiLU, GELU, layer norm, attention), on which the sum is missed by
-more than a tenth on noise: refused; from one percent on, or where it cannot be tried: flagged. Gates, LAP's and
-those of squeeze-and-excitation, are held constant, without which the identity does not hold: flagged.
-Known limits: biases of dense layers have no position and are left out of the map; cells are enlarged as if they tiled
-the image, as in the paper.
+Not valid: networks that are not piecewise linear (SiLU, GELU, layer norm, attention), on which the sum is wrong by more
+than 10 % on noise: refused. Flagged above 1 %, and where it cannot be tried. Gates of LAP and of squeeze-and-excitation
+are held constant, since the identity does not hold otherwise: flagged.
+Known limits: biases of dense layers have no position and are not in the map. Cells are resized as if they tiled the
+image, as in the paper.
 """
 
 from __future__ import annotations
@@ -25,35 +25,42 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.support.between import PRODUCTS, UNCHANGED, Functions, detached, is_signal, same_logits, signal_and_gate
-from baselines.support.gradients import in_parts, of_target
-from baselines.support.trial import probe_image, relative_gap, remembered
+from baselines.support.between import (
+    PRODUCTS,
+    UNCHANGED,
+    FunctionRules,
+    detach,
+    is_signal,
+    same_logits,
+    signal_and_gate,
+)
+from baselines.support.gradients import target_logits
+from baselines.support.trial import cache_by_weights, probe_image, relative_gap
 
 FLAGGED, REFUSED = 0.01, 0.1
 
 
 class Biases:
-    """The biases of one forward pass, each as a tensor of its own that a gradient flows to.
+    """Biases of one forward pass, each as a separate leaf of the graph.
 
     Attributes:
-        found: b_l at every position, of the shape of its layer's output.
-        gates: how many products on the way to the logit were taken as a signal and a gate; known after the backward
-            pass.
+        tensors: b_l at every position, of the shape of its layer's output.
+        gates: number of products treated as a signal and a gate; complete after the backward pass.
     """
 
     def __init__(self) -> None:
-        self.found: list[Tensor] = []
+        self.tensors: list[Tensor] = []
         self.gates = 0
         affine = {"conv1d": self._affine, "conv2d": self._affine, "conv3d": self._affine, "linear": self._affine}
-        self.mode = Functions(affine | {"batch_norm": self._norm} | dict.fromkeys(PRODUCTS, self._product))
+        self.mode = FunctionRules(affine | {"batch_norm": self._norm} | dict.fromkeys(PRODUCTS, self._product))
 
-    def _with(self, output: Tensor, bias: Tensor) -> Tensor:
-        """`output` + `bias` (C,), the bias spread and kept."""
+    def _add_bias(self, output: Tensor, bias: Tensor) -> Tensor:
+        """Add the bias (C,) to the output as a leaf of the same shape, and record the leaf."""
         shape = (1, -1) if output.ndim == 2 else (1, -1, *(1 for _ in output.shape[2:]))
-        self.found.append(bias.detach().view(shape).expand_as(output).clone().requires_grad_())
-        return output + self.found[-1]
+        self.tensors.append(bias.detach().view(shape).expand_as(output).clone().requires_grad_())
+        return output + self.tensors[-1]
 
-    def _affine(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _affine(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         args, kwargs = list(args), dict(kwargs)  # type: ignore[assignment]
         bias = args[2] if len(args) > 2 else kwargs.get("bias")
         if bias is None or not is_signal(args[0]) or (function.__name__ == "linear" and args[0].ndim != 2):
@@ -62,25 +69,25 @@ class Biases:
             args[2] = None  # type: ignore[index]
         else:
             kwargs["bias"] = None
-        return self._with(function(*args, **kwargs), bias)
+        return self._add_bias(function(*args, **kwargs), bias)
 
-    def _norm(self, _function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _norm(self, _function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-        given = dict(zip(names, args, strict=False)) | kwargs
-        mean, var = given.get("running_mean"), given.get("running_var")
-        if given.get("training") or mean is None or var is None or not is_signal(given["input"]):
+        values = dict(zip(names, args, strict=False)) | kwargs
+        mean, var = values.get("running_mean"), values.get("running_var")
+        if values.get("training") or mean is None or var is None or not is_signal(values["input"]):
             return UNCHANGED
-        scale = (var + given.get("eps", 1e-5)).rsqrt()
-        scale = scale if given.get("weight") is None else scale * given["weight"]
-        shift = -mean * scale if given.get("bias") is None else given["bias"] - mean * scale
-        x = given["input"]
-        return self._with(x * scale.detach().view(1, -1, *(1 for _ in x.shape[2:])), shift)
+        scale = (var + values.get("eps", 1e-5)).rsqrt()
+        scale = scale if values.get("weight") is None else scale * values["weight"]
+        shift = -mean * scale if values.get("bias") is None else values["bias"] - mean * scale
+        x = values["input"]
+        return self._add_bias(x * scale.detach().view(1, -1, *(1 for _ in x.shape[2:])), shift)
 
-    def _product(self, _function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        found = signal_and_gate(args)
-        if found is None or kwargs or not is_signal(found[1]):
+    def _product(self, _function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        factors = signal_and_gate(args)
+        if factors is None or kwargs or not is_signal(factors[1]):
             return UNCHANGED
-        gated = found[0] * detached(found[1])
+        gated = factors[0] * detach(factors[1])
         gated.register_hook(self._count)
         return gated
 
@@ -89,7 +96,7 @@ class Biases:
 
 
 def decompose(model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, list[Tensor], int]:
-    """The logit in parts.
+    """Decompose the logit into contributions of the input and the biases.
 
     Returns:
         Logits (N, K), x * df/dx (N, C, H, W), b * df/db of every bias the logit depends on, and the number of gates.
@@ -99,40 +106,40 @@ def decompose(model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor
         leaf = images.detach().requires_grad_()
         with biases.mode:
             logits = model(leaf)
-        parts = [leaf, *biases.found]
-        gradients = torch.autograd.grad(of_target(logits, targets).sum(), parts, allow_unused=True)
-    shares = [(part * grad).detach() for part, grad in zip(parts, gradients, strict=True) if grad is not None]
-    return logits.detach(), shares[0], shares[1:], biases.gates
+        leaves = [leaf, *biases.tensors]
+        gradients = torch.autograd.grad(target_logits(logits, targets).sum(), leaves, allow_unused=True)
+    products = [(leaf * grad).detach() for leaf, grad in zip(leaves, gradients, strict=True) if grad is not None]
+    return logits.detach(), products[0], products[1:], biases.gates
 
 
-@remembered
-def found_on_noise(model: nn.Module) -> tuple[float, int] | None:
-    """By how much the parts miss the logit, and the number of gates held constant; None if not tried."""
+@cache_by_weights
+def try_on_noise(model: nn.Module) -> tuple[float, int] | None:
+    """Try the decomposition on noise: relative error of the sum, and number of gates; None if not tried."""
     image = probe_image(model)
     if image is None:
         return None
     with torch.no_grad():
         logits = model(image)
     target = logits.abs().argmax(1)
-    again, inputs, biases, gates = decompose(model, image, target)
-    if not same_logits(logits, again):
+    decomposed_logits, inputs, biases, gates = decompose(model, image, target)
+    if not same_logits(logits, decomposed_logits):
         return float("inf"), gates
-    return relative_gap(sum((b.sum() for b in biases), inputs.sum()), of_target(logits, target)), gates
+    return relative_gap(sum((b.sum() for b in biases), inputs.sum()), target_logits(logits, target)), gates
 
 
-def stretched(parts: Tensor) -> Tensor:
-    """Magnitudes of (N, C, h, w), from the least to the greatest of each image as 0 to 1."""
-    size = parts.abs()
+def stretch_magnitudes(values: Tensor) -> Tensor:
+    """Stretch the magnitudes of values (N, C, h, w) to [0, 1] in each image."""
+    size = values.abs()
     low, high = size.amin((1, 2, 3), keepdim=True), size.amax((1, 2, 3), keepdim=True)
     return (size - low) / (high - low).where(high > low, 1.0)
 
 
 @explainers.register("full_grad")
 class FullGrad(Explainer):
-    """Magnitudes of what the input and the biases give to the logit.
+    """Magnitudes of the contributions of the input and the biases to the logit.
 
     Fields:
-        internal_batch_size: images that go through the model at once; one map of every layer is kept for each.
+        internal_batch_size: images that go through the model at once; each needs memory for one map of every layer.
     """
 
     title: ClassVar[str] = "FullGrad"
@@ -141,34 +148,30 @@ class FullGrad(Explainer):
 
     internal_batch_size: int = Field(8, ge=1)
 
-    def unsupported(self, model: nn.Module) -> str | None:
-        """A reason where the parts miss the logit by more than a tenth."""
-        found = found_on_noise(model)
-        if found is None or found[0] <= REFUSED:
+    def refusal(self, model: nn.Module) -> str | None:
+        """Refuse a model on which the sum is wrong by more than 10 %."""
+        outcome = try_on_noise(model)
+        if outcome is None or outcome[0] <= REFUSED:
             return None
-        return f"on noise input and biases miss the logit by {found[0]:.1%}: it is not piecewise linear"
+        return f"on noise input and biases miss the logit by {outcome[0]:.1%}: it is not piecewise linear"
 
     def caveat(self, model: nn.Module) -> str | None:
-        """Parts that miss the logit by more than a percent, gates held constant, or no trial."""
-        found = found_on_noise(model)
-        if found is None:
+        """Report a sum that is wrong by more than 1 % or could not be tried, and gates held constant."""
+        outcome = try_on_noise(model)
+        if outcome is None:
             return "whether its parts sum to the logit was not tried: the image size is not known"
-        missed = [f"on noise its parts miss the logit by {found[0]:.1%}"] if found[0] > FLAGGED else []
-        gates = [f"{found[1]} gates are held constant"] if found[1] else []
-        return "; ".join([*missed, *gates]) or None
+        gap, gates = outcome
+        reasons = [f"on noise its parts miss the logit by {gap:.1%}"] if gap > FLAGGED else []
+        reasons += [f"{gates} gates are held constant"] if gates else []
+        return "; ".join(reasons) or None
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) >= 0."""
-
-        def one(part: Tensor, labels: Tensor) -> Tensor:
-            _, inputs, biases, _ = decompose(model, part, labels)
-            return sum((_enlarged(bias, part) for bias in biases if bias.ndim == 4), _enlarged(inputs, part))
-
-        return in_parts(one, images, targets, self.internal_batch_size)
+        """Compute maps (N, 1, H, W) >= 0."""
+        _, inputs, biases, _ = decompose(model, images, targets)
+        return sum((_resize_sum(bias, images) for bias in biases if bias.ndim == 4), _resize_sum(inputs, images))
 
 
-def _enlarged(parts: Tensor, images: Tensor) -> Tensor:
-    """The magnitudes of one layer, summed over its channels, (N, 1, H, W)."""
-    # Summed first: enlarging is linear.
-    total = stretched(parts).sum(1, keepdim=True)
+def _resize_sum(values: Tensor, images: Tensor) -> Tensor:
+    """Sum the magnitudes of one layer over its channels, and resize them to (N, 1, H, W)."""
+    total = stretch_magnitudes(values).sum(1, keepdim=True)
     return F.interpolate(total, images.shape[-2:], mode="bilinear", align_corners=False)

@@ -2,14 +2,14 @@
 
 Idea: L = ReLU(sum_c w_c A_c) with w_c the spatial mean of d logit / d A_c.
 Paper: Selvaraju et al., ICCV 2017.
-Library: captum `LayerGradCam`, at the module that puts out the last feature map.
+Library: captum `LayerGradCam`, at the module that outputs the last feature map.
 Baseline: none.
 Budget: one pass.
 Cost: 1 forward, 1 backward.
 Not valid: networks without one last map (N, C, h, w), such as pure transformers: refused.
-Known limits: the resolution is that of the last feature map; the ReLU drops evidence against the target, so a map can
-be all zero (as it is on residual networks with random weights whose last norm of each block starts at zero). With
-global average pooling and one linear layer behind the features it is the ReLU of the class activation map over h w.
+Known limits: the resolution is that of the last feature map. The ReLU drops evidence against the target, so a map can
+be all zero, as on untrained residual networks whose last norm of each block starts at zero. With global average pooling
+and one linear layer after the features it is the ReLU of the class activation map, divided by h w.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class GradCam(Cam):
     source: ClassVar[str] = "Selvaraju et al. 2017; captum LayerGradCam"
 
     def cells(self, model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, h, w) >= 0."""
+        """Compute maps (N, 1, h, w) >= 0."""
         from captum.attr import LayerGradCam
 
-        return LayerGradCam(model, layer.module).attribute(images, target=targets, relu_attributions=True)
+        method = LayerGradCam(model, layer.module)
+        maps: Tensor = method.attribute(images, target=targets, relu_attributions=True)
+        return maps

@@ -1,16 +1,17 @@
-"""Gradient SHAP (expected gradients): Integrated Gradients averaged over random baselines and points of the way.
+"""Gradient SHAP (expected gradients): Integrated Gradients averaged over random baselines and points of the path.
 
 Idea: the mean over b and t ~ U(0, 1) of (x - b) * d logit / d x at b + t (x - b); in expectation the values sum to
 logit(x) - E logit(b).
 Paper: Lundberg and Lee, NIPS 2017; Erion et al., Nature Machine Intelligence 2021.
-Library: own loop, since captum `GradientShap` draws anew for every image of a batch; the tests hold both to the same
-expectation.
-Baseline: an explainer is given no background images. Baselines are noise of the data's mean (0) and of `spread` of its
-standard deviation (1) at every pixel.
+Library: own loop, since captum `GradientShap` draws different samples for every image of a batch. The tests compare the
+expectation of both.
+Baseline: white noise with the mean of the data (0) and `spread` times its standard deviation (1), since explainers get
+no background images.
 Budget: 200 samples, the default of shap's `GradientExplainer`; t is stratified.
 Cost: 200 forwards, 200 backwards.
 Not valid: nowhere refused.
-Known limits: sums only in expectation; white noise is no image, and a background of images may rank pixels otherwise.
+Known limits: sums in expectation only. White noise is not an image; a background of images may rank pixels
+differently.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.support.gradients import input_gradients
+from baselines.support.gradients import input_gradients, sum_over_samples
 
 
 @explainers.register("gradient_shap")
@@ -30,13 +31,14 @@ class GradientShap(Explainer):
     """Expected gradients from noise to the image.
 
     Fields:
-        samples: pairs of a baseline and a point of the way.
-        spread: standard deviation of the baselines, in that of the data.
-        internal_batch_size: images that go through the model at once.
+        samples: number of pairs of a baseline and a point of the path.
+        spread: standard deviation of the baselines, as a multiple of that of the data.
+        internal_batch_size: samples of one image that go through the model at once.
     """
 
     title: ClassVar[str] = "Gradient SHAP"
     signed: ClassVar[bool] = True
+    batched: ClassVar[bool] = False
     source: ClassVar[str] = "Lundberg and Lee 2017, Erion et al. 2021; torch autograd"
 
     samples: int = Field(200, ge=1)
@@ -44,15 +46,19 @@ class GradientShap(Explainer):
     internal_batch_size: int = Field(32, ge=1)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Values (N, C, H, W), one per channel."""
-        total = torch.zeros_like(images)
-        for start in range(0, self.samples, self.internal_batch_size):
-            strata = torch.arange(start, min(start + self.internal_batch_size, self.samples))
+        """Compute values (N, C, H, W), one per channel."""
+
+        def draw(strata: range) -> tuple[Tensor, Tensor]:
             pairs = [(torch.randn(images.shape[1:]), torch.rand(())) for _ in strata]
             baselines = self.spread * torch.stack([baseline for baseline, _ in pairs]).to(images)
-            t = ((strata + torch.stack([place for _, place in pairs])) / self.samples).to(images)[:, None, None, None]
-            for i, image in enumerate(images):
-                way = image - baselines
-                gradients = input_gradients(model, baselines + t * way, targets[i].expand(len(strata)))
-                total[i] += (way * gradients).sum(0)
+            offsets = torch.stack([offset for _, offset in pairs])
+            t = (torch.arange(strata.start, strata.stop) + offsets) / self.samples
+            return baselines, t.to(images)[:, None, None, None]
+
+        def compute(image: Tensor, labels: Tensor, samples: tuple[Tensor, Tensor]) -> Tensor:
+            baselines, t = samples
+            difference = image - baselines
+            return (difference * input_gradients(model, baselines + t * difference, labels)).sum(0)
+
+        total = sum_over_samples(images, targets, self.samples, self.internal_batch_size, draw, compute)
         return total / self.samples

@@ -8,7 +8,7 @@ Baseline: 0 in normalised space.
 Budget: one pass.
 Cost: 1 forward, 1 backward.
 Not valid: nowhere refused.
-Known limits: noisy at pixel level; blind where a pixel has the value of the baseline; not complete.
+Known limits: noisy at pixel level; 0 where a pixel has the value of the baseline; not complete.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.support.gradients import in_parts, input_gradients
+from baselines.support.gradients import input_gradients
 
 
 @explainers.register("input_x_gradient")
@@ -37,9 +37,5 @@ class InputXGradient(Explainer):
     internal_batch_size: int = Field(32, ge=1)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Values (N, C, H, W), one per channel."""
-
-        def one(part: Tensor, labels: Tensor) -> Tensor:
-            return part * input_gradients(model, part, labels)
-
-        return in_parts(one, images, targets, self.internal_batch_size)
+        """Compute values (N, C, H, W), one per channel."""
+        return images * input_gradients(model, images, targets)

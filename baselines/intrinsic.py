@@ -1,14 +1,13 @@
-"""The map a network gives of itself, where it is not a LAP network: what rivals of LAP are judged by.
+"""The map that a network makes itself, other than LAP's: the explainer of the rivals of LAP.
 
-Idea: some networks answer with a map beside the logits, such as class activation maps, CALM or B-cos; what they say of
-themselves is taken as it is.
+Idea: some networks make a map beside the logits, such as class activation maps, CALM or B-cos. It is used unchanged.
 Paper: that of the network.
 Library: the network's own `explain(images, targets)`.
 Baseline: none.
 Budget: one pass.
-Cost: 1 forward; 1 backward besides on networks whose own map takes one, such as B-cos.
-Not valid: networks that give no map of themselves, and LAP networks, whose map is `lap`: refused.
-Known limits: what such a map means differs from network to network.
+Cost: 1 forward; and 1 backward on networks whose map needs one, such as B-cos.
+Not valid: networks that make no map, and LAP networks, whose explainer is `lap`: refused.
+Known limits: the meaning of such a map differs from network to network.
 """
 
 from __future__ import annotations
@@ -22,19 +21,20 @@ from baselines.base import Explainer, Kind, explainers
 
 @explainers.register("intrinsic")
 class Intrinsic(Explainer):
-    """The map (N, 1, H, W) >= 0 of a network that says `explains_itself`."""
+    """Map (N, 1, H, W) >= 0 of a network with the attribute `explains_itself`."""
 
     title: ClassVar[str] = "Own map"
     kind: ClassVar[Kind] = "intrinsic"
     signed: ClassVar[bool] = False
     source: ClassVar[str] = "the network's own"
 
-    def unsupported(self, model: nn.Module) -> str | None:
-        """A reason unless `model` gives a map of itself."""
+    def refusal(self, model: nn.Module) -> str | None:
+        """Refuse a model without a map."""
         if getattr(model, "explains_itself", False):
             return None
         return f"{type(model).__name__} does not say explains_itself; for a LAP network use lap"
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) of the targets' evidence."""
-        return model.explain(images, targets)  # type: ignore[operator]
+        """Return maps (N, 1, H, W) of the targets."""
+        maps: Tensor = model.explain(images, targets)  # type: ignore[operator]
+        return maps

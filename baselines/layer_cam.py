@@ -7,8 +7,8 @@ Baseline: none.
 Budget: one pass.
 Cost: 1 forward, 1 backward.
 Not valid: networks without one last map (N, C, h, w), such as pure transformers: refused.
-Known limits: taken at the last map, as every explainer of this family here; the paper adds maps of earlier layers for
-detail. Since only positive gradients weigh, channels that speak against the class are left out.
+Known limits: computed at the last map, like every explainer of this family here; the paper adds maps of earlier layers
+for detail. Only positive gradients have weight, so channels with evidence against the class are ignored.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ class LayerCam(GradientCam):
     source: ClassVar[str] = "Jiang et al. 2021"
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
-        """Maps (N, 1, h, w) >= 0."""
+        """Combine features and gradients into maps (N, 1, h, w) >= 0."""
         return (gradients.relu() * features).sum(1, keepdim=True).relu()

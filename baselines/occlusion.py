@@ -1,7 +1,7 @@
-"""Occlusion: how far the target's logit falls when a window of the image is hidden.
+"""Occlusion: the drop of the target's logit when a window of the image is hidden.
 
-Idea: slide a window over the image, put the baseline in its place, and write the fall of the logit over the window;
-windows overlap, a pixel gets the mean of those over it.
+Idea: slide a window over the image, replace it by the baseline, and assign the drop of the logit to the window. Windows
+overlap; a pixel gets the mean of the windows that cover it.
 Paper: Zeiler and Fergus, ECCV 2014.
 Library: captum `Occlusion`.
 Baseline: 0 in normalised space, the mean of the data set (the paper's grey square).
@@ -9,8 +9,8 @@ Budget: windows of a seventh of the side in steps of half a window, 13 x 13 of t
 are for one size.
 Cost: one forward per window and one more, 170 at 224 px; no backward.
 Not valid: nowhere refused.
-Known limits: one scale only: evidence larger or smaller than the window is missed or smeared; a grey square is no
-image the network has seen, and its shape leaks.
+Known limits: one scale only: evidence larger or smaller than the window is missed or smeared. The network was not
+trained on images with a grey square, and may react to its shape.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.support.gradients import in_parts
 
 
 @explainers.register("occlusion")
 class Occlusion(Explainer):
-    """Fall of the logit under a sliding window.
+    """Drop of the logit under a sliding window.
 
     Fields:
         window: side of the window as a share of the image's.
@@ -44,25 +43,20 @@ class Occlusion(Explainer):
     internal_batch_size: int = Field(32, ge=1)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Values (N, 1, H, W)."""
+        """Compute values (N, 1, H, W)."""
         import captum.attr
 
         channels, *sides = images.shape[1:]
         window = [max(1, round(self.window * side)) for side in sides]
         steps = [min(size, max(1, round(self.stride * side))) for size, side in zip(window, sides, strict=True)]
-        method = captum.attr.Occlusion(model)
-
-        def one(part: Tensor, labels: Tensor) -> Tensor:
-            values = method.attribute(
-                part,
+        with torch.no_grad():
+            values: Tensor = captum.attr.Occlusion(model).attribute(
+                images,
                 sliding_window_shapes=(channels, *window),
                 strides=(channels, *steps),
                 baselines=0.0,
-                target=labels,
-                perturbations_per_eval=max(1, self.internal_batch_size // len(part)),
+                target=targets,
+                perturbations_per_eval=max(1, self.internal_batch_size // len(images)),
             )
-            # A window covers all channels, which carry the same value.
-            return values[:, :1]
-
-        with torch.no_grad():
-            return in_parts(one, images, targets, self.internal_batch_size)
+        # A window covers all channels, so they all have the same value.
+        return values[:, :1]

@@ -1,6 +1,6 @@
-"""RISE: random masks, weighted by the probability of the target that each leaves.
+"""RISE: random masks, weighted by the target's probability on each masked image.
 
-Idea: hide the image behind smooth random masks M_i, grids of 0 and 1 enlarged and shifted; the map is
+Idea: multiply the image by smooth random masks M_i, which are resized and shifted grids of 0 and 1. The map is
 1 / (N p) sum_i f(x * M_i) M_i, with f the probability of the target and p the share of ones.
 Paper: Petsiuk et al., BMVC 2018.
 Library: own code; captum and shap have none.
@@ -8,8 +8,9 @@ Baseline: 0 in normalised space, the mean of the data set.
 Budget: 4000 masks of 7 x 7 cells with p = 0.5, the paper's for VGG16 (8000 for ResNet-50).
 Cost: 4000 forwards, no backward.
 Not valid: nowhere refused; under 1000 masks flagged.
-Known limits: blobs of the masks' cells; sampling noise, which falls with the root of the number of masks; a probability
-near 1 or 0 hides differences. All images of a call meet the same masks, so that a map does not depend on its batch.
+Known limits: blobs of the size of the masks' cells. Sampling noise, which falls with the square root of the number of
+masks. A probability near 1 or 0 hides differences. All images of a call get the same masks, so that a map does not
+depend on its batch.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.support.gradients import of_target
+from baselines.support.gradients import sum_over_samples, target_logits
 from baselines.support.probabilities import Probability, probability
 
-FEWEST = 1000
+MIN_MASKS = 1000
 
 
 def random_masks(count: int, cells: int, share: float, height: int, width: int) -> Tensor:
-    """Masks (count, 1, height, width) in [0, 1] from torch's generator.
+    """Draw masks (count, 1, height, width) in [0, 1] from torch's default generator.
 
     Args:
-        count: how many.
+        count: number of masks.
         cells: cells of the grid along each side.
-        share: probability that a cell shows.
+        share: probability that a cell is 1.
         height: rows of the image.
         width: columns of the image.
     """
@@ -51,18 +52,19 @@ def random_masks(count: int, cells: int, share: float, height: int, width: int) 
 
 @explainers.register("rise")
 class Rise(Explainer):
-    """Random masks weighted by the target's probability.
+    """Random masks, weighted by the target's probability.
 
     Fields:
-        masks: how many.
+        masks: number of masks.
         cells: cells of a mask along each side.
-        share: probability that a cell shows.
-        internal_batch_size: images that go through the model at once.
+        share: probability that a cell is 1.
+        internal_batch_size: masks of one image that go through the model at once.
         probability: "softmax", or "sigmoid" where an image may show several classes.
     """
 
     title: ClassVar[str] = "RISE"
     signed: ClassVar[bool] = False
+    batched: ClassVar[bool] = False
     source: ClassVar[str] = "Petsiuk et al. 2018"
 
     masks: int = Field(4000, ge=1)
@@ -71,18 +73,20 @@ class Rise(Explainer):
     internal_batch_size: int = Field(64, ge=1)
     probability: Probability = "softmax"
 
-    def caveat(self, model: nn.Module) -> str | None:  # noqa: ARG002
-        """Few masks."""
-        return f"{self.masks} masks, where the paper has 4000: noisy" if self.masks < FEWEST else None
+    def caveat(self, model: nn.Module) -> str | None:
+        """Report a small number of masks."""
+        return f"{self.masks} masks, where the paper has 4000: noisy" if self.masks < MIN_MASKS else None
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) >= 0."""
-        total = images.new_zeros(len(images), 1, *images.shape[-2:])
+        """Compute maps (N, 1, H, W) >= 0."""
+
+        def draw(numbers: range) -> Tensor:
+            return random_masks(len(numbers), self.cells, self.share, *images.shape[-2:]).to(images)
+
+        def compute(image: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
+            scores = target_logits(probability(model(image * masks), self.probability), labels)
+            return torch.einsum("m,mchw->chw", scores.to(masks), masks)
+
         with torch.no_grad():
-            for start in range(0, self.masks, self.internal_batch_size):
-                count = min(self.internal_batch_size, self.masks - start)
-                masks = random_masks(count, self.cells, self.share, *images.shape[-2:]).to(images)
-                for i, image in enumerate(images):
-                    scores = of_target(probability(model(image * masks), self.probability), targets[i].expand(count))
-                    total[i] += torch.einsum("m,mchw->chw", scores.to(masks), masks)
+            total = sum_over_samples(images, targets, self.masks, self.internal_batch_size, draw, compute)
         return total / (self.masks * self.share)

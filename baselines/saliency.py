@@ -1,4 +1,4 @@
-"""Saliency: magnitude of the gradient of the target's logit by the pixels.
+"""Saliency: magnitude of the gradient of the target's logit with respect to the pixels.
 
 Idea: M(i, j) = max_c |d logit / d x(c, i, j)|, the pixels whose smallest change moves the logit most.
 Paper: Simonyan et al., ICLR workshop 2014.
@@ -7,7 +7,7 @@ Baseline: none.
 Budget: one pass.
 Cost: 1 forward, 1 backward.
 Not valid: nowhere refused.
-Known limits: noisy at pixel level, more so with depth; says where the logit is sensitive, not what it is made of.
+Known limits: noisy at pixel level, more so with depth. Shows where the logit is sensitive, not what contributes to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.support.gradients import in_parts, input_gradients, largest
+from baselines.support.gradients import input_gradients, max_magnitude
 
 
 @explainers.register("saliency")
@@ -36,9 +36,5 @@ class Saliency(Explainer):
     internal_batch_size: int = Field(32, ge=1)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) >= 0."""
-
-        def one(part: Tensor, labels: Tensor) -> Tensor:
-            return largest(input_gradients(model, part, labels))
-
-        return in_parts(one, images, targets, self.internal_batch_size)
+        """Compute maps (N, 1, H, W) >= 0."""
+        return max_magnitude(input_gradients(model, images, targets))

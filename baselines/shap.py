@@ -1,66 +1,79 @@
-"""SHAP: Owen values of the target's logit over a tree of image halves, with a blurred image in place of what is hidden.
+"""SHAP: Owen values of the target's logit over a tree of image halves, with hidden parts blurred.
 
-Idea: share logit(x) - logit(blurred x) out fairly among the pixels; halves that matter are split further, most relevant
-first, until the evaluations are spent.
+Idea: divide logit(x) - logit(blurred x) fairly among the pixels. Halves with large values are split further, the
+largest first, until the budget of evaluations is spent.
 Paper: Lundberg and Lee, NIPS 2017.
-Library: shap `PartitionExplainer` with the masker of shap's own image examples,
-blur with a kernel of 128 px at 224 px, scaled with the side.
-Why this one: it asks the model for outputs only, so it means the same on every backbone and spends a fixed number of
-passes on one output. `DeepExplainer` does not run on residual networks with in-place additions and misses most of the
-sum on gates and GELU. `GradientExplainer` is close kin to Integrated Gradients, needs background images, and costs
-about the same at its default of 200 samples (0.57 s against 0.65 s per image at 64 px, test_resnet with output stride
-8, one CPU thread). What PartitionExplainer itself adds to its model passes is a seventh there.
+Library: shap `PartitionExplainer` with the masker of shap's image examples, a blur with a kernel of 128 px at 224 px,
+scaled with the side.
+Why this one: it uses outputs of the model only, so it means the same on every backbone, and needs a fixed number of
+passes for one output. `DeepExplainer` does not run on residual networks with in-place additions, and misses most of the
+sum on gates and GELU. `GradientExplainer` resembles Integrated Gradients, needs background images, and costs about the
+same at its default of 200 samples (0.57 s against 0.65 s per image at 64 px, test_resnet with output stride 8, one CPU
+thread). PartitionExplainer itself adds one seventh to the time of its model passes there.
 Baseline: the blurred image.
 Budget: 500 evaluations, shap's default.
 Cost: 500 forwards, no backward.
 Not valid: nowhere refused.
-Known limits: boxes, not shapes, as fine as the budget allows; what blurring leaves as it was cannot be hidden. shap
-compiles its tree functions once in a process (5 to 9 s), before the clock starts.
+Known limits: boxes, not shapes, as fine as the budget allows. A blur does not hide smooth areas. shap compiles its tree
+functions once in a process (5 to 9 s), before the clock starts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.support.guard import Cost, seeded
+from baselines.support.guard import Cost, seed_generators
+
+Array = npt.NDArray[Any]
 
 
-def logits_of(model: nn.Module, like: Tensor) -> Callable[[np.ndarray], np.ndarray]:
-    """Function from images (N, H, W, C) to logits (N, K) that shap can ask, on the device and in the type of `like`."""
+def logits_of(model: nn.Module, like: Tensor) -> Callable[[Array], Array]:
+    """Make a function from images (N, H, W, C) to logits (N, K), for shap, with device and type of `like`."""
 
-    def ask(images: np.ndarray) -> np.ndarray:
+    def predict(images: Array) -> Array:
         batch = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).to(like)
         with torch.no_grad():
-            return model(batch).float().cpu().numpy()
+            logits: Array = model(batch).float().cpu().numpy()
+        return logits
 
-    return ask
+    return predict
 
 
 def partition_values(
-    ask: Callable[[np.ndarray], np.ndarray],
-    images: np.ndarray,
+    predict: Callable[[Array], Array],
+    images: Array,
     targets: list[int],
     *,
     evaluations: int,
     kernel: tuple[int, int],
     batch_size: int,
-) -> np.ndarray:
-    """Values (N, H, W, C) for `images` (N, H, W, C); `kernel` is the width and height of the blur in pixels."""
+) -> Array:
+    """Compute values (N, H, W, C) for `images` (N, H, W, C).
+
+    Args:
+        predict: function from images to logits (N, K).
+        images: (N, H, W, C).
+        targets: class of each image.
+        evaluations: images passed through the model for each image explained.
+        kernel: width and height of the blur, in pixels.
+        batch_size: images passed through the model at once.
+    """
     import shap
 
     masker = shap.maskers.Image(f"blur({kernel[0]},{kernel[1]})", images[0].shape)
-    explainer = shap.PartitionExplainer(ask, masker)
+    explainer = shap.PartitionExplainer(predict, masker)
     values = []
     for image, target in zip(images, targets, strict=True):
-        # The masker keeps a blurred image by the address of its input, which the next image may get after this one.
+        # The masker caches the blurred image by the memory address of its input, which the next image may reuse.
         masker.last_xid = None
         result = explainer(image[None], max_evals=evaluations, batch_size=batch_size, outputs=[target], silent=True)
         values.append(result.values[0, ..., 0])
@@ -69,19 +82,19 @@ def partition_values(
 
 @cache
 def compile_once() -> None:
-    """Have shap's compiled functions ready, so that no call is charged for them."""
+    """Compile shap's functions, so that their compilation is not part of the cost of a call."""
     image = np.zeros((1, 4, 4, 3), dtype=np.float32)
-    with seeded(0):
+    with seed_generators(0):
         partition_values(lambda x: x.mean((1, 2))[:, :2], image, [0], evaluations=10, kernel=(2, 2), batch_size=2)
 
 
 @explainers.register("shap")
 class Shap(Explainer):
-    """Owen values over a tree of image halves, hidden parts blurred; sums to the difference of the logits.
+    """Owen values over a tree of image halves, which sum to the difference of the logits.
 
     Fields:
-        evaluations: images asked of the model for each image explained.
-        blur: side of the blurring kernel as a fraction of the side of the image.
+        evaluations: images passed through the model for each image explained.
+        blur: side of the blurring kernel, as a share of the side of the image.
         batch_size: images that go through the model at once.
     """
 
@@ -96,12 +109,12 @@ class Shap(Explainer):
     def measure(
         self, model: nn.Module, images: Tensor, targets: Tensor, *, masks: Tensor | None = None, seed: int = 0
     ) -> tuple[Tensor, Cost]:
-        """As for every explainer; shap's compilation comes before and is not part of the cost."""
+        """Explain images, and measure the cost without shap's compilation; see `Explainer.measure`."""
         compile_once()
         return super().measure(model, images, targets, masks=masks, seed=seed)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Values (N, C, H, W), one per channel."""
+        """Compute values (N, C, H, W), one per channel."""
         height, width = images.shape[-2:]
         values = partition_values(
             logits_of(model, images),

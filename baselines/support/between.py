@@ -1,10 +1,10 @@
-"""What happens between the modules of a network: every torch function of a forward pass can be met and replaced.
+"""Rules for the torch functions between the modules of a network.
 
-Hooks see modules. Additions of shortcuts, products with gates and pooling by `mean` are functions; `Functions` meets
-them through torch's function mode.
+Hooks see modules only. Additions of shortcuts, products with gates and pooling by `mean` are functions. `FunctionRules`
+intercepts them through torch's function mode.
 
-Known limits: what is compiled or scripted is not met. A function that works in place is replaced by one that does not,
-which is another network where the code relies on the change; callers compare the logits.
+Known limits: compiled or scripted code is not intercepted. A function that works in place is replaced by one that does
+not, which gives another network where the code relies on the change. Callers compare the logits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# What a rule gives where it does not apply.
+# Returned by a rule that does not apply.
 UNCHANGED = object()
 Rule = Callable[..., Any]
 
@@ -24,32 +24,32 @@ ADDITIONS = ("add", "add_", "__add__", "__iadd__", "__radd__")
 PRODUCTS = ("mul", "mul_", "__mul__", "__imul__", "__rmul__")
 
 
-class Functions(TorchFunctionMode):
-    """Applies a rule to each torch function of the code inside, by its name.
+class FunctionRules(TorchFunctionMode):
+    """Context in which a rule is applied to each torch function, by its name.
 
     Args:
-        rules: called as `rule(function, args, kwargs)`; gives the result, or UNCHANGED to leave the function as it is.
-        other: called with the name and the result of each function left as it is.
+        rules: called as `rule(function, args, kwargs)`; return the result, or UNCHANGED to call the function itself.
+        other: called with the name and the result of each function without a rule.
     """
 
     def __init__(self, rules: Mapping[str, Rule], other: Callable[[str, Any], None] | None = None) -> None:
         super().__init__()
         self.rules, self.other = rules, other
-        # Above zero inside a module that has a rule of its own.
+        # Above zero inside a module that has its own rule.
         self.depth = 0
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Torch's way in."""
+        """Call a function or its rule."""
         kwargs = kwargs or {}
         if self.depth:
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         rule = self.rules.get(name)
-        found = UNCHANGED if rule is None else rule(func, args, kwargs)
-        if found is not UNCHANGED:
-            return found
+        result = UNCHANGED if rule is None else rule(func, args, kwargs)
+        if result is not UNCHANGED:
+            return result
         result = func(*args, **kwargs)
         if self.other is not None:
             self.other(name, result)
@@ -57,14 +57,15 @@ class Functions(TorchFunctionMode):
 
 
 def is_signal(value: object) -> bool:
-    """Whether a gradient flows to `value`."""
+    """Return whether a gradient flows to `value`."""
     return isinstance(value, Tensor) and value.requires_grad
 
 
-def signal_and_gate(args: tuple) -> tuple[Tensor, Any] | None:
-    """Which factor of a product is the signal: the only one with a gradient, or the one that the other is spread over.
+def signal_and_gate(args: tuple[Any, ...]) -> tuple[Tensor, Any] | None:
+    """Return the factors of a product as signal and gate.
 
-    None where both have the same size, so that none is plainly the gate.
+    The signal is the only factor with a gradient, or the larger one, over which the other is broadcast. None where both
+    have the same size, so that neither is clearly the gate.
     """
     first, second = args[:2]
     if is_signal(first) and is_signal(second):
@@ -76,11 +77,11 @@ def signal_and_gate(args: tuple) -> tuple[Tensor, Any] | None:
     return (second, first) if is_signal(second) else None
 
 
-def detached(value: Any) -> Any:
-    """A tensor without its history; anything else as it is."""
+def detach(value: Any) -> Any:
+    """Detach a tensor from the graph; return anything else unchanged."""
     return value.detach() if isinstance(value, Tensor) else value
 
 
-def same_logits(one: Tensor, other: Tensor) -> bool:
-    """Whether two passes gave the same logits, up to rounding."""
-    return one.shape == other.shape and bool(torch.allclose(one, other, rtol=1e-3, atol=1e-4))
+def same_logits(first: Tensor, second: Tensor) -> bool:
+    """Return whether two passes gave the same logits, up to rounding."""
+    return first.shape == second.shape and bool(torch.allclose(first, second, rtol=1e-3, atol=1e-4))

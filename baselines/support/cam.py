@@ -1,14 +1,14 @@
-"""What the explainers of the CAM family share: the last feature map, its gradient, and the way back to the image.
+"""Base classes of the CAM family: the last feature map, its gradient, and the way back to the image.
 
-The layer is the one LAP's head looks at (`interp_core.backbone.inspect.feature_layer`), and cells go where LAP
-puts them
-(`interp_core.backbone.geometry.resize`), so that no explainer has an advantage by its layer or its resizing.
+The layer is the one that LAP's head reads (`interp_core.backbone.inspect.feature_layer`), and cells are positioned as
+LAP positions them (`interp_core.backbone.geometry.resize`), so that no explainer has an advantage by its layer or its
+resizing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,68 +16,68 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer
-from baselines.support.gradients import in_parts, of_target
+from baselines.support.gradients import target_logits
 from interp_core.backbone.geometry import resize
 from interp_core.backbone.inspect import FeatureLayer, feature_layer
 from interp_core.errors import BackboneError
 
-# Finding the layer takes forward passes, which are no part of any method: `unsupported` runs before the clock starts,
-# and what it found is kept while the network has that module.
-_found: WeakKeyDictionary[nn.Module, FeatureLayer] = WeakKeyDictionary()
+# Finding the layer takes forward passes, which are not a cost of the method. `refusal` runs before the clock starts,
+# and its result is cached while the network has that module.
+_layers: WeakKeyDictionary[nn.Module, FeatureLayer] = WeakKeyDictionary()
 
 
 def last_layer(model: nn.Module) -> FeatureLayer:
-    """The layer that puts out the last feature map, looked for once.
+    """Find the layer whose output is the last feature map; the result is cached.
 
     Raises:
         BackboneError: there is none.
     """
-    known = _found.get(model)
-    if known is None or dict(getattr(model, "backbone", model).named_modules()).get(known.name) is not known.module:
-        known = _found[model] = feature_layer(model)
-    return known
+    layer = _layers.get(model)
+    if layer is None or dict(getattr(model, "backbone", model).named_modules()).get(layer.name) is not layer.module:
+        layer = _layers[model] = feature_layer(model)
+    return layer
 
 
-def run_with(
+def run_with_hook(
     model: nn.Module, layer: nn.Module, images: Tensor, change: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Output of `layer` after `change`, and the logits of `images`, from one forward pass."""
-    kept: list[Tensor] = []
+    """Run one forward pass; return the output of `layer` after `change`, and the logits of `images`."""
+    outputs: list[Tensor] = []
 
-    def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        kept.append(change(output))
-        return kept[-1].clone()  # what follows may change it in place
+    def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        outputs.append(change(output))
+        return outputs[-1].clone()  # later modules may change it in place
 
     handle = layer.register_forward_hook(hook)
     try:
         logits = model(images)
     finally:
         handle.remove()
-    return kept[-1], logits
+    return outputs[-1], logits
 
 
 def last_features(model: nn.Module, layer: FeatureLayer, images: Tensor) -> Tensor:
-    """Last features (N, C, h, w), from one forward pass without gradients."""
+    """Compute the last features (N, C, h, w), from one forward pass without gradients."""
     with torch.no_grad():
-        return run_with(model, layer.module, images, lambda output: output)[0]
+        return run_with_hook(model, layer.module, images, lambda output: output)[0]
 
 
 def features_and_gradients(
     model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Last features A and d logit_target / d A, (N, C, h, w) each, from one forward and one backward pass."""
+    """Compute the last features A and d logit_target / d A, (N, C, h, w) each, from one pass forward and back."""
     with torch.enable_grad():
-        features, logits = run_with(model, layer.module, images, lambda output: output.detach().requires_grad_())
-        gradients = torch.autograd.grad(of_target(logits, targets).sum(), features)[0]
+        features, logits = run_with_hook(model, layer.module, images, lambda output: output.detach().requires_grad_())
+        gradients = torch.autograd.grad(target_logits(logits, targets).sum(), features)[0]
     return features.detach(), gradients
 
 
 class Cam(Explainer):
-    """An explainer whose map lies on the cells of the last feature map. Subclasses write `cells`.
+    """Explainer whose map lies on the cells of the last feature map. Subclasses write `cells`.
 
     Fields:
         aligned: resize with cells on the centres of their receptive fields, as LAP does, so that neither has an
-            advantage; otherwise as if cells tiled the image, as usual.
+            advantage; if false, as if cells tiled the image, as is usual.
         internal_batch_size: images that go through the model at once.
     """
 
@@ -87,11 +87,11 @@ class Cam(Explainer):
     internal_batch_size: int = Field(32, ge=1)
 
     def cells(self, model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, h, w) on the cells of `layer`."""
+        """Compute maps (N, 1, h, w) on the cells of `layer`."""
         raise NotImplementedError(f"{type(self).__name__} must define cells")
 
-    def unsupported(self, model: nn.Module) -> str | None:
-        """A reason if no single module of `model` puts out the last feature map."""
+    def refusal(self, model: nn.Module) -> str | None:
+        """Refuse a model in which no single module outputs the last feature map."""
         try:
             last_layer(model)
         except BackboneError as error:
@@ -99,24 +99,20 @@ class Cam(Explainer):
         return None
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, h, w), aligned ones at the resolution of the images, else at that of the last features."""
+        """Return maps (N, 1, H, W) if aligned, else (N, 1, h, w) at the resolution of the last features."""
         layer = last_layer(model)
-
-        def one(part: Tensor, labels: Tensor) -> Tensor:
-            return self.cells(model, layer, part, labels)
-
-        maps = in_parts(one, images, targets, self.internal_batch_size)
+        maps = self.cells(model, layer, images, targets)
         height, width = images.shape[-2:]
         return resize(maps, height, width, layer.first, layer.pitch) if self.aligned else maps
 
 
 class GradientCam(Cam):
-    """A map made of the last features and their gradient. Subclasses write `combine`."""
+    """Map made of the last features and their gradient. Subclasses write `combine`."""
 
     def combine(self, features: Tensor, gradients: Tensor) -> Tensor:
-        """Maps (N, 1, h, w) of features A and gradients d logit / d A, (N, C, h, w) each."""
+        """Combine features A and gradients d logit / d A, (N, C, h, w) each, into maps (N, 1, h, w)."""
         raise NotImplementedError(f"{type(self).__name__} must define combine")
 
     def cells(self, model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, h, w), from one forward and one backward pass."""
+        """Compute maps (N, 1, h, w), from one forward and one backward pass."""
         return self.combine(*features_and_gradients(model, layer, images, targets))

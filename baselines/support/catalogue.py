@@ -1,10 +1,12 @@
-"""What the explainers say of themselves: the labelled parts of each file's head, and the table that the docs show.
+"""Facts of each explainer from its docstrings, and the table of explainers in the docs.
 
-A head has paragraphs such as "Budget: 50 steps." whose label begins a line. Explainers of other packages need none.
+The docstring of a module has labelled paragraphs such as "Budget: 50 steps.", whose label begins a line. Where a module
+has several explainers, the docstring of each class adds its own. Explainers of other packages need none.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Mapping
@@ -16,17 +18,26 @@ _LABEL = re.compile(rf"^({'|'.join(LABELS)}): ", re.MULTILINE)
 COLUMNS = ("name", "title", "source", "budget", "cost per image", "not valid")
 
 
-def head(cls: type[Explainer]) -> dict[str, str]:
-    """The labelled parts of the head of the file that `cls` is in, each in one line."""
-    parts = _LABEL.split(sys.modules[cls.__module__].__doc__ or "")[1:]
-    return {label: " ".join(text.split()) for label, text in zip(parts[::2], parts[1::2], strict=True)}
+def labelled_facts(cls: type[Explainer]) -> dict[str, str]:
+    """Read the labelled paragraphs about an explainer, each in one line.
+
+    Those in the docstring of the class replace those in the docstring of its module.
+    """
+    facts = _parse(sys.modules[cls.__module__].__doc__) | _parse(cls.__doc__)
+    return {label: facts[label] for label in LABELS if label in facts}
+
+
+def _parse(docstring: str | None) -> dict[str, str]:
+    pieces = _LABEL.split(inspect.cleandoc(docstring or ""))[1:]
+    paragraphs = zip(pieces[::2], pieces[1::2], strict=True)
+    return {label: " ".join(text.partition("\n\n")[0].split()) for label, text in paragraphs}
 
 
 def table(registry: Mapping[str, type[Explainer]]) -> str:
-    """Markdown table of explainers, controls last."""
+    """Make the Markdown table of explainers, controls last."""
     lines = [COLUMNS, tuple("---" for _ in COLUMNS)]
     for name, cls in sorted(registry.items(), key=lambda item: (item[1].kind == "control", item[0])):
-        said = head(cls)
-        found = (said.get(label, "").rstrip(".") for label in ("Budget", "Cost", "Not valid"))
-        lines.append((f"`{name}`", cls.title, cls.source, *found))
+        facts = labelled_facts(cls)
+        columns = (facts.get(label, "").rstrip(".") for label in ("Budget", "Cost", "Not valid"))
+        lines.append((f"`{name}`", cls.title, cls.source, *columns))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Leaves a model and the random generators as they were found, and counts what was asked of the model."""
+"""Context managers around an explainer: restore the model and the random generators, and measure the cost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +18,15 @@ from interp_core.errors import ContractError
 
 @dataclass
 class Cost:
-    """What one call asked of the model.
+    """Cost of one call.
 
     Attributes:
-        images: images explained.
-        forwards: images that went forward through the model.
-        backwards: images whose output was differentiated.
+        images: number of images explained.
+        forwards: number of images passed forward through the model.
+        backwards: number of images whose output was differentiated.
         seconds: wall-clock time of the call.
-        model_seconds: part of it spent in forward passes.
-        peak_bytes: highest device memory in use during the call; None on a CPU, which keeps no such count.
+        model_seconds: time in forward passes.
+        peak_bytes: peak device memory during the call; None on a CPU, where it is not counted.
     """
 
     images: int = 0
@@ -37,30 +38,30 @@ class Cost:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed python's, numpy's and torch's generators inside, and put them back as they were after."""
+def seed_generators(seed: int) -> Iterator[None]:
+    """Seed the generators of python, numpy and torch, and restore their states on exit."""
     python, devices = random.getstate(), range(torch.cuda.device_count())
-    # lime, shap and quantus draw from the global generator
-    numpy = np.random.get_state()  # noqa: NPY002
+    # lime, shap and quantus draw from numpy's global generator.
+    numpy = np.random.get_state()
     with torch.random.fork_rng(devices=devices):
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
+        np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+            np.random.set_state(numpy)
 
 
-def _hooks(model: nn.Module) -> list[dict]:
+def _hooks(model: nn.Module) -> list[dict[int, Any]]:
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return [getattr(module, name) for module in model.modules() for name in names]
 
 
 @contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards hooks, training flags, requires_grad and gradients are as before.
+def preserve(model: nn.Module) -> Iterator[None]:
+    """Set evaluation mode; on exit restore hooks, training flags, requires_grad and gradients.
 
     Raises:
         ContractError: a parameter or buffer was changed inside.
@@ -87,19 +88,19 @@ def preserved(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def counted(model: nn.Module, cost: Cost) -> Iterator[Cost]:
-    """Add to `cost` every forward and backward pass of `model` and the time of the block."""
-    started: list[float] = []
+def count_passes(model: nn.Module, cost: Cost) -> Iterator[Cost]:
+    """Add every forward and backward pass of `model` and the time of the block to `cost`."""
+    starts: list[float] = []
     cuda = next((p.device for p in model.parameters() if p.is_cuda), None)
 
     def backward(grad: Tensor) -> None:
         cost.backwards += len(grad)
 
     def before(_module: nn.Module, _inputs: tuple) -> None:
-        started.append(time.perf_counter())
+        starts.append(time.perf_counter())
 
     def after(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-        cost.model_seconds += time.perf_counter() - started.pop()
+        cost.model_seconds += time.perf_counter() - starts.pop()
         cost.forwards += len(output)
         if output.requires_grad:
             output.register_hook(backward)

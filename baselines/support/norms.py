@@ -1,6 +1,6 @@
-"""Batch norms merged into the convolutions before them, so that relevance meets one linear layer and not two.
+"""Batch norms merged into the convolutions before them, so that relevance meets one linear layer instead of two.
 
-Which belong together is read off a forward pass, not off the order in which a network names its modules.
+The pairs are read from a forward pass, not from the order of the modules.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from torch import nn
 
 from interp_core.backbone.trace import Trace
 
-# By name: subclasses that make their weights on the way, such as weight standardisation, are none of them.
+# By name, to exclude subclasses that compute their weights in the forward pass, such as weight standardisation.
 CONVOLUTIONS = ("Conv1d", "Conv2d", "Conv3d", "Conv2dSame")
 NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
-def norms_behind(trace: Trace) -> tuple[tuple[str, str], ...]:
-    """Pairs of a convolution and the batch norm that alone takes what it puts out."""
+def find_norms_after(trace: Trace) -> tuple[tuple[str, str], ...]:
+    """Find pairs of a convolution and a batch norm that is the only consumer of its output."""
     pairs = []
     for name, module in trace.modules.items():
         if isinstance(module, NORMS) and trace.once(name) and name in trace.inputs:
-            given = trace.inputs[name]
-            sources = _leaves(trace, [n for n, output in trace.outputs.items() if output is given])
-            takers = _leaves(trace, [n for n, taken in trace.inputs.items() if taken is given and n != name])
-            if len(sources) == 1 and not takers and _is_convolution(trace, sources[0]):
-                pairs.append((sources[0], name))
+            tensor = trace.inputs[name]
+            producers = _leaves(trace, [n for n, output in trace.outputs.items() if output is tensor])
+            consumers = _leaves(trace, [n for n, value in trace.inputs.items() if value is tensor and n != name])
+            if len(producers) == 1 and not consumers and _is_convolution(trace, producers[0]):
+                pairs.append((producers[0], name))
     return tuple(pairs)
 
 
 def _leaves(trace: Trace, names: Sequence[str]) -> list[str]:
-    """Those that are no containers and do something."""
+    """Select modules that are neither containers nor identities."""
     modules = trace.modules
     return [n for n in names if not list(modules[n].children()) and not isinstance(modules[n], nn.Identity)]
 
@@ -42,7 +42,10 @@ def _is_convolution(trace: Trace, name: str) -> bool:
 
 
 def merge_norms(model: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
-    """Merge batch norms into the convolutions before them, in place: w' = w g / s, b' = (b - m) g / s + shift."""
+    """Merge batch norms into the convolutions before them, in place.
+
+    w' = w g / s, b' = (b - m) g / s + shift, with mean m, standard deviation s and weight g of the norm.
+    """
     with torch.no_grad():
         for convolution, norm in pairs:
             _merge(model.get_submodule(convolution), model.get_submodule(norm))

@@ -1,4 +1,4 @@
-"""Probabilities that explainers by occlusion ask for: of classes that exclude each other, or each for itself."""
+"""Class probabilities, by softmax or by a sigmoid for each class."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ Probability = Literal["softmax", "sigmoid"]
 
 
 def probability(logits: Tensor, kind: Probability) -> Tensor:
-    """Probabilities (N, K) of logits (N, K): "sigmoid" where an image may show several classes."""
+    """Compute probabilities (N, K) of logits (N, K); "sigmoid" is for images that may show several classes."""
     return logits.sigmoid() if kind == "sigmoid" else logits.softmax(1)

@@ -1,9 +1,9 @@
-"""Relevance through any network: zennit's rules on its modules, rules of the same kind on what lies between them.
+"""Relevance through any network: zennit's rules for modules, matching rules for the functions between them.
 
-A module with a rule of zennit's is left to it. Functions outside such modules are met by
-`baselines.support.between`: sums and
-averages share relevance in proportion to what they add up, of a product the signal takes all, activations and moves
-hand on what they get. Any other function that relevance flows through is reported.
+A module with a rule of zennit is left to it. Functions outside such modules get rules through
+`baselines.support.between`. Sums and averages share relevance in proportion to their parts. In a product the signal
+gets everything. Activations, and functions that only move values, pass relevance on unchanged. Any other function that
+relevance flows through is reported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines.support.between import ADDITIONS, PRODUCTS, UNCHANGED, Functions, detached, is_signal, signal_and_gate
+from baselines.support.between import ADDITIONS, PRODUCTS, UNCHANGED, FunctionRules, detach, is_signal, signal_and_gate
 from baselines.support.modules import is_activation
 from baselines.support.norms import CONVOLUTIONS, NORMS
 from interp_core.backbone.trace import Trace
@@ -26,64 +26,53 @@ ACTIVATIONS = (
     *("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish", "hardtanh", "softplus"),
     *("tanh", "sigmoid", "hardsigmoid"),
 )
-# Functions that move, choose or copy values, whose derivative hands relevance on as it is.
-MOVES = frozenset(
-    (
-        *(
-            "view",
-            "reshape",
-            "flatten",
-            "unflatten",
-            "squeeze",
-            "unsqueeze",
-            "permute",
-            "transpose",
-            "movedim",
-            "__get__",
-        ),
-        *("contiguous", "clone", "to", "float", "double", "type_as", "view_as", "cat", "concat", "stack", "split"),
-        *("chunk", "unbind", "narrow", "__getitem__", "expand", "pad", "flip", "roll", "max_pool2d", "_max_pool2d"),
-        *("fn", "adaptive_max_pool2d", "pixel_shuffle", "pixel_unshuffle", "dropout", "dropout2d", "detach"),
-    )
-)
+# Functions that move, choose or copy values: their derivative passes relevance on unchanged.
+MOVES = frozenset((
+    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "movedim",
+    "__get__", "contiguous", "clone", "to", "float", "double", "type_as", "view_as", "cat", "concat", "stack",
+    "split", "chunk", "unbind", "narrow", "__getitem__", "expand", "pad", "flip", "roll", "max_pool2d",
+    "_max_pool2d", "fn", "adaptive_max_pool2d", "pixel_shuffle", "pixel_unshuffle", "dropout", "dropout2d",
+    "detach",
+))  # fmt: skip
 
 
-class _Shared(torch.autograd.Function):
-    """Output of a linear function whose relevance goes to its parts in proportion: R_x = x * L^T(R / L(x))."""
+class _ProportionalShare(torch.autograd.Function):
+    """Linear function whose relevance goes to its parts in proportion: R_x = x * L^T(R / L(x))."""
 
     @staticmethod
-    def forward(ctx: Any, linear: Any, *parts: Tensor) -> Tensor:
+    def forward(ctx: Any, linear: Any, *parts: Tensor) -> Any:
         ctx.linear = linear
         ctx.save_for_backward(*parts)
         return linear(*parts)
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         parts = [part.detach().requires_grad_() for part in ctx.saved_tensors]
         with torch.enable_grad():
             output = ctx.linear(*parts)
         size = output.detach()
-        shares = torch.autograd.grad(output, parts, relevance / (size + STABILISER * torch.where(size < 0, -1.0, 1.0)))
+        ratio = relevance / (size + STABILISER * torch.where(size < 0, -1.0, 1.0))
+        shares = torch.autograd.grad(output, parts, ratio)
         return (None, *(part.detach() * share for part, share in zip(parts, shares, strict=True)))
 
 
-class _HandedOn(torch.autograd.Function):
-    """A value of its own whose relevance goes to the signal as it is."""
+class _PassThrough(torch.autograd.Function):
+    """Given value whose relevance goes to the signal unchanged."""
 
     @staticmethod
-    def forward(ctx: Any, signal: Tensor, value: Tensor) -> Tensor:  # noqa: ARG004
+    def forward(ctx: Any, signal: Tensor, value: Tensor) -> Tensor:
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         return relevance, None
 
 
-class Between(Functions):
+class BetweenRules(FunctionRules):
     """Rules for the functions of a forward pass outside modules with a rule.
 
     Attributes:
-        unruled: names of the functions without a rule that relevance went through, known after the backward pass.
+        unruled: names of the functions without a rule that relevance went through, complete after the backward pass.
     """
 
     def __init__(self) -> None:
@@ -92,27 +81,30 @@ class Between(Functions):
         super().__init__(rules, self._watch)
         self.unruled: set[str] = set()
 
-    def _sum(self, _function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _sum(self, _function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         signals = [part for part in args[:2] if is_signal(part)]
         if kwargs or not signals:
             return UNCHANGED
         if len(signals) == 2:
-            return _Shared.apply(torch.add, *signals)
-        return _HandedOn.apply(signals[0], detached(args[0]) + detached(args[1]))
+            return _ProportionalShare.apply(torch.add, *signals)
+        return _PassThrough.apply(signals[0], detach(args[0]) + detach(args[1]))
 
-    def _product(self, _function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        found = None if kwargs else signal_and_gate(args)
-        return UNCHANGED if found is None else _HandedOn.apply(found[0], found[0].detach() * detached(found[1]))
+    def _product(self, _function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        factors = None if kwargs else signal_and_gate(args)
+        if factors is None:
+            return UNCHANGED
+        signal, gate = factors
+        return _PassThrough.apply(signal, signal.detach() * detach(gate))
 
-    def _average(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _average(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not is_signal(args[0]):
             return UNCHANGED
-        return _Shared.apply(lambda part: function(part, *args[1:], **kwargs), args[0])
+        return _ProportionalShare.apply(lambda part: function(part, *args[1:], **kwargs), args[0])
 
-    def _activation(self, function: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _activation(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not args or not is_signal(args[0]):
             return UNCHANGED
-        return _HandedOn.apply(args[0], function(args[0].detach().clone(), *args[1:], **kwargs))
+        return _PassThrough.apply(args[0], function(args[0].detach().clone(), *args[1:], **kwargs))
 
     def _watch(self, name: str, result: Any) -> None:
         if name in MOVES:
@@ -123,26 +115,26 @@ class Between(Functions):
 
 
 def has_rule(module: nn.Module) -> bool:
-    """Whether zennit has a rule for the module that means what it does."""
+    """Return whether zennit has a rule for the module that matches what it computes."""
     return has_weights_rule(module) or isinstance(module, NORMS) or is_activation(module)
 
 
 def has_weights_rule(module: nn.Module) -> bool:
-    """Whether it is a convolution, a dense layer or an average whose rule looks at its input.
+    """Return whether the module is a convolution, dense layer or average whose rule reads its input.
 
-    Subclasses that make their weights on the way, such as weight standardisation, are none.
+    Subclasses that compute their weights in the forward pass, such as weight standardisation, do not count.
     """
     pools = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
     return type(module).__name__ in CONVOLUTIONS or is_dense(module) or type(module) in pools
 
 
 def is_dense(module: nn.Module) -> bool:
-    """Whether it is torch's dense layer, or timm's, which differs under a trace only."""
+    """Return whether the module is torch's dense layer, or timm's, which differs under a trace only."""
     return isinstance(module, nn.Linear) and type(module).__name__ == "Linear"
 
 
-def rules(model: nn.Module, *, keep_dense_bias: bool) -> dict[nn.Module, Any]:
-    """The zennit hook of each module that has a rule: flat for the first convolution, z+ for the others, epsilon."""
+def zennit_hooks(model: nn.Module, *, keep_dense_bias: bool) -> dict[nn.Module, Any]:
+    """Choose the zennit hook of each module: flat for the first convolution, z+ for the others, epsilon for dense."""
     from zennit import rules as rule
 
     hooks: dict[nn.Module, Any] = {}
@@ -158,17 +150,17 @@ def rules(model: nn.Module, *, keep_dense_bias: bool) -> dict[nn.Module, Any]:
 
 
 @contextmanager
-def ruled(model: nn.Module, between: Between, *, keep_dense_bias: bool) -> Iterator[None]:
-    """Hooks on all modules with a rule; `between` keeps out of them."""
+def register_rules(model: nn.Module, between: BetweenRules, *, keep_dense_bias: bool) -> Iterator[None]:
+    """Register zennit's hooks, and switch `between` off inside the modules that have one."""
 
-    def enter(_module: nn.Module, _inputs: tuple) -> None:
+    def enter(_module: nn.Module, _inputs: tuple[Any, ...]) -> None:
         between.depth += 1
 
-    def leave(_module: nn.Module, _inputs: tuple, _output: Any) -> None:
+    def leave(_module: nn.Module, _inputs: tuple[Any, ...], _output: Any) -> None:
         between.depth -= 1
 
     handles: list[Any] = []
-    for module, hook in rules(model, keep_dense_bias=keep_dense_bias).items():
+    for module, hook in zennit_hooks(model, keep_dense_bias=keep_dense_bias).items():
         handles += [module.register_forward_pre_hook(enter), hook.register(module)]
         handles.append(module.register_forward_hook(leave))
     try:
@@ -178,10 +170,10 @@ def ruled(model: nn.Module, between: Between, *, keep_dense_bias: bool) -> Itera
             handle.remove()
 
 
-def relevance(
+def propagate_relevance(
     model: nn.Module, images: Tensor, targets: Tensor, *, keep_dense_bias: bool = True
 ) -> tuple[Tensor, Tensor, set[str]]:
-    """Relevance of the pixels.
+    """Propagate the targets' logits back to the pixels.
 
     Args:
         model: a copy, its parameters without gradient, batch norms merged.
@@ -192,15 +184,15 @@ def relevance(
     Returns:
         Relevance (N, C, H, W), logits (N, K), and the functions without a rule it went through.
     """
-    between, leaf = Between(), images.detach().clone().requires_grad_()
-    with torch.enable_grad(), ruled(model, between, keep_dense_bias=keep_dense_bias):
+    between, leaf = BetweenRules(), images.detach().clone().requires_grad_()
+    with torch.enable_grad(), register_rules(model, between, keep_dense_bias=keep_dense_bias):
         with between:
             logits = model(leaf)
         start = torch.zeros_like(logits).scatter(1, targets[:, None], logits.detach().gather(1, targets[:, None]))
-        values = torch.autograd.grad(logits, leaf, start)[0]
-    return values.detach(), logits.detach(), between.unruled
+        relevance = torch.autograd.grad(logits, leaf, start)[0]
+    return relevance.detach(), logits.detach(), between.unruled
 
 
-def called_twice(trace: Trace) -> list[str]:
-    """Names of modules whose rule looks at their input and that were called more than once."""
+def modules_called_twice(trace: Trace) -> list[str]:
+    """List the modules with a rule that reads their input and more than one call."""
     return [name for name, calls in trace.calls.items() if calls > 1 and has_weights_rule(trace.modules[name])]

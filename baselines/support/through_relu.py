@@ -1,4 +1,4 @@
-"""What guided backprop and deconvolution share: captum replaces what nn.ReLU modules hand back, and nothing else."""
+"""Base class of guided backprop and deconvolution: gradients with captum's rules for nn.ReLU modules."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer
-from baselines.support.gradients import in_parts, largest
-from baselines.support.modules import other_than_relu, without_relu
+from baselines.support.gradients import max_magnitude
+from baselines.support.modules import caveat_of_other_activations, refusal_without_relu
 
 Method = Literal["GuidedBackprop", "Deconvolution"]
 
 
-def replaced_gradients(method: Method, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Gradients (N, C, H, W) of the targets' logits with captum's rule of this name at every ReLU."""
+def captum_relu_gradients(method: Method, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Compute gradients (N, C, H, W) of the targets' logits with captum's rule of this name at every ReLU."""
     import captum.attr
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting backward hooks on ReLU", UserWarning)
-        found: Tensor = getattr(captum.attr, method)(model).attribute(images.detach().requires_grad_(), target=targets)
-        return found.detach()
+        attribution = getattr(captum.attr, method)(model)
+        gradients: Tensor = attribution.attribute(images.detach().requires_grad_(), target=targets)
+        return gradients.detach()
 
 
-class ThroughRelu(Explainer):
+class ReluGradient(Explainer):
     """Largest magnitude of such a gradient over the channels; subclasses name the `method`.
 
     Fields:
@@ -37,18 +38,14 @@ class ThroughRelu(Explainer):
 
     internal_batch_size: int = Field(32, ge=1)
 
-    def unsupported(self, model: nn.Module) -> str | None:
-        """A reason where there is no ReLU module."""
-        return without_relu(model)
+    def refusal(self, model: nn.Module) -> str | None:
+        """Refuse a model without ReLU modules."""
+        return refusal_without_relu(model)
 
     def caveat(self, model: nn.Module) -> str | None:
-        """Activations that keep their derivative."""
-        return other_than_relu(model)
+        """Name activations that keep their derivative."""
+        return caveat_of_other_activations(model)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Maps (N, 1, H, W) >= 0."""
-
-        def one(part: Tensor, labels: Tensor) -> Tensor:
-            return largest(replaced_gradients(self.method, model, part, labels))
-
-        return in_parts(one, images, targets, self.internal_batch_size)
+        """Compute maps (N, 1, H, W) >= 0."""
+        return max_magnitude(captum_relu_gradients(self.method, model, images, targets))

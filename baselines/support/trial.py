@@ -1,7 +1,7 @@
-"""Tries a method on a network before it explains anything: an identity it must keep, on an image of noise.
+"""Trials of a method on a network before it explains anything: a known identity, on an image of noise.
 
-What is found holds for one state of the weights: attention that is off, or a last norm that starts at zero, hides what
-a trained network shows. So it is kept as long as the weights stay, and looked for again when they change.
+A result holds for one state of the weights: attention that is off, or a last norm that starts at zero, hides what a
+trained network shows. So results are cached until the weights change.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from baselines.support.guard import preserved, seeded
+from baselines.support.guard import preserve, seed_generators
 from interp_core.backbone.inspect import BackboneInfo, inspect_backbone
 from interp_core.backbone.trace import noise_image
 from interp_core.errors import BackboneError
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def probe_image(model: nn.Module) -> Tensor | None:
-    """An image (1, C, H, W) of noise that `model` takes; None where nothing tells its size."""
+    """Make an image (1, C, H, W) of noise that `model` accepts; None if its size is unknown."""
     backbone = getattr(model, "backbone", model)
     info = getattr(model, "info", None)
     try:
@@ -33,21 +33,21 @@ def probe_image(model: nn.Module) -> Tensor | None:
     return noise_image(backbone, info.in_channels, info.size)
 
 
-def remembered(find: Callable[[nn.Module], T]) -> Callable[[nn.Module], T]:
-    """`find` asked once for each network and state of its weights, in evaluation mode, the network left as it was.
+def cache_by_weights(function: Callable[[nn.Module], T]) -> Callable[[nn.Module], T]:
+    """Cache a function of a network until the network's weights change.
 
-    What `find` returns must not hold the network.
+    The function runs in evaluation mode, and the network is restored afterwards. Its result must not hold the network.
     """
-    known: WeakKeyDictionary[nn.Module, tuple[object, T]] = WeakKeyDictionary()
+    results: WeakKeyDictionary[nn.Module, tuple[object, T]] = WeakKeyDictionary()
 
-    def ask(model: nn.Module) -> T:
-        now = _state(model)
-        if model not in known or known[model][0] != now:
-            with preserved(model), seeded(0), torch.enable_grad():
-                known[model] = now, find(model)
-        return known[model][1]
+    def cached(model: nn.Module) -> T:
+        state = _state(model)
+        if model not in results or results[model][0] != state:
+            with preserve(model), seed_generators(0), torch.enable_grad():
+                results[model] = state, function(model)
+        return results[model][1]
 
-    return ask
+    return cached
 
 
 def _state(model: nn.Module) -> tuple[tuple[int, int], ...]:
@@ -55,6 +55,6 @@ def _state(model: nn.Module) -> tuple[tuple[int, int], ...]:
 
 
 def relative_gap(total: Tensor, expected: Tensor) -> float:
-    """|total - expected| / |expected| of two numbers; 0 where both are 0."""
+    """Compute |total - expected| / |expected| of two numbers; 0 where both are 0."""
     gap, size = abs(float(total) - float(expected)), abs(float(expected))
     return gap / size if size > 0 else (0.0 if gap == 0 else float("inf"))

@@ -203,11 +203,11 @@ def _attempt(name: str, call: Callable[[], Any]) -> tuple[Any, CheckResult]:
 def _task_for(explainer: Explainer, device: str | None) -> Task:
     """Return the task with the plain network, or with LAP for an explainer that needs it."""
     task = small_task(device)
-    reason = explainer.unsupported(task.network)
+    reason = explainer.refusal(task.network)
     if reason is None:
         return task
     task = small_task(device, lap=True)
-    if explainer.unsupported(task.network) is None:
+    if explainer.refusal(task.network) is None:
         return task
     raise BrokenError(f"it refuses the network, with LAP and without: {reason}")
 

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import nn
 
-from baselines.support.guard import seeded
+from baselines.support.guard import seed_generators
 from benchmarks.metrics.passes import Passes
 from interp_core.errors import ContractError
 from interp_core.registry import ClassRegistry
@@ -151,7 +151,7 @@ class Metric(BaseModel):
         self._check(batch)
         degenerate = is_degenerate(batch.maps)
         prepared = replace(batch, maps=break_ties(batch.maps, batch.seed), images=batch.images.copy())
-        with seeded(batch.seed):
+        with seed_generators(batch.seed):
             values = self.reference(prepared) if self.engine == "quantus" else self.score(prepared)
         return {score.name: self._column(score, values, degenerate) for score in self.scores}
 

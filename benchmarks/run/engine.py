@@ -194,7 +194,7 @@ class Engine:
     def _is_valid(self, item: Trained, name: str) -> bool:
         explainer, model = self.parts.explainers[name], item.cell.model.name
         try:
-            reason = explainer.unsupported(item.network)
+            reason = explainer.refusal(item.network)
             caveat = explainer.caveat(item.network) if reason is None else None
         except Exception as error:  # a probe of the network may fail in ways of its own
             reason, caveat = one_line(error, with_type=True), None

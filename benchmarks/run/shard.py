@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import Explainer
-from baselines.support.guard import Cost, counted
+from baselines.support.guard import Cost, count_passes
 from benchmarks.config.run import RunConfig
 from benchmarks.metrics import Batch
 from benchmarks.metrics.base import Explain, is_degenerate
@@ -221,13 +221,13 @@ class ShardJob:
             if cell.transform is not None and cell.transform not in known:
                 known[cell.transform] = cell.transform(known[None])
             maps = known[cell.transform]
-            with counted(self.item.network, cost):
+            with count_passes(self.item.network, cost):
                 values = self._values(cell, maps)
         except Exception as error:  # as above
             self._fail(f"{self.item.cell.model.name}, {cell.explainer}, {cell.metric}", error, cell.key)
             return
         finally:
-            # Shared passes run a quicker copy of the network, which `counted` does not see.
+            # Shared passes run a quicker copy of the network, which `count_passes` does not see.
             forwards, seconds = self._spent()
             cost.forwards = max(cost.forwards, forwards - before[0])
             cost.model_seconds = max(cost.model_seconds, seconds - before[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from baselines import explainers
-from baselines.support.guard import preserved, seeded
+from baselines.support.guard import preserve, seed_generators
 from benchmarks.speed.networks import NETS, SEED, Net, twins
 from benchmarks.speed.pairs import Case, PairTimer
 
@@ -26,7 +26,7 @@ EXTERNAL = [name for name, cls in explainers.items() if cls.kind == "external" a
 def test_explainer(compare: PairTimer, net: Net, name: str, device: str, quick: bool) -> None:
     pair = twins(net, MEMORY_FORMAT, device, images=net.few, size=net.size(quick))
     explainer = explainers[name]()
-    reason = explainer.unsupported(pair.plain)
+    reason = explainer.refusal(pair.plain)
     if reason is not None:
         pytest.skip(reason)
     # A small image is enough to load and compile everything.
@@ -41,13 +41,13 @@ def test_explainer(compare: PairTimer, net: Net, name: str, device: str, quick: 
         asked=None,
         pairs=PAIRS.get(name, 1),
     )
-    with preserved(pair.plain), seeded(SEED):
+    with preserve(pair.plain), seed_generators(SEED):
         compare(
             case,
             lambda: pair.lap.explain(pair.images, pair.targets),
-            lambda: explainer.explain(pair.plain, pair.images, pair.targets),
+            lambda: explainer.explain_in_batches(pair.plain, pair.images, pair.targets),
             # Explainers may inspect the network here and cache the outcome for the next call.
-            prepare=lambda: explainer.unsupported(pair.plain),
+            prepare=lambda: explainer.refusal(pair.plain),
             warm_up=0,
             repeats=REPEATS,
         )

@@ -25,7 +25,7 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 @contextmanager
-def open_accelerator(model: nn.Module, precision: str) -> Iterator[Accelerator]:
+def start_accelerator(model: nn.Module, precision: str) -> Iterator[Accelerator]:
     """Yield an accelerator, and move the model to its device if there are several processes.
 
     Raises:

@@ -25,12 +25,12 @@ class EarlyStopping:
 
     @property
     def needs_loss(self) -> bool:
-        """Whether the loss on validation images decides."""
+        """True if the loss on validation images decides."""
         return self.patience is not None and self.metric == "loss"
 
     @property
     def should_stop(self) -> bool:
-        """Whether training should end."""
+        """True if training should end."""
         return self.patience is not None and self.stale >= self.patience
 
     def update(self, epoch: Epoch, model: nn.Module) -> None:

@@ -29,7 +29,7 @@ def freeze_excluded(model: nn.Module, recipe: Recipe) -> Iterator[None]:
     Raises:
         ContractError: no parameter is left to learn.
     """
-    excluded = [parameter for parameter in _excluded_parameters(model, recipe) if parameter.requires_grad]
+    excluded = [parameter for parameter in _parameters_to_freeze(model, recipe) if parameter.requires_grad]
     try:
         for parameter in excluded:
             parameter.requires_grad_(False)
@@ -41,7 +41,7 @@ def freeze_excluded(model: nn.Module, recipe: Recipe) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _excluded_parameters(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
+def _parameters_to_freeze(model: nn.Module, recipe: Recipe) -> list[nn.Parameter]:
     """List the parameters that must not learn."""
     backbone, lap = backbone_within(model), lap_within(model)
     excluded: list[nn.Parameter] = []

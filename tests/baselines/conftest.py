@@ -35,7 +35,7 @@ def grey_model_for() -> Callable[[type], nn.Module]:
     def choose(cls: type) -> nn.Module:
         model = tiny_backbone(in_chans=1)
         others = (model, interp_core.attach(tiny_backbone(in_chans=1)).eval(), TellingNet(in_chans=1).eval())
-        return next(other for other in others if cls().unsupported(other) is None)
+        return next(other for other in others if cls().refusal(other) is None)
 
     return choose
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.deep_lift import DeepLift, fault
+from baselines.deep_lift import DeepLift, try_on_noise
 from interp_core.errors import ContractError
 from interp_core.lap.attach import attach
 
@@ -33,7 +33,7 @@ def test_the_rescale_rule_by_hand() -> None:
 @pytest.mark.parametrize("name", ["plain", "lap"])
 def test_sums_to_the_difference_of_the_logits(name: str, images: Tensor, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(name)
-    assert DeepLift().unsupported(model) is None
+    assert DeepLift().refusal(model) is None
     assert DeepLift().caveat(model) is None
     maps = DeepLift()(model, images, TARGETS)
     torch.testing.assert_close(maps.sum((1, 2, 3)), change(model, images), rtol=1e-3, atol=1e-4)
@@ -42,7 +42,7 @@ def test_sums_to_the_difference_of_the_logits(name: str, images: Tensor, request
 def test_gates_and_silu_are_refused_with_the_number(images: Tensor) -> None:
     torch.manual_seed(0)
     model = timm.create_model("test_efficientnet", num_classes=4).eval()
-    gap = fault(model)
+    gap = try_on_noise(model)
     assert isinstance(gap, float)
     assert gap > 0.1
     with pytest.raises(ContractError, match=r"on noise its values miss the change of the logit by \d.*SiLU"):
@@ -73,7 +73,7 @@ class Doubling(nn.Module):
 
 
 def test_a_module_that_is_used_twice_is_refused(images: Tensor) -> None:
-    assert DeepLift().unsupported(Doubling(twice=False)) is None
+    assert DeepLift().refusal(Doubling(twice=False)) is None
     with pytest.raises(ContractError, match="called more than once: act"):
         DeepLift()(Doubling(twice=True), images, TARGETS)
 
@@ -87,23 +87,23 @@ class Functional(Doubling):
 
 def test_functional_calls_are_found_by_what_they_miss() -> None:
     torch.manual_seed(0)
-    said = DeepLift().unsupported(Functional(twice=False)) or DeepLift().caveat(Functional(twice=False))
+    said = DeepLift().refusal(Functional(twice=False)) or DeepLift().caveat(Functional(twice=False))
     assert said is not None
     assert "no rule for products, gates and functional calls" in said
 
 
 def test_lap_that_attends_is_measured(attentive: nn.Module, images: Tensor) -> None:
-    gap = fault(attentive)
+    gap = try_on_noise(attentive)
     assert isinstance(gap, float)
     assert gap > 0.01
-    said = DeepLift().unsupported(attentive) or DeepLift().caveat(attentive)
+    said = DeepLift().refusal(attentive) or DeepLift().caveat(attentive)
     assert said is not None
     assert f"miss the change of the logit by {gap:.1%}; it has no rule for the gates of LAP" in said
 
 
 def test_what_cannot_be_tried_is_flagged() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
-    assert DeepLift().unsupported(model) is None
+    assert DeepLift().refusal(model) is None
     assert "was not tried" in str(DeepLift().caveat(model))
 
 
@@ -111,7 +111,7 @@ def test_no_tensor_stays_on_the_modules_when_the_network_fails(plain: nn.Module,
     def fail(*_: object) -> None:
         raise RuntimeError("no answer")
 
-    DeepLift().unsupported(plain)
+    DeepLift().refusal(plain)
     before = [set(vars(module)) for module in plain.modules()]
     plain.get_submodule("layer2").register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="no answer"):
@@ -125,4 +125,4 @@ def test_weights_that_change_are_measured_again(plain: nn.Module) -> None:
     with torch.no_grad():
         for block in (*lap.gates, lap.head):
             block.a.fill_(20.0)  # type: ignore[union-attr, operator]
-    assert (DeepLift().unsupported(lap) or DeepLift().caveat(lap)) is not None
+    assert (DeepLift().refusal(lap) or DeepLift().caveat(lap)) is not None

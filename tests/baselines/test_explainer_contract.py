@@ -62,7 +62,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def model(name: str, plain: nn.Module, lap: nn.Module, telling: nn.Module) -> nn.Module:
     """The plain network, or the LAP network or another that explains itself for explainers that need one."""
-    return next(network for network in (plain, lap, telling) if make(name).unsupported(network) is None)
+    return next(network for network in (plain, lap, telling) if make(name).refusal(network) is None)
 
 
 def everything(model: nn.Module) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def everything(model: nn.Module) -> dict[str, Any]:
         "grad": [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
         "state": {k: v.numpy().tobytes() for k, v in model.state_dict().items()},
         "python": random.getstate(),
-        "numpy": repr(np.random.get_state()),  # noqa: NPY002
+        "numpy": repr(np.random.get_state()),
         "torch": torch.get_rng_state().numpy().tobytes(),
         "grad_enabled": torch.is_grad_enabled(),
     }
@@ -207,7 +207,7 @@ def test_says_what_it_is(name: str) -> None:
 # The map of a LAP network is `lap`; under two names it would count twice.
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "intrinsic"])
 def test_every_explainer_runs_on_a_lap_model(name: str, lap: nn.Module, images: Tensor) -> None:
-    assert make(name).unsupported(lap) is None
+    assert make(name).refusal(lap) is None
     assert call(name, lap, images).shape == (2, 1, 32, 32)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.full_grad import FullGrad, decompose, stretched
+from baselines.full_grad import FullGrad, decompose, stretch_magnitudes
 from interp_core.errors import ContractError
 
 TARGETS = torch.tensor([2, 1])
@@ -22,7 +22,7 @@ def test_input_and_biases_sum_to_the_logit(any_network: nn.Module, images: Tenso
     logits, inputs, biases, _ = decompose(any_network, images, TARGETS)
     torch.testing.assert_close(logits, any_network(images).detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(total(inputs, biases), logits[torch.arange(2), TARGETS], rtol=1e-3, atol=1e-4)
-    assert FullGrad().unsupported(any_network) is None
+    assert FullGrad().refusal(any_network) is None
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "densenet121", "regnety_002"])
@@ -52,9 +52,9 @@ def test_the_map_by_hand(images: Tensor) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16 * 16, 3)).eval()
     before = net[0](images).detach().requires_grad_()
     gradient = torch.autograd.grad(net[1:](before)[torch.arange(2), TARGETS].sum(), before)[0]
-    bias = stretched(gradient * net[0].bias.detach().view(1, 4, 1, 1))  # type: ignore[union-attr]
+    bias = stretch_magnitudes(gradient * net[0].bias.detach().view(1, 4, 1, 1))  # type: ignore[union-attr]
     leaf = images.clone().requires_grad_()
-    pixels = stretched(images * torch.autograd.grad(net(leaf)[torch.arange(2), TARGETS].sum(), leaf)[0])
+    pixels = stretch_magnitudes(images * torch.autograd.grad(net(leaf)[torch.arange(2), TARGETS].sum(), leaf)[0])
     expected = pixels.sum(1, keepdim=True) + F.interpolate(bias, (32, 32), mode="bilinear").sum(1, keepdim=True)
     torch.testing.assert_close(FullGrad()(net, images, TARGETS), expected, rtol=1e-4, atol=1e-5)
 
@@ -79,4 +79,4 @@ def test_what_cannot_be_tried_is_flagged() -> None:
 
 def test_stretched_goes_from_zero_to_one() -> None:
     parts = torch.tensor([[[[-4.0, 1.0]]], [[[0.0, 0.0]]]])
-    assert stretched(parts).flatten().tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert stretch_magnitudes(parts).flatten().tolist() == [1.0, 0.0, 0.0, 0.0]

@@ -45,7 +45,7 @@ def test_is_refused_where_there_is_no_last_feature_map(images: Tensor) -> None:
 
 def test_the_search_for_the_layer_is_no_part_of_the_cost(plain: nn.Module, images: Tensor) -> None:
     targets = torch.tensor([0, 0])
-    assert GradCam().unsupported(plain) is None
+    assert GradCam().refusal(plain) is None
     assert [GradCam().measure(plain, images, targets)[1].forwards for _ in range(2)] == [2, 2]
 
 

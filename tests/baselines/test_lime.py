@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.lime import Lime, classifier, paint, scaled_budget, superpixels, without_progress_bar
+from baselines.lime import Lime, classifier, paint, scale_budget, superpixels, without_progress_bar
 from interp_core.errors import ContractError
 
 
@@ -24,13 +24,13 @@ from interp_core.errors import ContractError
     ],
 )
 def test_budget_shrinks_with_the_side_down_to_a_quarter(height: int, width: int, expected: tuple[int, int]) -> None:
-    assert scaled_budget(height, width, 1000, 100) == expected
+    assert scale_budget(height, width, 1000, 100) == expected
 
 
 def test_budget_is_what_is_spent(plain: nn.Module) -> None:
     images = torch.randn(1, 3, 64, 64)
     cost = Lime(samples_at_224=70, segments_at_224=40).measure(plain, images, torch.tensor([0]))[1]
-    assert cost.forwards == scaled_budget(64, 64, 70, 40)[0] == 20
+    assert cost.forwards == scale_budget(64, 64, 70, 40)[0] == 20
 
 
 @pytest.mark.parametrize("scale", [1.0, 50.0, 0.0])
@@ -67,7 +67,7 @@ def test_finds_the_only_region_the_model_looks_at(
     region_net: nn.Module, board: Tensor, box: tuple[slice, slice]
 ) -> None:
     maps = Lime()(region_net, board, torch.tensor([1]))[0, 0].numpy()
-    segments = superpixels(board[0].permute(1, 2, 0).numpy(), scaled_budget(32, 32, 1000, 100)[1])
+    segments = superpixels(board[0].permute(1, 2, 0).numpy(), scale_budget(32, 32, 1000, 100)[1])
     inside = np.zeros((32, 32))
     inside[box] = 1
     overlap = np.bincount(segments.ravel(), inside.ravel())

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.lrp import Lrp, plan
-from baselines.support.norms import merge_norms, norms_behind
-from baselines.support.relevance import relevance
+from baselines.lrp import Lrp, plan_relevance
+from baselines.support.norms import find_norms_after, merge_norms
+from baselines.support.relevance import propagate_relevance
 from interp_core.backbone.trace import Trace
 from interp_core.errors import ContractError
 
@@ -40,7 +40,7 @@ def test_the_rules_by_hand() -> None:
     head = net[5].weight[TARGETS] * b
     middle = shared(a, net[2].weight.flatten(1).clamp(min=0), head)
     expected = shared(torch.ones(2, 3), torch.ones(5, 3), middle)
-    values, logits, unruled = relevance(frozen(net), x, TARGETS)
+    values, logits, unruled = propagate_relevance(frozen(net), x, TARGETS)
     torch.testing.assert_close(values.flatten(1), expected.detach(), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(logits, net(x))
     assert unruled == set()
@@ -58,7 +58,7 @@ def test_on_a_linear_head_the_map_sums_to_the_logit_without_bias(any_network: nn
 def test_relevance_is_kept_on_timm_families(name: str) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=4, pretrained_cfg_overlay={"input_size": (3, 64, 64)}).eval()
-    found = plan(model)
+    found = plan_relevance(model)
     assert found.reason is None
     assert found.lost < 0.05
     assert (Lrp().caveat(model) is None) == (found.lost <= 0.01)
@@ -79,7 +79,7 @@ def test_a_shortcut_gets_its_share_and_no_more() -> None:
             return y.mean((2, 3))
 
     x = torch.rand(1, 2, 3, 3) + 0.1
-    values, _, unruled = relevance(Shortcut(), x, torch.tensor([1]))
+    values, _, unruled = propagate_relevance(Shortcut(), x, torch.tensor([1]))
     torch.testing.assert_close(values[0, 1], x[0, 1] * 4 / 9)
     assert unruled == set()
 
@@ -91,7 +91,7 @@ def test_an_average_shares_in_proportion_and_a_gate_takes_nothing() -> None:
             return F.adaptive_avg_pool2d(x * gate, 1).flatten(1)
 
     x = torch.rand(1, 2, 2, 2) + 0.1
-    values, logits, unruled = relevance(Gated(), x, torch.tensor([0]))
+    values, logits, unruled = propagate_relevance(Gated(), x, torch.tensor([0]))
     expected = x[0, 0] * torch.sigmoid(x.mean(1))[0] / 4
     torch.testing.assert_close(values[0, 0], expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(values.sum(), logits[0, 0], rtol=1e-4, atol=1e-6)
@@ -103,7 +103,7 @@ def test_functions_without_a_rule_are_named() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.cos(x).mean((2, 3))
 
-    assert relevance(Odd(), torch.rand(1, 2, 3, 3), torch.tensor([0]))[2] == {"cos"}
+    assert propagate_relevance(Odd(), torch.rand(1, 2, 3, 3), torch.tensor([0]))[2] == {"cos"}
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_networks_with_a_step_without_a_rule_are_refused(name: str, why: str, im
 
 
 def test_a_network_of_unknown_size_is_refused() -> None:
-    assert "image size is not known" in str(Lrp().unsupported(nn.Sequential(nn.Flatten(), nn.Linear(48, 4))))
+    assert "image size is not known" in str(Lrp().refusal(nn.Sequential(nn.Flatten(), nn.Linear(48, 4))))
 
 
 def test_a_convolution_that_is_used_twice_is_refused(gap_net: Any) -> None:
     gap_net.stem[0] = nn.Conv2d(3, 3, 2, padding=1)
     gap_net.stem = nn.Sequential(gap_net.stem[0], gap_net.stem[0], nn.Conv2d(3, 6, 2, stride=2))
-    assert "called more than once: stem.0" in str(Lrp().unsupported(gap_net))
+    assert "called more than once: stem.0" in str(Lrp().refusal(gap_net))
 
 
 def test_norms_are_merged_where_they_follow_a_convolution(plain: nn.Module, images: Tensor) -> None:
@@ -136,7 +136,7 @@ def test_norms_are_merged_where_they_follow_a_convolution(plain: nn.Module, imag
     trace = Trace(frozen(plain))
     with trace.watching():
         expected = plain(images)
-    pairs = norms_behind(trace)
+    pairs = find_norms_after(trace)
     norms = [name for name, module in plain.named_modules() if isinstance(module, nn.BatchNorm2d)]
     assert sorted(norm for _, norm in pairs) == sorted(norms)
     merge_norms(plain, pairs)
@@ -149,7 +149,7 @@ def test_a_norm_before_its_convolution_is_left_alone() -> None:
     trace = Trace(frozen(net))
     with trace.watching():
         net(torch.randn(1, 3, 4, 4))
-    assert norms_behind(trace) == ()
+    assert find_norms_after(trace) == ()
 
 
 def test_the_network_itself_is_not_touched(plain: nn.Module, images: Tensor) -> None:

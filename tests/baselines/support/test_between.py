@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from baselines.support.between import UNCHANGED, Functions, detached, is_signal, same_logits, signal_and_gate
+from baselines.support.between import UNCHANGED, FunctionRules, detach, is_signal, same_logits, signal_and_gate
 
 SIGNAL, GATE = torch.ones(2, 3, 4, 4, requires_grad=True), torch.ones(2, 3, 1, 1, requires_grad=True)
 
 
 def test_functions_and_operators_are_met_by_name() -> None:
     seen: list[str] = []
-    with Functions({"relu": lambda *_: "replaced", "add": lambda *_: UNCHANGED}, lambda name, _: seen.append(name)):
+    with FunctionRules({"relu": lambda *_: "replaced", "add": lambda *_: UNCHANGED}, lambda name, _: seen.append(name)):
         assert F.relu(SIGNAL) == "replaced"
         torch.testing.assert_close(SIGNAL + 1, torch.full_like(SIGNAL, 2.0))
         torch.sigmoid(SIGNAL)
@@ -21,7 +21,7 @@ def test_functions_and_operators_are_met_by_name() -> None:
 
 
 def test_nothing_is_met_inside_a_module_with_a_rule() -> None:
-    mode = Functions({"relu": lambda *_: "replaced"})
+    mode = FunctionRules({"relu": lambda *_: "replaced"})
     mode.depth = 1
     with mode:
         assert isinstance(F.relu(SIGNAL), torch.Tensor)
@@ -40,8 +40,8 @@ def test_small_things() -> None:
     assert is_signal(SIGNAL)
     assert not is_signal(SIGNAL.detach())
     assert not is_signal(1.0)
-    assert detached(1.0) == 1.0
-    assert not detached(SIGNAL).requires_grad
+    assert detach(1.0) == 1.0
+    assert not detach(SIGNAL).requires_grad
     assert same_logits(torch.ones(2), torch.ones(2))
     assert not same_logits(torch.ones(2), torch.ones(3))
     assert not same_logits(torch.ones(2), torch.zeros(2))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines import explainers
-from baselines.score_cam import stretched
+from baselines.score_cam import stretch
 from baselines.support.cam import Cam, GradientCam, features_and_gradients, last_features, last_layer
 from interp_core.errors import ContractError
 from interp_core.lap.attach import attach
@@ -111,7 +111,7 @@ def test_score_cam_by_hand(gap_net: Any, images: Tensor, size: int) -> None:
 
 
 def test_score_cam_gives_flat_channels_no_weight(gap_net: Any, images: Tensor) -> None:
-    masks, differs = stretched(torch.stack([torch.full((1, 4, 4), 3.0), torch.arange(16.0).view(1, 4, 4)]))
+    masks, differs = stretch(torch.stack([torch.full((1, 4, 4), 3.0), torch.arange(16.0).view(1, 4, 4)]))
     assert differs.tolist() == [False, True]
     assert (float(masks[1].min()), float(masks[1].max())) == (0.0, 1.0)
     with torch.no_grad():

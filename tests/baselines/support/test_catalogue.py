@@ -8,17 +8,17 @@ import pytest
 from helpers.shared import ROOT
 
 from baselines import Explainer, explainers
-from baselines.support.catalogue import LABELS, head, table
+from baselines.support.catalogue import LABELS, labelled_facts, table
 
 DOCS = ROOT / "docs" / "explainers.md"
 OWN = {name: cls for name, cls in explainers.items() if cls.__module__.startswith("baselines.")}
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_the_head_of_its_file_has_every_label(name: str) -> None:
-    said = head(OWN[name])
-    assert tuple(said) == LABELS
-    assert all(text.endswith(".") for text in said.values())
+def test_its_docstrings_have_every_label(name: str) -> None:
+    facts = labelled_facts(OWN[name])
+    assert tuple(facts) == LABELS
+    assert all(text.endswith(".") for text in facts.values())
 
 
 def test_the_table_in_the_docs_is_that_of_the_registry() -> None:
@@ -36,11 +36,18 @@ def test_a_row_has_what_the_class_and_its_file_say() -> None:
     assert rows[-1].startswith("| `smoothed_random`")
 
 
+def test_controls_of_one_file_have_rows_of_their_own() -> None:
+    rows = {line.split("`")[1]: line for line in table(OWN).splitlines() if line.startswith("| `")}
+    assert rows["mask"].endswith("| data sets without evidence masks: refused |")
+    assert rows["edges"].endswith("| nowhere refused |")
+    assert labelled_facts(OWN["edges"])["Idea"] != labelled_facts(OWN["random"])["Idea"]
+
+
 def test_an_explainer_without_a_head_has_a_row_all_the_same() -> None:
     class Bare(Explainer):
         pass
 
-    assert head(Bare) == {}
+    assert labelled_facts(Bare) == {}
     assert "| `bare` |" in table({"bare": Bare})
 
 

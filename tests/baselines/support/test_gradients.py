@@ -14,7 +14,7 @@ from baselines.gradient_shap import GradientShap
 from baselines.guided_grad_cam import GuidedGradCam
 from baselines.integrated_gradients import IntegratedGradients
 from baselines.smooth_grad import SmoothGrad
-from baselines.support.gradients import drawn, in_parts, largest
+from baselines.support.gradients import max_magnitude, stack_draws, sum_over_samples
 from interp_core.errors import ContractError
 
 TARGETS = torch.tensor([2, 1])
@@ -71,7 +71,7 @@ def test_smooth_grad_tends_to_captums(two_layers: nn.Sequential, small: Tensor) 
     options = {"nt_samples": 2000, "nt_samples_batch_size": 500, "stdevs": deviation, "abs": False}
     expected = tunnel.attribute(small[:1].clone().requires_grad_(), target=TARGETS[:1], **options)
     maps = SmoothGrad(samples=2000, internal_batch_size=500)(two_layers, small[:1], TARGETS[:1])
-    torch.testing.assert_close(maps, largest(expected).detach(), rtol=0.1, atol=0.01)
+    torch.testing.assert_close(maps, max_magnitude(expected).detach(), rtol=0.1, atol=0.01)
 
 
 def test_a_smooth_grad_without_noise_to_speak_of_is_saliency(plain: nn.Module, images: Tensor) -> None:
@@ -166,23 +166,32 @@ def test_activations_that_are_not_guided_are_named(name: str, plain: nn.Module) 
     assert explainer.caveat(mixed) == "it changes nn.ReLU modules only; GELU, Hardswish keep their own gradient"
 
 
-def test_parts_and_draws() -> None:
-    images, targets, sizes = torch.arange(5.0).view(5, 1, 1, 1), torch.arange(5), []
-
-    def explain(part: Tensor, labels: Tensor) -> Tensor:
-        sizes.append(len(part))
-        return part + labels[:, None, None, None]
-
-    assert in_parts(explain, images, targets, 2).flatten().tolist() == [0, 2, 4, 6, 8]
-    assert sizes == [2, 2, 1]
+def test_draws_do_not_depend_on_their_number() -> None:
     torch.manual_seed(0)
-    at_once = drawn(4, lambda: torch.randn(5))
+    at_once = stack_draws(4, lambda: torch.randn(5))
     torch.manual_seed(0)
-    in_two = torch.cat([drawn(3, lambda: torch.randn(5)), drawn(1, lambda: torch.randn(5))])
+    in_two = torch.cat([stack_draws(3, lambda: torch.randn(5)), stack_draws(1, lambda: torch.randn(5))])
     assert torch.equal(at_once, in_two)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
+def test_sums_over_samples_meet_each_image_and_each_sample_once(batch_size: int) -> None:
+    images, targets, draws = torch.arange(3.0).view(3, 1, 1, 1), torch.arange(3), []
+
+    def draw(numbers: range) -> Tensor:
+        draws.extend(numbers)
+        return torch.tensor([float(number) for number in numbers])
+
+    def compute(image: Tensor, labels: Tensor, samples: Tensor) -> Tensor:
+        assert labels.shape == samples.shape
+        return (100 * image.flatten() + 10 * labels + samples).sum()
+
+    total = sum_over_samples(images, targets, 5, batch_size, draw, compute)
+    assert total.tolist() == [10.0, 10.0 + 5 * 110, 10.0 + 10 * 110]
+    assert draws == list(range(5))
 
 
 def test_of_a_pixel_the_largest_channel_counts() -> None:
     gradients = torch.tensor([[[[1.0]], [[-3.0]], [[2.0]]]])
-    assert largest(gradients).item() == 3.0
-    assert F.relu(largest(-gradients)).item() == 3.0
+    assert max_magnitude(gradients).item() == 3.0
+    assert F.relu(max_magnitude(-gradients)).item() == 3.0

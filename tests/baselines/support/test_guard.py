@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.support.guard import Cost, counted, preserved, seeded
+from baselines.support.guard import Cost, count_passes, preserve, seed_generators
 from interp_core.errors import ContractError
 
 
@@ -24,40 +24,40 @@ def points() -> Tensor:
 
 
 def draws() -> tuple[float, float, float]:
-    return random.random(), float(np.random.random()), float(torch.rand(1))  # noqa: NPY002
+    return random.random(), float(np.random.random()), float(torch.rand(1))
 
 
 def test_seeded_gives_the_same_draws_inside_and_the_caller_s_after() -> None:
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = draws()
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
-    with seeded(7):
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with seed_generators(7):
         first = draws()
-    with seeded(7):
+    with seed_generators(7):
         assert draws() == first
     assert draws() == expected
 
 
 def test_seeded_puts_the_generators_back_after_an_error() -> None:
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
     expected = draws()
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
-    with pytest.raises(KeyError), seeded(3):
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with pytest.raises(KeyError), seed_generators(3):
         raise KeyError(draws())
     assert draws() == expected
 
 
 def test_seeded_takes_seeds_beyond_numpy_s_range() -> None:
-    with seeded(2**40 + 1):
+    with seed_generators(2**40 + 1):
         first = draws()
-    with seeded(2**40 + 1):
+    with seed_generators(2**40 + 1):
         assert draws() == first
 
 
 def test_preserved_evaluates_inside_and_keeps_mixed_training_flags(net: nn.Sequential) -> None:
     net.train()
     net[2].eval()
-    with preserved(net):
+    with preserve(net):
         assert not any(module.training for module in net.modules())
     assert [module.training for module in net.modules()] == [True, True, True, False, True, True]
 
@@ -65,7 +65,7 @@ def test_preserved_evaluates_inside_and_keeps_mixed_training_flags(net: nn.Seque
 def test_preserved_takes_off_the_hooks_left_behind_and_keeps_the_caller_s(net: nn.Sequential, points: Tensor) -> None:
     seen: list[str] = []
     net[1].register_forward_hook(lambda *_: seen.append("caller"))
-    with preserved(net):
+    with preserve(net):
         net[1].register_forward_hook(lambda *_: seen.append("left behind"))
         net[3].register_forward_pre_hook(lambda *_: seen.append("left behind"))
         net[3].register_full_backward_hook(lambda *_: None)
@@ -78,7 +78,7 @@ def test_preserved_puts_gradients_and_their_flags_back(net: nn.Sequential, point
     kept = torch.ones(3)
     net[4].bias.grad = kept
     net[1].weight.requires_grad_(False)
-    with preserved(net):
+    with preserve(net):
         net.requires_grad_(True)
         net.zero_grad()
         net(points).sum().backward()
@@ -90,23 +90,23 @@ def test_preserved_puts_gradients_and_their_flags_back(net: nn.Sequential, point
 @pytest.mark.parametrize("tensor", ["4.weight", "2.running_mean"])
 def test_preserved_catches_changed_parameters_and_buffers(net: nn.Sequential, tensor: str) -> None:
     target = dict([*net.named_parameters(), *net.named_buffers()])[tensor]
-    with pytest.raises(ContractError, match="changed parameters or buffers"), preserved(net), torch.no_grad():
+    with pytest.raises(ContractError, match="changed parameters or buffers"), preserve(net), torch.no_grad():
         target.add_(1)
 
 
 def test_preserved_catches_batch_statistics_moved_in_training_mode(net: nn.Sequential, points: Tensor) -> None:
-    with pytest.raises(ContractError, match="changed parameters or buffers"), preserved(net):
+    with pytest.raises(ContractError, match="changed parameters or buffers"), preserve(net):
         net.train()(points)
 
 
 def test_preserved_lets_the_caller_s_error_through(net: nn.Sequential) -> None:
-    with pytest.raises(KeyError), preserved(net):
+    with pytest.raises(KeyError), preserve(net):
         raise KeyError
 
 
 def test_counted_adds_up_images_forward_and_backward(net: nn.Sequential, points: Tensor) -> None:
     cost = Cost(images=5)
-    with counted(net.eval(), cost):
+    with count_passes(net.eval(), cost):
         net(points)
         net(points[:2])[:, 0].sum().backward()
         with torch.no_grad():
@@ -120,7 +120,7 @@ def test_counted_adds_up_images_forward_and_backward(net: nn.Sequential, points:
 
 def test_counted_stops_counting_afterwards_even_after_an_error(net: nn.Sequential, points: Tensor) -> None:
     cost = Cost()
-    with pytest.raises(KeyError), counted(net.eval(), cost):
+    with pytest.raises(KeyError), count_passes(net.eval(), cost):
         raise KeyError
     net(points)
     assert cost.forwards == 0

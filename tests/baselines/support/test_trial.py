@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from baselines.support.trial import probe_image, relative_gap, remembered
+from baselines.support.trial import cache_by_weights, probe_image, relative_gap
 
 
 def test_the_image_is_one_the_network_takes(plain: nn.Module, lap: nn.Module, gap_net: nn.Module) -> None:
@@ -26,7 +26,7 @@ def test_there_is_none_where_nothing_tells_the_size() -> None:
 def test_it_is_asked_once_for_each_state_of_the_weights(plain: nn.Module) -> None:
     asked = []
 
-    @remembered
+    @cache_by_weights
     def find(model: nn.Module) -> float:
         assert not model.training
         asked.append(model)
@@ -56,7 +56,7 @@ def test_gaps_are_relative(total: float, expected: float, gap: float) -> None:
 
 
 def test_a_network_that_fails_is_left_as_it_was(plain: nn.Module) -> None:
-    @remembered
+    @cache_by_weights
     def find(model: nn.Module) -> Tensor:
         model.register_forward_hook(lambda *_: None)
         raise RuntimeError("no answer")

@@ -161,7 +161,7 @@ def test_one_that_needs_lap_is_tried_on_lap() -> None:
 
 
 def test_one_that_takes_no_network_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explainers["saliency"], "unsupported", lambda self, model: "only on Sundays")
+    monkeypatch.setattr(explainers["saliency"], "refusal", lambda self, model: "only on Sundays")
     (found,) = check_explainer(explainers["saliency"], "cpu")
     assert not found.ok
     assert found.detail == "it refuses the network, with LAP and without: only on Sundays"

@@ -186,7 +186,7 @@ def test_a_fault_of_ours_is_not_hidden(tiny_file: Callable[..., Path], monkeypat
 def test_problems_are_printed(
     no_page: None, tiny_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(explainers["random"], "unsupported", lambda self, model: "it [does] not like it")
+    monkeypatch.setattr(explainers["random"], "refusal", lambda self, model: "it [does] not like it")
     assert (
         called("run", "--config", str(tiny_file(models=TWO[:1], explainers=["random", "grad_cam"], metrics=["auc"])))
         == 0

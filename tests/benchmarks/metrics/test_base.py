@@ -14,7 +14,7 @@ import torch
 from helpers.cases import SIDE, Square, square_case
 from torch import nn
 
-from baselines.support.guard import preserved
+from baselines.support.guard import preserve
 from benchmarks.metrics import Batch, Metric, Score, metrics
 from benchmarks.metrics.base import JITTER, break_ties, is_degenerate
 from benchmarks.metrics.map_ranks import positive_part, ranks, remove_jitter, subtract_minimum
@@ -36,9 +36,9 @@ def build(name: str, engine: str = "device") -> Metric:
 
 @contextmanager
 def generators_unmoved() -> Iterator[None]:
-    numpy, torch_state = repr(np.random.get_state()), torch.get_rng_state()  # noqa: NPY002
+    numpy, torch_state = repr(np.random.get_state()), torch.get_rng_state()
     yield
-    assert repr(np.random.get_state()) == numpy  # noqa: NPY002
+    assert repr(np.random.get_state()) == numpy
     assert torch.equal(torch_state, torch.get_rng_state())
 
 
@@ -105,7 +105,7 @@ class TestContract:
         arrays = (case.images, case.targets, case.maps, case.masks)
         kept = [array.copy() for array in arrays]
         state = {key: value.clone() for key, value in case.model.state_dict().items()}
-        with preserved(case.model), generators_unmoved():
+        with preserve(case.model), generators_unmoved():
             first, second = build(name)(case), build(name)(case)
         for key in first:
             assert np.array_equal(first[key], second[key], equal_nan=True)

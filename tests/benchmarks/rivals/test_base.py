@@ -132,7 +132,7 @@ def test_the_explainer_gives_the_rival_s_own_map_and_counts_its_passes(name: str
     explainer, images = explainers["intrinsic"](), torch.randn(2, 3, 32, 32)
     rival.eval()
     if not rival.explains_itself:
-        assert "explains_itself" in str(explainer.unsupported(rival))
+        assert "explains_itself" in str(explainer.refusal(rival))
         return
     maps, cost = explainer.measure(rival, images, TARGETS)
     torch.testing.assert_close(maps, rival.explain(images, TARGETS))
@@ -143,9 +143,9 @@ def test_the_explainer_gives_the_rival_s_own_map_and_counts_its_passes(name: str
 def test_external_explainers_see_a_network_like_others(external: str, rival: Rival) -> None:
     explainer = explainers[external]()
     if external == "lap":
-        assert "has no LAP" in str(explainer.unsupported(rival))
+        assert "has no LAP" in str(explainer.refusal(rival))
         return
-    assert explainer.unsupported(rival) is None
+    assert explainer.refusal(rival) is None
     assert torch.isfinite(explainer(rival, torch.randn(2, 3, 32, 32), TARGETS)).all()
 
 

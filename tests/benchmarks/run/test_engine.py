@@ -227,7 +227,7 @@ def test_an_explainer_whose_probe_fails_is_left_out(
     def probe(self: Explainer, model: nn.Module) -> str | None:
         raise KeyError("layer")
 
-    monkeypatch.setattr(explainers["grad_cam"], "unsupported", probe)
+    monkeypatch.setattr(explainers["grad_cam"], "refusal", probe)
     outcome = Engine(warm(metrics=["auc"])).run()
     assert [problem["what"] for problem in outcome.problems] == ["left out: KeyError: 'layer'"] * 2
     assert outcome.failed == 0
@@ -236,7 +236,7 @@ def test_an_explainer_whose_probe_fails_is_left_out(
 def test_explainers_that_do_not_fit_a_network_are_left_out_and_said(
     warm: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explainers["grad_cam"], "unsupported", lambda self, model: "it has no last map")
+    monkeypatch.setattr(explainers["grad_cam"], "refusal", lambda self, model: "it has no last map")
     outcome = Engine(warm(metrics=["auc"])).run()
     assert outcome.failed == 0
     assert [problem["where"] for problem in outcome.problems] == ["plain, grad_cam", "lap, grad_cam"]
