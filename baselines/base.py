@@ -67,11 +67,11 @@ class Explainer(BaseModel):
         """
         raise NotImplementedError(f"{type(self).__name__} must define explain")
 
-    def refusal(self, model: nn.Module) -> str | None:
+    def refusal(self, model: nn.Module) -> str | None:  # noqa: ARG002
         """Return the reason why this explainer is not valid on `model`; None if it is valid."""
         return None
 
-    def caveat(self, model: nn.Module) -> str | None:
+    def caveat(self, model: nn.Module) -> str | None:  # noqa: ARG002
         """Return the reason why maps on `model` are doubtful, though not invalid; None if there is none."""
         return None
 

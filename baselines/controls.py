@@ -41,7 +41,7 @@ class Random(Control):
 
     title: ClassVar[str] = "Random"
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
         """Draw maps (N, 1, H, W) in [0, 1)."""
         return torch.rand(len(images), 1, *images.shape[-2:])
 
@@ -62,7 +62,7 @@ class SmoothedRandom(Control):
 
     grid: int = Field(8, ge=2)
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
         """Draw maps (N, 1, grid, grid) in [0, 1)."""
         return torch.rand(len(images), 1, self.grid, self.grid)
 
@@ -89,7 +89,7 @@ class CentreGaussian(Control):
 
     sigma: float = Field(0.25, gt=0)
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
         """Compute maps (N, 1, H, W) in (0, 1]."""
         height, width = images.shape[-2:]
         return gaussian(height, width, self.sigma).expand(len(images), 1, height, width)
@@ -115,7 +115,7 @@ class Edges(Control):
 
     title: ClassVar[str] = "Edges"
 
-    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
         """Compute maps (N, 1, H, W), >= 0."""
         return gradient_magnitude(images)
 
@@ -135,9 +135,9 @@ class Mask(Control):
 
     def explain(
         self,
-        model: nn.Module,
-        images: Tensor,
-        targets: Tensor,
+        model: nn.Module,  # noqa: ARG002
+        images: Tensor,  # noqa: ARG002
+        targets: Tensor,  # noqa: ARG002
         masks: Tensor | None = None,
     ) -> Tensor:
         """Return maps (N, 1, H, W), 1 where the evidence is and 0 elsewhere."""

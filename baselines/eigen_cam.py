@@ -31,11 +31,11 @@ class EigenCam(Cam):
     title: ClassVar[str] = "Eigen-CAM"
     source: ClassVar[str] = "Muhammad and Yeasin 2020"
 
-    def caveat(self, model: nn.Module) -> str | None:
+    def caveat(self, model: nn.Module) -> str | None:  # noqa: ARG002
         """Report, on every model, that the class is ignored."""
         return "its map is the same for every class"
 
-    def cells(self, model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor) -> Tensor:
+    def cells(self, model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
         """Compute maps (N, 1, h, w) >= 0."""
         features = last_features(model, layer, images)
         # In double precision, so that the component does not depend on the batch.

@@ -73,7 +73,7 @@ class Rise(Explainer):
     internal_batch_size: int = Field(64, ge=1)
     probability: Probability = "softmax"
 
-    def caveat(self, model: nn.Module) -> str | None:
+    def caveat(self, model: nn.Module) -> str | None:  # noqa: ARG002
         """Report a small number of masks."""
         return f"{self.masks} masks, where the paper has 4000: noisy" if self.masks < MIN_MASKS else None
 

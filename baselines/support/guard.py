@@ -42,16 +42,16 @@ def seed_generators(seed: int) -> Iterator[None]:
     """Seed the generators of python, numpy and torch, and restore their states on exit."""
     python, devices = random.getstate(), range(torch.cuda.device_count())
     # lime, shap and quantus draw from numpy's global generator.
-    numpy = np.random.get_state()
+    numpy = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=devices):
         random.seed(seed)
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed)
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _hooks(model: nn.Module) -> list[dict[int, Any]]:

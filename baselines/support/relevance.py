@@ -60,11 +60,11 @@ class _PassThrough(torch.autograd.Function):
     """Given value whose relevance goes to the signal unchanged."""
 
     @staticmethod
-    def forward(ctx: Any, signal: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: Any, signal: Tensor, value: Tensor) -> Tensor:  # noqa: ARG004
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]  # noqa: ARG004
         return relevance, None
 
 

@@ -75,7 +75,7 @@ def everything(model: nn.Module) -> dict[str, Any]:
         "grad": [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
         "state": {k: v.numpy().tobytes() for k, v in model.state_dict().items()},
         "python": random.getstate(),
-        "numpy": repr(np.random.get_state()),
+        "numpy": repr(np.random.get_state()),  # noqa: NPY002
         "torch": torch.get_rng_state().numpy().tobytes(),
         "grad_enabled": torch.is_grad_enabled(),
     }

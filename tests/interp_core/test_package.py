@@ -18,7 +18,7 @@ def test_every_public_name_is_there(name: str) -> None:
 
 def test_other_names_are_refused() -> None:
     with pytest.raises(AttributeError, match="module 'interp_core' has no attribute 'attatch'"):
-        interp_core.attatch
+        interp_core.attatch  # noqa: B018
 
 
 @pytest.mark.parametrize("module", ["interp_core.errors", "interp_core.registry", "benchmarks.cli"])

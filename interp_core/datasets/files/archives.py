@@ -27,7 +27,7 @@ HARMLESS = 2**26
 BLOCK = 2**20
 
 
-class UnsafeArchive(InterpError):
+class UnsafeArchive(InterpError):  # noqa: N818 - says what is wrong
     """An archive that is damaged, or would write where or what it must not."""
 
 

@@ -45,7 +45,7 @@ UPRIGHT = {
 SWAPPING = frozenset({5, 6, 7, 8})
 
 
-class UnreadableImage(InterpError):
+class UnreadableImage(InterpError):  # noqa: N818 - what it is, not that it is an error, is what callers ask
     """A file that holds no picture that can be read.
 
     Attributes:

@@ -14,7 +14,7 @@ from interp_core.errors import InterpError
 BESIDE = frozenset({".txt", ".csv", ".xml", ".json", ".md", ".db", ".ini", ".html", ".yaml", ".tsv", ".pdf", ".log"})
 
 
-class MissingFile(InterpError):
+class MissingFile(InterpError):  # noqa: N818 - says what is wrong
     """A file or folder of a data set that is not where it should be."""
 
 
@@ -92,7 +92,7 @@ def walk_images(root: Path, findings: list[Finding]) -> Iterator[Path]:
 
 def suffix_of(name: str) -> str:
     """The ending of a file's name, in lower case with the dot."""
-    return os.path.splitext(name)[1].lower()
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path for each of a million names takes seconds
 
 
 def list_images(folder: Path) -> list[Path]:

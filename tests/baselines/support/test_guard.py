@@ -24,13 +24,13 @@ def points() -> Tensor:
 
 
 def draws() -> tuple[float, float, float]:
-    return random.random(), float(np.random.random()), float(torch.rand(1))
+    return random.random(), float(np.random.random()), float(torch.rand(1))  # noqa: NPY002
 
 
 def test_seeded_gives_the_same_draws_inside_and_the_caller_s_after() -> None:
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
     expected = draws()
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
     with seed_generators(7):
         first = draws()
     with seed_generators(7):
@@ -39,9 +39,9 @@ def test_seeded_gives_the_same_draws_inside_and_the_caller_s_after() -> None:
 
 
 def test_seeded_puts_the_generators_back_after_an_error() -> None:
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
     expected = draws()
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
     with pytest.raises(KeyError), seed_generators(3):
         raise KeyError(draws())
     assert draws() == expected

@@ -36,9 +36,9 @@ def build(name: str, engine: str = "device") -> Metric:
 
 @contextmanager
 def generators_unmoved() -> Iterator[None]:
-    numpy, torch_state = repr(np.random.get_state()), torch.get_rng_state()
+    numpy, torch_state = repr(np.random.get_state()), torch.get_rng_state()  # noqa: NPY002
     yield
-    assert repr(np.random.get_state()) == numpy
+    assert repr(np.random.get_state()) == numpy  # noqa: NPY002
     assert torch.equal(torch_state, torch.get_rng_state())
 
 

@@ -258,7 +258,7 @@ def test_hooks_of_the_user_see_the_plain_network_outside_a_pass_and_the_gated_on
     seen: dict[str, list[Tensor]] = {"ours": [], "plain": []}
     for model, key in ((lap.backbone, "ours"), (original, "plain")):
         for name in ("layer1", "layer4"):
-            hook = lambda _module, _inputs, output, key=key: seen[key].append(output.detach().clone())
+            hook = lambda _module, _inputs, output, key=key: seen[key].append(output.detach().clone())  # noqa: E731
             model.get_submodule(name).register_forward_hook(hook)
     expected = plain(original, images)
     assert torch.equal(plain(lap.backbone, images), expected)
