@@ -131,14 +131,15 @@ def _absolute(node: ast.ImportFrom, name: str, path: Path) -> str:
 def _definition(module: str, name: str) -> str | None:
     """Return the module that defines a name which is imported from `module`.
 
-    A package's face is followed to the module it imports the name from; None where the face imports no such name.
+    A package's face is followed to the module it imports the name from; None where the face imports no such name. Faces
+    that import lazily list their names under `if TYPE_CHECKING`.
     """
     if _source(f"{module}.{name}") is not None:
         return f"{module}.{name}"
     path = _source(module)
     if path is None or path.name != "__init__.py":
         return module
-    for node in _parse(path).body:
+    for node in ast.walk(_parse(path)):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:

@@ -80,8 +80,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"lap": True, "stages": [{"terms": STAGES[1]["terms"]}]}, "regions that the stage does not have: tag"),
     ({"lap": True, "stages": [{"terms": ["presense"]}]}, "presence"),
     ({"rival": "camm"}, "did you mean cam"),
-    ({"rival": {"name": "gain", "erase_weight": -1}}, "rival gain: erase_weight: .*got -1"),
-    ({"rival": {"name": "cam", "knob": 1}}, "rival cam: knob"),
+    ({"rival": {"name": "gain", "erase_weight": -1}}, r"models\.0\.rival \(gain\)\.erase_weight: .*got -1"),
+    ({"rival": {"name": "cam", "knob": 1}}, r"models\.0\.rival \(cam\)\.knob"),
 ]
 
 
