@@ -18,7 +18,7 @@ from benchmarks.config.run import RunConfig
 from benchmarks.config.weight_files import file_digest
 from benchmarks.metrics import map_transforms
 from benchmarks.metrics.map_transforms import MapTransform
-from benchmarks.plan.code_digest import code_digest, dependencies, module_digest
+from benchmarks.plan.code_digest import class_digest, code_digest, dependencies, module_digest
 from benchmarks.plan.components import RunComponents
 from benchmarks.rivals import rivals
 from benchmarks.store.provenance import VERSION, digest
@@ -208,7 +208,7 @@ def _content(component: BaseModel) -> tuple[object, ...]:
     """Return name, parameters and code of an explainer or metric."""
     parameters = {"name": getattr(component, "name", ""), **component.model_dump(mode="json", exclude=BATCHING_FIELDS)}
     # LAP's code is part of the key of every LAP network, and does nothing in others.
-    return parameters, code_digest(dependencies((type(component).__module__,), without=("interp_core.lap",)))
+    return parameters, class_digest(type(component), without=("interp_core.lap",))
 
 
 def _key(label: str, *content: object) -> str:

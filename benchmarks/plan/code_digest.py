@@ -13,10 +13,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("interp_core", "baselines", "benchmarks")
@@ -37,6 +39,31 @@ def code_digest(modules: Iterable[str]) -> str:
     for name in sorted(set(modules)):
         content.update(f"{name} {module_digest(name)}\n".encode())
     return content.hexdigest()[:16]
+
+
+def class_digest(cls: type, without: tuple[str, ...] = ()) -> str:
+    """Return the hash of the code a class depends on; of a class without a source file, of its methods alone.
+
+    Args:
+        cls: an explainer, a metric, or any class; those typed into a notebook have no file.
+        without: see `dependencies`.
+    """
+    if _source(cls.__module__) is not None:
+        return code_digest(dependencies((cls.__module__,), without))
+    bases = [base for base in cls.__mro__ if base.__module__ == cls.__module__]
+    functions = [member for base in bases for member in vars(base).values() if inspect.isfunction(member)]
+    content = hashlib.sha256("\n".join(map(_function_text, functions)).encode()).hexdigest()[:16]
+    parents = {base.__module__ for base in cls.__mro__ if base.__module__.partition(".")[0] in PACKAGES}
+    return f"{content}-{code_digest(dependencies(tuple(sorted(parents)), without))}"
+
+
+def _function_text(function: FunctionType) -> str:
+    """Return the source of a function, or its bytecode where that is all there is."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        code = function.__code__
+        return f"{function.__qualname__} {code.co_code.hex()} {code.co_names} {code.co_consts}"
 
 
 @cache
@@ -158,7 +185,7 @@ def _source(name: str) -> Path | None:
     if name.partition(".")[0] in PACKAGES:
         stem = ROOT.joinpath(*name.split("."))
         return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
-    if name in sys.modules:
+    if name in sys.modules:  # __main__ has no specification to ask
         origin = getattr(sys.modules[name], "__file__", None)
     else:
         try:

@@ -22,6 +22,7 @@ PAGE, README, BLOCK = Path("docs/results.md"), Path("README.md"), "results:digit
 TEMPLATE = "results_page.md.j2"
 CONTROLS = ("random", "smoothed_random", "centre_gaussian", "edges")
 REFERENCES = ("mask",)
+SHORTCUTS = ("digits", "tinyimagenet20")
 LEVEL = 0.05
 
 
@@ -170,9 +171,10 @@ def contest_table(entries: dict[str, Contest], link: str) -> str:
     rows = []
     for contest in entries.values():
         title, rank = contest.runner_up
+        table = f"{link}/method/{contest.folder.name}/tables/summary.md"
         rows.append(
             {
-                "data": f"[{contest.data}]({link}/{contest.folder.parent.name}/{contest.folder.name}/tables/summary.md)",
+                "data": f"[{contest.data}]({table})",
                 "network": contest.network,
                 "images": contest.images,
                 "trainings": contest.trainings,
@@ -213,7 +215,9 @@ def render(results: Path) -> str:
         digits_table=rank_table(entries["digits"]),
         contest_table=contest_table(entries, "../results"),
         grid=grid,
-        shortcut={name: shortcut_table(results / "method" / f"control_{name}.md") for name in ("digits", "tinyimagenet20")},
+        shortcut={
+            name: shortcut_table(results / "method" / f"control_{name}.md") for name in ("digits", "tinyimagenet20")
+        },
         imagenet=Contest(results / "method" / "imagenet", "ImageNet", ""),
         photographs=photographs,
         fits=[_json(results / "method" / name / "retrofit.json") for name in ("imagenet", "imagenet_fit")],
@@ -262,7 +266,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InterpError(f"cannot read {path}: {error.strerror}; give the top of a checkout with its results") from error
+        raise InterpError(
+            f"cannot read {path}: {error.strerror}; give the top of a checkout with its results"
+        ) from error
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from helpers.shared import ROOT
 
+from baselines import Explainer
 from benchmarks.config.plugins import load_plugin
 from benchmarks.config.run import RunConfig
 from benchmarks.plan import cells, code_digest
 from benchmarks.plan.cells import explain_cells, score_cells, train_cells
-from benchmarks.plan.code_digest import PACKAGES, WITHOUT_NUMBERS, dependencies, module_digest
+from benchmarks.plan.code_digest import PACKAGES, WITHOUT_NUMBERS, class_digest, dependencies, module_digest
 from benchmarks.plan.components import RunComponents
 
 Keys = dict[tuple[Any, ...], str]
@@ -205,6 +208,19 @@ def test_a_package_of_explainers_is_followed_within_itself(tmp_path: Path, monke
     monkeypatch.syspath_prepend(str(tmp_path))
     expected = {"their_explainers.method", "their_explainers.shared", "their_explainers.deep"}
     assert dependencies(("their_explainers.method",)) == expected
+
+
+def test_a_class_without_a_file_is_known_by_its_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = "typed_into_a_notebook"
+    monkeypatch.setitem(sys.modules, notebook, ModuleType(notebook))
+
+    def digest(expression: str) -> str:
+        names: dict[str, Any] = {"__name__": notebook, "Explainer": Explainer}
+        method = f"    def explain(self, model, images, targets):\n        return {expression}"
+        exec(f"class Mine(Explainer):\n{method}", names)
+        return class_digest(names["Mine"])
+
+    assert digest("images * 2") == digest("images * 2") != digest("images * 3")
 
 
 @pytest.mark.parametrize("name", [cells.TRAINING, *cells.LAP, *cells.BUILDING, "benchmarks.run.region_masks"])
