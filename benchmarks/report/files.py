@@ -1,132 +1,115 @@
-"""The tables of a run: the summary (csv, Markdown, LaTeX), and one csv for each other statistic.
+"""Write the tables of a run: the summary as CSV, Markdown and LaTeX, and each other statistic as CSV.
 
-csv is for machines: names as in the configuration, full precision, empty where there is no value. Markdown and LaTeX
+CSV is for machines: names as in the configuration, full precision, empty where there is no value. Markdown and LaTeX
 are for people: titles, three decimals, the best explainer of each model and metric in bold. A control may still be
-better than what is bold: its rank says so.
+better than the bold value, and its rank shows that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from benchmarks.report import format
+from benchmarks.report.latex import latex_table
 from benchmarks.statistics import COLUMNS
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.atomic import write_atomically
+from benchmarks.store.markdown import markdown_table
 
-SHOWN = COLUMNS[:9]  # for people; what an interval covers is the same in a whole run and said in words
-ESCAPES = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "--", "<": r"\textless{}", ">": r"\textgreater{}",
-    "→": r"$\rightarrow$", "–": "--",
-}  # fmt: skip
+SHOWN = COLUMNS[:9]  # for people; the unit of the intervals is the same in a whole run and stated on the page
+NUMBERS = ("mean", "ci_low", "ci_high", "rank", "n")
+ALWAYS_WRITTEN = ("summary", "ranks", "paired", "gate", "reliability", "degenerate")
+LATEX_NOTE = r"% needs \usepackage{booktabs}; longer than a page: use the rows in a longtable"
 
 
-def write_tables(findings: RunAnalysis, folder: Path) -> list[Path]:
-    """Write summary.csv, .md and .tex, and the other statistics as csv, into `folder`; their paths.
+def write_tables(analysis: RunAnalysis, folder: Path) -> list[Path]:
+    """Write the summary (csv, md, tex) and the other statistics (csv) into `folder`.
 
-    Statistics that a run has no rows for (sizes without areas, ablations without transformed maps) are left out, and
-    tables of an earlier report that are no longer among them are deleted.
+    Statistics without rows (sizes without areas, map transforms without transformed maps) are left out, and files of
+    an earlier report that are no longer among them are deleted.
+
+    Returns:
+        The paths of the files written.
     """
-    contents = {
-        "summary.csv": findings.summary.to_csv(index=False),
-        "summary.md": markdown(findings),
-        "summary.tex": latex(findings),
-        "ranks.csv": findings.ranks.to_csv(index=False),
-        "paired.csv": findings.paired.to_csv(index=False),
-        "gate.csv": findings.gates.to_csv(index=False),
-        "reliability.csv": findings.reliability.to_csv(index=False),
-        "degenerate.csv": findings.degenerate.to_csv(index=False),
-    }
-    optional = {
-        "agreement.csv": findings.agreement,
-        "rank_tests.csv": rank_tests(findings),
-        "sizes.csv": findings.sizes,
-        "ablations.csv": findings.transform_effects,
-        "ablation_ranks.csv": findings.rank_changes,
-        "ablation_best.csv": findings.best_transforms,
-        "relative.csv": findings.relative,
-    }
-    contents |= {name: table.to_csv(index=False) for name, table in optional.items() if len(table)}
-    written = [write_atomically(folder / name, text) for name, text in contents.items()]
-    for name in optional.keys() - contents.keys():
-        (folder / name).unlink(missing_ok=True)
-    return written
+    tables = named_tables(analysis)
+    filled = {name: table for name, table in tables.items() if name in ALWAYS_WRITTEN or len(table)}
+    contents = {f"{name}.csv": table.to_csv(index=False) for name, table in filled.items()}
+    contents |= {"summary.md": markdown(analysis), "summary.tex": latex(analysis)}
+    paths = [write_atomically(folder / name, text) for name, text in contents.items()]
+    for name in tables.keys() - filled.keys():
+        (folder / f"{name}.csv").unlink(missing_ok=True)
+    return paths
 
 
-def rank_tests(findings: RunAnalysis) -> pd.DataFrame:
-    """Friedman's test and the critical difference of each model, one row each."""
+def named_tables(analysis: RunAnalysis) -> dict[str, pd.DataFrame]:
+    """Return every table of a run by the name of its file."""
+    return {
+        "summary": analysis.summary,
+        "ranks": analysis.ranks,
+        "paired": analysis.paired,
+        "gate": analysis.gates,
+        "reliability": analysis.reliability,
+        "degenerate": analysis.degenerate,
+        "agreement": analysis.agreement,
+        "rank_tests": rank_tests(analysis),
+        "sizes": analysis.sizes,
+        "ablations": analysis.transform_effects,
+        "ablation_ranks": analysis.rank_changes,
+        "ablation_best": analysis.best_transforms,
+        "relative": analysis.relative,
+    }
+
+
+def rank_tests(analysis: RunAnalysis) -> pd.DataFrame:
+    """Return Friedman's test and the critical difference, one row for each network."""
     names = ["model", "blocks", "contestants", "statistic", "p", "concordance", "critical"]
     rows = [
-        (t.model, t.blocks, len(t.ranks), t.statistic, t.p, t.concordance, t.critical) for t in findings.tests.values()
+        (t.model, t.blocks, len(t.ranks), t.statistic, t.p, t.concordance, t.critical) for t in analysis.tests.values()
     ]
     return pd.DataFrame(rows, columns=names)
 
 
-def best_rows(findings: RunAnalysis) -> set[int]:
-    """Index of the rows of the summary that are best of their model and metric, controls aside; ties are all best."""
-    controls = {info.name for info in findings.data.explainers.values() if info.control}
-    table = findings.summary
-    judged = table[table["direction"].isin(["higher", "lower"]) & ~table["explainer"].isin(controls)]
+def best_rows(analysis: RunAnalysis) -> set[int]:
+    """Return the summary's row labels that are best of their model and metric.
+
+    Controls are left out. Of equal values all are best.
+    """
+    controls = {info.name for info in analysis.data.explainers.values() if info.control}
+    table = analysis.summary
+    contestants = table[table["direction"].isin(["higher", "lower"]) & ~table["explainer"].isin(controls)]
     best: set[int] = set()
-    for _, group in judged.dropna(subset=["mean"]).groupby(["model", "metric"], observed=True):
+    for _, group in contestants.dropna(subset=["mean"]).groupby(["model", "metric"], observed=True):
         means = group["mean"]
         top = means.max() if group["direction"].iloc[0] == "higher" else means.min()
         best |= set(group.index[means == top]) if len(group) > 1 else set()
     return best
 
 
-def markdown(findings: RunAnalysis) -> str:
-    """The summary as a Markdown table, one row per model, explainer and metric, the best in bold."""
-    header = list(SHOWN)
-    right = {"mean", "ci_low", "ci_high", "rank", "n"}
-    lines = [_piped(header), _piped(["---:" if name in right else "---" for name in header])]
-    for cells, best in _readable(findings):
-        cells = [cell.replace("|", r"\|") for cell in cells]
-        if best:
-            cells[4] = f"**{cells[4]}**"
-        lines.append(_piped(cells))
-    return "\n".join(lines) + "\n"
+def markdown(analysis: RunAnalysis) -> str:
+    """Format the summary as a Markdown table, the best in bold."""
+    best, table = best_rows(analysis), _with_titles(analysis)
+    table = table.map(lambda cell: cell.replace("|", r"\|"))
+    table.loc[sorted(best), "mean"] = "**" + table.loc[sorted(best), "mean"] + "**"
+    return markdown_table(table, NUMBERS) + "\n"
 
 
-def latex(findings: RunAnalysis) -> str:
-    """The summary as a LaTeX tabular for the booktabs package, the best in bold."""
-    header = [escape(name) for name in SHOWN]
-    lines = [
-        r"% needs \usepackage{booktabs}; longer than a page: use the rows in a longtable",
-        r"\begin{tabular}{llllrrrrr}", r"\toprule", _ended(header), r"\midrule",
-    ]  # fmt: skip
-    for cells, best in _readable(findings):
-        cells = [escape(cell) for cell in cells]
-        if best:
-            cells[4] = rf"\textbf{{{cells[4]}}}"
-        lines.append(_ended(cells))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+def latex(analysis: RunAnalysis) -> str:
+    """Format the summary as a LaTeX tabular, the best in bold."""
+    table = _with_titles(analysis)
+    bold = [index for index, label in enumerate(table.index) if label in best_rows(analysis)]
+    return f"{LATEX_NOTE}\n{latex_table(table, NUMBERS, (bold, 'mean'))}"
 
 
-def escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(ESCAPES.get(letter, letter) for letter in text)
+def _with_titles(analysis: RunAnalysis) -> pd.DataFrame:
+    """Return the summary as text, with titles in place of names."""
+    rows = [_cells(analysis, row) for _, row in analysis.summary.iterrows()]
+    return pd.DataFrame(rows, columns=list(SHOWN), index=analysis.summary.index, dtype=str)
 
 
-def _readable(findings: RunAnalysis) -> list[tuple[list[str], bool]]:
-    best = best_rows(findings)
-    return [(_cells(row, findings), index in best) for index, row in findings.summary.iterrows()]
-
-
-def _cells(row: pd.Series, findings: RunAnalysis) -> list[str]:
-    data = findings.data
+def _cells(analysis: RunAnalysis, row: pd.Series) -> list[str]:
+    data = analysis.data
     names = [row["model"], data.explainers[row["explainer"]].title, data.metrics[row["metric"]].title, row["direction"]]
     values = [format.compact(row[name]) for name in ("mean", "ci_low", "ci_high")]
     return [*(" ".join(str(name).split()) for name in names), *values, format.rank(row["rank"]), str(row["n"])]
-
-
-def _piped(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _ended(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"

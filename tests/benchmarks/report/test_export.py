@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.config.run import RunConfig
-from benchmarks.report.export import export, latex, tables
+from benchmarks.report import analyse
+from benchmarks.report.export import export
+from benchmarks.report.files import named_tables
+from benchmarks.report.latex import latex_table
 from benchmarks.run.engine import Outcome
 from benchmarks.store.run_folder import read_run
 
@@ -18,7 +21,9 @@ def test_every_table_with_rows_is_written(
 ) -> None:
     data = read_run(done[1].folder)
     written = export(data, tmp_path / "out", form)  # type: ignore[arg-type]
-    expected = {name for name, table in tables(data).items() if len(table)} | ({"scores"} if form == "csv" else set())
+    expected = {name for name, table in named_tables(analyse(data)).items() if len(table)} | (
+        {"scores"} if form == "csv" else set()
+    )
     assert {path.stem for path in written} == expected >= {"summary", "ranks", "paired", "degenerate"}
     assert {path.suffix for path in written} == {ending}
 
@@ -33,7 +38,7 @@ def test_csv_loses_nothing(done: tuple[RunConfig, Outcome], tmp_path: Path) -> N
 
 def test_latex_has_rules_and_escapes_and_rounds() -> None:
     table = pd.DataFrame({"ex_plainer": ["grad_cam", "a & b"], "mean": [0.12345, float("nan")], "n": [3, 4]})
-    text = latex(table)
+    text = latex_table(table)
     assert re.findall(r"\\(\w+rule)", text) == ["toprule", "midrule", "bottomrule"]
     assert r"\begin{tabular}{lrr}" in text
     assert r"ex\_plainer & mean & n \\" in text

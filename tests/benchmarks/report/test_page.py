@@ -27,6 +27,7 @@ from benchmarks.report.figures.critical_difference import critical_figure
 from benchmarks.report.figures.figure_set import make_album
 from benchmarks.report.figures.gallery import caption, gallery_figure, overlay, scaled
 from benchmarks.report.figures.scores import cost_figure, ranks_figure, scores_figure
+from benchmarks.report.latex import escape
 from benchmarks.report.page import render_page
 from benchmarks.report.summary_text import caveats, network_summaries, other_networks
 from benchmarks.report.verdict import judge
@@ -158,7 +159,7 @@ def test_latex_uses_booktabs_and_escapes(findings: RunAnalysis) -> None:
     text = files.latex(findings)
     assert text.count(r"\\") == len(findings.summary) + 1
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"ci\_low"))
-    assert files.escape("a_b & 5% {x} $y$ #1 ~^\\") == (
+    assert escape("a_b & 5% {x} $y$ #1 ~^\\") == (
         r"a\_b \& 5\% \{x\} \$y\$ \#1 \textasciitilde{}\textasciicircum{}\textbackslash{}"
     )
 
