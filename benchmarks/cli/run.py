@@ -80,14 +80,12 @@ def _print_outcome(outcome: Outcome) -> None:
     """Print counts of cells, problems and degenerate maps."""
     console.print(f"{outcome.computed} cells computed, {outcome.reused} found in the store")
     for problem in outcome.problems:
-        times = f" ({problem['cells']} cells)" if problem.get("cells", 1) > 1 else ""
-        print_warning("problem", f"{problem['where']}: {problem['what']}{times}")
+        times = f" ({problem.cells} cells)" if problem.cells > 1 else ""
+        print_warning("problem", f"{problem.where}: {problem.what}{times}")
     for entry in outcome.degenerate:
-        if entry["degenerate"]:
-            pair = f"{entry['model']}, {entry['explainer']}"
-            print_warning(
-                "degenerate", f"{pair}: {entry['degenerate']} of {entry['maps']} maps are constant or not finite"
-            )
+        if entry.degenerate:
+            pair = f"{entry.model}, {entry.explainer}"
+            print_warning("degenerate", f"{pair}: {entry.degenerate} of {entry.maps} maps are constant or not finite")
     if outcome.failed:
         hint = "see run.json for tracebacks; --retry-failed computes them again"
         print_warning("failed", f"{outcome.failed} cells: {hint}")

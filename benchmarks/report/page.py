@@ -22,6 +22,7 @@ from benchmarks.report.figures import pairs, svg
 from benchmarks.report.figures.figure_set import SHOWN, Plate
 from benchmarks.report.verdict import judge, ranked_networks
 from benchmarks.statistics.analysis import RunAnalysis
+from benchmarks.store.record import RunRecord
 from benchmarks.store.run_data import ModelInfo
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -77,8 +78,8 @@ def context(analysis: RunAnalysis, plates: Sequence[Plate]) -> dict[str, Any]:
         "css": (TEMPLATES / "page.css").read_text(encoding="utf-8"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "run": _run(analysis.data.meta),
-        "dataset": analysis.data.part("dataset", {}),
+        "run": _run(analysis.data.record),
+        "dataset": analysis.data.record.dataset,
         "plates": _embed_by_section(analysis, plates),
         "pairs": _pairs(analysis),
         **_summary(analysis),
@@ -122,14 +123,14 @@ def _method(analysis: RunAnalysis) -> dict[str, Any]:
     data = analysis.data
     return {
         "models": data.trainings or list(data.models.values()),
-        "problems": data.part("problems", []),
+        "problems": data.record.problems,
         "metrics": [page_tables.metric_row(info) for info in data.metrics.values()],
         "explainers": [page_tables.explainer_row(analysis, info) for info in data.explainers.values()],
         "controls": [
             (info.title, CONTROLS.get(info.name, info.source)) for info in data.explainers.values() if info.control
         ],
         "notes": {
-            "targets": data.part("dataset", {}).get("targets") or TARGETS,
+            "targets": (data.record.dataset.model_extra or {}).get("targets") or TARGETS,
             "signs": SIGNS,
             "degenerate": DEGENERATE,
         },
@@ -164,17 +165,16 @@ def _pairs(analysis: RunAnalysis) -> list[dict[str, Any]]:
     return list(by_pair.values())
 
 
-def _run(meta: Mapping[str, Any]) -> dict[str, Any]:
-    git = meta.get("git") or {}
-    commit = str(git.get("commit") or "")[:12]
+def _run(record: RunRecord) -> dict[str, Any]:
+    """Return the fields of the record, as text where the page shows them as text."""
+    commit = (record.git.commit or "")[:12] if record.git else ""
+    dirty = " with uncommitted changes" if record.git and record.git.dirty else ""
     return {
-        **meta,
-        "name": meta.get("name") or "unnamed run",
-        "commit": f"{commit}{' with uncommitted changes' if git.get('dirty') else ''}" if commit else None,
-        "versions": meta.get("versions") or {},
-        "times": meta.get("times") or {},
-        "seeds": ", ".join(str(seed) for seed in meta.get("seeds") or []),
-        "config": json.dumps(meta["config"], indent=2, default=str, ensure_ascii=False) if meta.get("config") else None,
+        **vars(record),
+        "name": record.name or "unnamed run",
+        "commit": f"{commit}{dirty}" if commit else None,
+        "seeds": ", ".join(str(seed) for seed in record.seeds),
+        "config": json.dumps(record.config, indent=2, default=str, ensure_ascii=False) if record.config else None,
     }
 
 

@@ -278,7 +278,7 @@ def sizes(analysis: RunAnalysis) -> list[Row]:
 def ablations(analysis: RunAnalysis) -> list[Row]:
     """List ranks before and after each map transform and the change of each score, a table for each network."""
     boards = []
-    titles = {entry.get("name"): f" ({entry.get('title')})" for entry in analysis.data.part("ablations", [])}
+    titles = {entry.name: f" ({entry.title})" for entry in analysis.data.record.ablations}
     groups: Any = analysis.transform_effects.groupby(["model", "transform"], sort=False)
     for (model, transform), table in groups:
         metrics = list(dict.fromkeys(table["metric"]))
@@ -351,14 +351,14 @@ def audit(analysis: RunAnalysis) -> list[Row]:
     """List the largest differences between scores and their recomputation by another engine."""
     return [
         {
-            "metric": _metric_title(analysis, entry.get("metric")),
-            "model": _model_title(analysis, str(entry.get("model"))),
-            "explainer": analysis.title(str(entry.get("explainer"))),
-            "images": entry.get("images"),
-            "engine": entry.get("engine"),
-            "largest": format.number(entry.get("largest")),
+            "metric": _metric_title(analysis, entry.metric),
+            "model": _model_title(analysis, entry.model),
+            "explainer": analysis.title(entry.explainer),
+            "images": entry.images,
+            "engine": entry.engine,
+            "largest": format.number(entry.largest),
         }
-        for entry in analysis.data.part("audit", [])
+        for entry in analysis.data.record.audit
     ]
 
 

@@ -72,7 +72,7 @@ def other_networks(analysis: RunAnalysis) -> list[str]:
 
 def caveats(analysis: RunAnalysis) -> list[str]:
     """List what the run does not show."""
-    seeds = len(analysis.data.part("seeds", []))
+    seeds = len(analysis.data.record.seeds)
     trainings = format.plural(seeds, "training seed") if seeds else "an unknown number of training seeds"
     coverage = (
         "The intervals cover the choice of images and of training seeds; with few seeds they are rather too short."

@@ -1,18 +1,18 @@
-"""Re-scores a random sample of a run through Quantus and says how far the two engines are apart.
+"""Score a random sample of a run again with Quantus, and report the largest difference between the engines.
 
-Both engines see the same few images and maps, with the same seed; nothing of what the run stored is used, so an error
-in either shows. A metric that Quantus has not, or that Quantus fails on, is listed with the reason instead of a number.
+Both engines see the same few images and maps, with the same seed, and nothing that the run has stored is used: an error
+in either shows. A metric that Quantus does not have, or fails on, is listed with the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from benchmarks.metrics import Batch, Metric
+from benchmarks.store.record import AuditRecord
 from interp_core.errors import one_line
 
 IMAGES = 2
@@ -20,7 +20,7 @@ IMAGES = 2
 
 @dataclass(frozen=True)
 class Sample:
-    """Maps of one explainer, to draw from."""
+    """Maps of one explainer to draw from."""
 
     model: str
     explainer: str
@@ -29,57 +29,78 @@ class Sample:
 
 def audit(
     metrics: Mapping[str, Metric], samples: Sequence[Sample], seed: int, images: int = IMAGES
-) -> list[dict[str, Any]]:
-    """One line per metric: an explainer and images drawn at random, and the largest difference of the engines there.
+) -> list[AuditRecord]:
+    """Compare every metric with Quantus on a few random images of one random explainer.
 
     Args:
         metrics: by name, as the run uses them.
-        samples: what there is to draw from.
-        seed: of the drawing.
-        images: how many are scored again.
+        samples: what to draw from.
+        seed: of the draws.
+        images: number of images to score again.
 
     Returns:
-        metric, model, explainer, images (number), largest (None where there is nothing to hold to), score (where the
-        largest difference is) and what (why there is no number, else "").
+        One entry for each metric. Descriptors that Quantus does not have are left out.
     """
-    draw = np.random.default_rng(seed)
-    lines = []
+    generator = np.random.default_rng(seed)
+    entries = []
     for name, metric in metrics.items():
         if samples and (metric.has_reference() or metric.family != "descriptor"):
-            sample = samples[int(draw.integers(len(samples)))]
+            sample = samples[int(generator.integers(len(samples)))]
             count = min(images, len(sample.batch.images))
-            rows = np.sort(draw.choice(len(sample.batch.images), count, replace=False))
-            found = compare_engines(metric, select_images(sample.batch, rows)) if metric.has_reference() else NONE
-            lines.append(
-                {"metric": name, "model": sample.model, "explainer": sample.explainer, "images": count, **found}
+            rows = np.sort(generator.choice(len(sample.batch.images), count, replace=False))
+            entry = compare_engines(metric, select_images(sample.batch, rows))
+            entries.append(
+                AuditRecord(
+                    metric=name,
+                    model=sample.model,
+                    explainer=sample.explainer,
+                    images=count,
+                    largest=entry.largest,
+                    score=entry.score,
+                    what=entry.what,
+                )
             )
-    return lines
-
-
-NONE: dict[str, Any] = {"largest": None, "score": "", "what": "Quantus has no such metric"}
+    return entries
 
 
 def select_images(batch: Batch, rows: np.ndarray) -> Batch:
-    """A batch of the chosen images alone."""
+    """Return the batch of some of its images."""
     masks = None if batch.masks is None else batch.masks[rows]
     return replace(
         batch, images=batch.images[rows], targets=batch.targets[rows], maps=batch.maps[rows], masks=masks, passes=None
     )
 
 
-def compare_engines(metric: Metric, batch: Batch) -> dict[str, Any]:
-    """The largest difference of the two engines on one batch, and the score that has it."""
+@dataclass(frozen=True)
+class EngineDifference:
+    """The largest difference of two engines on a batch.
+
+    Attributes:
+        largest: difference; None if there is none to give.
+        score: name of the score that has it.
+        what: why there is no difference, else "".
+    """
+
+    largest: float | None = None
+    score: str = ""
+    what: str = ""
+
+
+def compare_engines(metric: Metric, batch: Batch) -> EngineDifference:
+    """Score a batch with both engines of a metric."""
+    if not metric.has_reference():
+        return EngineDifference(what="Quantus has no such metric")
     try:
         ours, theirs = (metric.model_copy(update={"engine": engine})(batch) for engine in ("device", "quantus"))
     except Exception as error:  # an audit reports, it does not end a run
-        return {"largest": None, "score": "", "what": one_line(error, with_type=True)}
-    apart = {name: largest_difference(ours[name], theirs[name]) for name in ours}
-    score = max(apart, key=lambda name: apart[name])
-    return {"largest": apart[score], "score": score, "what": ""}
+        return EngineDifference(what=one_line(error, with_type=True))
+    differences = {name: largest_difference(ours[name], theirs[name]) for name in ours}
+    score = max(differences, key=lambda name: differences[name])
+    return EngineDifference(differences[score], score)
 
 
 def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest |a - b|; infinite where one is NaN and the other is not."""
+    """Return the largest |a - b|; infinite if one value is NaN and the other is not."""
     if not np.array_equal(np.isnan(a), np.isnan(b)):
         return float("inf")
     return float(np.nanmax(np.abs(a - b), initial=0.0)) if np.isfinite(a).any() else 0.0

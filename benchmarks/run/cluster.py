@@ -31,9 +31,10 @@ from benchmarks.run.counters import Counters
 from benchmarks.run.images import RunImages
 from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.run.shard import Shard, ShardWorker
-from benchmarks.run.training import Trained, load
+from benchmarks.run.training import TrainedNetwork, load_trained
 from benchmarks.store.locations import is_url
 from benchmarks.store.provenance import digest
+from benchmarks.store.record import Problem
 from benchmarks.store.run_folder import Store
 from interp_core.errors import InterpError, StoreError, one_line
 
@@ -162,9 +163,9 @@ class RayWorkerState:
         self.worker = ShardWorker(
             config, parts, store, resolve_device(config.device), made, retry_failed=setting.retry_failed
         )
-        self._last: Trained | None = None
+        self._last: TrainedNetwork | None = None
 
-    def network(self, cell: TrainCell) -> Trained:
+    def network(self, cell: TrainCell) -> TrainedNetwork:
         """The network of a cell, from the store.
 
         Raises:
@@ -172,7 +173,7 @@ class RayWorkerState:
         """
         if self._last is None or self._last.cell.key != cell.key:
             worker = self.worker
-            self._last = load(cell, worker.parts, worker.store, worker.device)
+            self._last = load_trained(cell, worker.parts, worker.store, worker.device)
         if self._last is None:
             raise StoreError(f"no network {cell.key} in {self.worker.store.folder}: can every machine see this folder?")
         return self._last
@@ -199,4 +200,4 @@ def _portable(config: RunConfig) -> RunConfig:
 def _lost(where: str, error: Exception, key: str) -> Counters:
     """A task that did not come back; it has left no record in the store and is run again by the next run."""
     what = f"lost on the cluster: {one_line(error, with_type=True)}"
-    return Counters(problems=[{"where": where, "what": what, "traceback": str(error), "cell": key}])
+    return Counters(problems=[Problem(where=where, what=what, traceback=str(error), cell=key)])

@@ -1,4 +1,4 @@
-"""Cells that failed, in words: where, what, and the traceback without the places of this machine."""
+"""Describe in run.json what went wrong, without the paths of this machine."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import traceback
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+from benchmarks.store.record import Problem
 from interp_core.errors import one_line
 
-Problem = dict[str, Any]
-# Unreadable images told by name in one line; run.json has them all.
-NAMED = 10
+# Unreadable images named in one line; run.json lists them all.
+MAX_NAMES_SHOWN = 10
 
 
 def describe_failure(where: str, error: Exception, cell: str) -> Problem:
-    """What run.json says of a failed cell."""
-    return {"where": where, "what": one_line(error, with_type=True), "traceback": format_traceback(error), "cell": cell}
+    """Describe a failed cell.
+
+    Args:
+        where: what failed, such as "lap, lime".
+        error: the exception that ended it.
+        cell: its key.
+    """
+    return Problem(where=where, what=one_line(error, with_type=True), traceback=format_traceback(error), cell=cell)
 
 
 def format_traceback(error: Exception) -> str:
-    """The traceback, paths from where Python looks for modules."""
+    """Return the traceback with paths relative to the folders in which Python looks for modules."""
     text = "".join(traceback.format_exception(error))
     roots = {str(Path(root or ".").resolve()) for root in sys.path}
     for root in sorted(roots - {"/"}, key=len, reverse=True):
@@ -31,19 +36,33 @@ def format_traceback(error: Exception) -> str:
 
 
 def unreadable_problem(split: str, reasons: Mapping[str, str]) -> Problem:
-    """What run.json says of images that could not be read: how many, and some by name with the reason."""
-    named = [f"{name} ({' '.join(reason.split())[:80]})" for name, reason in islice(reasons.items(), NAMED)]
-    more = [f"and {len(reasons) - NAMED} more"] if len(reasons) > NAMED else []
+    """Describe the images of a split that could not be read.
+
+    Args:
+        split: "train", "val" or "test".
+        reasons: by image id.
+
+    Returns:
+        A problem with their number, and some of them by name.
+    """
+    named = [f"{name} ({' '.join(reason.split())[:80]})" for name, reason in islice(reasons.items(), MAX_NAMES_SHOWN)]
+    more = [f"and {len(reasons) - MAX_NAMES_SHOWN} more"] if len(reasons) > MAX_NAMES_SHOWN else []
     images = "1 image" if len(reasons) == 1 else f"{len(reasons)} images"
     what = f"{images} could not be read and had to be left out: {'; '.join(named + more)}"
-    return {"where": f"data set, {split} images", "what": what}
+    return Problem(where=f"data set, {split} images", what=what)
+
+
+def annotation_problem(findings: Mapping[str, int]) -> Problem:
+    """Describe the defects of a data set's annotations, counted by kind."""
+    counts = ", ".join(f"{kind}: {count}" for kind, count in sorted(findings.items()))
+    return Problem(where="data set, annotations", what=f"{counts}; interp-bench data check lists them")
 
 
 def merge_equal_problems(problems: Iterable[Problem]) -> list[Problem]:
-    """One entry for what went wrong alike in several cells, with their number; the first one's cell and traceback."""
-    found: dict[tuple[str, str], Problem] = {}
-    for entry in problems:
-        same = found.setdefault((entry["where"], entry["what"]), {**entry})
-        if "cell" in entry:
-            same["cells"] = same.get("cells", 0) + 1
-    return list(found.values())
+    """Merge problems that read alike, and count their cells; the first one's key and traceback are kept."""
+    merged: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        first = merged.setdefault((problem.where, problem.what), problem.model_copy())
+        if problem.cell is not None:
+            first.cells += 1
+    return list(merged.values())

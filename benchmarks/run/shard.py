@@ -28,9 +28,10 @@ from benchmarks.plan.cells import ExplainCell, ScoreCell, TrainCell, score_cells
 from benchmarks.plan.components import RunComponents
 from benchmarks.run.batching import AdaptiveBatches
 from benchmarks.run.counters import Counters
-from benchmarks.run.failures import Problem, describe_failure
+from benchmarks.run.failures import describe_failure
 from benchmarks.run.images import RunImages, Statistics, normalised
-from benchmarks.run.training import Trained, train_or_load
+from benchmarks.run.training import TrainedNetwork, train_or_load
+from benchmarks.store.record import Problem
 from benchmarks.store.run_folder import Store, from_float16, to_float16
 from interp_core.datasets import ImageSet
 from interp_core.errors import InterpError
@@ -88,7 +89,7 @@ class ShardWorker:
 
     def train(
         self, cell: TrainCell, data: RunImages, counters: Counters, show: Callable[[Epoch], None]
-    ) -> Trained | None:
+    ) -> TrainedNetwork | None:
         """The network of a cell, trained if it is not in the store; None if its training fails, or has failed before.
 
         Raises:
@@ -114,7 +115,7 @@ class ShardWorker:
         self.store.write_failure(key, entry)
         return entry
 
-    def work(self, item: Trained, shard: Shard, names: Collection[str], step: Step) -> Counters:
+    def work(self, item: TrainedNetwork, shard: Shard, names: Collection[str], step: Step) -> Counters:
         """Compute what is missing of one network, one shard and the explainers `names`."""
         job = ShardJob(self, item, shard, step)
         for cell in shard_cells(self.config, self.parts, item.cell, shard.split.ids, shard.start):
@@ -128,7 +129,7 @@ class ShardWorker:
 class ShardJob:
     """One network and one shard, with the forward passes that its metrics share."""
 
-    def __init__(self, worker: ShardWorker, item: Trained, shard: Shard, step: Step) -> None:
+    def __init__(self, worker: ShardWorker, item: TrainedNetwork, shard: Shard, step: Step) -> None:
         self.worker, self.item, self.shard, self.step = worker, item, shard, step
         self.store, self.config = worker.store, worker.config
         self.counters = Counters()
@@ -147,7 +148,7 @@ class ShardJob:
         self.step(where)
         if costs is not None:
             first = costs[costs["metric"] == costs["metric"].iloc[0]]["degenerate"]
-            self.counters.count((self.item.cell.model.name, cell.explainer), int(first.sum()), len(first))
+            self.counters.count_maps((self.item.cell.model.name, cell.explainer), int(first.sum()), len(first))
         changed: dict[MapTransform | None, np.ndarray] = {} if maps is None else {None: maps}
         for score in scores:
             if score.key in missing and maps is not None:
@@ -211,7 +212,7 @@ class ShardJob:
         n, bad = len(maps), is_degenerate(maps)
         spent = {"seconds": cost.seconds / n, "forwards": cost.forwards / n, "backwards": cost.backwards / n}
         table = self._table(cell, cell.explainer, {name: np.full(n, value) for name, value in spent.items()}, bad)
-        self.counters.count((self.item.cell.model.name, cell.explainer), int(bad.sum()), n)
+        self.counters.count_maps((self.item.cell.model.name, cell.explainer), int(bad.sum()), n)
         self._write(cell.key, table, cell.seed, cost)
 
     def _score(self, cell: ScoreCell, known: dict[MapTransform | None, np.ndarray]) -> None:

@@ -33,7 +33,7 @@ from interp_core.training.checkpoint import Checkpoint
 
 
 @dataclass
-class Trained:
+class TrainedNetwork:
     """A network in evaluation mode and what is known of it."""
 
     cell: TrainCell
@@ -54,9 +54,9 @@ def train_or_load(
     store: Store,
     device: str,
     progress: Callable[[Epoch], None],
-) -> Trained:
+) -> TrainedNetwork:
     """The network of a cell, from the store if it is there, else trained and stored."""
-    found = load(cell, parts, store, device)
+    found = load_trained(cell, parts, store, device)
     if found is not None:
         return found
 
@@ -72,7 +72,7 @@ def train_or_load(
     return _ready(cell, network, facts, parts)
 
 
-def load(cell: TrainCell, parts: RunComponents, store: Store, device: str) -> Trained | None:
+def load_trained(cell: TrainCell, parts: RunComponents, store: Store, device: str) -> TrainedNetwork | None:
     """The network of a cell from the store; None if it is not there or cannot be read."""
     weights = store.folder / "models" / f"{cell.key}.safetensors"
     description = weights.with_suffix(".json")
@@ -93,11 +93,11 @@ def load(cell: TrainCell, parts: RunComponents, store: Store, device: str) -> Tr
     return _ready(cell, network, facts, parts)
 
 
-def _ready(cell: TrainCell, network: nn.Module, facts: dict[str, Any], parts: RunComponents) -> Trained:
+def _ready(cell: TrainCell, network: nn.Module, facts: dict[str, Any], parts: RunComponents) -> TrainedNetwork:
     recipe = parts.training_stages[cell.model.name][-1].recipe
     memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
     network.to(memory_format=memory_format)  # type: ignore[call-overload]
-    return Trained(cell, network.eval(), facts)
+    return TrainedNetwork(cell, network.eval(), facts)
 
 
 def _train(

@@ -60,8 +60,8 @@ def run_once(images: int, test_images: int, folder: Path, *settings: str) -> dic
     outcome = engine.run()
     if outcome.problems:
         raise RuntimeError(f"the run went wrong: {outcome.problems[0]}")
-    times: dict[str, float] = engine.meta["times"]
-    evaluated = int(engine.meta["dataset"]["evaluated"])
+    times = engine.record.times
+    evaluated = engine.record.dataset.evaluated or 0
     # In kilobytes; macOS reports bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

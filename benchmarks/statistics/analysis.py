@@ -160,7 +160,7 @@ def analyse(data: RunData, resampling: Resampling = DEFAULT) -> RunAnalysis:
 
 def evidence_areas(data: RunData) -> dict[str, float]:
     """Return the share of each image, by id, that its evidence covers; empty if the run does not store it."""
-    return {str(name): float(area) for name, area in (data.part("dataset", {}).get("areas") or {}).items()}
+    return data.record.dataset.areas
 
 
 def images_to_keep(data: RunData) -> dict[tuple[str, str], list[str]]:
@@ -190,7 +190,7 @@ def _gallery_examples(
     """Select examples of the images whose maps are in the gallery, none without a gallery."""
     if data.gallery is None:
         return []
-    available = {pair: data.gallery.kept(*pair) for pair in data.gallery.maps}
+    available = {pair: data.gallery.image_ids(*pair) for pair in data.gallery.maps}
     return _examples(data, wide, metrics, reliabilities, gates, available)
 
 

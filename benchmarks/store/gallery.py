@@ -1,8 +1,8 @@
-"""The gallery: what a run keeps of its images and maps for the report.
+"""The images and maps that a run keeps for its report.
 
-Two needs meet here. The overview shows the same few images under every explainer. The pairs show, for each explainer,
-the images on which the network's own is furthest ahead, in the middle and furthest behind, which are known only once
-all is scored and are others for each pair. So maps may be kept for some images only: `rows` says for which.
+The overview shows the same few images under every explainer. The pairs show, for each explainer, the images on which
+the network's own explainer is furthest ahead, in the middle and furthest behind. Those are known only once all is
+scored, and differ between pairs: so an explainer may have maps of some of the images only, and `rows` says of which.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+# A model and an explainer, by name.
 Pair = tuple[str, str]
 
-_SMALL = 2.0**-10
+# Maps whose largest magnitude is below this are scaled up: float16 has few bits left for them.
+_SMALLEST_FLOAT16 = 2.0**-10
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """A few images with the maps explainers gave for them.
+    """A few images with the maps that explainers gave for them.
 
     Attributes:
         images: (n, H, W, 3) uint8.
@@ -27,8 +29,8 @@ class Gallery:
         ids: n image ids.
         labels: n class names.
         maps: (model, explainer) to (k, H, W) float32, possibly with NaN.
-        rows: (model, explainer) to the places (k,) among the n images that its maps belong to; a pair that is not there
-            has a map of every image, in order.
+        rows: (model, explainer) to the positions (k,) of its maps among the n images; a pair that is not there has a
+            map of every image, in order.
     """
 
     images: np.ndarray
@@ -38,71 +40,71 @@ class Gallery:
     maps: dict[Pair, np.ndarray]
     rows: dict[Pair, np.ndarray] = field(default_factory=dict)
 
-    def places(self, model: str, explainer: str) -> list[int]:
-        """Places of the images that this explainer has maps of."""
+    def positions(self, model: str, explainer: str) -> list[int]:
+        """Return the positions of the images that an explainer has maps of."""
         pair = model, explainer
         if pair not in self.maps:
             return []
-        return [int(place) for place in self.rows.get(pair, range(len(self.maps[pair])))]
+        return [int(position) for position in self.rows.get(pair, range(len(self.maps[pair])))]
 
-    def kept(self, model: str, explainer: str) -> set[str]:
-        """Ids of the images that this explainer has maps of."""
-        return {self.ids[place] for place in self.places(model, explainer)}
+    def image_ids(self, model: str, explainer: str) -> set[str]:
+        """Return the ids of the images that an explainer has maps of."""
+        return {self.ids[position] for position in self.positions(model, explainer)}
 
-    def map_of(self, model: str, explainer: str, place: int) -> np.ndarray:
-        """Map (H, W) of the image at `place`.
+    def map_of(self, model: str, explainer: str, position: int) -> np.ndarray:
+        """Return the map (H, W) of one image.
 
         Raises:
-            KeyError: it was not kept.
+            KeyError: the gallery does not have it.
         """
-        places = self.places(model, explainer)
-        if place not in places:
-            raise KeyError(f"no map of {explainer} on {model} was kept for image {self.ids[place]}")
-        return np.asarray(self.maps[model, explainer][places.index(place)])
+        positions = self.positions(model, explainer)
+        if position not in positions:
+            raise KeyError(f"no map of {explainer} on {model} was kept for image {self.ids[position]}")
+        return np.asarray(self.maps[model, explainer][positions.index(position)])
 
-    def shared(self, model: str) -> list[int]:
-        """Places of the images that every explainer of the model has a map of, in order."""
-        sets = [set(self.places(*pair)) for pair in self.maps if pair[0] == model]
+    def shared_positions(self, model: str) -> list[int]:
+        """Return the positions of the images that every explainer of a model has a map of, in order."""
+        sets = [set(self.positions(*pair)) for pair in self.maps if pair[0] == model]
         return sorted(set.intersection(*sets)) if sets else []
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All of it as named arrays for `numpy.savez_compressed`; `from_arrays` brings it back.
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return named arrays for `numpy.savez_compressed`; `from_arrays` reads them.
 
-        Maps as float16; what that cannot hold is in units of its own largest magnitude, as pictures of it are anyway.
+        Maps become float16. One beyond its range is divided by its own largest magnitude, as it is for a picture.
         """
-        named: dict[str, np.ndarray] = {
+        arrays: dict[str, np.ndarray] = {
             "images": self.images, "masks": self.masks, "ids": np.array(self.ids), "labels": np.array(self.labels),
         }  # fmt: skip
         for (model, explainer), maps in self.maps.items():
-            named[f"map::{model}::{explainer}"] = _half(maps)
-        for (model, explainer), places in self.rows.items():
-            named[f"rows::{model}::{explainer}"] = np.asarray(places, dtype=np.int64)
-        return named
+            arrays[f"map::{model}::{explainer}"] = _to_float16(maps)
+        for (model, explainer), positions in self.rows.items():
+            arrays[f"rows::{model}::{explainer}"] = np.asarray(positions, dtype=np.int64)
+        return arrays
 
     @classmethod
-    def from_arrays(cls, named: Mapping[str, np.ndarray]) -> Gallery:
-        """From what `arrays` gave.
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Gallery:
+        """Build a gallery from the arrays of `to_arrays`.
 
         Raises:
-            KeyError: something is missing.
+            KeyError: an array is missing.
         """
 
-        def part(kind: str) -> dict[Pair, np.ndarray]:
-            found = {}
-            for name, values in named.items():
+        def by_pair(prefix: str) -> dict[Pair, np.ndarray]:
+            selected = {}
+            for name, values in arrays.items():
                 head, _, pair = name.partition("::")
                 model, _, explainer = pair.partition("::")
-                if head == kind:
-                    found[model, explainer] = values
-            return found
+                if head == prefix:
+                    selected[model, explainer] = values
+            return selected
 
-        maps = {pair: values.astype(np.float32) for pair, values in part("map").items()}
-        ids, labels = named["ids"].tolist(), named["labels"].tolist()
-        return cls(named["images"], named["masks"], ids, labels, maps, part("rows"))
+        maps = {pair: values.astype(np.float32) for pair, values in by_pair("map").items()}
+        ids, labels = arrays["ids"].tolist(), arrays["labels"].tolist()
+        return cls(arrays["images"], arrays["masks"], ids, labels, maps, by_pair("rows"))
 
 
-def _half(maps: np.ndarray) -> np.ndarray:
-    """Maps (n, H, W) as float16; those beyond its range, or so small that few of its bits are left, divided down."""
+def _to_float16(maps: np.ndarray) -> np.ndarray:
+    """Convert maps (n, H, W), those beyond the range of float16 divided by their largest magnitude."""
     largest = np.where(np.isfinite(maps), np.abs(maps), 0).max(axis=(1, 2), initial=0)
-    beyond = (largest > float(np.finfo(np.float16).max)) | ((largest < _SMALL) & (largest > 0))
+    beyond = (largest > float(np.finfo(np.float16).max)) | ((largest < _SMALLEST_FLOAT16) & (largest > 0))
     return (maps / np.where(beyond, largest, 1)[:, None, None]).astype(np.float16)

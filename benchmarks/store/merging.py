@@ -1,18 +1,18 @@
-"""Several runs as one: for seeds, explainers or metrics computed apart, on other machines or on other days.
+"""Merge runs whose seeds, explainers or metrics were computed apart, on other machines or other days.
 
-The runs must agree on all that cells share: data set, networks, recipe, terms, images and shards. What they hold of the
-same explainer, metric and seed must come from the same cell; conflicts are named, all of them, and nothing is written.
-The merged folder has cells, description and gallery, enough for tables and page; maps and weights stay where they are.
+The runs must agree on all that cells share: data set, networks, recipe, terms, images and shards. Scores of one
+explainer, metric and seed must come from the same cell. All conflicts are named, and nothing is written then. The
+merged folder has cells, record and gallery, which is enough for tables and page; maps and weights are not copied.
 
-Known limit: each run chose the images that its own networks get right, so that seeds trained apart may have been judged
-on other images than seeds trained together.
+Known limit: each run selected the images that its own networks classify correctly, so that seeds trained apart may have
+been judged on other images than seeds trained together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,20 +20,23 @@ from benchmarks.store.cell_files import PACKED, read_cell
 from benchmarks.store.gallery import Gallery
 from benchmarks.store.locations import Location, list_files, local_copy, writing
 from benchmarks.store.provenance import digest
-from benchmarks.store.run_folder import Store, read_gallery, read_meta
+from benchmarks.store.record import Entry, MergedRecord, RunRecord
+from benchmarks.store.run_folder import Store, read_gallery, read_record
 from interp_core.errors import StoreError
 
-# Fields in which runs may differ: what cells say of themselves, and how they were computed.
-FREE = {
+T = TypeVar("T")
+# Settings in which runs may differ: they are part of a cell's key, or only say how cells are computed.
+FREE_SETTINGS = {
     "name", "explainers", "metrics", "seeds", "gallery", "smoothing", "grids", "sharpening", "metric_engine", "device",
     "threads", "batch_size", "keep_maps", "engine", "ray", "plugins",
 }  # fmt: skip
-NAMED = ("models", "explainers", "metrics", "ablations")
-IDENTITY = ["model", "explainer", "metric", "seed", "image_id"]
+JOINED_SETTINGS = ("seeds", "explainers", "metrics", "smoothing", "grids", "sharpening", "plugins")
+JOINED_FIELDS = ("models", "explainers", "metrics", "ablations", "problems", "audit", "degenerate")
+SCORE_IDENTITY = ["model", "explainer", "metric", "seed", "image_id"]
 
 
 def merge(folders: Sequence[Location], into: Location) -> int:
-    """Write the cells of several runs, their descriptions and galleries as one run.
+    """Write the cells, records and galleries of several runs as one run.
 
     Args:
         folders: runs, in the order of the merged tables.
@@ -49,123 +52,138 @@ def merge(folders: Sequence[Location], into: Location) -> int:
         raise StoreError("merge takes two runs or more")
     if (into / "run.json").exists():
         raise StoreError(f"{into} holds a run already: give a new folder with --into")
-    metas = [read_meta(folder) for folder in folders]
+    records = [read_record(folder) for folder in folders]
     for folder in folders:
         if (folder / PACKED).exists():
             raise StoreError(f"{folder} is packed: interp-bench unpack {folder} first")
-    cells = [_cells(folder, meta) for folder, meta in zip(folders, metas, strict=True)]
-    conflicts = [*_settings(folders, metas), *_parameters(folders, metas)] or _overlaps(folders, cells)
+    cells = [_list_cells(folder, record) for folder, record in zip(folders, records, strict=True)]
+    conflicts = [*_compare_settings(folders, records), *_compare_parameters(folders, records)]
+    conflicts = conflicts or _compare_cells(folders, cells)
     if conflicts:
         raise StoreError(f"these runs cannot be merged: {'; '.join(conflicts)}")
     store = Store(into)
-    chosen = {path.stem: path for paths in reversed(cells) for path in paths}
-    for key, path in chosen.items():
+    sources = {path.stem: path for paths in reversed(cells) for path in paths}
+    for key, path in sources.items():
         with local_copy(path) as source, writing(store.cell_path(key)) as target:
             target.write_bytes(source.read_bytes())
-    galleries = [found for folder in folders if (found := read_gallery(folder / "gallery.npz")) is not None]
-    if galleries:
-        store.write_gallery(merged_gallery(galleries))
-    store.write_meta(merged_meta(metas, str(into.name), sorted(chosen)))
-    return len(chosen)
+    galleries = [read_gallery(folder / "gallery.npz") for folder in folders]
+    present = [gallery for gallery in galleries if gallery is not None]
+    if present:
+        store.write_gallery(merge_galleries(present))
+    store.write_record(merge_records(records, str(into.name), sorted(sources)))
+    return len(sources)
 
 
-def _cells(folder: Location, meta: dict[str, Any]) -> list[Location]:
-    wanted = set(meta.get("cells") or [])
-    return [path for path in list_files(folder / "cells", "*.parquet") if not wanted or path.stem in wanted]
+def _list_cells(folder: Location, record: RunRecord) -> list[Location]:
+    paths = list_files(folder / "cells", "*.parquet")
+    return [path for path in paths if not record.cells or path.stem in record.cells]
 
 
-def _settings(folders: Sequence[Location], metas: Sequence[dict[str, Any]]) -> list[str]:
-    """Fields that all cells depend on and that differ."""
-    first = metas[0].get("config") or {}
-    found = []
-    for folder, meta in zip(folders[1:], metas[1:], strict=True):
-        other = meta.get("config") or {}
-        for field in sorted((first.keys() | other.keys()) - FREE):
-            if first.get(field) != other.get(field):
-                found.append(f"{field} differs between {folders[0]} and {folder}")
-    return found
+def _compare_settings(folders: Sequence[Location], records: Sequence[RunRecord]) -> list[str]:
+    """Describe settings that all cells depend on and that differ."""
+    first = records[0].config
+    conflicts = []
+    for folder, record in zip(folders[1:], records[1:], strict=True):
+        for field in sorted((first.keys() | record.config.keys()) - FREE_SETTINGS):
+            if first.get(field) != record.config.get(field):
+                conflicts.append(f"{field} differs between {folders[0]} and {folder}")
+    return conflicts
 
 
-def _parameters(folders: Sequence[Location], metas: Sequence[dict[str, Any]]) -> list[str]:
-    """Explainers and metrics of one name with other parameters."""
-    seen: dict[tuple[str, str], tuple[Location, str]] = {}
-    found = []
-    for folder, meta in zip(folders, metas, strict=True):
-        for kind, said in (("explainers", "params"), ("metrics", "settings")):
-            for entry in meta.get(kind) or []:
-                content = digest(entry.get(said))
-                before, known = seen.setdefault((kind, entry["name"]), (folder, content))
-                if known != content:
-                    found.append(f"{kind[:-1]} {entry['name']} has other parameters in {before} and {folder}")
-    return found
+def _compare_parameters(folders: Sequence[Location], records: Sequence[RunRecord]) -> list[str]:
+    """Describe explainers and metrics that have one name and other parameters."""
+    first: dict[tuple[str, str], tuple[Location, str]] = {}
+    conflicts = []
+    for folder, record in zip(folders, records, strict=True):
+        explainers = [("explainer", entry.name, digest(entry.params)) for entry in record.explainers]
+        metrics = [("metric", entry.name, digest(entry.settings)) for entry in record.metrics]
+        for kind, name, parameters in [*explainers, *metrics]:
+            other_folder, other_parameters = first.setdefault((kind, name), (folder, parameters))
+            if other_parameters != parameters:
+                conflicts.append(f"{kind} {name} has other parameters in {other_folder} and {folder}")
+    return conflicts
 
 
-def _overlaps(folders: Sequence[Location], cells: Sequence[Sequence[Location]]) -> list[str]:
-    """Scores that two runs took from different cells."""
-    owner: dict[tuple[Any, ...], tuple[str, Location]] = {}
-    found: dict[str, None] = {}
+def _compare_cells(folders: Sequence[Location], cells: Sequence[Sequence[Location]]) -> list[str]:
+    """Describe scores that two runs took from different cells."""
+    owners: dict[tuple[Any, ...], tuple[str, Location]] = {}
+    conflicts: dict[str, None] = {}
     for folder, paths in zip(folders, cells, strict=True):
         for path in paths:
             table = read_cell(path)
-            for names in table[IDENTITY].itertuples(index=False, name=None):
-                key, before = owner.setdefault(names, (path.stem, folder))
+            for identity in table[SCORE_IDENTITY].itertuples(index=False, name=None):
+                key, owner = owners.setdefault(identity, (path.stem, folder))
                 if key != path.stem:
-                    model, explainer, metric, seed, _ = names
-                    what = f"{explainer} on {model}, seed {seed}, {metric}"
-                    found[f"{before} and {folder} computed {what} with other settings or code"] = None
-    return list(found)
+                    model, explainer, metric, seed, _ = identity
+                    scores = f"{explainer} on {model}, seed {seed}, {metric}"
+                    conflicts[f"{owner} and {folder} computed {scores} with other settings or code"] = None
+    return list(conflicts)
 
 
-def merged_meta(metas: Sequence[dict[str, Any]], name: str, cells: list[str]) -> dict[str, Any]:
-    """One description of several runs: lists joined, entries of one name taken once, seconds added."""
-    first = metas[0]
-    config = {**first["config"], "name": name}
-    for field in ("seeds", "explainers", "metrics", "smoothing", "grids", "sharpening", "plugins"):
-        config[field] = _once(entry for meta in metas for entry in (meta["config"].get(field) or []))
-    times: dict[str, float] = {}
-    for meta in metas:
-        for what, seconds in (meta.get("times") or {}).items():
-            times[what] = round(times.get(what, 0.0) + seconds, 2)
-    merged = {
-        **first,
+def merge_records(records: Sequence[RunRecord], name: str, cells: list[str]) -> RunRecord:
+    """Merge records: lists are joined, entries of one name and seed taken once, seconds added.
+
+    Args:
+        records: of the runs.
+        name: of the merged run.
+        cells: keys of its cells.
+    """
+    first = records[0]
+    config = {**first.config, "name": name}
+    for field in JOINED_SETTINGS:
+        config[field] = _distinct(value for record in records for value in (record.config.get(field) or []))
+    times: dict[str, int | float] = {}
+    for record in records:
+        for activity, seconds in record.times.items():
+            times[activity] = round(times.get(activity, 0.0) + seconds, 2)
+    joined = {
+        field: _distinct(entry for record in records for entry in getattr(record, field)) for field in JOINED_FIELDS
+    }
+    areas = {image: area for record in records for image, area in record.dataset.areas.items()}
+    changes = {
         "name": name,
         "config": config,
         "config_hash": digest(config),
         "seeds": config["seeds"],
         "cells": cells,
         "times": times,
-        "finished": max(str(meta.get("finished") or "") for meta in metas) or None,
-        "merged": [{k: meta.get(k) for k in ("name", "config_hash", "started", "finished", "git")} for meta in metas],
+        "finished": max(record.finished or "" for record in records) or None,
+        "merged": [_describe_source(record) for record in records],
+        "dataset": first.dataset.model_copy(update={"areas": areas}),
     }
-    for field in (*NAMED, "problems", "audit", "degenerate"):
-        merged[field] = _once(entry for meta in metas for entry in (meta.get(field) or []))
-    merged["dataset"] = {**first["dataset"], "areas": _areas(metas)}
-    return merged
+    return first.model_copy(update=changes | joined)
 
 
-def _areas(metas: Sequence[dict[str, Any]]) -> dict[str, float]:
-    return {name: area for meta in metas for name, area in (meta["dataset"].get("areas") or {}).items()}
+def _describe_source(record: RunRecord) -> MergedRecord:
+    return MergedRecord(
+        name=record.name,
+        config_hash=record.config_hash,
+        started=record.started,
+        finished=record.finished,
+        git=record.git,
+    )
 
 
-def _once(entries: Iterable[Any]) -> list[Any]:
-    """Entries that differ, each once; of those with a name, one for each name and seed."""
-    found: dict[str, Any] = {}
+def _distinct(entries: Iterable[T]) -> list[T]:
+    """Return entries that differ, each once; of those with a name, one for each name and seed."""
+    distinct: dict[str, T] = {}
     for entry in entries:
-        named = isinstance(entry, dict) and "name" in entry
-        found.setdefault(digest([entry["name"], entry.get("seed")]) if named else digest(entry), entry)
-    return list(found.values())
+        content: Any = entry.to_dict() if isinstance(entry, Entry) else entry
+        named = isinstance(content, dict) and "name" in content
+        distinct.setdefault(digest([content["name"], content.get("seed")]) if named else digest(content), entry)
+    return list(distinct.values())
 
 
-def merged_gallery(galleries: Sequence[Gallery]) -> Gallery:
-    """The first gallery, with the maps that others have of its images for pairs it has none of."""
+def merge_galleries(galleries: Sequence[Gallery]) -> Gallery:
+    """Add to the first gallery the maps that others have of its images, for pairs it has no maps of."""
     first = galleries[0]
-    place = {name: i for i, name in enumerate(first.ids)}
-    maps, rows = dict(first.maps), {pair: first.places(*pair) for pair in first.maps}
+    index = {image_id: i for i, image_id in enumerate(first.ids)}
+    maps, rows = dict(first.maps), {pair: first.positions(*pair) for pair in first.maps}
     for other in galleries[1:]:
         for pair in other.maps:
-            shared = [i for i in other.places(*pair) if other.ids[i] in place]
+            positions = other.positions(*pair)
+            shared = [i for i in positions if other.ids[i] in index]
             if pair not in maps and shared:
-                own = other.places(*pair)
-                maps[pair] = other.maps[pair][[own.index(i) for i in shared]]
-                rows[pair] = [place[other.ids[i]] for i in shared]
-    return replace(first, maps=maps, rows={pair: np.array(found) for pair, found in rows.items()})
+                maps[pair] = other.maps[pair][[positions.index(i) for i in shared]]
+                rows[pair] = [index[other.ids[i]] for i in shared]
+    return replace(first, maps=maps, rows={pair: np.array(positions) for pair, positions in rows.items()})

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.store.cell_files import KEY, MADE, PACKED, PROVENANCE, Packed, read_columns, write_columns
 from benchmarks.store.locations import Location, list_files, writing
-from benchmarks.store.run_folder import read_meta
+from benchmarks.store.run_folder import read_record
 from interp_core.errors import StoreError
 
 
@@ -27,7 +27,7 @@ def pack(folder: Location) -> int:
     Raises:
         StoreError: there is no run, it is not finished, or a cell cannot be read. Nothing is changed then.
     """
-    if not read_meta(folder).get("finished"):
+    if not read_record(folder).finished:
         raise StoreError(f"{folder} is not finished: run it again to compute the rest, then pack it")
     paths = list_files(folder / "cells", "*.parquet")
     own = {path.stem: _with_key(path) for path in paths}
@@ -52,7 +52,7 @@ def unpack(folder: Location) -> int:
     Raises:
         StoreError: nothing is packed there, or it cannot be read.
     """
-    read_meta(folder)
+    read_record(folder)
     packed = Packed.of(folder)
     if not packed:
         raise StoreError(f"{folder} has no {PACKED}: nothing is packed")

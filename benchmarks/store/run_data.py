@@ -1,12 +1,12 @@
-"""What the report reads: a run's description, its scores and a few maps. Nothing here knows torch or the registries.
+"""The input of a report: a run's record, its scores and a few maps. Needs neither torch nor the registries.
 
-A run may be unfinished: any key of the description may be missing or null, scores may be empty, the gallery absent.
-Every look-up here has an answer for that, so that tables, figures and page need no special cases.
+A run may be unfinished: the record may lack anything, scores may be empty and the gallery absent. Every look-up has an
+answer for that, so that tables, figures and page need no special cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.store.gallery import Gallery
+from benchmarks.store.record import ExplainerRecord, MetricRecord, ModelRecord, RunRecord
 from benchmarks.store.score_names import COST, REFERENCES, transform_of
 
 __all__ = ["SCORE_COLUMNS", "ExplainerInfo", "Gallery", "MetricInfo", "ModelInfo", "RunData"]
@@ -23,12 +24,13 @@ SCORE_COLUMNS = ("model", "explainer", "metric", "seed", "image_id", "value", "d
 JUDGED = ("localisation", "faithfulness", "robustness")
 UNRANKED = ("check", "descriptor", "cost")
 FAMILIES = (*JUDGED, *UNRANKED)
+KINDS = ("intrinsic", "external", "control")
 T = TypeVar("T", "ModelInfo", "ExplainerInfo", "MetricInfo")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A network of the run, of one training seed; NaN and None where the run does not say."""
+    """A network of the run, of one training seed; NaN and None stand for what the record lacks."""
 
     name: str
     title: str = ""
@@ -43,7 +45,17 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ExplainerInfo:
-    """An explainer of the run. Kind is "intrinsic", "external" or "control"; caveats are by model."""
+    """An explainer of the run.
+
+    Attributes:
+        name: registered name.
+        title: name in tables and figures.
+        kind: "intrinsic", "external" or "control".
+        signed: whether its maps have negative values.
+        source: paper or code it follows.
+        params: parameters it ran with.
+        caveats: reasons to doubt its maps, by model.
+    """
 
     name: str
     title: str = ""
@@ -55,15 +67,24 @@ class ExplainerInfo:
 
     @property
     def control(self) -> bool:
-        """Whether it knows nothing of the model."""
+        """Whether it ignores the model."""
         return self.kind == "control"
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """A score of the run. An undescribed one has no better direction and no rank.
+    """A score of the run. One that the record does not describe has no better direction and is not ranked.
 
-    `passing` is the bound that the mean of a check has to be on the better side of, NaN where there is none.
+    Attributes:
+        name: of the score.
+        title: name in tables and figures.
+        family: one of `FAMILIES`.
+        direction: "higher" or "lower" where that is better, else "none".
+        low: smallest possible value, or NaN.
+        high: largest possible value, or NaN.
+        ranked: whether explainers are ranked by it.
+        settings: parameters of the metric, as text.
+        passing: bound that the mean of a check has to be on the better side of, or NaN.
     """
 
     name: str
@@ -79,15 +100,21 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class RunData:
-    """Input of the report: run.json as a dict, the long table of scores, and the gallery if there is one."""
+    """The record of a run, its scores, and its gallery if there is one.
 
-    meta: dict[str, Any]
+    Attributes:
+        record: content of run.json.
+        scores: the long table, columns `SCORE_COLUMNS` or fewer.
+        gallery: images with their maps.
+    """
+
+    record: RunRecord
     scores: pd.DataFrame
     gallery: Gallery | None = None
 
     @cached_property
     def all_scores(self) -> pd.DataFrame:
-        """All scores with all columns there and of their types."""
+        """All scores, with every column present and of its type."""
         table = self.scores.reindex(columns=list(SCORE_COLUMNS))
         table["value"] = table["value"].astype(np.float64)
         table["degenerate"] = table["degenerate"].eq(True)
@@ -96,57 +123,51 @@ class RunData:
 
     @cached_property
     def plain_scores(self) -> pd.DataFrame:
-        """Scores of the explainers as they are; those of transformed maps ("NAME@TRANSFORM") only `all_scores` has."""
+        """Scores of untransformed maps; those of transformed ones ("NAME@TRANSFORM") are in `all_scores` only."""
         plain = {name for name in set(self.all_scores["explainer"]) if not transform_of(name)[1]}
         return self.all_scores[self.all_scores["explainer"].isin(plain)].reset_index(drop=True)
 
     @cached_property
     def models(self) -> dict[str, ModelInfo]:
         """Models by name, in the order of the run."""
-        return _infos(ModelInfo, self.part("models", []), self.plain_scores["model"])
+        return _infos(ModelInfo, self.record.models, self.plain_scores["model"])
 
     @cached_property
     def explainers(self) -> dict[str, ExplainerInfo]:
-        """Explainers by name: the model's own, then external ones, then controls, else in the order of the run."""
-        found = _infos(ExplainerInfo, self.part("explainers", []), self.plain_scores["explainer"])
-        place = {"intrinsic": 0, "external": 1, "control": 2}
-        return dict(sorted(found.items(), key=lambda item: (place.get(item[1].kind, 1), item[0] in REFERENCES)))
+        """Explainers by name: intrinsic, external, controls, within each in the order of the run."""
+        infos = _infos(ExplainerInfo, self.record.explainers, self.plain_scores["explainer"])
+        rank = {kind: i for i, kind in enumerate(KINDS)}
+        return dict(sorted(infos.items(), key=lambda item: (rank.get(item[1].kind, 1), item[0] in REFERENCES)))
 
     @cached_property
     def metrics(self) -> dict[str, MetricInfo]:
-        """Scores by name, by family, else in the order of the run."""
-        entries = list(self.part("metrics", []))
-        named = {entry.get("name") for entry in entries}
-        entries += [
-            cost for name, cost in COST.items() if name not in named and (self.plain_scores["metric"] == name).any()
-        ]
-        found = _infos(MetricInfo, entries, self.plain_scores["metric"])
-        place = {family: i for i, family in enumerate(FAMILIES)}
-        return dict(sorted(found.items(), key=lambda item: place.get(item[1].family, len(place))))
+        """Scores by name: by family, within each in the order of the run."""
+        described, measured = {entry.name for entry in self.record.metrics}, set(self.plain_scores["metric"])
+        costs = [MetricRecord(**COST[name]) for name in COST if name in measured - described]
+        infos = _infos(MetricInfo, [*self.record.metrics, *costs], self.plain_scores["metric"])
+        rank = {family: i for i, family in enumerate(FAMILIES)}
+        return dict(sorted(infos.items(), key=lambda item: rank.get(item[1].family, len(rank))))
 
     @cached_property
     def trainings(self) -> list[ModelInfo]:
-        """Every trained network of the run: a model has one for each seed."""
-        entries = [entry for entry in self.part("models", []) if entry.get("name")]
-        return [info for entry in entries for info in _infos(ModelInfo, [entry], pd.Series(dtype=str)).values()]
+        """Every trained network of the run: each model once for each seed."""
+        return [info for entry in self.record.models for info in _infos(ModelInfo, [entry], ()).values()]
 
     @property
     def methods(self) -> list[str]:
-        """Explainers that know the network."""
+        """Names of the explainers that are no controls."""
         return [info.name for info in self.explainers.values() if not info.control]
 
-    def part(self, key: str, default: Any) -> Any:
-        """`meta[key]`, or the default where it is missing or null."""
-        value = self.meta.get(key)
-        return default if value is None else value
 
-
-def _infos(cls: type[T], entries: Iterable[Mapping[str, Any]], measured: pd.Series) -> dict[str, T]:
-    names = {entry.name for entry in fields(cls)}
-    found: dict[str, T] = {}
-    for entry in [*entries, *({"name": name} for name in sorted(set(measured)))]:
-        known = {key: value for key, value in entry.items() if key in names and value is not None}
-        if "name" in known and known["name"] not in found:
-            known["title"] = str(known.get("title") or known["name"])
-            found[known["name"]] = cls(**known)
-    return found
+def _infos(
+    kind: type[T], entries: Sequence[ModelRecord | ExplainerRecord | MetricRecord], measured: Iterable[str]
+) -> dict[str, T]:
+    """Describe what the record lists, and after it what has scores only; the first entry of a name counts."""
+    names = {entry.name for entry in fields(kind)}
+    infos: dict[str, T] = {}
+    for entry in [*(entry.to_dict() for entry in entries), *({"name": name} for name in sorted(set(measured)))]:
+        values = {key: value for key, value in entry.items() if key in names and value is not None}
+        if values.get("name") and values["name"] not in infos:
+            values["title"] = str(values.get("title") or values["name"])
+            infos[values["name"]] = kind(**values)
+    return infos

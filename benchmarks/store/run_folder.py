@@ -17,13 +17,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel, ValidationError
 
 from benchmarks.store.cell_files import (
     LAYOUT,
@@ -36,9 +37,11 @@ from benchmarks.store.cell_files import (
     write_columns,
 )
 from benchmarks.store.locations import Location, is_url, list_files, open_location, rename, write_file, writing
+from benchmarks.store.record import Problem, RunRecord
 from benchmarks.store.run_data import SCORE_COLUMNS, Gallery, RunData
 from interp_core.errors import StoreError, one_line
 
+T = TypeVar("T", bound=BaseModel)
 PARTS = ("cells", "maps", "models", "failures")
 WRITTEN = (
     "cells/*.parquet*", "maps/*.npz*", "models/*.safetensors", "models/*.json", "models/*.stage*.pt*",
@@ -79,9 +82,9 @@ class Store:
                 path.unlink()
         self._packed = None
 
-    def write_meta(self, meta: dict[str, Any]) -> None:
+    def write_record(self, record: RunRecord) -> None:
         """Write run.json."""
-        write_file(self.folder / "run.json", json.dumps(meta, indent=2, default=str) + "\n")
+        write_file(self.folder / "run.json", record.to_json())
 
     def cell_path(self, key: str) -> Location:
         """Where the scores of a cell lie."""
@@ -126,13 +129,13 @@ class Store:
         """Where it is said how a cell failed."""
         return self.folder / "failures" / f"{key}.json"
 
-    def write_failure(self, key: str, problem: dict[str, str]) -> None:
-        """Say how a cell failed: where, what, traceback."""
-        write_file(self.failure_path(key), json.dumps(problem, indent=1) + "\n")
+    def write_failure(self, key: str, problem: Problem) -> None:
+        """Write how a cell failed."""
+        write_file(self.failure_path(key), json.dumps(problem.to_dict(), indent=1) + "\n")
 
-    def failure(self, key: str) -> dict[str, str] | None:
-        """How a cell failed; None if it did not, or this cannot be read."""
-        return self._read(self.failure_path(key), _read_json)
+    def failure(self, key: str) -> Problem | None:
+        """Return how a cell failed; None if it did not, or the file cannot be read."""
+        return self._read(self.failure_path(key), _read_problem)
 
     def forget_failure(self, key: str) -> None:
         """The cell has been computed after all."""
@@ -140,7 +143,7 @@ class Store:
 
     def write_gallery(self, gallery: Gallery) -> None:
         """Write the gallery."""
-        self._write_arrays(self.folder / "gallery.npz", gallery.arrays())
+        self._write_arrays(self.folder / "gallery.npz", gallery.to_arrays())
 
     def _write_arrays(self, path: Location, arrays: dict[str, np.ndarray]) -> None:
         with writing(path) as local, local.open("wb") as file:
@@ -176,21 +179,21 @@ def from_float16(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return maps * arrays["scale"][:, None, None, None] if "scale" in arrays else maps
 
 
-def read_meta(folder: Location) -> dict[str, Any]:
-    """A run's description.
+def read_record(folder: Location) -> RunRecord:
+    """Read the record of a run.
 
     Raises:
         NewerError: a later version has written it.
-        StoreError: there is no run, or its description is damaged.
+        StoreError: there is no run, or its record is damaged.
     """
     path = folder / "run.json"
     if not path.exists():
         raise StoreError(f"{folder} holds no run: there is no run.json; give the folder that a run has written")
-    meta = _read_json(path)
-    if not isinstance(meta, dict):
+    content = _read_json(path)
+    if not isinstance(content, dict):
         raise StoreError(f"{path} is not the description of a run; run again to write it anew")
-    refuse_newer(path, meta.get("schema"))
-    return meta
+    refuse_newer(path, content.get("schema"))
+    return _validate(RunRecord, content, path)
 
 
 def read_run(folder: Location | str, only: Collection[str] | None = None) -> RunData:
@@ -204,22 +207,23 @@ def read_run(folder: Location | str, only: Collection[str] | None = None) -> Run
         StoreError: there is no run, its description is damaged, or a later version has written it.
     """
     folder = open_location(folder)
-    meta = read_meta(folder)
-    problems = list(meta.get("problems") or [])
-    wanted = set(meta.get("cells") or [])
+    record = read_record(folder)
+    problems = list(record.problems)
+    wanted = set(record.cells)
     tables = _cells(folder, wanted, problems)
     if only is not None:
         named = pa.array(sorted(only), pa.string())
         tables = [table.filter(pc.is_in(table["metric"], named)) for table in tables]
-    if wanted and not meta.get("finished"):
+    if wanted and not record.finished:
         what = f"not finished: {len(tables)} of {len(wanted)} cells are there; run it again to compute the rest"
-        problems.append({"where": "run", "what": what})
+        problems.append(Problem(where="run", what=what))
     # Joined as they are: thousands of small data frames would take several times the memory of one.
     scores = pa.concat_tables(tables or [LAYOUT.empty_table()]).to_pandas()
-    return RunData({**meta, "problems": problems}, scores, _shown(folder / "gallery.npz", problems))
+    gallery = _shown(folder / "gallery.npz", problems)
+    return RunData(record.model_copy(update={"problems": problems}), scores, gallery)
 
 
-def _cells(folder: Location, wanted: Collection[str], problems: list[dict[str, str]]) -> list[pa.Table]:
+def _cells(folder: Location, wanted: Collection[str], problems: list[Problem]) -> list[pa.Table]:
     """The wanted cells, or all where none are named; damaged ones are listed. A cell's own file goes first."""
     tables: dict[str, pa.Table] = {}
     for path in list_files(folder / "cells", "*.parquet"):
@@ -230,7 +234,8 @@ def _cells(folder: Location, wanted: Collection[str], problems: list[dict[str, s
         except NewerError:
             raise
         except StoreError as error:
-            problems.append({"where": f"cells/{path.name}", "what": f"{error}; run again to compute it anew"})
+            what = f"{error}; run again to compute it anew"
+            problems.append(Problem(where=f"cells/{path.name}", what=what))
     packed = Packed.of(folder)
     more = [key for key in packed if key not in tables and (not wanted or key in wanted)]
     return [*tables.values(), *(packed.cell(key) for key in more)]
@@ -248,13 +253,26 @@ def read_gallery(path: Location) -> Gallery | None:
         raise StoreError(f"cannot read {path}: no {error}") from error
 
 
-def _shown(path: Location, problems: list[dict[str, str]]) -> Gallery | None:
+def _shown(path: Location, problems: list[Problem]) -> Gallery | None:
     """The gallery; a damaged one is listed."""
     try:
         return read_gallery(path)
     except StoreError as error:
-        problems.append({"where": path.name, "what": str(error)})
+        problems.append(Problem(where=path.name, what=str(error)))
         return None
+
+
+def _read_problem(path: Location) -> Problem:
+    return _validate(Problem, _read_json(path), path)
+
+
+def _validate(model: type[T], content: Any, path: Location) -> T:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(key) for key in first["loc"])
+        raise StoreError(f"cannot read {path}: {field}: {first['msg']}; run again to write it anew") from error
 
 
 def _read_json(path: Location) -> Any:

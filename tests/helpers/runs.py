@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.store.record import RunRecord
 from benchmarks.store.run_data import Gallery, RunData
 
 MODELS = ("plain", "lap")
@@ -128,6 +129,11 @@ def meta() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def record(**changes: Any) -> RunRecord:
+    """The description as a record, with some fields changed."""
+    return RunRecord.model_validate(meta() | changes)
+
+
 def gallery(images: int = 6, size: int = 64, seed: int = 0) -> Gallery:
     """Made-up pictures with a disc as evidence; one map is NaN, one constant."""
     rng = np.random.default_rng(seed)
@@ -150,4 +156,4 @@ def gallery(images: int = 6, size: int = 64, seed: int = 0) -> Gallery:
 
 def run(images: int = 48, seed: int = 0) -> RunData:
     """A whole made-up run."""
-    return RunData(meta(), scores(images, seed), gallery())
+    return RunData(record(), scores(images, seed), gallery())

@@ -159,7 +159,7 @@ def _galleries(findings: RunAnalysis) -> Iterator[Sketch]:
     if data.gallery is None or len(data.gallery.images) == 0:
         return
     for model in data.models.values():
-        if data.gallery.shared(model.name):
+        if data.gallery.shared_positions(model.name):
             yield Sketch(
                 f"gallery_{model.name}", "gallery", model.title, GALLERY_NOTE,
                 partial(gallery_figure, data, model.name), dpi=150 if len(data.explainers) <= MANY else 100,

@@ -36,7 +36,7 @@ def gallery_figure(data: RunData, model: str, narrow: bool = False) -> Figure:
     if gallery is None:
         raise ValueError("this run has no gallery")
     explainers = [info for info in data.explainers.values() if (model, info.name) in gallery.maps]
-    places = gallery.shared(model)[: 4 if narrow else 8]
+    places = gallery.shared_positions(model)[: 4 if narrow else 8]
     count = len(places)
     figure = _canvas(count, 1 + len(explainers), style.NARROW if narrow else style.WIDE)
     panels = figure.subplots(1 + len(explainers), count, squeeze=False)

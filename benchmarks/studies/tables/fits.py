@@ -26,6 +26,7 @@ import pandas as pd
 
 from benchmarks.report.files import write_tables
 from benchmarks.statistics.analysis import analyse
+from benchmarks.store.record import ModelRecord
 from benchmarks.store.run_data import RunData
 from benchmarks.store.run_folder import read_run
 
@@ -46,15 +47,15 @@ def joined(every: RunData, fits: Sequence[RunData], alike: float = ALIKE) -> Run
     """
     intrinsic = {name for run in fits for name, info in run.explainers.items() if info.kind == "intrinsic"}
     own: list[pd.DataFrame] = []
-    models: list[dict] = []
+    models: list[ModelRecord] = []
     for fit in fits:
         check_alike(every, fit, alike)
         for seed, rows in fit.plain_scores[fit.plain_scores["explainer"].isin(intrinsic)].groupby("seed"):
-            models += [{**model, "seed": len(own)} for model in fit.part("models", []) if model.get("seed") == seed]
+            models += [model.model_copy(update={"seed": len(own)}) for model in fit.record.models if model.seed == seed]
             own.append(rows.assign(seed=len(own)))
     rest = every.all_scores[~every.all_scores["explainer"].isin(intrinsic)]
-    meta = {**every.meta, "models": models, "seeds": list(range(len(own)))}
-    return replace(every, meta=meta, scores=pd.concat([*own, rest], ignore_index=True), gallery=None)
+    record = every.record.model_copy(update={"models": models, "seeds": list(range(len(own)))})
+    return replace(every, record=record, scores=pd.concat([*own, rest], ignore_index=True), gallery=None)
 
 
 def check_alike(every: RunData, fits: RunData, alike: float) -> None:

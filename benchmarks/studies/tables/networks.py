@@ -13,7 +13,7 @@ falls deeper; accuracy stands beside. Times are of the machine that trained.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.store.atomic import write_atomically
+from benchmarks.store.record import ModelRecord, RunRecord
 from benchmarks.store.run_folder import read_run
 
 OWN = ("lap", "intrinsic", "grad_cam")  # the first that a network has is its map
@@ -34,25 +35,25 @@ def own_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[scores["explainer"] == scores["model"].map(chosen)]
 
 
-def side_by_side(scores: pd.DataFrame, meta: Mapping[str, Any]) -> pd.DataFrame:
+def side_by_side(scores: pd.DataFrame, record: RunRecord) -> pd.DataFrame:
     """One row a network: its map, accuracy and step over the first network's, mean rank, every ranked metric's mean.
 
     Args:
         scores: of all maps.
-        meta: the run's description, run.json.
+        record: of the run.
     """
     own = own_scores(scores)
     means = own.pivot_table("value", "model", "metric", aggfunc="mean")
-    ranked = {one["name"]: one["direction"] for one in meta["metrics"] if one["ranked"] and one["name"] in means}
+    ranked = {metric.name: metric.direction for metric in record.metrics if metric.ranked and metric.name in means}
     ranked = {name: direction for name, direction in ranked.items() if direction != "none"}
     by_seed = pd.DataFrame({seed: _mean_ranks(part, ranked) for seed, part in own.groupby("seed")})
     table = pd.DataFrame(
         {
             "map": own.groupby("model")["explainer"].first(),
             "trainings": own.groupby("model")["seed"].nunique(),
-            "accuracy": _by_model(meta, lambda model: model["test_accuracy"]),
-            "step": _steps(meta),
-            "train_seconds": _by_model(meta, lambda model: model["train_seconds"]),
+            "accuracy": _by_model(record, lambda model: model.test_accuracy),
+            "step": _steps(record),
+            "train_seconds": _by_model(record, lambda model: model.train_seconds),
             "mean_rank": _mean_ranks(own, ranked),
             "rank_low": by_seed.min(axis=1),
             "rank_high": by_seed.max(axis=1),
@@ -70,26 +71,26 @@ def _mean_ranks(own: pd.DataFrame, directions: Mapping[str, str]) -> pd.Series:
     return (means * signs).rank().mean(axis=1)
 
 
-def _by_model(meta: Mapping[str, Any], value: Any) -> pd.Series:
-    return pd.Series({name: np.mean([value(model) for model in own]) for name, own in _models(meta).items()})
+def _by_model(record: RunRecord, value: Callable[[ModelRecord], Any]) -> pd.Series:
+    return pd.Series({name: np.mean([value(model) for model in own]) for name, own in _models(record).items()})
 
 
-def _steps(meta: Mapping[str, Any]) -> pd.Series:
+def _steps(record: RunRecord) -> pd.Series:
     """Seconds of a step of the first stage over those of the first network that was trained."""
-    seconds = _by_model(meta, lambda model: model["stages"][0]["step_seconds"] if model["stages"] else np.nan)
+    seconds = _by_model(record, lambda model: model.stages[0].step_seconds if model.stages else np.nan)
     return seconds / seconds.iloc[0]
 
 
-def _models(meta: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    names = dict.fromkeys(model["name"] for model in meta["models"])
-    return {name: [model for model in meta["models"] if model["name"] == name] for name in names}
+def _models(record: RunRecord) -> dict[str, list[ModelRecord]]:
+    names = dict.fromkeys(model.name for model in record.models)
+    return {name: [model for model in record.models if model.name == name] for name in names}
 
 
-def markdown(table: pd.DataFrame, meta: Mapping[str, Any]) -> str:
+def markdown(table: pd.DataFrame, record: RunRecord) -> str:
     """The table for people, the best of each metric in bold."""
-    directions = {one["name"]: one["direction"] for one in meta["metrics"]}
+    directions = {metric.name: metric.direction for metric in record.metrics}
     columns = [name for name in table if directions.get(str(name)) in ("higher", "lower")]
-    best = {name: table[name].max() if directions[name] == "higher" else table[name].min() for name in columns}
+    best = {name: table[name].max() if directions[str(name)] == "higher" else table[name].min() for name in columns}
 
     def cell(name: str, value: Any) -> str:
         if not isinstance(value, float):
@@ -103,7 +104,7 @@ def markdown(table: pd.DataFrame, meta: Mapping[str, Any]) -> str:
     lines = [["network", *names], ["---", *("---:" for _ in names)], *rows]
     about = "Each by its own map: LAP's, what a rival says of itself, else Grad-CAM. Step and ranks are over networks."
     table_lines = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([f"# {meta['name']}: networks side by side", "", about, "", *table_lines, ""])
+    return "\n".join([f"# {record.name}: networks side by side", "", about, "", *table_lines, ""])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -112,11 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of a run")
     folder = parser.parse_args(arguments).run
     run = read_run(folder)
-    table = side_by_side(run.scores, run.meta)
+    table = side_by_side(run.scores, run.record)
     place = folder / "tables" / "side_by_side.csv"
     place.parent.mkdir(exist_ok=True)
     write_atomically(place, table.to_csv(float_format="%.6g"))
-    print(write_atomically(place.with_suffix(".md"), markdown(table, run.meta)))
+    print(write_atomically(place.with_suffix(".md"), markdown(table, run.record)))
 
 
 if __name__ == "__main__":

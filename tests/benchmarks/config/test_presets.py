@@ -55,4 +55,4 @@ def test_a_preset_runs_on_its_layout(case: str, tmp_path: Path) -> None:
     assert set(scores["metric"]) >= {"pointing_game", "auc", "sparseness"}
     assert (scores[(scores["explainer"] == "mask") & (scores["metric"] == "pointing_game")]["value"] == 1).all()
     if preset == "rsna":
-        assert "p0" not in json.dumps(data.meta["dataset"]).replace(str(tmp_path), "")
+        assert "p0" not in json.dumps(data.record.dataset.to_dict()).replace(str(tmp_path), "")

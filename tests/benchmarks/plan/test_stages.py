@@ -19,7 +19,7 @@ from benchmarks.rivals import Rival, rivals
 from benchmarks.run import engine
 from benchmarks.run.engine import Engine
 from benchmarks.run.images import RunImages
-from benchmarks.run.training import Trained, load, train_or_load
+from benchmarks.run.training import TrainedNetwork, load_trained, train_or_load
 from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import analyse, own_explainer
 from benchmarks.store.run_data import RunData
@@ -61,7 +61,7 @@ def trained(
     setting: tuple[RunComponents, RunImages, Store],
     show: Callable[[Epoch], None] = lambda _: None,
     **fields: Any,
-) -> Trained:
+) -> TrainedNetwork:
     parts, data, store = setting
     (cell,) = train_cells(configured(tiny, **fields), parts)
     return train_or_load(cell, parts, data, store, "cpu", show)
@@ -239,7 +239,7 @@ def test_rivals_are_trained_with_their_regions_and_found_again(
     assert isinstance(item.network, Rival)
     assert item.facts["stages"][0]["regions"] == {"object": 32, "irrelevant": 6}
     images, targets = data.tensors(data.split("test").take(np.arange(4)))
-    found = load(item.cell, parts, store, "cpu")
+    found = load_trained(item.cell, parts, store, "cpu")
     assert found is not None
     assert torch.equal(predict(found.network, images), predict(item.network, images))
     if item.network.explains_itself:
@@ -264,7 +264,7 @@ def test_a_run_compares_plain_lap_and_rivals(tiny: Callable[..., RunConfig], mon
     assert asked == {
         "plain": both, "lap": both | {"lap"}, "off": both | {"lap"}, "cam": both | {"intrinsic"}, "gain": both,
     }  # fmt: skip
-    told = {entry["name"]: (entry["title"], entry["lap"], entry["rival"]) for entry in data.meta["models"]}
+    told = {model.name: (model.title, model.lap, model.rival) for model in data.record.models}
     assert told == {
         "plain": ("test_resnet, plain (plain)", False, None),
         "twin": ("test_resnet, plain (twin)", False, None),
@@ -273,7 +273,7 @@ def test_a_run_compares_plain_lap_and_rivals(tiny: Callable[..., RunConfig], mon
         "cam": ("test_resnet, CAM", False, "cam"),
         "gain": ("test_resnet, GAIN-like", False, "gain"),
     }
-    assert all("history" not in stage for entry in data.meta["models"] for stage in entry["stages"])
+    assert all("history" not in stage.to_dict() for model in data.record.models for stage in model.stages)
     assert analyse(data, Resampling(resamples=10)).own_explainer == "lap"
-    rest = RunData(data.meta, data.scores[data.scores["explainer"] != "lap"])
+    rest = RunData(data.record, data.scores[data.scores["explainer"] != "lap"])
     assert own_explainer(rest) == "intrinsic"

@@ -21,6 +21,7 @@ from benchmarks.report import RunData, analyse
 from benchmarks.report.figures.figure_set import make_album
 from benchmarks.report.page import render_page
 from benchmarks.statistics import Resampling
+from benchmarks.store.record import RunRecord
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -34,7 +35,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     meta["dataset"]["areas"] = synthetic.areas(16)
     scores = synthetic.transformed(synthetic.scores(16))
     scores = scores[scores["metric"].isin(["mass", "auc", "pf_diff", "fc", "seconds", "forwards"])]
-    found = analyse(RunData(meta, scores, synthetic.gallery(images=3, size=32)), Resampling(resamples=200))
+    found = analyse(
+        RunData(RunRecord.model_validate(meta), scores, synthetic.gallery(images=3, size=32)), Resampling(resamples=200)
+    )
     target = tmp_path_factory.mktemp("page") / "report.html"
     target.write_text(render_page(found, make_album(found, forms=())), encoding="utf-8")
     return target

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import hashlib
 import html
 import io
@@ -33,6 +32,7 @@ from benchmarks.report.summary_text import caveats, network_summaries, other_net
 from benchmarks.report.verdict import judge
 from benchmarks.statistics import COLUMNS, Resampling
 from benchmarks.statistics.analysis import RunAnalysis
+from benchmarks.store.record import RunRecord
 from interp_core.errors import StoreError
 
 NOTHING = RunData({}, pd.DataFrame())
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("run")
     scores = synthetic.scores(16)
     scores = scores[scores["metric"].isin(["mass", "auc", "pf_diff", "sparseness", "seconds", "forwards"])]
-    write_report(RunData(synthetic.meta(), scores, synthetic.gallery(images=2, size=32)), target)
+    write_report(RunData(synthetic.record(), scores, synthetic.gallery(images=2, size=32)), target)
     return target
 
 
@@ -166,7 +166,7 @@ def test_latex_uses_booktabs_and_escapes(findings: RunAnalysis) -> None:
 
 def test_a_bar_in_a_title_does_not_break_the_markdown_table() -> None:
     data = synthetic.run(images=3)
-    data.meta["explainers"][3]["title"] = "LI|ME\nagain"
+    data.record.explainers[3].title = "LI|ME\nagain"
     text = files.markdown(analyse(data, Resampling(resamples=20)))
     assert r"LI\|ME again" in text
     assert len(text.splitlines()) == len(analyse(data, Resampling(resamples=20)).summary) + 2
@@ -292,7 +292,7 @@ def test_gallery_needs_a_gallery() -> None:
 
 
 def test_the_same_gallery_gives_the_same_bytes() -> None:
-    data = RunData(synthetic.meta(), pd.DataFrame(), synthetic.gallery(images=1, size=16))
+    data = RunData(synthetic.record(), pd.DataFrame(), synthetic.gallery(images=1, size=16))
     first, second = (style.render(gallery_figure(data, "lap"), "svg") for _ in range(2))
     assert first == second
 
@@ -372,9 +372,9 @@ def test_the_one_script_is_the_one_the_policy_names(folder: Path) -> None:
 
 
 def test_the_same_data_give_the_same_files(tmp_path: Path) -> None:
-    data = RunData(synthetic.meta(), few(synthetic.scores(images=4)).query("model == 'lap' and metric != 'forwards'"))
+    data = RunData(synthetic.record(), few(synthetic.scores(images=4)).query("model == 'lap' and metric != 'forwards'"))
     first = {path.name: path.read_bytes() for path in write_report(data, tmp_path / "a")}
-    mixed = RunData(synthetic.meta(), data.scores.sample(frac=1, random_state=1))
+    mixed = RunData(synthetic.record(), data.scores.sample(frac=1, random_state=1))
     assert {path.name: path.read_bytes() for path in write_report(mixed, tmp_path / "b")} == first
 
 
@@ -438,11 +438,11 @@ def test_no_number_of_the_page_has_an_exponent(page: str) -> None:
 
 
 def test_names_are_escaped_everywhere() -> None:
-    data = RunData(synthetic.meta(), few(synthetic.scores(3)))
+    data = RunData(synthetic.record(), few(synthetic.scores(3)))
     evil = "<script>alert(1)</script>"
     for part in ("models", "explainers", "metrics"):
-        data.meta[part][0]["title"] = evil
-    data.meta["name"] = data.meta["problems"][0]["what"] = data.meta["config"]["name"] = evil
+        getattr(data.record, part)[0].title = evil
+    data.record.name = data.record.problems[0].what = data.record.config["name"] = evil
     found = analyse(data, Resampling(resamples=50))
     text = render_page(found, make_album(found, forms=()))
     assert text.count("<script") == 1
@@ -468,7 +468,7 @@ def test_any_key_of_the_description_may_be_missing_or_null(findings: RunAnalysis
     meta.pop(key)
     if null:
         meta[key] = None
-    data = RunData(meta, findings.data.scores)
+    data = RunData(RunRecord.model_validate(meta), findings.data.scores)
     again = replace(findings, data=data, examples=())
     assert "</html>" in render_page(again, [])
 
@@ -478,13 +478,15 @@ def test_entries_may_lack_everything_but_their_name(tmp_path: Path) -> None:
     for part in ("models", "explainers", "metrics"):
         meta[part] = [{"name": entry["name"]} for entry in meta[part]]
     meta["dataset"], meta["git"], meta["problems"] = {}, {}, [{}]
-    assert (tmp_path / "report.html") in write_report(RunData(meta, few(synthetic.scores(images=3))), tmp_path)
+    assert (tmp_path / "report.html") in write_report(
+        RunData(RunRecord.model_validate(meta), few(synthetic.scores(images=3))), tmp_path
+    )
 
 
 def test_a_run_with_one_image_and_only_controls_renders() -> None:
     scores = few(synthetic.scores(images=1))
     scores = scores[scores["explainer"].isin(["random", "mask"])]
-    found = analyse(RunData(synthetic.meta(), scores))
+    found = analyse(RunData(synthetic.record(), scores))
     assert {plate.section for plate in make_album(found, forms=())} == {"ranks", "scores", "cost"}
     assert set(found.gates["verdict"]) == {"not judged"}
     assert "only ranked explainer" in judge(found).leader
@@ -500,7 +502,7 @@ def shifted(explainer: str, by: float) -> RunAnalysis:
     worse = scores["metric"].isin(["pf_morf"])
     mine = scores["explainer"] == explainer
     scores.loc[mine, "value"] += np.where(worse[mine], -by, by)
-    return analyse(RunData(copy.deepcopy(data.meta), scores), Resampling(resamples=200))
+    return analyse(RunData(data.record.model_copy(deep=True), scores), Resampling(resamples=200))
 
 
 def test_a_win_on_all_metrics_has_no_opponent_ahead() -> None:
@@ -534,7 +536,7 @@ def test_the_twin_is_named_with_its_best_explainer_and_accuracy(findings: RunAna
 def test_unequal_numbers_of_images_are_told(findings: RunAnalysis) -> None:
     data = findings.data
     gap = (data.scores["explainer"] == "lime") & (data.scores["image_id"] == "test-0001")
-    partial = analyse(RunData(data.meta, data.scores[~gap]), Resampling(resamples=20))
+    partial = analyse(RunData(data.record, data.scores[~gap]), Resampling(resamples=20))
     assert "fewer images than others" in caveats(partial)[0]
     assert "fewer" not in " ".join(caveats(findings))
 

@@ -38,26 +38,26 @@ def samples() -> list[Sample]:
 
 def test_engines_are_close_and_what_quantus_has_not_is_said() -> None:
     lines = audit({name: metrics[name]() for name in CHOSEN}, samples(), seed=0)
-    assert [line["metric"] for line in lines] == list(CHOSEN)
-    assert all(line["images"] == 2 and line["model"] == "net" for line in lines)
-    assert all(line["largest"] < 1e-4 for line in lines[:2])
-    assert lines[2]["largest"] is None
-    assert "no such metric" in lines[2]["what"]
+    assert [line.metric for line in lines] == list(CHOSEN)
+    assert all(line.images == 2 and line.model == "net" for line in lines)
+    assert all(line.largest < 1e-4 for line in lines[:2])
+    assert lines[2].largest is None
+    assert "no such metric" in lines[2].what
 
 
 def test_a_difference_is_found_and_named() -> None:
     (line,) = audit({"wrong": Wrong()}, samples(), seed=0)
-    assert (line["largest"], line["score"]) == (1.0, "b")
+    assert (line.largest, line.score) == (1.0, "b")
 
 
 def test_a_failure_is_reported_in_one_line() -> None:
     (line,) = audit({"failing": Failing()}, samples(), seed=0)
-    assert line["largest"] is None
-    assert line["what"] == "ValueError: no such thing"
+    assert line.largest is None
+    assert line.what == "ValueError: no such thing"
 
 
 def test_the_seed_decides_what_is_drawn() -> None:
-    drawn = {audit({"wrong": Wrong()}, samples(), seed=seed)[0]["explainer"] for seed in range(12)}
+    drawn = {audit({"wrong": Wrong()}, samples(), seed=seed)[0].explainer for seed in range(12)}
     assert drawn == {"exact", "turned"}
 
 

@@ -86,7 +86,7 @@ def test_cells_of_a_killed_worker_are_tried_again(
     assert bool(outcome.failed) is lost
     table = scores(outcome.folder)
     if lost:
-        assert all("lost on the cluster" in problem["what"] for problem in outcome.problems)
+        assert all("lost on the cluster" in problem.what for problem in outcome.problems)
     else:
         assert set(table["explainer"]) == {f"deadly{times}", "random"}
         assert (tmp_path / "life0").exists()

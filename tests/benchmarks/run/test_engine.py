@@ -65,7 +65,7 @@ def test_only_what_is_missing_or_damaged_is_computed_again(done: tuple[RunConfig
     damaged.write_bytes(b"rubbish")
     again = Engine(config).run()
     assert again.computed == 2
-    assert [damaged.name in problem["what"] for problem in again.problems] == [True]
+    assert [damaged.name in problem.what for problem in again.problems] == [True]
     pd.testing.assert_frame_equal(scores(outcome.folder), before)
 
 
@@ -129,13 +129,13 @@ def test_a_failing_and_a_silent_explainer_hold_up_nobody(
     registered("fails", fails)
     registered("nothing", nothing)
     outcome = Engine(warm(explainers=["fails", "nothing", "random"], metrics=["auc"])).run()
-    assert [problem["where"] for problem in outcome.problems] == ["plain, fails", "lap, fails"]
+    assert [problem.where for problem in outcome.problems] == ["plain, fails", "lap, fails"]
     first = outcome.problems[0]
-    assert first["what"] == "RuntimeError: no luck"
-    assert first["cells"] == 2
-    assert first["cell"].startswith("plain-0-fails-00000-")
-    assert "in fails\n" in first["traceback"]
-    assert str(ROOT) not in first["traceback"]
+    assert first.what == "RuntimeError: no luck"
+    assert first.cells == 2
+    assert first.cell.startswith("plain-0-fails-00000-")
+    assert "in fails\n" in (first.traceback or "")
+    assert str(ROOT) not in (first.traceback or "")
     assert outcome.failed == 4
     table = scores(outcome.folder)
     assert set(table["explainer"]) == {"nothing", "random"}
@@ -154,7 +154,7 @@ def test_degenerate_maps_are_counted_whether_computed_or_found(
         for name, bad in (("nothing", 3), ("random", 0))
     ]
     for _ in range(2):
-        assert Engine(config).run().degenerate == expected
+        assert [entry.to_dict() for entry in Engine(config).run().degenerate] == expected
         assert json.loads((config.folder / "run.json").read_text())["degenerate"] == expected
 
 
@@ -193,8 +193,8 @@ def test_a_failing_metric_holds_up_nobody_and_is_retried_alone(
     with monkeypatch.context() as patch:
         patch.setattr(metrics["auc"], "score", broken)
         outcome = Engine(config).run()
-    assert all(problem["what"] == "ZeroDivisionError: nought" for problem in outcome.problems)
-    assert [problem["cells"] for problem in outcome.problems] == [2] * 5
+    assert all(problem.what == "ZeroDivisionError: nought" for problem in outcome.problems)
+    assert [problem.cells for problem in outcome.problems] == [2] * 5
     assert set(scores(outcome.folder)["metric"]) >= {"sparseness", "forwards"}
     assert Engine(config, retry_failed=True).run().computed == 10
 
@@ -214,7 +214,7 @@ def test_a_network_whose_training_fails_is_left_out(
     monkeypatch.setattr(staged_training, "fit", fit)
     config = tiny(metrics=["auc"], explainers=["random"])
     outcome = Engine(config).run()
-    assert [(p["where"], p["what"]) for p in outcome.problems] == [("lap, seed 0", "RuntimeError: diverged")]
+    assert [(p.where, p.what) for p in outcome.problems] == [("lap, seed 0", "RuntimeError: diverged")]
     assert set(scores(config.folder)["model"]) == {"plain"}
     monkeypatch.setattr(staged_training, "fit", real)
     assert Engine(config).run().failed == 1
@@ -229,7 +229,7 @@ def test_an_explainer_whose_probe_fails_is_left_out(
 
     monkeypatch.setattr(explainers["grad_cam"], "refusal", probe)
     outcome = Engine(warm(metrics=["auc"])).run()
-    assert [problem["what"] for problem in outcome.problems] == ["left out: KeyError: 'layer'"] * 2
+    assert [problem.what for problem in outcome.problems] == ["left out: KeyError: 'layer'"] * 2
     assert outcome.failed == 0
 
 
@@ -239,8 +239,8 @@ def test_explainers_that_do_not_fit_a_network_are_left_out_and_said(
     monkeypatch.setattr(explainers["grad_cam"], "refusal", lambda self, model: "it has no last map")
     outcome = Engine(warm(metrics=["auc"])).run()
     assert outcome.failed == 0
-    assert [problem["where"] for problem in outcome.problems] == ["plain, grad_cam", "lap, grad_cam"]
-    assert "it has no last map" in outcome.problems[0]["what"]
+    assert [problem.where for problem in outcome.problems] == ["plain, grad_cam", "lap, grad_cam"]
+    assert "it has no last map" in outcome.problems[0].what
 
 
 def test_what_makes_maps_doubtful_is_told_by_model(
@@ -425,18 +425,18 @@ def test_the_gallery_holds_the_first_images_and_those_that_tell_most(
     warm: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wanted(data: RunData) -> dict[tuple[str, str], list[str]]:
-        ids = list(data.meta["dataset"]["areas"])
+        ids = list(data.record.dataset.areas)
         return {("lap", "lap"): [ids[7], ids[3]], ("lap", "grad_cam"): [ids[3], ids[0]]}
 
     monkeypatch.setattr(engine, "images_to_keep", wanted)
     outcome = Engine(warm(images=8, shard=3, gallery=2, metrics=["auc"])).run()
     data = read_run(outcome.folder)
-    found, ids = data.gallery, list(data.meta["dataset"]["areas"])
+    found, ids = data.gallery, list(data.record.dataset.areas)
     assert found is not None
     assert found.ids == [ids[i] for i in (0, 1, 3, 7)]
-    assert found.kept("lap", "lap") == {ids[i] for i in (0, 1, 3, 7)}
-    assert found.kept("lap", "grad_cam") == {ids[i] for i in (0, 1, 3)}
-    assert found.shared("plain") == found.shared("lap") == [0, 1]
+    assert found.image_ids("lap", "lap") == {ids[i] for i in (0, 1, 3, 7)}
+    assert found.image_ids("lap", "grad_cam") == {ids[i] for i in (0, 1, 3)}
+    assert found.shared_positions("plain") == found.shared_positions("lap") == [0, 1]
     (path,) = (outcome.folder / "maps").glob("lap-0-grad_cam-00003-*")
     kept = np.load(path)["maps"][0, 0].astype(np.float16).astype(np.float32)
     assert (found.map_of("lap", "grad_cam", 2) == kept).all()
@@ -471,8 +471,8 @@ def test_a_killed_run_goes_on_where_it_was(tiny_file: Callable[..., Path], tiny:
     assert process.wait() == -signal.SIGKILL
     there = len(list((folder / "cells").glob("*.parquet")))
     partial = read_run(folder)
-    assert "not finished" in partial.meta["problems"][0]["what"]
+    assert "not finished" in partial.record.problems[0].what
     outcome = Engine(tiny(name="killed", **cheap)).run()
     assert 0 < outcome.computed <= whole.computed - there + 1
     pd.testing.assert_frame_equal(scores(folder), scores(whole.folder))
-    assert not read_run(folder).meta["problems"]
+    assert not read_run(folder).record.problems

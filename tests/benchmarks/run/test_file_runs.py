@@ -202,10 +202,10 @@ def test_salt_and_only_salt_is_hidden(squares: Callable[..., dict[str, Any]], ti
     assert config.to_record()["dataset"]["hash_ids"] is True
     assert config.hash() != tiny(dataset={**config.dataset.model_dump(), "salt": "sugar"}).hash()
     engine = Engine(config, overrides={"dataset.salt": "pepper"})
-    assert "pepper" not in json.dumps(engine.meta, default=str)
+    assert "pepper" not in json.dumps(engine.record.to_dict(), default=str)
 
 
 def test_many_unreadable_images_are_told_in_a_line() -> None:
     entry = unreadable_problem("test", {f"image-{i}": "broken\nin two lines" for i in range(30)})
-    assert "30 images" in entry["what"]
-    assert "image-9 (broken in two lines); and 20 more" in entry["what"]
+    assert "30 images" in entry.what
+    assert "image-9 (broken in two lines); and 20 more" in entry.what

@@ -15,7 +15,7 @@ from benchmarks.plan.components import RunComponents
 from benchmarks.run.images import RunImages
 from benchmarks.run.networks import build_network
 from benchmarks.run.selection import correct_everywhere
-from benchmarks.run.training import Trained, accuracy, train_or_load
+from benchmarks.run.training import TrainedNetwork, accuracy, train_or_load
 from benchmarks.store.run_folder import Store
 from interp_core.errors import BackboneError
 from interp_core.lap.attach import LapModel
@@ -29,7 +29,9 @@ def setting(tiny: Callable[..., RunConfig]) -> tuple[RunConfig, RunComponents, R
     return config, parts, RunImages(parts.dataset), Store(config.folder)
 
 
-def trained(setting: tuple[RunConfig, RunComponents, RunImages, Store], which: int = 1) -> tuple[Trained, list[Epoch]]:
+def trained(
+    setting: tuple[RunConfig, RunComponents, RunImages, Store], which: int = 1
+) -> tuple[TrainedNetwork, list[Epoch]]:
     config, parts, data, store = setting
     epochs: list[Epoch] = []
     cell = train_cells(config, parts)[which]

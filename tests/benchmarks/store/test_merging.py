@@ -10,7 +10,7 @@ import pytest
 from benchmarks.config.run import RunConfig
 from benchmarks.run.engine import Engine, Outcome
 from benchmarks.store.gallery import Gallery
-from benchmarks.store.merging import merge, merged_gallery
+from benchmarks.store.merging import merge, merge_galleries
 from benchmarks.store.run_folder import read_run
 from interp_core.errors import StoreError
 
@@ -32,11 +32,11 @@ def test_parts_computed_apart_are_the_whole(
     count = merge([first, second, third], tmp_path / "all")
     pd.testing.assert_frame_equal(scores(tmp_path / "all"), scores(whole))
     data = read_run(tmp_path / "all")
-    assert len(data.meta["cells"]) == count == len(list((tmp_path / "all" / "cells").iterdir()))
-    assert [entry["name"] for entry in data.meta["merged"]] == ["a", "b", "c"]
+    assert len(data.record.cells) == count == len(list((tmp_path / "all" / "cells").iterdir()))
+    assert [entry.name for entry in data.record.merged] == ["a", "b", "c"]
     assert sorted(data.explainers) == sorted(read_run(whole).explainers)
     assert list(data.metrics) == list(read_run(whole).metrics)
-    assert [m["name"] for m in data.meta["models"]] == ["plain", "lap"]
+    assert [model.name for model in data.record.models] == ["plain", "lap"]
     assert data.gallery is not None
     assert set(data.gallery.maps) == set(read_run(whole).gallery.maps)  # type: ignore[union-attr]
 
@@ -47,9 +47,9 @@ def test_seeds_are_put_together(
     second = Engine(tiny(name="seed-1", seeds=[1])).run().folder
     merge([done[1].folder, second], tmp_path / "seeds")
     data = read_run(tmp_path / "seeds")
-    assert data.meta["seeds"] == [0, 1]
+    assert data.record.seeds == [0, 1]
     assert set(data.scores["seed"]) == {0, 1}
-    assert [(m["name"], m["seed"]) for m in data.meta["models"]] == [
+    assert [(model.name, model.seed) for model in data.record.models] == [
         (name, seed) for seed in (0, 1) for name in ("plain", "lap")
     ]
 
@@ -94,8 +94,8 @@ def test_galleries_share_images_by_their_ids() -> None:
         maps = {pair: np.arange(n, dtype=np.float32)[:, None, None] + np.full((n, 2, 2), value, np.float32)}
         return Gallery(np.zeros((n, 2, 2, 3), np.uint8), np.zeros((n, 2, 2), bool), ids, ["x"] * n, maps)
 
-    both = merged_gallery([gallery(["a", "b"], ("m", "lap"), 0), gallery(["c", "b"], ("m", "shap"), 10)])
+    both = merge_galleries([gallery(["a", "b"], ("m", "lap"), 0), gallery(["c", "b"], ("m", "shap"), 10)])
     assert both.ids == ["a", "b"]
-    assert both.kept("m", "lap") == {"a", "b"}
-    assert both.kept("m", "shap") == {"b"}
+    assert both.image_ids("m", "lap") == {"a", "b"}
+    assert both.image_ids("m", "shap") == {"b"}
     assert (both.map_of("m", "shap", 1) == 11).all()

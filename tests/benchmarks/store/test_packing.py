@@ -88,8 +88,8 @@ def test_a_packed_run_is_refused_by_merge_until_it_is_unpacked(folder: Path, don
 
 
 def test_an_unfinished_run_is_not_packed(folder: Path) -> None:
-    store, meta = Store(folder), read_run(folder).meta
-    store.write_meta({**meta, "finished": None})
+    store, record = Store(folder), read_run(folder).record
+    store.write_record(record.model_copy(update={"finished": None}))
     with pytest.raises(StoreError, match="not finished"):
         pack(folder)
 

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.store.cell_files import SCHEMA, NewerError, read_cell, read_provenance
 from benchmarks.store.locations import Location
+from benchmarks.store.record import Problem, RunRecord
 from benchmarks.store.run_data import Gallery
 from benchmarks.store.run_folder import Store, from_float16, read_run, to_float16
 from interp_core.errors import StoreError
@@ -39,10 +41,10 @@ def scores(value: float = 0.5) -> pd.DataFrame:
     )
 
 
-def filled(store: Store, *keys: str, **meta: object) -> Location:
+def filled(store: Store, *keys: str, **fields: Any) -> Location:
     for key in keys:
         store.write_cell(key, scores(), {})
-    store.write_meta({"cells": list(keys), "finished": "now", **meta})
+    store.write_record(RunRecord(**{"cells": list(keys), "finished": "now"} | fields))
     return store.folder
 
 
@@ -132,7 +134,7 @@ def test_rounded_maps_are_near_and_rounding_twice_is_rounding_once(store: Store)
 
 
 def test_failures_come_back_until_they_are_forgotten(store: Store) -> None:
-    entry = {"where": "lap, random", "what": "no luck", "traceback": "...", "cell": "key"}
+    entry = Problem(where="lap, random", what="no luck", traceback="...", cell="key")
     assert store.failure("key") is None
     store.forget_failure("key")
     store.write_failure("key", entry)
@@ -143,7 +145,7 @@ def test_failures_come_back_until_they_are_forgotten(store: Store) -> None:
 
 def test_clearing_takes_what_the_store_wrote_and_nothing_else(store: Store) -> None:
     folder = filled(store, "one")
-    store.write_failure("two", {})
+    store.write_failure("two", Problem())
     (folder / "mine.txt").write_text("kept")
     store.clear()
     assert (folder / "mine.txt").read_text() == "kept"
@@ -187,7 +189,7 @@ def test_a_run_is_read_from_its_own_cells_alone(store: Store) -> None:
 def test_single_scores_can_be_read(store: Store) -> None:
     folder = filled(store, "one")
     store.write_cell("two", scores().assign(metric="pointing_game"), {})
-    store.write_meta({"cells": ["one", "two"], "finished": "now"})
+    store.write_record(RunRecord(cells=["one", "two"], finished="now"))
     assert len(read_run(folder).scores) == 4
     found = read_run(folder, only={"pointing_game", "another"}).scores
     assert found["metric"].tolist() == ["pointing_game"] * 2
@@ -199,13 +201,13 @@ def test_damaged_cells_are_left_out_of_a_report_and_listed(store: Store) -> None
     store.cell_path("two").write_bytes(b"rubbish")
     data = read_run(folder)
     assert len(data.scores) == 2
-    assert [problem["where"] for problem in data.meta["problems"]] == ["cells/two.parquet"]
+    assert [problem.where for problem in data.record.problems] == ["cells/two.parquet"]
 
 
 def test_an_unfinished_run_says_so(store: Store) -> None:
     folder = filled(store, "one", finished=None, cells=["one", "two"])
-    (problem,) = read_run(folder).meta["problems"]
-    assert "1 of 2 cells" in problem["what"]
+    (problem,) = read_run(folder).record.problems
+    assert "1 of 2 cells" in problem.what
 
 
 def test_a_run_without_cells_can_be_read(store: Store) -> None:
@@ -243,9 +245,9 @@ def test_a_damaged_gallery_is_left_out_and_listed(store: Store) -> None:
     (folder / "gallery.npz").write_bytes(b"PK")
     data = read_run(folder)
     assert data.gallery is None
-    assert data.meta["problems"][0]["where"] == "gallery.npz"
+    assert data.record.problems[0].where == "gallery.npz"
 
 
 def test_run_json_is_readable_text(store: Store) -> None:
-    store.write_meta({"name": "x", "folder": store.folder})
+    store.write_record(RunRecord.model_validate({"name": "x", "folder": store.folder}))
     assert json.loads((store.folder / "run.json").read_text())["folder"] == str(store.folder)

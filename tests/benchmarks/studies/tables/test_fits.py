@@ -34,7 +34,7 @@ def fit(every: RunData, gain: float = 0.1) -> RunData:
 def test_lap_is_that_of_the_fits_and_the_rest_stays() -> None:
     every = one_network()
     both = joined(every, [fit(every), fit(every, 0.3)])
-    assert both.meta["seeds"] == [0, 1]
+    assert both.record.seeds == [0, 1]
     before, after = (one.all_scores.groupby(["explainer", "metric"])["value"].mean() for one in (every, both))
     assert set(after.index) == set(before.index)
     assert after["lap", "mass"] == pytest.approx(before["lap", "mass"] + 0.2)
@@ -49,7 +49,7 @@ def test_each_seed_of_a_run_is_a_fit() -> None:
     second.scores.loc[second.scores["explainer"] == "lap", "seed"] = 1
     both = replace(first, scores=pd.concat([first.scores, second.scores]).drop_duplicates(ignore_index=True))
     one, other = joined(every, [both, fit(every, 0.5)]), joined(every, [first, second, fit(every, 0.5)])
-    assert one.meta["seeds"] == [0, 1, 2]
+    assert one.record.seeds == [0, 1, 2]
     means = [
         run.plain_scores.query("explainer == 'lap'").groupby(["metric", "seed"])["value"].mean() for run in (one, other)
     ]
@@ -71,7 +71,7 @@ def test_another_network_is_refused() -> None:
     )
     with pytest.raises(SystemExit, match=r"grad_cam has .* in auc of test-.* not the same network"):
         joined(every, [fit(every), other])
-    assert joined(every, [fit(every), other], 4 * ALIKE).meta["seeds"] == [0, 1]
+    assert joined(every, [fit(every), other], 4 * ALIKE).record.seeds == [0, 1]
 
 
 def test_without_an_external_explainer_nothing_is_shown() -> None:

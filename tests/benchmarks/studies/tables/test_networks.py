@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import pytest
 
+from benchmarks.store.record import RunRecord
 from benchmarks.studies.tables.networks import markdown, own_scores, side_by_side
 
 COLUMNS = ["model", "explainer", "metric", "seed", "image_id", "value"]
-META: dict[str, Any] = {
-    "name": "made",
-    "metrics": [
-        {"name": "auc", "direction": "higher", "ranked": True},
-        {"name": "deletion", "direction": "lower", "ranked": True},
-        {"name": "sparseness", "direction": "none", "ranked": True},
-        {"name": "morf", "direction": "lower", "ranked": False},
-    ],
-    "models": [
-        {"name": name, "test_accuracy": accuracy, "train_seconds": 10.0, "stages": [{"step_seconds": step}]}
-        for name, accuracy, step in (("plain", 0.9, 0.1), ("lap", 0.8, 0.12), ("lap", 0.9, 0.12), ("calm", 0.7, 0.4))
-    ],
-}
+RECORD = RunRecord.model_validate(
+    {
+        "name": "made",
+        "metrics": [
+            {"name": "auc", "direction": "higher", "ranked": True},
+            {"name": "deletion", "direction": "lower", "ranked": True},
+            {"name": "sparseness", "direction": "none", "ranked": True},
+            {"name": "morf", "direction": "lower", "ranked": False},
+        ],
+        "models": [
+            {"name": name, "test_accuracy": accuracy, "train_seconds": 10.0, "stages": [{"step_seconds": step}]}
+            for name, accuracy, step in (
+                ("plain", 0.9, 0.1),
+                ("lap", 0.8, 0.12),
+                ("lap", 0.9, 0.12),
+                ("calm", 0.7, 0.4),
+            )
+        ],
+    }
+)
 
 
 def scores() -> pd.DataFrame:
@@ -52,7 +58,7 @@ def test_a_network_is_judged_by_its_own_map() -> None:
 
 
 def test_ranks_are_over_networks_and_ranked_metrics_alone() -> None:
-    table = side_by_side(scores(), META)
+    table = side_by_side(scores(), RECORD)
     assert list(table.index) == ["lap", "calm", "plain"]
     assert table.loc["lap"].to_dict() == {
         "map": "lap", "trainings": 2, "accuracy": pytest.approx(0.85), "step": pytest.approx(1.2),
@@ -63,13 +69,13 @@ def test_ranks_are_over_networks_and_ranked_metrics_alone() -> None:
 
 
 def test_ranks_of_each_seed_are_among_the_trainings_of_that_seed() -> None:
-    table = side_by_side(scores(), META)
+    table = side_by_side(scores(), RECORD)
     assert table.loc["lap", ["rank_low", "rank_high"]].to_list() == [1.0, 1.75]  # alone with seed 1; 1 and 2.5 with 0
     assert table.loc["plain", ["rank_low", "rank_high"]].to_list() == [2.75, 2.75]
 
 
 def test_the_table_marks_the_best() -> None:
-    text = markdown(side_by_side(scores(), META), META)
+    text = markdown(side_by_side(scores(), RECORD), RECORD)
     (line,) = (line for line in text.splitlines() if line.startswith("| lap |"))
     assert "| 85.0% |" in line
     assert "**0.8**" in line
