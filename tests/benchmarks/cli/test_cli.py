@@ -325,7 +325,7 @@ def test_a_run_and_its_page_may_lie_behind_a_url(
 ) -> None:
     def quick(data: RunData, folder: Path) -> list[Path]:
         return [
-            write_atomically(folder / name, f"<!-- {data.meta['name']} -->") for name in ("tables/a.csv", "report.html")
+            write_atomically(folder / name, f"<!-- {data.record.name} -->") for name in ("tables/a.csv", "report.html")
         ]
 
     monkeypatch.setattr(report, "write_report", quick)

@@ -35,7 +35,7 @@ from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.record import RunRecord
 from interp_core.errors import StoreError
 
-NOTHING = RunData({}, pd.DataFrame())
+NOTHING = RunData(RunRecord(), pd.DataFrame())
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,10 @@ def test_names_come_in_the_order_of_the_run_and_controls_last() -> None:
 
 
 def test_what_the_description_lacks_is_taken_from_the_scores() -> None:
-    data = RunData({"metrics": None, "models": [{"name": "plain", "title": None}]}, synthetic.scores(images=2))
+    data = RunData(
+        RunRecord.model_validate({"metrics": None, "models": [{"name": "plain", "title": None}]}),
+        synthetic.scores(images=2),
+    )
     assert data.models["plain"].title == "plain"
     assert data.explainers["lime"].kind == "external"
     assert data.metrics["seconds"].direction == "lower"

@@ -321,6 +321,6 @@ def test_the_pages_figures_are_smaller_and_draw_the_same(findings: RunAnalysis) 
 def test_tables_of_an_earlier_report_do_not_linger(findings: RunAnalysis, tmp_path: Path) -> None:
     files.write_tables(findings, tmp_path)
     assert (tmp_path / "ablations.csv").exists()
-    again = files.write_tables(analyse(RunData({}, pd.DataFrame())), tmp_path)
+    again = files.write_tables(analyse(RunData(RunRecord(), pd.DataFrame())), tmp_path)
     assert not (tmp_path / "ablations.csv").exists()
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in again}

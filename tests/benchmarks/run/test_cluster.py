@@ -109,7 +109,8 @@ def test_without_ray_the_engine_is_refused_before_anything_is_written(
 
 
 def test_paths_hold_elsewhere(tiny: Callable[..., RunConfig]) -> None:
-    config = cluster._portable(tiny(output="runs", plugins=["mine.py", "a.module"]))
+    given = tiny(output="runs").model_copy(update={"plugins": ("mine.py", "a.module")})
+    config = cluster._portable(given)
     assert Path(config.output).is_absolute()
     assert Path(config.plugins[0]).is_absolute()
     assert config.plugins[1] == "a.module"

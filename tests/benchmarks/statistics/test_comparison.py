@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.statistics import bootstrap_ci
 from benchmarks.statistics.comparison import COLUMNS, compare, only_in_one
+from benchmarks.store.record import RunRecord
 from benchmarks.store.run_data import RunData
 from interp_core.errors import StoreError
 
@@ -27,7 +28,7 @@ def run(values: dict[tuple[str, int], np.ndarray], first: int = 0) -> RunData:
         )
         for (metric, seed), column in values.items()
     ]  # fmt: skip
-    return RunData({"metrics": METRICS}, pd.concat(tables, ignore_index=True))
+    return RunData(RunRecord.model_validate({"metrics": METRICS}), pd.concat(tables, ignore_index=True))
 
 
 def rows(table: pd.DataFrame) -> dict[str, pd.Series]:
