@@ -341,4 +341,4 @@ def _sentence(text: str) -> str:
 
 
 def _so_far(analysis: RunAnalysis) -> str:
-    return "" if analysis.data.meta.get("finished") else "So far, "
+    return "" if analysis.data.record.finished else "So far, "

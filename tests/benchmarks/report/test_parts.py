@@ -28,6 +28,7 @@ from benchmarks.report.summary_text import caveats
 from benchmarks.report.verdict import judge
 from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import RunAnalysis
+from benchmarks.store.record import RunRecord
 
 
 def full(images: int = 24, seeds: tuple[int, ...] = (0,)) -> RunData:
@@ -35,7 +36,7 @@ def full(images: int = 24, seeds: tuple[int, ...] = (0,)) -> RunData:
     meta = synthetic.meta()
     meta["dataset"]["areas"] = synthetic.areas(images)
     scores = synthetic.transformed(synthetic.scores(images, seeds=seeds))
-    return RunData(meta, scores, synthetic.gallery(images=5, size=32))
+    return RunData(RunRecord.model_validate(meta), scores, synthetic.gallery(images=5, size=32))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def upside_down(metric: str) -> RunData:
     data = full()
     scores = data.scores.copy()
     scores.loc[(scores["metric"] == metric) & (scores["explainer"] == "random"), "value"] += 5
-    return RunData(data.meta, scores, data.gallery)
+    return RunData(data.record, scores, data.gallery)
 
 
 def test_a_failing_metric_is_shown_with_its_reason_and_left_out_of_the_mean_rank(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_if_no_metric_passes_nothing_is_ranked_and_the_page_says_so() -> None:
     data = full(images=16)
     scores = data.scores.copy()
     scores.loc[scores["explainer"] == "random", "value"] += 5
-    found = analyse(RunData(data.meta, scores), Resampling(resamples=20))
+    found = analyse(RunData(data.record, scores), Resampling(resamples=20))
     assert found.ranks["mean_rank"].isna().all()
     assert "tells good maps from bad ones" in judge(found).leader
     assert "</html>" in render_page(found, [])
@@ -130,7 +131,7 @@ def test_sizes_are_shown_where_the_run_has_areas(findings: RunAnalysis, page: st
     assert "small (2.0 % to 3.4 %)" in Section(page, "sizes").text
     figure = sizes_figure(findings, "lap")
     assert len([axes for axes in figure.axes if axes.axison]) == 4
-    without = analyse(RunData(synthetic.meta(), synthetic.scores(images=4)), Resampling(resamples=10))
+    without = analyse(RunData(synthetic.record(), synthetic.scores(images=4)), Resampling(resamples=10))
     assert "does not say how large" in Section(render_page(without, []), "method").text
 
 
@@ -166,7 +167,7 @@ def test_networks_are_compared_between_random_and_mask(findings: RunAnalysis) ->
 
 def test_several_seeds_are_told_apart_in_tables_and_words() -> None:
     data = full(images=16, seeds=(0, 1, 2))
-    data.meta["models"] = [{**entry, "seed": s} for s in (0, 1, 2) for entry in data.meta["models"]]
+    data.record.models = [model.model_copy(update={"seed": seed}) for seed in (0, 1, 2) for model in data.record.models]
     found = analyse(data, Resampling(resamples=50))
     assert set(found.summary["resampled"]) == {"seeds and images"}
     assert "images and of training seeds" in " ".join(caveats(found))
@@ -195,7 +196,7 @@ def test_audit_traceback_and_caveats_are_shown(page: str) -> None:
 
 @pytest.mark.parametrize("entry", [{}, {"metric": "auc", "largest": None}, {"largest": 0, "model": "gone"}])
 def test_an_audit_may_lack_anything(entry: dict[str, Any]) -> None:
-    data = RunData({**synthetic.meta(), "audit": [entry]}, synthetic.scores(images=2))
+    data = RunData(synthetic.record(audit=[entry]), synthetic.scores(images=2))
     assert "</html>" in render_page(analyse(data, Resampling(resamples=5)), [])
 
 
@@ -233,7 +234,7 @@ def test_maps_beyond_half_precision_keep_their_picture(scale: float) -> None:
 
 def test_the_images_the_report_wants_are_those_it_shows() -> None:
     data = full(images=16)
-    wanted = images_to_keep(RunData(data.meta, data.scores))
+    wanted = images_to_keep(RunData(data.record, data.scores))
     assert set(wanted) == {("lap", name) for name in ("lap", "grad_cam", "integrated_gradients", "lime", "shap")}
     assert all(len(ids) == 3 for (_, name), ids in wanted.items() if name != "lap")
     ids = sorted({image for images in wanted.values() for image in images})
@@ -241,7 +242,7 @@ def test_the_images_the_report_wants_are_those_it_shows() -> None:
     maps = {pair: size.maps[pair][: len(images)] for pair, images in wanted.items()}
     places = {pair: np.array([ids.index(image) for image in images]) for pair, images in wanted.items()}
     kept = Gallery(size.images, size.masks, ids, size.labels, maps, places)
-    found = analyse(RunData(data.meta, data.scores, kept), Resampling(resamples=20)).examples
+    found = analyse(RunData(data.record, data.scores, kept), Resampling(resamples=20)).examples
     assert len(found) == 12
     by_pair = {other: sorted(e.rank for e in found if e.explainer == other) for other in {e.explainer for e in found}}
     count = found[0].images
@@ -265,7 +266,7 @@ def test_a_strip_has_three_tiles_and_hatches_empty_maps(findings: RunAnalysis) -
 
 
 def test_runs_without_gallery_have_no_pairs() -> None:
-    found = analyse(RunData(synthetic.meta(), synthetic.scores(images=4)), Resampling(resamples=10))
+    found = analyse(RunData(synthetic.record(), synthetic.scores(images=4)), Resampling(resamples=10))
     assert found.examples == []
     assert "Best, median and worst" not in render_page(found, [])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 
 import numpy as np
@@ -14,6 +13,7 @@ from benchmarks.report import RunData, analyse, format
 from benchmarks.report.verdict import Verdict, judge, position, ranked_networks, standings
 from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import RunAnalysis
+from benchmarks.store.record import RunRecord
 
 FEW = Resampling(resamples=50)
 
@@ -25,16 +25,17 @@ def shift_scores(explainer: str, by: float, images: int = 16) -> RunData:
     is_lower_better = scores["metric"].isin(["pf_morf"])
     rows = scores["explainer"] == explainer
     scores.loc[rows, "value"] += np.where(is_lower_better[rows], -by, by)
-    return RunData(copy.deepcopy(data.meta), scores)
+    return RunData(data.record.model_copy(deep=True), scores)
 
 
 def keep_explainers(data: RunData, *names: str) -> RunData:
-    return RunData(data.meta, data.scores[data.scores["explainer"].isin(names)])
+    return RunData(data.record, data.scores[data.scores["explainer"].isin(names)])
 
 
 def keep_model(data: RunData, name: str) -> RunData:
-    meta = {**data.meta, "models": [entry for entry in data.meta["models"] if entry["name"] == name]}
-    return RunData(meta, data.scores[data.scores["model"] == name])
+    models = [model for model in data.record.models if model.name == name]
+    record = data.record.model_copy(update={"models": models})
+    return RunData(record, data.scores[data.scores["model"] == name])
 
 
 def check_sentences(verdict: Verdict) -> None:
@@ -133,7 +134,7 @@ def test_one_explainer_has_no_opponent() -> None:
     assert "control Random is the only" in controls.leader
 
 
-@pytest.mark.parametrize("data", [RunData({}, pd.DataFrame()), RunData(synthetic.meta(), pd.DataFrame())])
+@pytest.mark.parametrize("data", [RunData(RunRecord(), pd.DataFrame()), RunData(synthetic.record(), pd.DataFrame())])
 def test_a_run_without_scores_says_so(data: RunData) -> None:
     verdict = judge(analyse(data, FEW))
     check_sentences(verdict)
@@ -142,7 +143,7 @@ def test_a_run_without_scores_says_so(data: RunData) -> None:
 
 def test_an_unfinished_run_says_so_far() -> None:
     data = shift_scores("lap", 2)
-    data.meta["finished"] = None
+    data.record.finished = None
     verdict = judge(analyse(data, FEW))
     check_sentences(verdict)
     assert verdict.leader.startswith("So far, ")
@@ -158,23 +159,25 @@ def test_no_metric_that_tells_means_no_first_place() -> None:
     data = synthetic.run(images=16)
     scores = data.scores.copy()
     scores.loc[scores["explainer"] == "random", "value"] += 5
-    verdict = judge(analyse(RunData(data.meta, scores), FEW))
+    verdict = judge(analyse(RunData(data.record, scores), FEW))
     check_sentences(verdict)
     assert "tells good maps from bad ones" in verdict.leader
 
 
 def rename_model(data: RunData, name: str) -> RunData:
     """The network with LAP under another name and title."""
-    entry = next(entry for entry in data.meta["models"] if entry["name"] == "lap")
-    meta = {**data.meta, "models": [{**entry, "name": name, "title": name}]}
-    return RunData(meta, data.scores[data.scores["model"] == "lap"].assign(model=name))
+    lap = next(model for model in data.record.models if model.name == "lap")
+    renamed = lap.model_copy(update={"name": name, "title": name})
+    record = data.record.model_copy(update={"models": [renamed]})
+    return RunData(record, data.scores[data.scores["model"] == "lap"].assign(model=name))
 
 
 @pytest.mark.parametrize(("by", "count"), [((2, 2), 2), ((2, -2), 1), ((-2, -2), 0)])
 def test_several_networks_are_counted(by: tuple[float, float], count: int) -> None:
     runs = [rename_model(shift_scores("lap", shift), f"net{index}") for index, shift in enumerate(by)]
-    meta = {**runs[0].meta, "models": [entry for run in runs for entry in run.meta["models"]]}
-    analysis = analyse(RunData(meta, pd.concat([run.scores for run in runs], ignore_index=True)), FEW)
+    models = [model for run in runs for model in run.record.models]
+    record = runs[0].record.model_copy(update={"models": models})
+    analysis = analyse(RunData(record, pd.concat([run.scores for run in runs], ignore_index=True)), FEW)
     verdict = judge(analysis)
     check_sentences(verdict)
     assert f"{count or 'none'} of 2 networks" in verdict.leader
