@@ -22,7 +22,7 @@ def find_norms_after(trace: Trace) -> tuple[tuple[str, str], ...]:
     """Find pairs of a convolution and a batch norm that is the only consumer of its output."""
     pairs = []
     for name, module in trace.modules.items():
-        if isinstance(module, NORMS) and trace.once(name) and name in trace.inputs:
+        if isinstance(module, NORMS) and trace.is_called_once(name) and name in trace.inputs:
             tensor = trace.inputs[name]
             producers = _leaves(trace, [n for n, output in trace.outputs.items() if output is tensor])
             consumers = _leaves(trace, [n for n, value in trace.inputs.items() if value is tensor and n != name])
@@ -38,7 +38,7 @@ def _leaves(trace: Trace, names: Sequence[str]) -> list[str]:
 
 
 def _is_convolution(trace: Trace, name: str) -> bool:
-    return type(trace.modules[name]).__name__ in CONVOLUTIONS and trace.once(name)
+    return type(trace.modules[name]).__name__ in CONVOLUTIONS and trace.is_called_once(name)
 
 
 def merge_norms(model: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:

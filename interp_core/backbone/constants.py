@@ -1,4 +1,4 @@
-"""Small constant tensors made once; not those of a trace or of inference mode, which nobody else could use."""
+"""Cache small constant tensors, except those made under tracing or inference mode."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ P = ParamSpec("P")
 
 
 def constant(make: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """`functools.cache` for a function that makes a tensor from plain numbers."""
-    made: dict[object, Tensor] = {}
+    """Cache the tensors that a function makes from plain numbers.
+
+    Tensors of a trace or of inference mode are not cached, since they cannot be used elsewhere.
+    """
+    cache: dict[object, Tensor] = {}
 
     @wraps(make)
-    def give(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def make_once(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         if torch.compiler.is_compiling():
             return make(*args, **kwargs)
         key = args, tuple(kwargs.items())
-        if key in made:
-            return made[key]
-        found = make(*args, **kwargs)
-        if type(found) is Tensor and not found.is_inference():
-            made[key] = found
-        return found
+        if key in cache:
+            return cache[key]
+        tensor = make(*args, **kwargs)
+        if type(tensor) is Tensor and not tensor.is_inference():
+            cache[key] = tensor
+        return tensor
 
-    return give
+    return make_once

@@ -1,11 +1,10 @@
-"""A network that does not learn made quicker: the same function as a flat graph, norms folded into its convolutions.
+"""Fold a network in evaluation mode into a flat graph that runs faster.
 
-torch.export writes down what the network does in evaluation mode, LAP's gates and all. A batch norm behind a
-convolution is then an affine map of its channels and goes into the convolution's weights; what is left runs
-channels-last. The graph is tried beside the network before it takes its place: if it cannot be made, or its logits are
-off by more than `TOLERANCE`, there is none.
+torch.export traces the network, including LAP's gates. A batch norm behind a convolution is an affine map of channels
+in evaluation mode, so that it can be folded into the convolution's weights. The graph runs channels-last. It is
+compared with the network first, and is not used if its logits differ by more than `TOLERANCE`.
 
-Known limit: folding rounds otherwise, logits differ in the last digits of float32.
+Limit: folding rounds differently, so that logits differ in the last digits of float32.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 aten = torch.ops.aten
 
-# Of the largest logit; metrics of the two engines are held to 1e-4 of each other.
+# Relative to the largest logit. Metrics of the two engines may differ by 1e-4.
 TOLERANCE = 1e-5
 PROBES = 3
 _CONVOLUTIONS = (aten.conv2d.default, aten.conv2d.padding)
@@ -30,10 +29,10 @@ _log = logging.getLogger(__name__)
 
 
 def flat(model: nn.Module, image: Tensor) -> nn.Module | None:
-    """The network as a quicker module, which holds weights of its own; None where none can be made.
+    """Return the network as a faster module with its own weights, or None if it cannot be folded.
 
     Args:
-        model: network in evaluation mode; it stays as it is.
+        model: network in evaluation mode, which is not changed.
         image: (1, C, H, W) on its device.
     """
     generator = torch.Generator().manual_seed(0)
@@ -41,33 +40,35 @@ def flat(model: nn.Module, image: Tensor) -> nn.Module | None:
     noise = noise.contiguous(memory_format=torch.channels_last)
     try:
         # A copy, since the graph holds the network's own parameters.
-        made = folded(deepcopy(exported(model, noise))).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        graph = fold_norms(deepcopy(export(model, noise))).to(memory_format=torch.channels_last)
         with torch.no_grad():
-            wanted, found = model(noise), made(noise)
-    except Exception as error:  # exporters fail in ways of their own, and the network itself will do
+            expected, logits = model(noise), graph(noise)
+    except Exception as error:  # exporters may raise anything, and the network itself can be used
         _log.info("%s is run as it is: %s", type(model).__name__, error)
         return None
-    close = (wanted - found).abs().max() <= TOLERANCE * wanted.abs().max()
-    return made if bool(close) else None
+    is_close = (expected - logits).abs().max() <= TOLERANCE * expected.abs().max()
+    return graph if bool(is_close) else None
 
 
-def exported(model: nn.Module, images: Tensor) -> fx.GraphModule:
-    """The network in evaluation mode as a graph of plain operations that takes any number of images."""
+def export(model: nn.Module, images: Tensor) -> fx.GraphModule:
+    """Export the network as a graph of plain operations that takes any number of images."""
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.export.export(model, (images,), dynamic_shapes=({0: batch},), strict=False)
-        return program.module(check_guards=False)  # type: ignore[return-value]
+        return program.module(check_guards=False)
 
 
-def folded(graph: fx.GraphModule) -> fx.GraphModule:
-    """The graph with every batch norm that follows a convolution alone folded into it; changed in place."""
+def fold_norms(graph: fx.GraphModule) -> fx.GraphModule:
+    """Fold, in place, every batch norm into the convolution before it if nothing else uses that."""
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and node.target is aten.batch_norm.default:
             source = node.args[0]
-            alone = source.op == "call_function" and source.target in _CONVOLUTIONS and len(source.users) == 1
-            if alone and all(_is_weight(argument) for argument in (*source.args[1:2], *node.args[1:5])):
-                _fold(graph, source, node)
+            is_only_user = len(source.users) == 1
+            is_convolution = source.op == "call_function" and source.target in _CONVOLUTIONS
+            weights = (*source.args[1:2], *node.args[1:5])
+            if is_convolution and is_only_user and all(_is_weight(argument) for argument in weights):
+                _fold_norm(graph, source, node)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()
@@ -78,17 +79,17 @@ def _is_weight(argument: object) -> bool:
     return argument is None or (isinstance(argument, fx.Node) and argument.op == "get_attr")
 
 
-def _fold(graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node) -> None:
+def _fold_norm(graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node) -> None:
     bias = convolution.args[2] if len(convolution.args) > 2 else None
     weight, shift = (None if node is None else _value(graph, node) for node in (convolution.args[1], bias))
     gamma, beta, mean, variance = (None if node is None else _value(graph, node) for node in norm.args[1:5])
     assert weight is not None
     assert mean is not None
     assert variance is not None
-    new = fuse_conv_bn_weights(weight, shift, mean, variance, float(norm.args[7]), gamma, beta)  # type: ignore[arg-type]
+    folded = fuse_conv_bn_weights(weight, shift, mean, variance, float(norm.args[7]), gamma, beta)  # type: ignore[arg-type]
     with graph.graph.inserting_before(convolution):
-        names = [f"folded_{convolution.name}_{part}" for part in ("weight", "bias")]
-        for name, value in zip(names, new, strict=True):
+        names = [f"folded_{convolution.name}_{kind}" for kind in ("weight", "bias")]
+        for name, value in zip(names, folded, strict=True):
             graph.register_buffer(name, value.detach())
         nodes = [graph.graph.get_attr(name) for name in names]
     convolution.args = (convolution.args[0], *nodes, *convolution.args[3:])
@@ -97,7 +98,8 @@ def _fold(graph: fx.GraphModule, convolution: fx.Node, norm: fx.Node) -> None:
 
 
 def _value(graph: fx.GraphModule, node: Any) -> Tensor:
-    found: Any = graph
-    for part in str(node.target).split("."):
-        found = getattr(found, part)
-    return found
+    value: Any = graph
+    for name in str(node.target).split("."):
+        value = getattr(value, name)
+    assert isinstance(value, Tensor)
+    return value

@@ -1,13 +1,13 @@
-"""Where the cells of a feature map lie on the image, and maps resized accordingly.
+"""Positions of a feature map's cells on the image, and maps resized accordingly.
 
-A cell belongs to the centre of its receptive field. Every operation that loses resolution moves it: with kernel k,
-dilation d and padding p before the first position, the first output sits at input position (k - 1) d / 2 - p. Kernels
-that tile (2x2 pooling, patches) keep cells in the middle of their stride; strided 3x3 convolutions with padding 1 put
-the first cell on pixel 0. Resizing as if cells tiled the image then moves a ResNet's map by half a stride, 16 pixels of
-224.
+A cell belongs to the centre of its receptive field. Every operation that loses resolution shifts it. With kernel k,
+dilation d and padding p before the first position, the first output lies at input position (k - 1) d / 2 - p. Kernels
+that tile (2x2 pooling, patches) keep cells in the middle of their stride, but strided 3x3 convolutions with padding 1
+put the first cell on pixel 0. Resizing as if cells tiled the image would then shift a ResNet's map by half a stride, 16
+pixels of 224.
 
-Limits: asymmetric operations that keep the resolution are not seen, and what a cell has learned to look at inside its
-receptive field is not known.
+Limits: asymmetric operations that keep the resolution are ignored. It is not known which part of its receptive field a
+cell has learned to use.
 """
 
 from __future__ import annotations
@@ -22,27 +22,29 @@ from torch import Tensor, nn
 
 from interp_core.backbone.constants import constant
 
-# Of one side: modules that take a map of that side to a smaller one, each with the smaller side.
+# For the side of a map: the modules that shrink such a map, each with the side of its output.
 Shrinkers = Callable[[int], list[tuple[nn.Module, int]]]
 
 
 def first_centre(size: int, last: int, shrinkers: Shrinkers) -> float:
-    """Pixel coordinate of the centre of the first cell; 0 is the middle of the first pixel.
+    """Return the pixel coordinate of the centre of the first cell; 0 is the middle of the first pixel.
 
     Args:
         size: side of the image in pixels.
         last: side of the feature map.
-        shrinkers: the modules between them. Where branches shrink a map together the mean of their shifts counts; where
-            none is known cells are taken to tile the map.
+        shrinkers: the modules between them. Where branches shrink a map together the mean of their shifts is used.
+            Where none is known, cells are assumed to tile the map.
     """
     first, pitch = 0.0, 1
-    for moved, stride in _steps(size, last, shrinkers):
-        first, pitch = first + pitch * moved, pitch * stride
+    for offset, stride in _steps(size, last, shrinkers):
+        first, pitch = first + pitch * offset, pitch * stride
     return first
 
 
 def pitch_of(size: int, last: int, shrinkers: Shrinkers) -> int:
-    """Pixels from cell to cell: the product of the strides, which size / last is not where sides do not divide.
+    """Return the number of pixels from cell to cell, the product of the strides.
+
+    It differs from size / last where sides do not divide.
 
     Args:
         size: side of the image in pixels.
@@ -53,12 +55,12 @@ def pitch_of(size: int, last: int, shrinkers: Shrinkers) -> int:
 
 
 def _steps(size: int, last: int, shrinkers: Shrinkers) -> Iterator[tuple[float, int]]:
-    """Shift and stride of each loss of resolution between the image and the feature map."""
+    """Yield shift and stride of each loss of resolution between the image and the feature map."""
     side = size
     while side > last:
-        found = [(module, after) for module, after in shrinkers(side) if after >= last]
-        after = max((after for _, after in found), default=last)
-        modules = [module for module, smaller in found if smaller == after]
+        candidates = [(module, after) for module, after in shrinkers(side) if after >= last]
+        after = max((after for _, after in candidates), default=last)
+        modules = [module for module, smaller in candidates if smaller == after]
         shifts, strides = [shift(m, side, after) for m in modules], {_stride(m, side, after) for m in modules}
         stride = strides.pop() if len(strides) == 1 else round(side / after)
         yield fmean(shifts) if shifts else (stride - 1) / 2, stride
@@ -66,14 +68,22 @@ def _steps(size: int, last: int, shrinkers: Shrinkers) -> Iterator[tuple[float, 
 
 
 def shift(module: nn.Module, before: int, after: int) -> float:
-    """Input position of a module's first output, from its kernel, dilation and padding; tiled where it names none."""
+    """Return the input position of a module's first output, from its kernel, dilation and padding.
+
+    A module without a kernel is assumed to tile its input.
+
+    Args:
+        module: a convolution, pooling or other module that shrinks a map.
+        before: side of its input.
+        after: side of its output.
+    """
     stride = _stride(module, before, after)
     kernel, dilation = _last(module, "kernel_size"), _last(module, "dilation") or 1
     if kernel is None:
         return (stride - 1) / 2
     extent = (kernel - 1) * dilation
     padding = _last(module, "padding") or 0
-    if (before + 2 * padding - extent - 1) // stride + 1 < after:  # "SAME": as much as it takes, the odd one behind
+    if (before + 2 * padding - extent - 1) // stride + 1 < after:  # "SAME" padding, the odd pixel at the end
         padding = max((after - 1) * stride + extent + 1 - before, 0) // 2
     return extent / 2 - padding
 
@@ -89,7 +99,9 @@ def _last(module: nn.Module, name: str) -> int | None:
 
 
 def resize(maps: Tensor, height: int, width: int, first: float, pitch: float) -> Tensor:
-    """Maps (N, 1, h, w) at input resolution (N, 1, height, width), linear between the centres of cells, flat outside.
+    """Resize maps (N, 1, h, w) to input resolution (N, 1, height, width).
+
+    Values are linear between the centres of cells and constant outside.
 
     Args:
         maps: cells centred at pixels first + pitch * i along both axes.
@@ -107,9 +119,10 @@ def resize(maps: Tensor, height: int, width: int, first: float, pitch: float) ->
 
 
 def collect(images: Tensor, rows: int, columns: int, first: float, pitch: float) -> Tensor:
-    """Transpose of `resize`: images (N, 1, H, W) on cells (N, 1, rows, columns), with the same sum.
+    """Sum images (N, 1, H, W) over cells (N, 1, rows, columns) by the transpose of `resize`.
 
-    sum over cells of maps * collect(images) = sum over pixels of resize(maps) * images, at a fraction of the work.
+    The sum stays the same, and sum over cells of maps * collect(images) = sum over pixels of resize(maps) * images,
+    at a fraction of the work.
 
     Args:
         images: values at pixels.
@@ -127,7 +140,7 @@ def collect(images: Tensor, rows: int, columns: int, first: float, pitch: float)
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Keeps autocast off the products that place maps, so that they have the type and the digits they had."""
+    """Return a context that disables autocast, so that matrix products of maps keep type and digits."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
@@ -135,6 +148,9 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 @constant
 def _weights(cells: int, pixels: int, first: float, pitch: float) -> Tensor:
-    """(pixels, cells) matrix of linear interpolation; two small products take a tenth of the time of `interpolate`."""
-    place = ((torch.arange(pixels, dtype=torch.float64) - first) / pitch).clamp(0, cells - 1)
-    return (1 - (place[:, None] - torch.arange(cells)).abs()).clamp(min=0).float()
+    """Return the (pixels, cells) matrix of linear interpolation.
+
+    Two products with small matrices take a tenth of the time of `interpolate`.
+    """
+    position = ((torch.arange(pixels, dtype=torch.float64) - first) / pitch).clamp(0, cells - 1)
+    return (1 - (position[:, None] - torch.arange(cells)).abs()).clamp(min=0).float()

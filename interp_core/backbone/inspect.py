@@ -1,8 +1,8 @@
-"""What LAP asks of a backbone, found by one probing forward pass; no layer is ever named here.
+"""Inspect a backbone with one probe image: its last map, its head, and the modules that end a resolution.
 
-A network that keeps timm's protocol says itself where its last map ends (`forward_features`, `forward_head`), which
-layer is the last (`get_classifier`) and which modules end a resolution (`feature_info`). In any other network these are
-looked for, see `interp_core.backbone.partition`; a network in which they are not found joins by giving the first three.
+No layer is named here. A network that follows timm's protocol names its last map (`forward_features`, `forward_head`),
+its last layer (`get_classifier`) and the modules that end a resolution (`feature_info`). In any other network they are
+searched, see `interp_core.backbone.partition`. Where the search fails, the network can provide the first three.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from interp_core.backbone.geometry import first_centre, pitch_of
 from interp_core.backbone.layout import Layout, layout_of
-from interp_core.backbone.partition import PROTOCOL, Partition, follows_protocol, graph_partition, protocol_partition
+from interp_core.backbone.partition import (
+    PROTOCOL,
+    Partition,
+    Sizes,
+    follows_protocol,
+    graph_partition,
+    protocol_partition,
+)
 from interp_core.backbone.trace import Trace, evaluating, noise_image
 from interp_core.errors import BackboneError, one_line
 
@@ -27,15 +34,15 @@ POOLINGS = nn.MaxPool2d | nn.AvgPool2d
 
 @dataclass(frozen=True)
 class Site:
-    """A place where the network is about to lose resolution.
+    """A module behind which the network loses resolution.
 
     Attributes:
         module: dotted name of the module.
-        before: gate the module's input (it is an average pooling, which becomes LAP) instead of its output.
-        channels: of the gated features.
+        before: whether to gate the module's input (it is an average pooling, which becomes LAP) instead of its output.
+        channels: number of channels of the gated features.
         window: stride of the operation that follows.
         reduction: input pixels per position of the gated features.
-        layout: of the gated features.
+        layout: layout of the gated features.
     """
 
     module: str
@@ -48,17 +55,17 @@ class Site:
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """What the probe found.
+    """Properties of a backbone.
 
     Attributes:
-        in_channels: of the images.
+        in_channels: number of channels of the images.
         classes: K.
-        channels: of the last feature map.
+        channels: number of channels of the last feature map.
         reduction: input pixels per position of the last feature map.
         linear_head: whether logits = W mean(X) + b, so that contributions need no gradient.
         feature_module: outermost module whose output is the last feature map; "" if none is.
         first: pixel on which the first cell of the last feature map is centred, see `interp_core.backbone.geometry`.
-        sites: where gates go, finest first; the global pooling is not among them.
+        sites: sites of the gates, finest first, without the global pooling.
         partition: the network as features and head.
         grid: rows and columns of the last feature map, for an image of `size`.
         size: rows and columns of the probe.
@@ -78,47 +85,47 @@ class BackboneInfo:
 
 
 def inspect_backbone(model: nn.Module, image_size: int | None = None) -> BackboneInfo:
-    """Probe `model`, in evaluation mode and without gradients, and leave it as it was.
+    """Run a probe through `model` in evaluation mode, and leave the model as it was.
 
     Args:
         model: any convolutional network, or one with attention on convolutional features.
-        image_size: side of the probe in pixels; by default what timm says of the model, else 224.
+        image_size: side of the probe in pixels. By default timm's input size, else 224.
 
     Raises:
-        BackboneError: not convolutional, cannot take the probe, or its head cannot be understood.
+        BackboneError: the network is not convolutional, cannot take the probe, or its head is not understood.
     """
     _check_convolutional(model)
     with evaluating(model), torch.no_grad():
-        images, logits = _run(model, image_size)
+        images, logits = _run_probe(model, image_size)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise BackboneError(
                 f"{type(model).__name__} gives {_shape(logits)} where LAP needs logits (N, K) of a classifier"
             )
         trace = Trace(model)
         partition = _find_partition(model, images, trace)
-        features, numbers = trace.found
+        features, sizes = trace.features, trace.sizes
         maps = partition.layout.to_map(features)
-        _check_head(model, partition, features, numbers, logits)
-        linear = _is_linear_head(model, partition, features, numbers)
-    size, last = images.shape[-1], maps.shape[-1]
+        _check_head(model, partition, features, sizes, logits)
+        linear = _is_linear_head(model, partition, features, sizes)
+    size, last_side = images.shape[-1], maps.shape[-1]
     return BackboneInfo(
         in_channels=images.shape[1],
         classes=logits.shape[1],
         channels=maps.shape[1],
-        reduction=pitch_of(size, last, trace.shrinkers),
+        reduction=pitch_of(size, last_side, trace.shrinkers),
         linear_head=linear,
         feature_module=trace.source_of(features),
-        first=first_centre(size, last, trace.shrinkers),
-        sites=tuple(_sites(trace, model, size, last)),
+        first=first_centre(size, last_side, trace.shrinkers),
+        sites=tuple(_find_sites(trace, model, size, last_side)),
         partition=partition,
-        grid=(maps.shape[-2], last),
+        grid=(maps.shape[-2], last_side),
         size=(images.shape[-2], size),
     )
 
 
 @dataclass(frozen=True)
 class FeatureLayer:
-    """The module that puts out the last feature map, for explainers such as Grad-CAM that hook a layer.
+    """Module whose output is the last feature map, for explainers that hook a layer such as Grad-CAM.
 
     Attributes:
         module: the outermost such module.
@@ -134,13 +141,13 @@ class FeatureLayer:
 
 
 def feature_layer(model: nn.Module) -> FeatureLayer:
-    """Where the last feature map of `model` comes from.
+    """Return the module whose output is the last feature map.
 
     Args:
-        model: a backbone, or a LAP model, whose backbone is then taken.
+        model: a backbone, or a LAP model, whose backbone is then used.
 
     Raises:
-        BackboneError: not a convolutional network, or no module puts out its last features as (N, C, h, w).
+        BackboneError: not a convolutional network, or no module's output is its last features as (N, C, h, w).
     """
     backbone = getattr(model, "backbone", model)
     info = getattr(model, "info", None)
@@ -154,7 +161,10 @@ def feature_layer(model: nn.Module) -> FeatureLayer:
 
 
 def classifier_weights(model: nn.Module, partition: Partition) -> tuple[Tensor, Tensor | None] | None:
-    """Weights (K, C) and biases (K,) of the last layer, a linear one or a 1x1 convolution; None where it is neither."""
+    """Return weights (K, C) and biases (K,) of the last layer.
+
+    None if it is neither a linear layer nor a 1x1 convolution.
+    """
     layer = _last_layer(model, partition)
     if isinstance(layer, nn.Linear):
         return layer.weight, layer.bias
@@ -166,8 +176,8 @@ def classifier_weights(model: nn.Module, partition: Partition) -> tuple[Tensor, 
 def _last_layer(model: nn.Module, partition: Partition) -> object:
     if partition.classifier is not None:
         return model.get_submodule(partition.classifier)
-    give = getattr(model, "get_classifier", None)
-    return give() if callable(give) else None
+    get_classifier = getattr(model, "get_classifier", None)
+    return get_classifier() if callable(get_classifier) else None
 
 
 def _check_convolutional(model: nn.Module) -> None:
@@ -183,14 +193,14 @@ def _check_convolutional(model: nn.Module) -> None:
         raise BackboneError(f"{type(model).__name__} has no convolution; {hint}")
     if len(kernels) <= 2 and all(kernel == stride for kernel, stride in kernels) and _mixes_tokens(model):
         raise BackboneError(
-            f"{type(model).__name__} is not convolutional: it cuts the image into patches once, attention or MLPs do "
-            f"the rest, so there is no local pooling whose place LAP could take; {hint}"
+            f"{type(model).__name__} is not convolutional: it cuts the image into patches once, and attention or MLPs "
+            f"do the rest, so there is no local pooling that LAP could replace; {hint}"
         )
 
 
 def _mixes_tokens(model: nn.Module) -> bool:
     return any(
-        # There are several root mean square norms, which do not descend from one another.
+        # There are several root mean square norms without a common base class.
         isinstance(m, nn.LayerNorm | nn.MultiheadAttention) or type(m).__name__.lower().startswith("rmsnorm")
         for m in model.modules()
     )
@@ -200,34 +210,34 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value, value)
 
 
-def _run(model: nn.Module, image_size: int | None) -> tuple[Tensor, object]:
-    """The probe, and what came of it."""
+def _run_probe(model: nn.Module, image_size: int | None) -> tuple[Tensor, object]:
+    """Return the probe and the model's output for it."""
     config = getattr(model, "pretrained_cfg", None) or {}
-    named = tuple(config.get("input_size", (3, DEFAULT_SIDE, DEFAULT_SIDE)))
-    side = named[1:] if image_size is None else (image_size, image_size)
+    default_channels, *default_size = config.get("input_size", (3, DEFAULT_SIDE, DEFAULT_SIDE))
+    height, width = default_size if image_size is None else (image_size, image_size)
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     reasons = []
-    # A network may rearrange its images before the first convolution, which then has more channels than they.
-    for channels in dict.fromkeys((first.in_channels, named[0])):
-        images = noise_image(model, channels, side)
+    # A network may rearrange its images before the first convolution, which then has more channels than they do.
+    for channels in dict.fromkeys((first.in_channels, default_channels)):
+        images = noise_image(model, channels, (height, width))
         try:
             return images, model(images)
-        except Exception as error:  # whatever the network's own code raises
+        except Exception as error:  # a network's own code may raise anything
             reasons.append(one_line(error, limit=200))
     raise BackboneError(
-        f"{type(model).__name__} cannot take images (N, {first.in_channels}, {side[0]}, {side[1]}): {reasons[0]}; "
+        f"{type(model).__name__} cannot take images (N, {first.in_channels}, {height}, {width}): {reasons[0]}; "
         "say attach(model, image_size=...)"
     )
 
 
 def _find_partition(model: nn.Module, images: Tensor, trace: Trace) -> Partition:
-    """Where the network parts into features and head; `trace` watches the features."""
+    """Divide the network into features and head, and record the features' pass in `trace`."""
     if follows_protocol(model):
         with trace.watching():
             features = model.forward_features(images)  # type: ignore[operator]
         partition = protocol_partition(model, features, images, _last_reduction(model))
         if partition is not None:
-            trace.found = features, ()
+            trace.features, trace.sizes = features, ()
             return partition
         trace.clear()
     partition = graph_partition(model, images)
@@ -240,7 +250,7 @@ def _find_partition(model: nn.Module, images: Tensor, trace: Trace) -> Partition
             f"on; {hint}"
         )
     with trace.watching():
-        trace.found = partition.features(model, images)
+        trace.features, trace.sizes = partition.features(model, images)
     return partition
 
 
@@ -249,12 +259,13 @@ def _last_reduction(model: nn.Module) -> int:
     return int(info[-1].get("reduction", 32)) if info else 32
 
 
-def _check_head(model: nn.Module, partition: Partition, features: Tensor, numbers: tuple, logits: Tensor) -> None:
-    again = partition.head(model, features.clone(), numbers)
-    if again.shape != logits.shape or not torch.allclose(again, logits, rtol=1e-3, atol=1e-4, equal_nan=True):
+def _check_head(model: nn.Module, partition: Partition, features: Tensor, sizes: Sizes, logits: Tensor) -> None:
+    head_logits = partition.head(model, features.clone(), sizes)
+    is_same_shape = head_logits.shape == logits.shape
+    if not is_same_shape or not torch.allclose(head_logits, logits, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise BackboneError(
-            f"{type(model).__name__}: its head on its last features does not give its logits ({_shape(again)} against "
-            f"{_shape(logits)}), so the head is not understood"
+            f"{type(model).__name__}: its head on its last features does not give its logits ({_shape(head_logits)} "
+            f"against {_shape(logits)}), so the head is not understood"
         )
 
 
@@ -262,15 +273,22 @@ def _shape(value: object) -> str:
     return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
-def _sites(trace: Trace, model: nn.Module, size: int, last: int) -> Iterator[Site]:
-    """One site for each resolution that ends inside the network."""
-    ends = _ends_by_name(trace, model) or _ends_by_order(trace, size, last)
-    sides = sorted((side for side in ends if last < side < size), reverse=True)
-    for side, after in pairwise([*sides, last]):
+def _find_sites(trace: Trace, model: nn.Module, size: int, last_side: int) -> Iterator[Site]:
+    """Yield one site for each resolution that ends inside the network.
+
+    Args:
+        trace: of the features' pass.
+        model: the network.
+        size: side of the image.
+        last_side: side of the last map.
+    """
+    ends = _ends_by_name(trace, model) or _ends_by_order(trace, size, last_side)
+    sides = sorted((side for side in ends if last_side < side < size), reverse=True)
+    for side, after in pairwise([*sides, last_side]):
         name, before = ends[side], False
-        shrinking = [other for other, smaller in trace.shrinking(side) if smaller == after]
-        if len(shrinking) == 1 and trace.once(shrinking[0]) and _is_plain_average(trace.modules[shrinking[0]]):
-            name, before = shrinking[0], True
+        poolings = [module for module, smaller in trace.shrinking_modules(side) if smaller == after]
+        if len(poolings) == 1 and trace.is_called_once(poolings[0]) and _is_plain_average(trace.modules[poolings[0]]):
+            name, before = poolings[0], True
         features = trace.inputs[name] if before else trace.outputs[name]
         layout = MAP if before else layout_of(features)
         assert layout is not None
@@ -279,27 +297,27 @@ def _sites(trace: Trace, model: nn.Module, size: int, last: int) -> Iterator[Sit
 
 
 def _ends_by_name(trace: Trace, model: nn.Module) -> dict[int, str]:
-    """Last module of each resolution, by its side, as the network names them."""
+    """Return the last module of each resolution by its side, as the network names them."""
     ends = {}
     for info in list(getattr(model, "feature_info", None) or []):
         name = info["module"]
-        if name in trace.outputs and trace.once(name):
+        if name in trace.outputs and trace.is_called_once(name):
             layout = layout_of(trace.outputs[name], channels=info.get("num_chs"))
             if layout is not None:
                 ends[layout.to_map(trace.outputs[name]).shape[-1]] = name
     return ends
 
 
-def _ends_by_order(trace: Trace, size: int, last: int) -> dict[int, str]:
-    """The same where the network names none: the module that ended last on each side, before the side was lost."""
+def _ends_by_order(trace: Trace, size: int, last_side: int) -> dict[int, str]:
+    """Return the module that ends last on each side before that side is lost, for a network that names none."""
     ends: dict[int, str] = {}
     side = size
     for name, output in trace.outputs.items():
-        if not trace.once(name) or layout_of(output) != MAP or not last < output.shape[-1] <= side:
+        if not trace.is_called_once(name) or layout_of(output) != MAP or not last_side < output.shape[-1] <= side:
             continue
-        if trace.is_inside_step(name):
+        if trace.is_in_branch(name):
             continue
-        # A convolution without padding takes a little off the border; that is no loss of resolution.
+        # A convolution without padding removes a little of the border, which is no loss of resolution.
         if round(side / output.shape[-1]) == 1:
             ends.pop(side, None)
         side = output.shape[-1]
@@ -308,26 +326,27 @@ def _ends_by_order(trace: Trace, size: int, last: int) -> dict[int, str]:
 
 
 def _is_plain_average(module: nn.Module) -> bool:
-    """Whether `module` averages windows tiled without overlap or padding, which LAP replaces exactly."""
+    """Return whether `module` averages windows without overlap or padding, so that LAP can replace it exactly."""
     if type(module) is not nn.AvgPool2d:
         return False
     return module.kernel_size == module.stride and module.padding in (0, (0, 0))
 
 
-def _is_linear_head(model: nn.Module, partition: Partition, features: Tensor, numbers: tuple) -> bool:
-    """Whether logits = W mean(X) + b, tried on noise, and no training can change that."""
-    found = classifier_weights(model, partition)
+def _is_linear_head(model: nn.Module, partition: Partition, features: Tensor, sizes: Sizes) -> bool:
+    """Return whether logits = W mean(X) + b on noise, and training cannot change that."""
+    weights = classifier_weights(model, partition)
     maps = partition.layout.to_map(features)
     # A single cell does not tell how the head pools.
-    if found is None or found[0].shape[1] != maps.shape[1] or maps.shape[-2:] == (1, 1):
+    if weights is None or weights[0].shape[1] != maps.shape[1] or maps.shape[-2:] == (1, 1):
         return False
     noise = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1)).to(maps)
-    expected = nn.functional.linear(noise.mean((2, 3)), *found)
+    expected = nn.functional.linear(noise.mean((2, 3)), *weights)
     trace = Trace(model)
     with trace.watching():
-        given = partition.head(model, partition.layout.from_map(noise, features), numbers)
-    if given.shape != expected.shape or not torch.allclose(given, expected, rtol=1e-4, atol=1e-5):
+        logits = partition.head(model, partition.layout.from_map(noise, features), sizes)
+    if logits.shape != expected.shape or not torch.allclose(logits, expected, rtol=1e-4, atol=1e-5):
         return False
-    # Batch norm before the last layer is the identity until it has seen an image.
-    others = (trace.modules[name] for name in trace.calls if trace.modules[name] is not _last_layer(model, partition))
-    return not any([*module.parameters(recurse=False), *module.buffers(recurse=False)] for module in others)
+    # A batch norm before the last layer is the identity until it is trained.
+    classifier = _last_layer(model, partition)
+    modules = (trace.modules[name] for name in trace.calls if trace.modules[name] is not classifier)
+    return not any([*module.parameters(recurse=False), *module.buffers(recurse=False)] for module in modules)

@@ -1,12 +1,30 @@
-"""Where a network stops being a map: features before, head behind.
+"""Divide a network into features and head, at its last feature map.
 
-timm's protocol says it: `forward_features`, `forward_head`. Any other network is traced by torch.fx from the outside
-in: its modules are leaves until the place looked for lies inside one. The cut is the last map (N, C, h, w) that
-everything behind it needs, and needs nothing else of the image. Both parts are functions of the network itself, which
-is neither copied nor wrapped.
+timm's protocol names both parts: `forward_features` and `forward_head`. Any other network is traced by torch.fx. The
+cut is the last map (N, C, h, w) on which everything behind it depends, and which is all that it needs of the image.
+Both parts are functions of the network itself, which is neither copied nor wrapped.
 
-Limits: hooks on modules that had to be opened do not fire; a cut is found with an image of one size; what a network
-returns besides its logits, such as auxiliary logits while training, is dropped.
+Worked example. For a network with
+
+    def forward(self, images):
+        count = images.size(0)
+        maps = self.body(self.stem(images))
+        return self.fc(maps.mean((2, 3)).view(count, -1))
+
+the trace, with the shapes of a probe of 64 x 64 pixels, is
+
+    images (1, 3, 64, 64) -> size 1
+    images (1, 3, 64, 64) -> stem (1, 8, 16, 16) -> body (1, 8, 8, 8) -> mean (1, 8) -> view (1, 8) -> fc (1, 4)
+
+1. `body` is the last map. The nodes behind it need nothing else of the image but the number `size`. So the cut is
+   there. Features are images -> stem -> body, the head is mean -> view -> fc, and `size` goes along with the features.
+2. Modules are leaves of the trace at first. Were mean and view inside `body`, the last map would be that of `stem`, and
+   `body` the only module behind it. Then `body` is expanded, the network is traced again, and the cut moves into it.
+3. Tracing ends when the module behind the cut has no children, or when the network cannot be traced any deeper.
+4. Both parts are traced in training mode too, since a trace fixes whatever depends on the mode.
+
+Limits: hooks on expanded modules do not fire. A cut is found with an image of one size. Whatever a network returns
+besides its logits, such as auxiliary logits in training, is dropped.
 """
 
 from __future__ import annotations
@@ -25,21 +43,23 @@ from interp_core.backbone.layout import Layout, layout_of
 
 PROTOCOL = ("forward_features", "forward_head", "get_classifier")
 
-# features(network, images) -> features and whatever numbers the head needs besides; head(network, both) -> logits
-Features = Callable[[nn.Module, Tensor], tuple[Tensor, tuple]]
-Head = Callable[[nn.Module, Tensor, tuple], Tensor]
+# Plain numbers that the head needs besides the features, such as the batch size.
+Sizes = tuple[Any, ...]
+# features(network, images) -> last map and sizes; head(network, last map, sizes) -> logits
+Features = Callable[[nn.Module, Tensor], tuple[Tensor, Sizes]]
+Head = Callable[[nn.Module, Tensor, Sizes], Tensor]
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A network in two.
+    """A network as two functions.
 
     Attributes:
-        features: from the network and images (N, C, H, W) to its last map, laid out as the network does, and numbers
-            such as the batch size that its head wants to know.
-        head: from the network and these to logits (N, K).
-        layout: of the last map.
-        classifier: dotted name of the last layer, None where the network itself tells or nobody knows.
+        features: from the network and images (N, C, H, W) to its last map, in the network's layout, and the sizes that
+            its head needs.
+        head: from the network, the last map and the sizes to logits (N, K).
+        layout: layout of the last map.
+        classifier: dotted name of the last layer; None where the network itself tells it or nothing does.
     """
 
     features: Features
@@ -49,64 +69,62 @@ class Partition:
 
 
 def follows_protocol(model: nn.Module) -> bool:
-    """Whether timm's three functions are there."""
+    """Return whether the model has the three functions of timm's protocol."""
     return all(hasattr(model, name) for name in PROTOCOL)
 
 
 def protocol_partition(model: nn.Module, features: object, images: Tensor, reduction: int) -> Partition | None:
-    """The split the network itself names, if its features are a map the logits depend on.
+    """Return the partition that timm's protocol names, or None if its features are no map that the logits depend on.
 
     Args:
-        model: keeps timm's protocol.
-        features: what its `forward_features` made of the images.
+        model: a network that follows timm's protocol.
+        features: result of its `forward_features` on `images`.
         images: (1, C, H, W).
-        reduction: input pixels per position to expect where features are rows of tokens.
+        reduction: expected number of input pixels per position where features are rows of tokens.
     """
     grid = (-(-images.shape[-2] // reduction), -(-images.shape[-1] // reduction))
     layout = layout_of(features, grid, getattr(model, "num_features", None))
     if layout is None or not isinstance(features, Tensor):
         return None
-    if layout.order == "NLC" and not _looks_at_tokens(model, features, layout):
+    if layout.order == "NLC" and not _depends_on_all_positions(model, features, layout):
         return None
     return Partition(_protocol_features, _protocol_head, layout)
 
 
-def _protocol_features(model: nn.Module, images: Tensor) -> tuple[Tensor, tuple]:
+def _protocol_features(model: nn.Module, images: Tensor) -> tuple[Tensor, Sizes]:
     return model.forward_features(images), ()  # type: ignore[operator]
 
 
-def _protocol_head(model: nn.Module, features: Tensor, _numbers: tuple) -> Tensor:
-    return model.forward_head(features)  # type: ignore[operator]
+def _protocol_head(model: nn.Module, features: Tensor, _sizes: Sizes) -> Tensor:
+    return model.forward_head(features)  # type: ignore[operator,no-any-return]
 
 
-def _looks_at_tokens(model: nn.Module, features: Tensor, layout: Layout) -> bool:
-    """Whether every place of the grid has a say; where a class token alone is read, none has."""
+def _depends_on_all_positions(model: nn.Module, features: Tensor, layout: Layout) -> bool:
+    """Return whether the logits depend on every position; they do not where only a class token is read."""
     with torch.enable_grad():
         leaf = features.detach().clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(model.forward_head(leaf).square().sum(), leaf)  # type: ignore[operator]
+        (gradient,) = torch.autograd.grad(_protocol_head(model, leaf, ()).square().sum(), leaf)
     return bool(layout.to_map(gradient).abs().sum(1).gt(0).all())
 
 
 def graph_partition(model: nn.Module, images: Tensor) -> Partition | None:
-    """The split torch.fx finds; None where it finds none.
+    """Return the partition that torch.fx finds, or None if it finds none.
 
     Args:
-        model: in evaluation mode.
+        model: a network in evaluation mode.
         images: (1, C, H, W).
     """
-    graph = _open_up(model, images)
-    if graph is None:
+    cut = _find_cut(model, images)
+    if cut is None:
         return None
-    features, head, classifier = _halves(graph, model)
-    training = _training_halves(graph, model)
-    if training is None:
-        training = features, head
-    return Partition(_ByMode(training[0], features), _ByMode(training[1], head), graph.layout, classifier)
+    features, head, classifier = _build_halves(cut, model)
+    training_features, training_head = _build_training_halves(cut, model) or (features, head)
+    return Partition(_ByMode(training_features, features), _ByMode(training_head, head), cut.layout, classifier)
 
 
 @dataclass(frozen=True)
 class _ByMode:
-    """One function while training and one else, since tracing freezes what asks for the mode."""
+    """A function of the network for each mode, since a trace fixes whatever depends on the mode."""
 
     training: Callable[..., Any]
     evaluation: Callable[..., Any]
@@ -119,16 +137,18 @@ _tracing = threading.Lock()  # torch.fx replaces nn.Module.__call__ while it tra
 
 
 class _Tracer(fx.Tracer):
-    """Sees every module from outside but those opened; other threads call their modules undisturbed."""
+    """Tracer that enters expanded modules only; other threads call their modules undisturbed."""
 
-    def __init__(self, opened: frozenset[str]) -> None:
+    def __init__(self, expanded: frozenset[str]) -> None:
         super().__init__()
-        self._opened, self._thread = opened, threading.get_ident()
+        self._expanded, self._thread = expanded, threading.get_ident()
 
     def is_leaf_module(self, _module: nn.Module, name: str) -> bool:
-        return name not in self._opened
+        return name not in self._expanded
 
-    def call_module(self, module: nn.Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
+    def call_module(
+        self, module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
         return super().call_module(module, forward, args, kwargs)
@@ -139,8 +159,8 @@ class _Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
-class _Watcher(fx.Interpreter):
-    """Runs a graph and remembers every value."""
+class _ValueRecorder(fx.Interpreter):
+    """Interpreter that remembers the value of every node."""
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
         super().__init__(model, garbage_collect_values=False, graph=graph)
@@ -153,83 +173,93 @@ class _Watcher(fx.Interpreter):
 
 @dataclass
 class _Cut:
+    """The last map in a graph.
+
+    Attributes:
+        graph: trace of the network.
+        expanded: names of the modules that it enters.
+        node: whose value is the last map.
+        sizes: nodes before it whose numbers the head needs.
+        layout: of the last map.
+    """
+
     graph: fx.Graph
-    opened: frozenset[str]
+    expanded: frozenset[str]
     node: fx.Node
-    numbers: tuple[fx.Node, ...]
+    sizes: tuple[fx.Node, ...]
     layout: Layout
 
 
-def _open_up(model: nn.Module, images: Tensor) -> _Cut | None:
-    """Trace, cut, and open the module behind the cut for as long as that moves the cut forward or may do so."""
-    opened: frozenset[str] = frozenset()
-    best: _Cut | None = None
+def _find_cut(model: nn.Module, images: Tensor) -> _Cut | None:
+    """Trace and cut the network, and expand the module behind the cut as long as that may move the cut forward."""
+    expanded: frozenset[str] = frozenset()
+    cut: _Cut | None = None
     while True:
         try:
-            found, behind = _cut(model, images, opened)
-        except Exception:  # whatever a network's own code raises when traced; what was found before stands
-            return best
-        best = found or best
-        if behind is None or not list(model.get_submodule(behind).children()):
-            return best
-        opened = opened | {behind}
+            deeper_cut, module_behind = _cut_graph(model, images, expanded)
+        except Exception:  # a network's own code may raise anything when traced; the cut found before is still valid
+            return cut
+        cut = deeper_cut or cut
+        if module_behind is None or not list(model.get_submodule(module_behind).children()):
+            return cut
+        expanded = expanded | {module_behind}
 
 
-def _cut(model: nn.Module, images: Tensor, opened: frozenset[str]) -> tuple[_Cut | None, str | None]:
-    """The cut of the graph with these modules opened, and the one module that uses it."""
-    graph = _trace(model, opened)
-    watcher = _Watcher(model, graph)
-    watcher.run(images)
-    nodes = list(graph.nodes)
-    depends = _depends_on_image(nodes)
+def _cut_graph(model: nn.Module, images: Tensor, expanded: frozenset[str]) -> tuple[_Cut | None, str | None]:
+    """Return the cut of the graph with some modules expanded, and the only module behind the last map, if it is one."""
+    graph = _trace(model, expanded)
+    recorder = _ValueRecorder(model, graph)
+    recorder.run(images)
+    nodes, values = list(graph.nodes), recorder.values
+    dependent = _image_dependent_nodes(nodes)
     last, cut = next(node for node in nodes if node.op == "placeholder"), None
     for index, node in enumerate(nodes):
-        numbers = _numbers_across(nodes, index, depends, watcher.values)
-        if numbers is None or node not in depends:
+        sizes = _sizes_across(nodes, index, dependent, values)
+        if sizes is None or node not in dependent:
             continue
-        layout = _map_layout(watcher.values[node])
+        layout = _map_layout(values[node])
         if layout is not None:
             last = node
-            if _is_coarser(layout.to_map(watcher.values[node]), images):
-                cut = _Cut(graph, opened, node, numbers, layout)
+            if _is_coarser(layout.to_map(values[node]), images):
+                cut = _Cut(graph, expanded, node, sizes, layout)
     users = list(last.users)
-    behind = users[0].target if len(users) == 1 and users[0].op == "call_module" else None
-    return cut, behind  # type: ignore[return-value]
+    is_module_behind = len(users) == 1 and users[0].op == "call_module"
+    return cut, str(users[0].target) if is_module_behind else None
 
 
-def _trace(model: nn.Module, opened: frozenset[str]) -> fx.Graph:
+def _trace(model: nn.Module, expanded: frozenset[str]) -> fx.Graph:
     parameters = list(inspect.signature(model.forward).parameters.values())
-    # What a network takes besides images keeps its default.
-    others = {p.name: p.default for p in parameters[1:] if p.default is not p.empty}
+    # Arguments of the network other than images keep their defaults.
+    defaults = {p.name: p.default for p in parameters[1:] if p.default is not p.empty}
     with _tracing:
-        graph = _Tracer(opened).trace(model, others)
-    _drop_dead(graph)
+        graph = _Tracer(expanded).trace(model, defaults)
+    _drop_dead_code(graph)
     return graph
 
 
-def _drop_dead(graph: fx.Graph) -> None:
+def _drop_dead_code(graph: fx.Graph) -> None:
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
 
 
-def _depends_on_image(nodes: list[fx.Node]) -> set[fx.Node]:
-    """Values computed from the network's first input."""
-    found = {next(node for node in nodes if node.op == "placeholder")}
+def _image_dependent_nodes(nodes: list[fx.Node]) -> set[fx.Node]:
+    """Return the nodes whose values are computed from the network's first input."""
+    dependent = {next(node for node in nodes if node.op == "placeholder")}
     for node in nodes:
-        if any(argument in found for argument in node.all_input_nodes):
-            found.add(node)
-    return found
+        if any(argument in dependent for argument in node.all_input_nodes):
+            dependent.add(node)
+    return dependent
 
 
-def _numbers_across(
-    nodes: list[fx.Node], index: int, depends: set[fx.Node], values: dict[fx.Node, Any]
+def _sizes_across(
+    nodes: list[fx.Node], index: int, dependent: set[fx.Node], values: dict[fx.Node, Any]
 ) -> tuple[fx.Node, ...] | None:
-    """What else but `nodes[index]` those behind it need of the image, if that is plain numbers only; else None."""
-    place = {node: i for i, node in enumerate(nodes)}
+    """Return the nodes before `nodes[index]` that the ones behind it need too; None unless all are plain numbers."""
+    index_of = {node: i for i, node in enumerate(nodes)}
     across = {
         argument: None
         for node in nodes[index + 1 :]
         for argument in node.all_input_nodes
-        if place[argument] < index and argument in depends
+        if index_of[argument] < index and argument in dependent
     }
     if all(isinstance(values[node], int | torch.Size) for node in across):
         return tuple(across)
@@ -237,7 +267,7 @@ def _numbers_across(
 
 
 def _map_layout(value: Any) -> Layout | None:
-    """The layout of a map with more than one place."""
+    """Return the layout of a map with more than one position along both axes; None for any other value."""
     layout = layout_of(value)
     return layout if layout is not None and min(layout.to_map(value).shape[-2:]) > 1 else None
 
@@ -246,74 +276,79 @@ def _is_coarser(maps: Tensor, images: Tensor) -> bool:
     return maps.shape[-2] < images.shape[-2] and maps.shape[-1] < images.shape[-1]
 
 
-def _training_halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | None:
-    """The halves as traced while training, where the network then puts out logits too and the cut is still there."""
+def _build_training_halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | None:
+    """Return features and head in training mode; None if the network returns no logits then, or the cut is missing."""
     flags = {module: module.training for module in model.modules()}
     try:
         model.train()
-        graph = _trace(model, cut.opened)
+        graph = _trace(model, cut.expanded)
         nodes = {node.name: node for node in graph.nodes}
-        if not _put_out_logits_alone(graph) or any(n.name not in nodes for n in (cut.node, *cut.numbers)):
+        if not _keep_logits_only(graph) or any(n.name not in nodes for n in (cut.node, *cut.sizes)):
             return None
-        numbers = tuple(nodes[n.name] for n in cut.numbers)
-        features, head, _ = _halves(_Cut(graph, cut.opened, nodes[cut.node.name], numbers, cut.layout), model)
+        sizes = tuple(nodes[n.name] for n in cut.sizes)
+        features, head, _ = _build_halves(_Cut(graph, cut.expanded, nodes[cut.node.name], sizes, cut.layout), model)
         return features, head
-    except Exception:  # as in `_open_up`: the halves of evaluation mode serve
+    except Exception:  # as in `_find_cut`; the halves of evaluation mode are used
         return None
     finally:
         for module, flag in flags.items():
             module.training = flag
 
 
-def _put_out_logits_alone(graph: fx.Graph) -> bool:
-    """Drop what a network returns behind its logits, such as auxiliary ones; whether it returns logits first."""
+def _keep_logits_only(graph: fx.Graph) -> bool:
+    """Drop what a network returns behind its logits, and return whether the first value is a tensor."""
     output = next(iter(reversed(graph.nodes)))
-    found = output.args[0]
-    if isinstance(found, tuple | list) and found:
-        found = found[0]
-        output.args = (found,)
-        _drop_dead(graph)
-    return isinstance(found, fx.Node)
+    logits = output.args[0]
+    if isinstance(logits, tuple | list) and logits:
+        logits = logits[0]
+        output.args = (logits,)
+        _drop_dead_code(graph)
+    return isinstance(logits, fx.Node)
 
 
-def _halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head, str | None]:
+def _build_halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head, str | None]:
+    """Return features, head and the name of the last layer from a cut graph."""
     nodes = list(cut.graph.nodes)
     index = nodes.index(cut.node)
     front, back = fx.Graph(), fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
+    in_front: dict[fx.Node, fx.Node] = {}
     images = next(node for node in nodes if node.op == "placeholder")
     for node in nodes[: index + 1]:
-        if node.op == "placeholder" and node is not images:
-            continue
-        copies[node] = front.node_copy(node, copies.__getitem__)
-    front.output((copies[cut.node], tuple(copies[n] for n in cut.numbers)))
-    again: dict[fx.Node, fx.Node] = {cut.node: back.placeholder("features")}
-    numbers = back.placeholder("numbers")
-    for position, node in enumerate(cut.numbers):
-        again[node] = back.call_function(operator.getitem, (numbers, position))
-    depends = _depends_on_image(nodes)
-    for node in nodes:
-        if node not in again and (node not in depends or nodes.index(node) > index) and node.op != "placeholder":
-            again[node] = back.node_copy(node, again.__getitem__)
+        if node.op != "placeholder" or node is images:
+            in_front[node] = front.node_copy(node, in_front.__getitem__)
+    front.output((in_front[cut.node], tuple(in_front[n] for n in cut.sizes)))
+    in_back: dict[fx.Node, fx.Node] = {cut.node: back.placeholder("features")}
+    sizes = back.placeholder("sizes")
+    for position, node in enumerate(cut.sizes):
+        in_back[node] = back.call_function(operator.getitem, (sizes, position))
+    dependent = _image_dependent_nodes(nodes)
+    for i, node in enumerate(nodes):
+        if node not in in_back and (node not in dependent or i > index) and node.op != "placeholder":
+            in_back[node] = back.node_copy(node, in_back.__getitem__)
     for graph in (front, back):
-        _drop_dead(graph)
-    return _function(front), _function(back), _classifier_of(back, model)
+        _drop_dead_code(graph)
+    return _compile_graph(front), _compile_graph(back), _classifier_of(back, model)
 
 
-def _function(graph: fx.Graph) -> Callable[..., Any]:
-    """The graph as a function of the network: it looks up modules there, so copies and replicas use their own."""
+def _compile_graph(graph: fx.Graph) -> Callable[..., Any]:
+    """Return the graph as a function of the network.
+
+    It looks up modules in the network it is called with, so that copies and replicas use their own.
+    """
     code = graph.python_code("self")
     names = dict(code.globals)
     exec(compile(code.src, "<interp_core.backbone.partition>", "exec"), names)
-    return names["forward"]
+    function: Callable[..., Any] = names["forward"]
+    return function
 
 
 def _classifier_of(graph: fx.Graph, model: nn.Module) -> str | None:
-    """The last linear layer of a head, by name."""
+    """Return the name of the last linear layer of a head."""
     names = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     layers = [name for name in names if isinstance(model.get_submodule(name), nn.Linear | nn.Conv2d)]
     for name in reversed(names):
-        inner = [f"{name}.{part}" for part, m in model.get_submodule(name).named_modules() if isinstance(m, nn.Linear)]
+        children = model.get_submodule(name).named_modules()
+        inner = [f"{name}.{child}" for child, module in children if isinstance(module, nn.Linear)]
         if inner or name in layers:
             return name if name in layers else inner[-1]
     return None

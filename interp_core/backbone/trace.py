@@ -1,10 +1,11 @@
-"""One forward pass watched from outside: which module put out what, and in which order."""
+"""Trace the outputs of a network's modules through one forward pass."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,26 +13,27 @@ from torch import Tensor, nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every module has the flag it had."""
-    flags = [(module, True) for module in model.modules() if module.training]
-    if flags:
+    """Set evaluation mode, and restore the flag of every module on exit."""
+    training_modules = [module for module in model.modules() if module.training]
+    if training_modules:
         model.eval()
     try:
         yield
     finally:
-        for module, flag in flags:
-            module.training = flag
+        for module in training_modules:
+            module.training = True
 
 
 class Trace:
-    """Shapes and outputs that passed through the modules of one forward pass.
+    """Inputs and outputs of a network's modules in one forward pass.
 
     Attributes:
-        modules: by dotted name.
-        outputs: what each module put out last, in the order in which modules ended; tensors only.
-        inputs: what went in, where that was a tensor.
-        calls: how often each module was called.
-        found: the features that came out at the end, and the numbers their head needs.
+        modules: the modules by dotted name.
+        outputs: last output of each module that takes and returns a tensor, in the order in which modules end.
+        inputs: the inputs that belong to `outputs`.
+        calls: number of calls of each module.
+        features: last feature map, set by the caller.
+        sizes: numbers that the head needs besides, set by the caller.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -39,14 +41,15 @@ class Trace:
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was seen."""
+        """Forget everything recorded."""
         self.outputs: dict[str, Tensor] = {}
         self.inputs: dict[str, Tensor] = {}
         self.calls: Counter[str] = Counter()
-        self.found: tuple[Tensor, tuple] = torch.empty(0), ()
+        self.features: Tensor = torch.empty(0)
+        self.sizes: tuple[Any, ...] = ()
 
-    def _watch(self, name: str) -> Callable[[nn.Module, tuple, object], None]:
-        def hook(_module: nn.Module, inputs: tuple, output: object) -> None:
+    def _hook_of(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], object], None]:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
             self.calls[name] += 1
             if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
                 self.outputs.pop(name, None)
@@ -56,8 +59,8 @@ class Trace:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch the forward pass made inside."""
-        handles = [module.register_forward_hook(self._watch(name)) for name, module in self.modules.items()]
+        """Record the forward pass made inside."""
+        handles = [module.register_forward_hook(self._hook_of(name)) for name, module in self.modules.items()]
         try:
             yield
         finally:
@@ -65,21 +68,21 @@ class Trace:
                 handle.remove()
 
     def source_of(self, tensor: Tensor) -> str:
-        """Outermost module that put out this very tensor; "" if none did."""
+        """Return the name of the outermost module whose output is this very tensor; "" if there is none."""
         names = [name for name, output in self.outputs.items() if output is tensor]
         return min(names, key=lambda name: name.count("."), default="")
 
-    def once(self, name: str) -> bool:
-        """Whether the module was called exactly once; one that serves in several places is no place."""
+    def is_called_once(self, name: str) -> bool:
+        """Return whether the module was called exactly once, so that its name stands for one point of the network."""
         return self.calls[name] == 1
 
-    def is_inside_step(self, name: str) -> bool:
-        """Whether the module works on the input side of a block that shrinks maps, where it may be one way of several.
+    def is_in_branch(self, name: str) -> bool:
+        """Return whether the module may be in one of several branches of a block that shrinks maps.
 
-        Blocks that are plain sequences have one way.
+        That is where it works at the resolution of the block's input. Plain sequences have no branches.
         """
-        side, parts = self.outputs[name].shape[-1], name.split(".")
-        outer = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+        side, path = self.outputs[name].shape[-1], name.split(".")
+        outer = [".".join(path[:depth]) for depth in range(1, len(path))]
         return any(
             self.inputs[block].ndim == 4
             and self.inputs[block].shape[-1] == side > self.outputs[block].shape[-1]
@@ -89,11 +92,11 @@ class Trace:
         )
 
     def shrinkers(self, size: int) -> list[tuple[nn.Module, int]]:
-        """Leaf modules that take a map of side `size` to a smaller one, with its side."""
-        return [(self.modules[name], after) for name, after in self.shrinking(size)]
+        """Return the leaf modules that shrink a map of side `size`, with the side of their output."""
+        return [(self.modules[name], after) for name, after in self.shrinking_modules(size)]
 
-    def shrinking(self, size: int) -> list[tuple[str, int]]:
-        """Names of the leaf modules that take a map (N, C, h, w) of side `size` to a smaller one, with its side."""
+    def shrinking_modules(self, size: int) -> list[tuple[str, int]]:
+        """Return the names of the leaf modules that shrink a map (N, C, h, w) of side `size`, with their output's."""
         return [
             (name, output.shape[-1])
             for name, output in self.outputs.items()
@@ -104,7 +107,10 @@ class Trace:
 
 
 def noise_image(model: nn.Module, channels: int, side: tuple[int, int]) -> Tensor:
-    """One image of noise, on the model's device; noise, since equal images could hide a head that is not linear."""
+    """Return one image of noise on the model's device.
+
+    A constant image could hide that a head is not linear.
+    """
     parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, channels, *side, generator=generator).to(parameter)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -57,8 +58,8 @@ class ForwardPass:
     def gate(self, index: int, features: Tensor) -> Tensor:
         """Apply the gate of a site to features in the layout of its module."""
         self.gate_calls += 1
-        layout = self.sites[index].layout
-        return layout.from_map(self.gates[index](layout.to_map(features), self.recording), features)
+        gate = partial(self.gates[index], recording=self.recording)
+        return self.sites[index].layout.apply(gate, features)
 
     def tap(self, index: int, features: Tensor) -> None:
         """Record the features of a level that a refined map reads."""

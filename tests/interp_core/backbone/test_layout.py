@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp_core.backbone.layout import MOST_PREFIX, Layout, grid_of, layout_of
+from interp_core.backbone.layout import MAX_PREFIX, Layout, grid_of, layout_of
 
 MAPS = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))  # N, C, h, w
 PREFIX = torch.randn(2, 2, 5, generator=torch.Generator().manual_seed(1))
@@ -121,7 +121,7 @@ def test_grids_are_read_by_channels_or_by_the_side_that_differs(
     assert layout_of(torch.zeros(shape), channels=channels) == Layout(order)
 
 
-@pytest.mark.parametrize("prefix", range(MOST_PREFIX + 1))
+@pytest.mark.parametrize("prefix", range(MAX_PREFIX + 1))
 def test_rows_of_tokens_need_a_grid_and_may_have_a_prefix(prefix: int) -> None:
     tokens = torch.zeros(1, 49 + prefix, 8)
     assert layout_of(tokens, (7, 7)) == Layout("NLC", prefix)
@@ -130,7 +130,7 @@ def test_rows_of_tokens_need_a_grid_and_may_have_a_prefix(prefix: int) -> None:
     assert layout_of(tokens) is None
 
 
-@pytest.mark.parametrize("tokens", [48, 49 + MOST_PREFIX + 1, 196])
+@pytest.mark.parametrize("tokens", [48, 49 + MAX_PREFIX + 1, 196])
 def test_rows_of_another_grid_are_no_map(tokens: int) -> None:
     assert layout_of(torch.zeros(1, tokens, 8), (7, 7)) is None
 

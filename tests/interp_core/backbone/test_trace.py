@@ -67,22 +67,22 @@ def test_inputs_and_outputs_are_those_of_the_last_call(watched: tuple[Net, Trace
 def test_calls_are_counted(watched: tuple[Net, Trace]) -> None:
     _, trace = watched
     assert (trace.calls["stem"], trace.calls["relu"], trace.calls["spare"]) == (1, 2, 0)
-    assert trace.once("stem")
-    assert not trace.once("relu")
-    assert not trace.once("spare")
+    assert trace.is_called_once("stem")
+    assert not trace.is_called_once("relu")
+    assert not trace.is_called_once("spare")
 
 
 def test_shrinking_names_leaves_alone(watched: tuple[Net, Trace]) -> None:
     model, trace = watched
-    assert trace.shrinking(16) == [("stem", 8)]
-    assert trace.shrinking(8) == [("block.strided", 4), ("block.pool", 4), ("stage.1", 4)]
+    assert trace.shrinking_modules(16) == [("stem", 8)]
+    assert trace.shrinking_modules(8) == [("block.strided", 4), ("block.pool", 4), ("stage.1", 4)]
     assert trace.shrinkers(16) == [(model.stem, 8)]
-    assert trace.shrinking(4) == []
+    assert trace.shrinking_modules(4) == []
 
 
 def test_a_block_with_several_ways_is_a_step_and_a_sequence_is_not(watched: tuple[Net, Trace]) -> None:
     _, trace = watched
-    inside = {name for name in trace.outputs if trace.outputs[name].ndim == 4 and trace.is_inside_step(name)}
+    inside = {name for name in trace.outputs if trace.outputs[name].ndim == 4 and trace.is_in_branch(name)}
     assert inside == {"block.wide"}
 
 
@@ -99,7 +99,7 @@ def test_clear_forgets(watched: tuple[Net, Trace]) -> None:
     assert not trace.outputs
     assert not trace.inputs
     assert not trace.calls
-    assert trace.found[1] == ()
+    assert trace.sizes == ()
 
 
 def test_what_is_no_tensor_is_counted_and_not_kept() -> None:
