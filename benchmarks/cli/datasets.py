@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from benchmarks.cli.app import FAILED, Assignments, app, console, error_console, print_table, print_warning
+from benchmarks.cli.app import FAILED, app, console, error_console, print_table, print_warning
 from interp_core.errors import InterpError
 
 if TYPE_CHECKING:
@@ -41,13 +41,16 @@ def check(
     decode_all: Annotated[bool, typer.Option("--all", help="Decode every image.")] = False,
     html: Annotated[Path | None, typer.Option(help="HTML file for the report with its pictures.")] = None,
     output: Annotated[Path | None, typer.Option(help="PNG file for ten images with their evidence.")] = None,
-    assignments: Assignments = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Parameter of the data set, such as image_size=128; repeatable.", metavar="KEY=V"),
+    ] = None,
 ) -> None:
     """Check all files of a data set: layout, counts, unreadable files, boxes and masks that do not fit."""
     from benchmarks.checks.dataset import check, without_identifiers
     from benchmarks.checks.dataset_page import draw_sheet, write
 
-    dataset = _build(name, root, assignments or [])
+    dataset = _build(name, root, parameters or [])
     with console.status("Reading tables") as status:
         report = check(
             dataset,

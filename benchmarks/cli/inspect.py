@@ -25,7 +25,7 @@ class Kind(StrEnum):
 
 @app.command(name="list")
 def list_names(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help=f"{', '.join(Kind)}.")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of names.")],
     pattern: Annotated[
         str, typer.Option("--filter", help="For models: timm names that match, such as 'resnet*'.")
     ] = "",

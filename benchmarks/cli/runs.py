@@ -112,11 +112,13 @@ def write_page(folder: Location) -> None:
                 write_file(page, path.read_bytes())
     titles = {info.name: info.title for info in data.explainers.values()}
     for model, ranks in analyse(data, Resampling(resamples=2)).ranks.groupby("model", sort=False, observed=True):
-        rows = [
-            (titles.get(r.explainer, r.explainer), f"{r.mean_rank:.2f}", str(r.metrics)) for r in ranks.itertuples()
-        ]
+        rows = [_rank_row(row, titles) for row in ranks.itertuples()]
         print_table(("explainer", "mean rank", "metrics"), rows, title=f"Model {model}: mean rank, 1 is best")
     console.print(f"[bold]{page}[/]  (page; tables/ and figures/ are beside it)", soft_wrap=True)
+
+
+def _rank_row(row: Any, titles: dict[str, str]) -> tuple[str, ...]:
+    return titles.get(row.explainer, row.explainer), f"{row.mean_rank:.2f}", str(row.metrics)
 
 
 def _comparison_row(row: Any) -> tuple[str, ...]:

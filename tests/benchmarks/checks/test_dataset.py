@@ -18,7 +18,7 @@ from interp_core.datasets import CelebA, Folder, ImageNet, Rsna, datasets
 EVIL = "\x1b[31m[red]<script>alert(1)</script>"
 
 
-def called(*words: str) -> int:
+def exit_code(*words: str) -> int:
     try:
         cli.main(words)
     except SystemExit as stop:
@@ -60,10 +60,10 @@ def test_unreadable_images_are_found_by_header_or_when_decoded(tmp_path: Path, s
     whole = (tmp_path / "cat" / "cat1.png").read_bytes()
     (tmp_path / "cat" / "cat1.png").write_bytes(whole[: len(whole) // 2])
     report = check(Folder(root=tmp_path), sample)
-    found = [(finding.kind, finding.where) for finding in report.findings]
+    findings = [(finding.kind, finding.where) for finding in report.findings]
     header = [("unreadable", "cat/cat0.png")]
-    assert found == (header if sample == 0 else [*header, ("unreadable", "cat/cat1.png")])
-    assert report.unreadable == len(found)
+    assert findings == (header if sample == 0 else [*header, ("unreadable", "cat/cat1.png")])
+    assert report.unreadable == len(findings)
 
 
 def test_boxes_and_masks_that_do_not_fit_the_image(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_boxes_and_masks_that_do_not_fit_the_image(tmp_path: Path) -> None:
     mask(tmp_path / "masks/dog1.png", (64, 48))
     write(tmp_path / "masks/dog2.png", "words")
     report = check(Folder(root=tmp_path))
-    found = sorted((finding.kind, finding.where) for finding in report.findings if finding.kind != "unreadable mask")
-    assert found == [("box outside", "cat/cat0.png"), ("box outside", "cat/cat1.png"), ("size", "masks/dog0.png")]
+    findings = sorted((finding.kind, finding.where) for finding in report.findings if finding.kind != "unreadable mask")
+    assert findings == [("box outside", "cat/cat0.png"), ("box outside", "cat/cat1.png"), ("size", "masks/dog0.png")]
     assert {f.where for f in report.findings if f.kind == "unreadable mask"} == {"masks/dog2.png"}
     assert [kind for kind, *_ in report.findings_by_kind()] == list(dict.fromkeys(f.kind for f in report.findings))
 
@@ -130,13 +130,13 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     monkeypatch.chdir(tmp_path)
     class_folders(tmp_path / "data", count=5)
     words = ["data", "check", "folder", "--root", "data", "--set", "workers=0", "--html", "out/page.html"]
-    assert called(*words, "--output", "out/sheet.png") == 0
+    assert exit_code(*words, "--output", "out/sheet.png") == 0
     captured = capsys.readouterr()
     assert "10 headers read, 10 images decoded, 0 unreadable" in captured.out
     assert "no problems found" in captured.err
     assert Image.open("out/sheet.png").width == 2 * 230 - 6
     assert "data:image/png;base64" in Path("out/page.html").read_text()
-    assert called(*words[:5], "--set", "dataset.workers=0") == 0
+    assert exit_code(*words[:5], "--set", "dataset.workers=0") == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
 
 
@@ -147,7 +147,7 @@ def test_command_tells_what_is_wrong(
     class_folders(tmp_path / "data", count=5)
     (tmp_path / "data" / "cat" / "cat0.png").write_bytes(b"[red]")
     picture(tmp_path / "data" / "[bold]x.png")
-    assert called("data", "check", "folder", "--root", "data", "--set", "workers=0") == 1
+    assert exit_code("data", "check", "folder", "--root", "data", "--set", "workers=0") == 1
     error = capsys.readouterr().err
     assert "unreadable cat/cat0.png: it is no picture of a known format" in error
     assert "image without label [bold]x.png" in error
@@ -171,7 +171,7 @@ def test_what_cannot_be_checked_is_told_in_one_line(
     words: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert called("data", *words) == 2
+    assert exit_code("data", *words) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")
     assert "\n" not in error
@@ -179,7 +179,7 @@ def test_what_cannot_be_checked_is_told_in_one_line(
 
 
 def test_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
-    assert called("data", "list") == 0
+    assert exit_code("data", "list") == 0
     out = capsys.readouterr().out
     assert all(name in out for name in datasets)
 
@@ -187,6 +187,6 @@ def test_list_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unpack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.txt", "words")
-    assert called("data", "unpack", str(tmp_path / "a.zip"), "--into", str(tmp_path / "out")) == 0
+    assert exit_code("data", "unpack", str(tmp_path / "a.zip"), "--into", str(tmp_path / "out")) == 0
     assert (tmp_path / "out" / "a.txt").read_text() == "words"
     assert "1 files" in capsys.readouterr().out

@@ -40,8 +40,8 @@ class Tried(Explainer):
 
 
 @pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Plugins leave the registry and the modules as they found them."""
+def clean_registry() -> Iterator[None]:
+    """Remove the explainers and modules of plugins after each test."""
     names, modules = set(explainers), set(sys.modules)
     yield
     for name in set(explainers) - names:
@@ -52,8 +52,8 @@ def forgotten() -> Iterator[None]:
 
 
 @pytest.fixture
-def tried(tmp_path: Path) -> Callable[..., dict[str, CheckResult]]:
-    """Findings, by what was tried, of an explainer with the given body."""
+def check_body(tmp_path: Path) -> Callable[..., dict[str, CheckResult]]:
+    """Check an explainer with the given body; results by check."""
 
     def check(body: str, signed: bool = True) -> dict[str, CheckResult]:
         path = tmp_path / "tried_plugin.py"
@@ -63,14 +63,14 @@ def tried(tmp_path: Path) -> Callable[..., dict[str, CheckResult]]:
     return check
 
 
-def test_a_good_explainer_passes_everything(tried: Callable[..., dict[str, CheckResult]]) -> None:
-    found = tried("return images * gradient(model, images, targets)")
-    assert list(found) == ["loads", "supported", *CHECKS]
-    assert [result for result in found.values() if not result.ok] == []
-    assert found["loads"].detail == "tried"
-    assert found["speed"].detail.endswith("1 forwards, 1 backwards an image")
-    assert found["shape"].detail.startswith("(2, 1, 32, 32) float32; (2, 1, 32, 48)")
-    assert found["sign"].detail.startswith("signed, ")
+def test_a_good_explainer_passes_everything(check_body: Callable[..., dict[str, CheckResult]]) -> None:
+    results = check_body("return images * gradient(model, images, targets)")
+    assert list(results) == ["loads", "supported", *CHECKS]
+    assert [result for result in results.values() if not result.ok] == []
+    assert results["loads"].detail == "tried"
+    assert results["speed"].detail.endswith("1 forwards, 1 backwards an image")
+    assert results["shape"].detail.startswith("(2, 1, 32, 32) float32; (2, 1, 32, 48)")
+    assert results["sign"].detail.startswith("signed, ")
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_a_good_explainer_passes_everything(tried: Callable[..., dict[str, Check
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_found(
-    tried: Callable[..., dict[str, CheckResult]], body: str, signed: bool, what: str, why: str
+    check_body: Callable[..., dict[str, CheckResult]], body: str, signed: bool, what: str, why: str
 ) -> None:
     body = body.replace("SEEDLESS", "(lambda g: (g.seed(), g)[1])(torch.Generator())")
-    found = tried(body, signed)
-    assert not found[what].ok
-    assert why in found[what].detail
+    results = check_body(body, signed)
+    assert not results[what].ok
+    assert why in results[what].detail
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_what_is_wrong_is_found(
     ],
 )
 def test_what_cannot_run_gives_its_reason_and_no_more(
-    tried: Callable[..., dict[str, CheckResult]], body: str, why: str
+    check_body: Callable[..., dict[str, CheckResult]], body: str, why: str
 ) -> None:
-    found = tried(body)
-    assert list(found) == ["loads", "supported", "maps"]
-    assert not found["maps"].ok
-    assert why in found["maps"].detail
-    assert "\n" not in found["maps"].detail
+    results = check_body(body)
+    assert list(results) == ["loads", "supported", "maps"]
+    assert not results["maps"].ok
+    assert why in results["maps"].detail
+    assert "\n" not in results["maps"].detail
 
 
 @pytest.mark.parametrize(
@@ -149,22 +149,22 @@ def test_an_explainer_without_explain_and_one_with_a_needed_field(tmp_path: Path
         "@explainers.register('empty')\nclass Empty(Explainer): ...\n"
         "@explainers.register('asking')\nclass Asking(Explainer):\n    layer: str\n"
     )
-    found = {name: detail for name, ok, detail in check_plugin(str(path)).lines() if not ok}
-    assert "Empty must define explain" in found["empty: maps"]
-    assert "layer" in found["asking: defaults"]
+    results = {name: detail for name, ok, detail in check_plugin(str(path)).lines() if not ok}
+    assert "Empty must define explain" in results["empty: maps"]
+    assert "layer" in results["asking: defaults"]
 
 
 def test_one_that_needs_lap_is_tried_on_lap() -> None:
-    found = check_explainer(explainers["lap"], "cpu")
-    assert [result for result in found if not result.ok] == []
-    assert found[0].detail == "LapModel"
+    results = check_explainer(explainers["lap"], "cpu")
+    assert [result for result in results if not result.ok] == []
+    assert results[0].detail == "LapModel"
 
 
 def test_one_that_takes_no_network_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explainers["saliency"], "refusal", lambda self, model: "only on Sundays")
-    (found,) = check_explainer(explainers["saliency"], "cpu")
-    assert not found.ok
-    assert found.detail == "it refuses the network, with LAP and without: only on Sundays"
+    (result,) = check_explainer(explainers["saliency"], "cpu")
+    assert not result.ok
+    assert result.detail == "it refuses the network, with LAP and without: only on Sundays"
 
 
 def test_one_that_ignores_the_class_is_found_among_our_own() -> None:
@@ -178,12 +178,14 @@ def test_our_own_pass(name: str) -> None:
 
 
 def test_random_numbers_that_depend_on_the_place_are_told_and_allowed(
-    tried: Callable[..., dict[str, CheckResult]],
+    check_body: Callable[..., dict[str, CheckResult]],
 ) -> None:
     body = "return gradient(model, images, targets) * (1 + torch.rand(len(images), 1, 1, 1))"
-    found = tried(body.replace("torch.rand(", "torch.stack([torch.rand(()) for _ in images]).view("))["batch invariant"]
-    assert found.ok
-    assert "place in the batch" in found.detail
+    result = check_body(body.replace("torch.rand(", "torch.stack([torch.rand(()) for _ in images]).view("))[
+        "batch invariant"
+    ]
+    assert result.ok
+    assert "place in the batch" in result.detail
 
 
 def test_the_report_is_lines_and_a_verdict() -> None:

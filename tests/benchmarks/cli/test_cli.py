@@ -23,8 +23,8 @@ from benchmarks.store.locations import open_location
 from interp_core.datasets import datasets
 
 
-def called(*words: str) -> int:
-    """Exit code of the command."""
+def exit_code(*words: str) -> int:
+    """Run the command and return its exit code."""
     try:
         cli.main(words)
     except SystemExit as stop:
@@ -56,14 +56,14 @@ def test_list_names_everything(
     things: str, names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wide(monkeypatch)
-    assert called("list", things) == 0
+    assert exit_code("list", things) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in names)
 
 
 def test_list_models_can_be_narrowed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     wide(monkeypatch)
-    assert called("list", "models", "--filter", "resnet18*") == 0
+    assert exit_code("list", "models", "--filter", "resnet18*") == 0
     out = capsys.readouterr().out
     assert "resnet18d" in out
     assert "vit" not in out
@@ -72,7 +72,7 @@ def test_list_models_can_be_narrowed(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_run_and_report_write_the_same_page(
     tiny_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert called("run", "--config", str(tiny_file(models=TWO[:1], explainers=["random"], metrics=["auc"]))) == 0
+    assert exit_code("run", "--config", str(tiny_file(models=TWO[:1], explainers=["random"], metrics=["auc"]))) == 0
     folder = tmp_path / "runs" / "tiny"
     files = {
         path.relative_to(folder): path.read_bytes()
@@ -83,7 +83,7 @@ def test_run_and_report_write_the_same_page(
     assert "report.html" in capsys.readouterr().out
     (folder / "report.html").unlink()
     (folder / "tables" / "summary.csv").unlink()
-    assert called("report", str(folder)) == 0
+    assert exit_code("report", str(folder)) == 0
     assert (folder / "report.html").read_bytes() == page
     assert all((folder / path).read_bytes() == content for path, content in files.items())
 
@@ -120,7 +120,7 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(
     words: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert called("run", "--config", str(tiny_file(**changes)), *options) == 2
+    assert exit_code("run", "--config", str(tiny_file(**changes)), *options) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")
     assert "\n" not in error
@@ -142,7 +142,7 @@ def test_bad_input_is_told_in_one_line_with_exit_code_2(
 def test_wrong_words_are_told_in_one_line_with_exit_code_2(
     words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert called(*words) == 2
+    assert exit_code(*words) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")
     assert "\n" not in error
@@ -150,7 +150,7 @@ def test_wrong_words_are_told_in_one_line_with_exit_code_2(
 
 
 def test_a_report_on_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert called("report", str(tmp_path)) == 2
+    assert exit_code("report", str(tmp_path)) == 2
     assert "run.json" in capsys.readouterr().err
 
 
@@ -158,7 +158,7 @@ def test_an_output_that_cannot_be_written(
     tiny_file: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert called("run", "--config", str(tiny_file()), "--output", str(tmp_path / "file")) == 2
+    assert exit_code("run", "--config", str(tiny_file()), "--output", str(tmp_path / "file")) == 2
     assert "--output" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "in the way"
 
@@ -170,7 +170,7 @@ def test_stopping_by_hand_exits_with_130(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Engine, "run", stop)
-    assert called("run", "--config", str(tiny_file())) == 130
+    assert exit_code("run", "--config", str(tiny_file())) == 130
     assert "run the same command again" in capsys.readouterr().err
 
 
@@ -188,16 +188,16 @@ def test_problems_are_printed(
 ) -> None:
     monkeypatch.setattr(explainers["random"], "refusal", lambda self, model: "it [does] not like it")
     assert (
-        called("run", "--config", str(tiny_file(models=TWO[:1], explainers=["random", "grad_cam"], metrics=["auc"])))
+        exit_code("run", "--config", str(tiny_file(models=TWO[:1], explainers=["random", "grad_cam"], metrics=["auc"])))
         == 0
     )
     assert "plain, random: left out: it [does] not like it" in capsys.readouterr().err
 
 
 def test_help_and_no_words(capsys: pytest.CaptureFixture[str]) -> None:
-    assert called("--help") == 0
+    assert exit_code("--help") == 0
     assert "report" in capsys.readouterr().out
-    assert called() in (0, 2)
+    assert exit_code() in (0, 2)
 
 
 def test_options_change_the_run_and_are_told(
@@ -207,7 +207,7 @@ def test_options_change_the_run_and_are_told(
         "--limit", "2", "--seed", "3", "--batch-size", "1", "--smoothing", "2", "--grid", "4", "--sharpen", "2",
         "--keep-maps", "none", "--metric-engine", "device", "--set", "metrics.pixel_flipping.steps=8",
     ]  # fmt: skip
-    assert called("run", "--config", str(tiny_file(models=TWO[:1], explainers=["random"])), *words) == 0
+    assert exit_code("run", "--config", str(tiny_file(models=TWO[:1], explainers=["random"])), *words) == 0
     meta = json.loads((tmp_path / "runs" / "tiny" / "run.json").read_text())
     assert meta["overrides"] == {
         "images": 2, "seeds": [3], "batch_size": 1, "smoothing": [2.0], "grids": [4], "sharpening": [2.0],
@@ -243,13 +243,13 @@ def test_failed_cells_exit_with_1_and_are_retried(
     plugin.write_text(MOODY.format(mood=mood))
     file = tiny_file(models=TWO[:1], explainers=["random"], metrics=["auc"], plugins=[str(plugin)])
     try:
-        assert called("run", "--config", str(file)) == 1
+        assert exit_code("run", "--config", str(file)) == 1
         error = capsys.readouterr().err
         assert "plain, moody: RuntimeError: no luck (2 cells)" in error
         assert "--retry-failed" in error
         mood.touch()
-        assert called("run", "--config", str(file)) == 1
-        assert called("run", "--config", str(file), "--retry-failed") == 0
+        assert exit_code("run", "--config", str(file)) == 1
+        assert exit_code("run", "--config", str(file), "--retry-failed") == 0
         captured = capsys.readouterr()
         assert "plain, moody: 3 of 3 maps are constant or not finite" in captured.err
         assert "4 cells computed, 4 found in the store" in captured.out
@@ -260,13 +260,13 @@ def test_failed_cells_exit_with_1_and_are_retried(
 def test_validate_tells_everything_and_exits_with_2(
     tiny_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert called("validate", str(tiny_file())) == 0
+    assert exit_code("validate", str(tiny_file())) == 0
     assert "can be run" in capsys.readouterr().out
-    assert called("validate", str(tiny_file(explainers=["gradcam"], shard=0))) == 2
+    assert exit_code("validate", str(tiny_file(explainers=["gradcam"], shard=0))) == 2
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines[:2]] == ["explainers.0", "shard"]
     assert "2 errors" in lines[2]
-    assert called("validate", str(tiny_file()), "--set", "images=0") == 2
+    assert exit_code("validate", str(tiny_file()), "--set", "images=0") == 2
 
 
 def test_help_imports_no_heavy_library() -> None:
@@ -277,7 +277,7 @@ def test_help_imports_no_heavy_library() -> None:
 
 
 def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert called("schema") == 0
+    assert exit_code("schema") == 0
     assert json.loads(capsys.readouterr().out)["title"] == "RunConfig"
 
 
@@ -289,7 +289,7 @@ def test_check_tells_what_holds(ok: bool, monkeypatch: pytest.MonkeyPatch, capsy
         ok=ok, lines=lambda: [("shape", True, "(N, 1, H, W)"), ("speed", ok, "3 [images] a second")]
     )
     monkeypatch.setattr(check, "check_plugin", lambda path: found)
-    assert called("check", "mine.py") == int(not ok)
+    assert exit_code("check", "mine.py") == int(not ok)
     out = capsys.readouterr().out
     assert "3 [images] a second" in out
     assert ("failed" in out) is not ok
@@ -305,19 +305,19 @@ def test_two_runs_are_compared_merged_and_exported(
     wide(monkeypatch)
     first = str(done[1].folder)
     second = str(Engine(warm(name="second", metrics=["sparseness"], explainers=["random"])).run().folder)
-    assert called("compare", first, first, "--output", str(tmp_path / "same.csv")) == 0
+    assert exit_code("compare", first, first, "--output", str(tmp_path / "same.csv")) == 0
     assert "pixel_flipping" in capsys.readouterr().out
     assert set(pd.read_csv(tmp_path / "same.csv")["verdict"]) == {"same"}
     pages: list[object] = []
     monkeypatch.setattr(runs, "write_page", pages.append)
-    assert called("merge", first, second, "--into", str(tmp_path / "both")) == 0
+    assert exit_code("merge", first, second, "--into", str(tmp_path / "both")) == 0
     assert pages == [tmp_path / "both"]
-    assert called("merge", first, second, "--into", str(tmp_path / "both")) == 2
-    assert called("export", str(tmp_path / "both"), "--output", str(tmp_path / "tables")) == 0
+    assert exit_code("merge", first, second, "--into", str(tmp_path / "both")) == 2
+    assert exit_code("export", str(tmp_path / "both"), "--output", str(tmp_path / "tables")) == 0
     assert "sparseness" in set(pd.read_csv(tmp_path / "tables" / "scores.csv")["metric"])
-    assert called("export", first, "--output", str(tmp_path / "tables"), "--format", "latex") == 0
+    assert exit_code("export", first, "--output", str(tmp_path / "tables"), "--format", "latex") == 0
     assert r"\toprule" in (tmp_path / "tables" / "summary.tex").read_text()
-    assert called("export", first, "--output", str(tmp_path / "tables"), "--format", "word") == 2
+    assert exit_code("export", first, "--output", str(tmp_path / "tables"), "--format", "word") == 2
 
 
 def test_a_run_and_its_page_may_lie_behind_a_url(
@@ -330,8 +330,8 @@ def test_a_run_and_its_page_may_lie_behind_a_url(
 
     monkeypatch.setattr(report, "write_report", quick)
     file = str(tiny_file(models=TWO[:1], explainers=["random"], metrics=["auc"]))
-    assert called("run", "--config", file, "--output", "memory://shelf") == 0
+    assert exit_code("run", "--config", file, "--output", "memory://shelf") == 0
     for name in ("tables/a.csv", "report.html"):
         assert open_location(f"memory://shelf/tiny/{name}").read_text() == "<!-- tiny -->"
-    assert called("report", "memory://shelf/tiny") == 0
+    assert exit_code("report", "memory://shelf/tiny") == 0
     assert "memory://shelf/tiny/report.html" in capsys.readouterr().out

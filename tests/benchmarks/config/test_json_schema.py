@@ -63,10 +63,10 @@ def test_names_of_plugins_are_let_through(validator: Any, tiny_file: Callable[..
 
 
 def test_editors_are_told_every_name(validator: Any) -> None:
-    known = validator.schema["$defs"]
-    assert known["ExplainerChoice"]["anyOf"][0]["enum"] == list(explainers)
-    assert known["MetricChoice"]["anyOf"][0]["enum"] == list(metrics)
-    assert known["RivalChoice"]["anyOf"][0]["enum"] == list(rivals)
+    definitions = validator.schema["$defs"]
+    assert definitions["ExplainerChoice"]["anyOf"][0]["enum"] == list(explainers)
+    assert definitions["MetricChoice"]["anyOf"][0]["enum"] == list(metrics)
+    assert definitions["RivalChoice"]["anyOf"][0]["enum"] == list(rivals)
 
 
 def test_stages_and_rivals_fit(validator: Any, tiny_file: Callable[..., Path]) -> None:

@@ -18,8 +18,8 @@ CONTENT: dict[str, Any] = {
 }
 
 
-def changed(assignment: str) -> dict[str, Any]:
-    """The fields that differ."""
+def changed_fields(assignment: str) -> dict[str, Any]:
+    """Return the fields that an assignment changes."""
     after = apply_assignments(CONTENT, [assignment])
     return {key: value for key, value in after.items() if CONTENT.get(key) != value}
 
@@ -42,7 +42,7 @@ def changed(assignment: str) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_one_value_is_replaced_where_the_path_leads(assignment: str, expected: dict[str, Any]) -> None:
-    assert changed(assignment) == {key: value for key, value in expected.items() if CONTENT.get(key, 0) != value}
+    assert changed_fields(assignment) == {key: value for key, value in expected.items() if CONTENT.get(key, 0) != value}
 
 
 def test_later_ones_win_and_the_original_stays() -> None:

@@ -21,14 +21,14 @@ SETS = [
 ]  # fmt: skip
 
 
-def boxed_folder(root: Path) -> Path:
+def folder_with_boxes(root: Path) -> Path:
     class_folders(root, count=20)
     rows = [f"{name}{i}.png,4,4,20,20" for name in ("cat", "dog") for i in range(20)]
     write(root / "boxes.csv", "\n".join(["file,x0,y0,x1,y1", *rows]))
     return root
 
 
-def boxed_imagenette(root: Path) -> Path:
+def imagenette_with_boxes(root: Path) -> Path:
     rows = [f"n0144{end}_val_{i},n0144{end} 2 3 20 22" for end in ("0764", "3537") for i in range(10)]
     write(imagenet_folders(root, count=10) / "LOC_val_solution.csv", "\n".join(["ImageId,PredictionString", *rows]))
     return root
@@ -36,10 +36,10 @@ def boxed_imagenette(root: Path) -> Path:
 
 CASES: dict[str, tuple[str, Callable[[Path], Path], list[str]]] = {
     "kaggle": ("imagenet", lambda root: imagenet_kaggle(root, count=10), ["dataset.labels=own"]),
-    "imagenette": ("imagenet", boxed_imagenette, ["dataset.labels=own"]),
+    "imagenette": ("imagenet", imagenette_with_boxes, ["dataset.labels=own"]),
     "celeba": ("celeba", lambda root: celeba(root, 60), ["dataset.attributes=[Eyeglasses, Smiling]"]),
     "rsna": ("rsna", lambda root: rsna(root, 45), []),
-    "folder": ("folder", boxed_folder, []),
+    "folder": ("folder", folder_with_boxes, []),
 }
 
 

@@ -24,14 +24,14 @@ from interp_core.errors import InterpError, UnknownNameError
 @pytest.mark.parametrize("name", list(presets()))
 def test_every_preset_loads_and_all_it_names_can_be_made(name: str) -> None:
     config = load_config(preset_path(name))
-    parts = RunComponents(config)
-    assert list(parts.explainers) == [choice.name for choice in config.explainers]
+    components = RunComponents(config)
+    assert list(components.explainers) == [choice.name for choice in config.explainers]
     assert [model.lap for model in config.models] == [False, True]
-    if isinstance(parts.dataset, FileDataset):  # its files are the user's, and cells are named by them
-        with pytest.raises(InterpError, match=str(parts.dataset.root)):
-            train_cells(config, parts)
+    if isinstance(components.dataset, FileDataset):  # its files are the user's, and cells are named by them
+        with pytest.raises(InterpError, match=str(components.dataset.root)):
+            train_cells(config, components)
     else:
-        assert [cell.model.lap for cell in train_cells(config, parts)] == [False, True] * len(config.seeds)
+        assert [cell.model.lap for cell in train_cells(config, components)] == [False, True] * len(config.seeds)
 
 
 def test_the_paper_preset_leaves_nothing_out_that_is_ours() -> None:
@@ -57,10 +57,10 @@ def test_parameters_of_named_parts_reach_them(tiny: Callable[..., RunConfig]) ->
     config = tiny(
         explainers=[{"name": "integrated_gradients", "steps": 7}, "random"], terms=[{"name": "area", "high": 0.5}]
     )
-    parts = RunComponents(config)
-    assert parts.explainers["integrated_gradients"].model_dump()["steps"] == 7
-    assert parts.terms is not None
-    assert parts.terms[0].model_dump()["high"] == 0.5
+    components = RunComponents(config)
+    assert components.explainers["integrated_gradients"].model_dump()["steps"] == 7
+    assert components.terms is not None
+    assert components.terms[0].model_dump()["high"] == 0.5
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -217,9 +217,9 @@ def test_plugins_that_cannot_be_imported(tiny: Callable[..., RunConfig], tmp_pat
 
 
 def test_one_engine_for_all_metrics_that_have_it(tiny: Callable[..., RunConfig]) -> None:
-    parts = RunComponents(tiny(metric_engine="quantus", metrics=list(metrics)))
-    assert {metric.engine for metric in parts.metrics.values() if metric.has_reference()} == {"quantus"}
-    assert {metric.engine for metric in parts.metrics.values() if not metric.has_reference()} <= {"device"}
+    components = RunComponents(tiny(metric_engine="quantus", metrics=list(metrics)))
+    assert {metric.engine for metric in components.metrics.values() if metric.has_reference()} == {"quantus"}
+    assert {metric.engine for metric in components.metrics.values() if not metric.has_reference()} <= {"device"}
     mixed = [{"name": "auc", "engine": "quantus"}, "pixel_flipping"]
     assert [m.engine for m in RunComponents(tiny(metrics=mixed)).metrics.values()] == ["quantus", "device"]
 

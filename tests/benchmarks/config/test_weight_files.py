@@ -36,7 +36,7 @@ class Harmful:
         return os.mkdir, (str(self.mark),)
 
 
-def saved(path: Path, how: str) -> Path:
+def save_weights(path: Path, how: str) -> Path:
     state = network().state_dict()
     if how == "safetensors":
         save_file({key: value.contiguous() for key, value in state.items()}, path)
@@ -53,11 +53,11 @@ def saved(path: Path, how: str) -> Path:
 @pytest.mark.parametrize("how", ["safetensors", "plain", "state_dict", "module"])
 @pytest.mark.parametrize("lap", [False, True])
 def test_weights_of_a_checkpoint_replace_random_ones(tmp_path: Path, how: str, lap: bool) -> None:
-    path = saved(tmp_path / f"a.{'safetensors' if how == 'safetensors' else 'pt'}", how)
+    path = save_weights(tmp_path / f"a.{'safetensors' if how == 'safetensors' else 'pt'}", how)
     model = ModelConfig(name="mine", backbone="test_resnet", lap=lap, checkpoint=path)
     built = build_network(model, 10, 0)
-    state, wanted = (built.backbone if lap else built).state_dict(), network().state_dict()  # type: ignore[union-attr]
-    assert all(torch.equal(state[key], value) for key, value in wanted.items())
+    state, expected = (built.backbone if lap else built).state_dict(), network().state_dict()  # type: ignore[union-attr]
+    assert all(torch.equal(state[key], value) for key, value in expected.items())
 
 
 def test_what_would_run_code_is_refused_and_not_run(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_files_that_hold_no_weights_are_told(tmp_path: Path, name: str) -> None:
 
 
 def test_weights_of_another_network_are_told(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.pt", "plain")
+    path = save_weights(tmp_path / "a.pt", "plain")
     with pytest.raises(ConfigError, match="another network"):
         load_weights(timm.create_model("test_resnet", num_classes=3), path)
 
@@ -106,13 +106,13 @@ def test_cells_follow_the_content_of_a_checkpoint_and_not_its_place(
         config = tiny(models=[{"name": "a", "backbone": "test_resnet", "checkpoint": str(path)}])
         return train_cells(config, RunComponents(config))[0].key
 
-    first, other = saved(tmp_path / "a.pt", "plain"), tmp_path / "b.pt"
-    other.write_bytes(first.read_bytes())
-    assert key(first) == key(other)
-    before = file_digest(other)
-    saved(other, "state_dict")
-    assert file_digest(other) != before
-    assert key(first) != key(other)
+    first, second = save_weights(tmp_path / "a.pt", "plain"), tmp_path / "b.pt"
+    second.write_bytes(first.read_bytes())
+    assert key(first) == key(second)
+    before = file_digest(second)
+    save_weights(second, "state_dict")
+    assert file_digest(second) != before
+    assert key(first) != key(second)
 
 
 def test_normalisation_is_checked() -> None:
@@ -121,18 +121,18 @@ def test_normalisation_is_checked() -> None:
 
 
 def test_weights_of_a_network_with_its_lap_come_back_with_it(tmp_path: Path) -> None:
-    given = {"name": "lap", "backbone": "test_resnet", "lap": True, "attach": {"refine": 4}}
-    first = build_network(ModelConfig(**given), 5, seed=0)
+    fields = {"name": "lap", "backbone": "test_resnet", "lap": True, "attach": {"refine": 4}}
+    first = build_network(ModelConfig(**fields), 5, seed=0)
     with torch.no_grad():
         first.head.a.fill_(1.5)  # type: ignore[union-attr, operator]
     save_model(first, str(tmp_path / "lap.safetensors"))
     assert holds_lap(tmp_path / "lap.safetensors")
-    model = ModelConfig(**given, checkpoint=tmp_path / "lap.safetensors")
+    model = ModelConfig(**fields, checkpoint=tmp_path / "lap.safetensors")
     again = build_network(model, 5, seed=1)
     assert all(torch.equal(value, first.state_dict()[name]) for name, value in again.state_dict().items())
-    held = build_network(model.model_copy(update={"fixed": ("a",)}), 5, seed=1)
-    assert held.head.a.item() == 0  # type: ignore[union-attr, operator]
-    assert not held.head.a.requires_grad  # type: ignore[union-attr]
+    ablated = build_network(model.model_copy(update={"fixed": ("a",)}), 5, seed=1)
+    assert ablated.head.a.item() == 0  # type: ignore[union-attr, operator]
+    assert not ablated.head.a.requires_grad  # type: ignore[union-attr]
 
 
 def test_weights_of_a_backbone_hold_no_lap(tmp_path: Path) -> None:

@@ -18,51 +18,51 @@ Keys = dict[tuple, str]
 
 
 def keys(config: RunConfig, ids: list[str] = IDS) -> Keys:
-    parts = RunComponents(config)
-    trained = train_cells(config, parts)
-    found: Keys = {("train", cell.model.name, cell.seed): cell.key for cell in trained}
-    for cell in explain_cells(config, parts, trained, ids):
-        place = (cell.train.model.name, cell.train.seed, cell.explainer, cell.start)
-        found[("explain", *place)] = cell.key
-        found |= {("score", *place, score.metric): score.key for score in score_cells(parts, cell)}
-    return found
+    components = RunComponents(config)
+    networks = train_cells(config, components)
+    cell_keys: Keys = {("train", cell.model.name, cell.seed): cell.key for cell in networks}
+    for cell in explain_cells(config, components, networks, ids):
+        path = (cell.train.model.name, cell.train.seed, cell.explainer, cell.start)
+        cell_keys[("explain", *path)] = cell.key
+        cell_keys |= {("score", *path, score.metric): score.key for score in score_cells(components, cell)}
+    return cell_keys
 
 
-def changed(before: Keys, after: Keys) -> set[tuple]:
+def differences(before: Keys, after: Keys) -> set[tuple]:
     assert before.keys() == after.keys()
-    return {place for place in before if before[place] != after[place]}
+    return {path for path in before if before[path] != after[path]}
 
 
 def test_shards_cover_every_image_once(tiny: Callable[..., RunConfig]) -> None:
     config = tiny()
-    parts = RunComponents(config)
-    (plain, _) = train_cells(config, parts)
-    spans = [(c.start, c.stop) for c in explain_cells(config, parts, [plain], IDS) if c.explainer == "random"]
+    components = RunComponents(config)
+    (plain, _) = train_cells(config, components)
+    spans = [(c.start, c.stop) for c in explain_cells(config, components, [plain], IDS) if c.explainer == "random"]
     assert spans == [(0, 2), (2, 4), (4, 5)]
 
 
 def test_keys_are_distinct_and_the_same_every_time(tiny: Callable[..., RunConfig]) -> None:
-    once, again = keys(tiny(seeds=[0, 1])), keys(tiny(seeds=[0, 1]))
-    assert once == again
-    assert len(set(once.values())) == len(once) == 4 + 4 * 3 * 3 * (1 + 2)
+    first, second = keys(tiny(seeds=[0, 1])), keys(tiny(seeds=[0, 1]))
+    assert first == second
+    assert len(set(first.values())) == len(first) == 4 + 4 * 3 * 3 * (1 + 2)
 
 
 def test_a_metric_parameter_touches_that_metric_alone(tiny: Callable[..., RunConfig]) -> None:
     other = keys(tiny(metrics=["auc", {"name": "pixel_flipping", "steps": 5}]))
-    assert {place[-1] for place in changed(keys(tiny()), other)} == {"pixel_flipping"}
+    assert {path[-1] for path in differences(keys(tiny()), other)} == {"pixel_flipping"}
 
 
 def test_an_explainer_parameter_touches_that_explainer_alone(tiny: Callable[..., RunConfig]) -> None:
     def with_steps(steps: int) -> Keys:
         return keys(tiny(explainers=["grad_cam", {"name": "integrated_gradients", "steps": steps}]))
 
-    assert {place[3] for place in changed(with_steps(3), with_steps(4))} == {"integrated_gradients"}
+    assert {path[3] for path in differences(with_steps(3), with_steps(4))} == {"integrated_gradients"}
 
 
 def test_the_recipe_touches_everything_and_knowledge_the_lap_model_alone(tiny: Callable[..., RunConfig]) -> None:
     before = keys(tiny())
-    assert changed(before, keys(tiny(recipe={"epochs": 2, "batch_size": 16}))) == set(before)
-    assert {place[1] for place in changed(before, keys(tiny(terms=["area"])))} == {"lap"}
+    assert differences(before, keys(tiny(recipe={"epochs": 2, "batch_size": 16}))) == set(before)
+    assert {path[1] for path in differences(before, keys(tiny(terms=["area"])))} == {"lap"}
 
 
 BEFORE = ("name", "backbone", "kwargs", "lap", "attach", "checkpoint", "normalise")
@@ -70,24 +70,24 @@ TWO: list[dict[str, Any]] = [{}, {"recipe": {"epochs": 2}, "terms": ["area"]}]
 
 
 def with_lap(tiny: Callable[..., RunConfig], **fields: Any) -> Keys:
-    """Keys of the tiny run with more said of its LAP network."""
+    """Return the keys of the tiny run with other fields of its LAP network."""
     plain, lap = (model.model_dump() for model in tiny().models)
     return keys(tiny(models=[plain, {**lap, **fields}]))
 
 
 def test_models_that_say_nothing_of_stages_or_rivals_keep_their_keys(tiny: Callable[..., RunConfig]) -> None:
     config = tiny(terms=["area"])
-    parts = RunComponents(config)
+    components = RunComponents(config)
     assert all(set(model.model_dump(mode="json")) == set(BEFORE) for model in config.models)
-    data = parts.dataset.identity()
-    for cell in train_cells(config, parts):
+    data = components.dataset.identity()
+    for cell in train_cells(config, components):
         model = {field: getattr(cell.model, field) for field in BEFORE}
         content = (
             data,
-            plan._training_code(cell.model, parts),
+            plan._training_code(cell.model, components),
             model,
             config.recipe,
-            parts.terms if cell.model.lap else (),
+            components.terms if cell.model.lap else (),
             0,
         )
         assert cell.key == plan._key(f"{cell.model.name}-0", *content)
@@ -117,7 +117,7 @@ def test_stages_rivals_and_ablations_touch_their_network_alone(
     tiny: Callable[..., RunConfig], fields: dict[str, Any]
 ) -> None:
     before = keys(tiny())
-    assert changed(before, with_lap(tiny, **fields)) == {place for place in before if place[1] == "lap"}
+    assert differences(before, with_lap(tiny, **fields)) == {path for path in before if path[1] == "lap"}
 
 
 def test_every_setting_of_a_stage_or_rival_is_in_the_key(tiny: Callable[..., RunConfig]) -> None:
@@ -155,7 +155,7 @@ def test_what_all_stages_replace_touches_nothing(tiny: Callable[..., RunConfig])
 
 def test_more_images_keep_full_shards(tiny: Callable[..., RunConfig]) -> None:
     before, after = keys(tiny()), keys(tiny(), [*IDS, "image-5"])
-    assert {place[4] for place in changed(before, after)} == {4}
+    assert {path[4] for path in differences(before, after)} == {4}
 
 
 def test_what_does_not_change_numbers_changes_no_key(tiny: Callable[..., RunConfig]) -> None:
@@ -165,8 +165,8 @@ def test_what_does_not_change_numbers_changes_no_key(tiny: Callable[..., RunConf
 
 def test_rounded_maps_are_other_maps(tiny: Callable[..., RunConfig]) -> None:
     before = keys(tiny())
-    found = changed(before, keys(tiny(keep_maps="float16")))
-    assert found == {place for place in before if place[0] != "train"}
+    found = differences(before, keys(tiny(keep_maps="float16")))
+    assert found == {path for path in before if path[0] != "train"}
 
 
 def test_how_much_an_explainer_does_at_once_changes_no_key(tiny: Callable[..., RunConfig]) -> None:
@@ -184,9 +184,10 @@ def test_how_much_an_explainer_does_at_once_changes_no_key(tiny: Callable[..., R
 
 def test_cells_of_a_shard_lie_together(tiny: Callable[..., RunConfig]) -> None:
     config = tiny()
-    parts = RunComponents(config)
+    components = RunComponents(config)
     order = [
-        (cell.train.model.name, cell.start) for cell in explain_cells(config, parts, train_cells(config, parts), IDS)
+        (cell.train.model.name, cell.start)
+        for cell in explain_cells(config, components, train_cells(config, components), IDS)
     ]
     assert order == [(model, start) for model in ("plain", "lap") for start in (0, 2, 4) for _ in range(3)]
 
@@ -195,30 +196,30 @@ def test_metrics_that_call_again_are_not_asked_about_masks_nor_about_transformed
     tiny: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(explainers=["mask", "random"])
-    parts = RunComponents(config)
-    monkeypatch.setattr(type(parts.metrics["auc"]), "needs_explain", True)
-    cells = list(explain_cells(config, parts, train_cells(config, parts)[:1], IDS[:1]))
+    components = RunComponents(config)
+    monkeypatch.setattr(type(components.metrics["auc"]), "needs_explain", True)
+    cells = list(explain_cells(config, components, train_cells(config, components)[:1], IDS[:1]))
     blur = MapTransform("smooth", 2.0)
-    found = {cell.explainer: [(s.metric, s.explainer) for s in score_cells(parts, cell, [blur])] for cell in cells}
+    found = {cell.explainer: [(s.metric, s.explainer) for s in score_cells(components, cell, [blur])] for cell in cells}
     assert found["random"] == [("auc", "random"), ("pixel_flipping", "random"), ("pixel_flipping", "random@smooth2")]
     assert found["mask"] == [("pixel_flipping", "mask"), ("pixel_flipping", "mask@smooth2")]
 
 
 def test_trainings_may_be_judged_by_the_same_draws(tiny: Callable[..., RunConfig]) -> None:
     own, same = keys(tiny(seeds=[0, 1])), keys(tiny(seeds=[0, 1], draws=0))
-    touched = changed(own, same)
-    assert {place[2] for place in touched} == {1}  # draws of seed 0 are the first training's own
-    assert "train" not in {place[0] for place in touched}
+    touched = differences(own, same)
+    assert {path[2] for path in touched} == {1}  # draws of seed 0 are the first training's own
+    assert "train" not in {path[0] for path in touched}
     config = tiny(seeds=[0, 1], draws=7)
-    parts = RunComponents(config)
-    cells = explain_cells(config, parts, train_cells(config, parts), IDS)
+    components = RunComponents(config)
+    cells = explain_cells(config, components, train_cells(config, components), IDS)
     assert {cell.seed - 7 * 100_003 for cell in cells} == {0, 2, 4}
     assert tiny().hash() != tiny(draws=0).hash()
 
 
 def test_shards_draw_different_random_numbers(tiny: Callable[..., RunConfig]) -> None:
     config = tiny(seeds=[0, 1])
-    parts = RunComponents(config)
-    cells = explain_cells(config, parts, train_cells(config, parts), IDS)
+    components = RunComponents(config)
+    cells = explain_cells(config, components, train_cells(config, components), IDS)
     seeds = {(cell.train.seed, cell.start): cell.seed for cell in cells}
     assert len(set(seeds.values())) == len(seeds) == 6

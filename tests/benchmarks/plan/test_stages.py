@@ -44,26 +44,26 @@ def setting(tiny: Callable[..., RunConfig]) -> Callable[..., tuple[RunComponents
     """A run with one network on confounded digits."""
 
     def make(**fields: Any) -> tuple[RunComponents, RunImages, Store]:
-        config = configured(tiny, **fields)
+        config = make_config(tiny, **fields)
         parts = RunComponents(config)
         return parts, RunImages(parts.dataset), Store(config.folder)
 
     return make
 
 
-def configured(tiny: Callable[..., RunConfig], **fields: Any) -> RunConfig:
+def make_config(tiny: Callable[..., RunConfig], **fields: Any) -> RunConfig:
     dataset = {**tiny().dataset.model_dump(), "confounded": True}
     return tiny(dataset=dataset, models=[{**NET, **fields}], recipe={"epochs": 1, "batch_size": 16})
 
 
-def trained(
+def train(
     tiny: Callable[..., RunConfig],
     setting: tuple[RunComponents, RunImages, Store],
     show: Callable[[Epoch], None] = lambda _: None,
     **fields: Any,
 ) -> TrainedNetwork:
     parts, data, store = setting
-    (cell,) = train_cells(configured(tiny, **fields), parts)
+    (cell,) = train_cells(make_config(tiny, **fields), parts)
     return train_or_load(cell, parts, data, store, "cpu", show)
 
 
@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(
     tiny: Callable[..., RunConfig], fields: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InterpError, match=message):
-        RunComponents(configured(tiny, **fields))
+        RunComponents(make_config(tiny, **fields))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(
 )
 def test_wrong_fields_are_named(tiny: Callable[..., RunConfig], fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        configured(tiny, **fields)
+        make_config(tiny, **fields)
 
 
 def test_a_frozen_rival_that_owns_nothing_is_refused_before_its_first_stage(
@@ -116,7 +116,7 @@ def test_a_frozen_rival_that_owns_nothing_is_refused_before_its_first_stage(
     fields = {"rival": "cam", "stages": [{}, {"recipe": {"mode": "frozen", "batch_size": 16}}]}
     epochs: list[Epoch] = []
     with pytest.raises(ContractError, match="nothing of Cam learns in mode 'frozen'"):
-        trained(tiny, setting(**fields), epochs.append, **fields)
+        train(tiny, setting(**fields), epochs.append, **fields)
     assert epochs == []
 
 
@@ -126,15 +126,15 @@ def test_a_mask_the_images_do_not_have_is_told_before_the_first_stage(
     stage = {**STAGES[1], "regions": {"tag": {"of": "tags"}}}
     epochs: list[Epoch] = []
     with pytest.raises(InterpError, match=r"mask of the training images 'tags'.*tag"):
-        trained(tiny, setting(lap=True, stages=[{}, stage]), epochs.append, lap=True, stages=[{}, stage])
+        train(tiny, setting(lap=True, stages=[{}, stage]), epochs.append, lap=True, stages=[{}, stage])
     assert epochs == []
 
 
 def test_a_frozen_second_stage_goes_on_from_the_first_and_leaves_its_backbone(
     tiny: Callable[..., RunConfig], setting: Callable[..., Any]
 ) -> None:
-    one = trained(tiny, setting(lap=True), lap=True)
-    two = trained(tiny, setting(lap=True, stages=STAGES), lap=True, stages=STAGES)
+    one = train(tiny, setting(lap=True), lap=True)
+    two = train(tiny, setting(lap=True, stages=STAGES), lap=True, stages=STAGES)
     before, after = weights(one.network), weights(two.network)
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed
@@ -142,7 +142,7 @@ def test_a_frozen_second_stage_goes_on_from_the_first_and_leaves_its_backbone(
 
 
 def test_facts_tell_of_every_stage(tiny: Callable[..., RunConfig], setting: Callable[..., Any]) -> None:
-    facts = trained(tiny, setting(lap=True, stages=STAGES), lap=True, stages=STAGES).facts
+    facts = train(tiny, setting(lap=True, stages=STAGES), lap=True, stages=STAGES).facts
     first, second = facts["stages"]
     assert [(stage["mode"], stage["epochs"], stage["steps"]) for stage in (first, second)] == [
         ("scratch", 1, 4),
@@ -167,7 +167,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
 ) -> None:
     fields = {"lap": True, "stages": STAGES}
     parts, data, store = setting(**fields)
-    whole = trained(tiny, (parts, data, Store(tmp_path / "whole")), **fields)
+    whole = train(tiny, (parts, data, Store(tmp_path / "whole")), **fields)
     seen: list[Epoch] = []
 
     def kill(epoch: Epoch) -> None:
@@ -176,11 +176,11 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
         seen.append(epoch)
 
     with pytest.raises(Killed):
-        trained(tiny, (parts, data, store), kill, **fields)
+        train(tiny, (parts, data, store), kill, **fields)
     folder = Path(str(store.folder / "models"))
     assert [path.name.rpartition(".stage")[2] for path in sorted(folder.glob("*.pt"))] == ["1.pt", "2.pt"][:after]
     left: list[Epoch] = []
-    again = trained(tiny, (parts, data, store), left.append, **fields)
+    again = train(tiny, (parts, data, store), left.append, **fields)
     assert len(left) == 3 - after
     state = weights(again.network)
     assert all(torch.equal(value, state[name]) for name, value in weights(whole.network).items())
@@ -192,11 +192,11 @@ def test_a_checkpoint_that_cannot_be_read_is_set_aside_and_its_stage_trained_ane
     tiny: Callable[..., RunConfig], setting: Callable[..., Any]
 ) -> None:
     parts, data, store = setting(lap=True)
-    (cell,) = train_cells(configured(tiny, lap=True), parts)
+    (cell,) = train_cells(make_config(tiny, lap=True), parts)
     path = Path(str(store.folder), "models", f"{cell.key}.stage1.pt")
     path.write_bytes(b"half a file")
     epochs: list[Epoch] = []
-    trained(tiny, (parts, data, store), epochs.append, lap=True)
+    train(tiny, (parts, data, store), epochs.append, lap=True)
     assert len(epochs) == 1
     assert "stage1.pt could not be read" in store.set_aside[0]
     assert path.with_name(f"{path.name}.corrupt").read_bytes() == b"half a file"
@@ -209,7 +209,7 @@ def test_a_store_elsewhere_does_without_checkpoints(
 ) -> None:
     parts, data, _ = setting()
     store = Store("memory://stages/run")
-    assert trained(tiny, (parts, data, store)).facts["stages"][0]["epochs"] == 1
+    assert train(tiny, (parts, data, store)).facts["stages"][0]["epochs"] == 1
     assert [str(path).rpartition(".")[2] for path in sorted((store.folder / "models").iterdir(), key=str)] == [
         "json",
         "safetensors",
@@ -220,7 +220,7 @@ def test_a_store_elsewhere_does_without_checkpoints(
 def test_what_is_fixed_stays_as_it_is(
     tiny: Callable[..., RunConfig], setting: Callable[..., Any], fixed: list[str], off: set[str]
 ) -> None:
-    lap: Any = trained(tiny, setting(lap=True, fixed=fixed), lap=True, fixed=fixed).network
+    lap: Any = train(tiny, setting(lap=True, fixed=fixed), lap=True, fixed=fixed).network
     found = {"gates": [gate.a.item() for gate in lap.gates], "head": [lap.head.a.item()]}
     assert len(found["gates"]) > 0
     assert {name for name, values in found.items() if not any(values)} == off
@@ -235,7 +235,7 @@ def test_rivals_are_trained_with_their_regions_and_found_again(
     stages = [{"regions": {"object": {"share": 0.5}, "irrelevant": {"of": "tag", "share": 0.1}}}]
     fields = {"rival": name, "stages": stages}
     parts, data, store = setting(**fields)
-    item = trained(tiny, (parts, data, store), **fields)
+    item = train(tiny, (parts, data, store), **fields)
     assert isinstance(item.network, Rival)
     assert item.facts["stages"][0]["regions"] == {"object": 32, "irrelevant": 6}
     images, targets = data.tensors(data.split("test").take(np.arange(4)))

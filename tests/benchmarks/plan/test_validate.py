@@ -12,8 +12,8 @@ from benchmarks.plan.components import RunComponents
 from benchmarks.plan.validate import validate
 
 
-def told(path: Path, *sets: str) -> dict[str, str]:
-    return {finding.where: finding.what for finding in validate(path, sets)}
+def problems_of(path: Path, *sets: str) -> dict[str, str]:
+    return {problem.where: problem.what for problem in validate(path, sets)}
 
 
 @pytest.mark.parametrize("name", list(presets()))
@@ -23,7 +23,7 @@ def test_every_preset_is_valid(name: str) -> None:
 
 def test_all_that_is_wrong_is_told_at_once_with_its_place(tiny_file: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import nothing_of_this_name")
-    found = told(
+    problems = problems_of(
         tiny_file(
             imagez=3,
             shard=0,
@@ -54,8 +54,8 @@ def test_all_that_is_wrong_is_told_at_once_with_its_place(tiny_file: Callable[..
         "device": "abacus",
         "plugins.0": "nothing_of_this_name",
     }
-    assert found.keys() == expected.keys()
-    assert all(expected[where] in what for where, what in found.items())
+    assert problems.keys() == expected.keys()
+    assert all(expected[where] in what for where, what in problems.items())
 
 
 def test_wrong_stages_rivals_and_terms_are_told_with_their_place(tiny_file: Callable[..., Path]) -> None:
@@ -72,7 +72,7 @@ def test_wrong_stages_rivals_and_terms_are_told_with_their_place(tiny_file: Call
         {**net, "name": "h", "rival": "rrr", "stages": [{"regions": {"tag": {}}}]},
         {**net, "name": "i", "lap": True, "stages": [{"terms": [forbid], "regions": {"tag": {"of": "tag"}}}]},
     ]
-    found = told(tiny_file(models=models))
+    problems = problems_of(tiny_file(models=models))
     expected = {
         "models.0": "model a, stage 2: in mode frozen a plain network",
         "models.1.stages.0.terms.0": "did you mean presence",
@@ -85,8 +85,8 @@ def test_wrong_stages_rivals_and_terms_are_told_with_their_place(tiny_file: Call
         "models.6.stages.0.regions.tag.share": "less than or equal to 1, got 2",
         "models.7": "rivals know the regions object and irrelevant, not tag",
     }
-    assert found.keys() == expected.keys()
-    assert all(expected[where] in what for where, what in found.items())
+    assert problems.keys() == expected.keys()
+    assert all(expected[where] in what for where, what in problems.items())
 
 
 def test_the_example_of_the_manual_is_valid(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_the_example_of_the_manual_is_valid(tmp_path: Path) -> None:
 
 
 def test_findings_come_in_the_order_of_the_file(tiny_file: Callable[..., Path]) -> None:
-    found = list(told(tiny_file(explainers=["gradcam"], metrics=["aux"], shard=0, dataset="digit")))
-    assert found == sorted(found, key=list(yaml_order(tiny_file)).index)
+    problems = list(problems_of(tiny_file(explainers=["gradcam"], metrics=["aux"], shard=0, dataset="digit")))
+    assert problems == sorted(problems, key=list(yaml_order(tiny_file)).index)
 
 
 def yaml_order(tiny_file: Callable[..., Path]) -> list[str]:
@@ -115,8 +115,8 @@ def yaml_order(tiny_file: Callable[..., Path]) -> list[str]:
 
 
 def test_replaced_values_are_checked_too(tiny_file: Callable[..., Path]) -> None:
-    assert told(tiny_file()) == {}
-    assert "got -1" in told(tiny_file(), "metrics.pixel_flipping.steps=-1")["metrics.1 (pixel_flipping).steps"]
+    assert problems_of(tiny_file()) == {}
+    assert "got -1" in problems_of(tiny_file(), "metrics.pixel_flipping.steps=-1")["metrics.1 (pixel_flipping).steps"]
 
 
 def test_nothing_is_written(tiny_file: Callable[..., Path], tmp_path: Path) -> None:
