@@ -1,4 +1,4 @@
-"""What every data set gives: arrays of images, targets and evidence, with stable ids. Data sets know no model."""
+"""The data set contract: arrays of images, targets and evidence masks with stable ids. Data sets know no model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Images(Protocol):
 
     @property
     def targets(self) -> np.ndarray:
-        """(N,) int64 class indices, or (N, K) float32 of 0 and 1 where an image may show several classes."""
+        """(N,) int64 class indices, or (N, K) float32 of 0 and 1 in a multi-label data set."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -31,30 +31,33 @@ class Images(Protocol):
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """Ids of images that could not be read so far, with the reason."""
+        """Reasons by id of the images that could not be read so far."""
 
     def __len__(self) -> int: ...
 
     def take(self, indices: np.ndarray) -> ImageSet:
-        """The images at `indices` (n,) int, in that order; those that cannot be read are left out."""
+        """Return the images at `indices` (n,) int, in that order, without those that cannot be read."""
 
     def batches(self, chosen: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ImageSet]]:
-        """For each of `chosen` (n,) int the indices that could be read (m,), and their images."""
+        """Yield, for each of `chosen` (n,) int, the indices that could be read (m,) and their images."""
 
     def areas(self, indices: np.ndarray) -> np.ndarray:
-        """Share (n,) of each image that its evidence covers."""
+        """Return the share (n,) of each image that its evidence covers."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one split, in memory, with what is known about them.
+    """Images in memory, with their targets and evidence masks.
 
     Attributes:
         images: (N, 3, H, W) uint8.
-        targets: (N,) int64 class indices, or (N, K) float32 of 0 and 1 where an image may show several classes.
+        targets: (N,) int64 class indices, or (N, K) float32 of 0 and 1 in a multi-label data set.
         masks: (N, 1, H, W) bool, True where the evidence for the class lies.
         ids: N stable names, unique in the data set.
         regions: further named masks (N, 1, H, W) bool, such as "tag" for a region known to be irrelevant.
+
+    Raises:
+        ContractError: an array has the wrong shape or type.
     """
 
     images: np.ndarray
@@ -83,11 +86,11 @@ class ImageSet:
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """None: what is in memory has been read."""
+        """Always empty: images in memory have been read."""
         return {}
 
     def take(self, indices: np.ndarray) -> ImageSet:
-        """The images at `indices` (n,) int, in that order."""
+        """Return the images at `indices` (n,) int, in that order."""
         return ImageSet(
             self.images[indices],
             self.targets[indices],
@@ -97,16 +100,21 @@ class ImageSet:
         )
 
     def batches(self, chosen: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, ImageSet]]:
-        """For each of `chosen` (n,) int these indices and their images."""
+        """Yield each of `chosen` (n,) int with the images at these indices."""
         return ((indices, self.take(indices)) for indices in chosen)
 
     def areas(self, indices: np.ndarray) -> np.ndarray:
-        """Share (n,) of each image that its evidence covers."""
+        """Return the share (n,) of each image that its evidence covers."""
         return np.array([self.masks[i].mean() for i in indices])
 
 
 class DatasetConfig(BaseModel):
-    """Parameters of a data set; its class is what the registry holds. Subclasses add fields and write `load`."""
+    """Parameters of a data set. Subclasses add fields and write `classes` and `load`.
+
+    Class attributes:
+        name: name in the registry and in configurations; registration sets it.
+        title: name in tables; the registered name unless the class sets it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -125,23 +133,23 @@ class DatasetConfig(BaseModel):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What is wrong with the data set's files, and did not stop it from being used."""
+        """Defects of the files that do not prevent their use."""
         return ()
 
     def load(self, split: SplitName) -> Images:
-        """The images of one split."""
+        """Return the images of a split."""
         raise NotImplementedError(f"{type(self).__name__} must define load")
 
     def load_explained(self, split: SplitName) -> Images:
-        """What can be explained of a split; targets are (N,) also where an image may show several classes."""
+        """Return the images of a split that can be explained; targets are (N,), also in a multi-label data set."""
         return self.load(split)
 
     def identity(self) -> dict[str, Any]:
-        """All that decides what `load` gives, as plain data: the same wherever the data lie."""
+        """Return everything that decides what `load` gives, as plain data that does not depend on the machine."""
         return {"name": self.name, **self.model_dump(mode="json")}
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel of the training images, in [0, 1] units."""
+        """Return mean and standard deviation per channel of the training images, in [0, 1] units."""
         split = self.load("train")
         images = split.take(np.arange(len(split))).images.astype(np.float32) / 255
         return tuple(images.mean((0, 2, 3)).tolist()), tuple(images.std((0, 2, 3)).tolist())

@@ -1,8 +1,11 @@
-"""What is known of a data set of files before any image is read: which images, their classes and their evidence."""
+"""Describe a data set of files before any image is read: images, classes and evidence.
+
+`sampling.digest` hashes the text of these classes, so renaming a class or field changes the key of every stored run.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +15,10 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle of evidence in pixels of the file, half-open: columns x0 <= x < x1, rows y0 <= y < y1.
+    """Rectangle of evidence in pixels of the file, half-open: columns x0 <= x < x1, rows y0 <= y < y1.
 
     Attributes:
-        target: class it is evidence for; None for whatever the image is said to show.
+        target: class that the box is evidence for; None for every class the image shows.
     """
 
     x0: float
@@ -27,12 +30,12 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """A picture that marks evidence pixel by pixel.
+    """Image file that marks evidence pixel by pixel.
 
     Attributes:
-        path: of a picture as large as the image or in its proportions.
+        path: image of the same size or proportions as the image it belongs to.
         values: grey values that mean evidence; None for every value above 0.
-        target: class it is evidence for; None for whatever the image is said to show.
+        target: class that the mask is evidence for; None for every class the image shows.
     """
 
     path: Path
@@ -45,13 +48,13 @@ class Record:
     """One image of a data set, not yet read.
 
     Attributes:
-        id: stable name, unique in the data set, without anything that tells who a patient is.
-        path: of the picture.
-        targets: classes it shows: exactly one where classes exclude each other, any number else.
+        id: stable name, unique in the data set; it must not identify a patient.
+        path: image file.
+        targets: indices of the classes it shows; exactly one unless the data set is multi-label.
         boxes: evidence as rectangles.
-        masks: evidence as pictures.
-        group: what must not be torn apart between splits, such as a patient; "" where images are independent.
-        size: (width, height) that boxes refer to, where it is not the file's own.
+        masks: evidence as image files.
+        group: images of a group stay in one split, such as those of a patient; "" for an independent image.
+        size: (width, height) that boxes refer to, if it is not the size of the file.
     """
 
     id: str
@@ -65,12 +68,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong with a data set's files that does not stop it from being used.
+    """Defect in the files of a data set that does not prevent their use.
 
     Attributes:
-        kind: one word or two for a table, such as "unreadable", "box outside", "label without image".
-        where: file, and line of it where that helps.
-        what: what is wrong and what was done about it, one line.
+        kind: one or two words for a table, such as "unreadable", "box outside", "label without image".
+        where: file, and its line if that helps.
+        what: the defect and how it was handled, in one line.
     """
 
     kind: str
@@ -80,16 +83,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Index:
-    """All images of a data set, split by split, in a fixed order.
+    """All images of a data set by split, in a fixed order.
 
     Attributes:
-        classes: names, in the order of target indices.
+        classes: class names, in the order of the target indices.
         records: images of each split.
         multi_label: whether an image may show any number of classes.
-        findings: what is wrong with the files.
+        findings: defects of the files.
     """
 
     classes: tuple[str, ...]
     records: dict[SplitName, tuple[Record, ...]]
     multi_label: bool = False
-    findings: tuple[Finding, ...] = field(default=())
+    findings: tuple[Finding, ...] = ()

@@ -1,20 +1,19 @@
-"""Archives unpacked without surprises: nothing is written outside the folder, no link is made, no bomb goes off.
+"""Unpack zip and tar files safely: nothing outside the folder, no links, no decompression bombs.
 
-Pickle never comes into it: what is unpacked is only written. Known limits: permissions and times are not kept; zip
-files with passwords are refused; an archive inside an archive stays as it is.
+Members are checked by name, kind and size before Python's `zipfile` or `tarfile` (with `filter="data"`) extracts them.
+Known limits: zip files with passwords are refused; an archive inside an archive is not unpacked.
 """
 
 from __future__ import annotations
 
 import lzma
 import os
+import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from interp_core.errors import InterpError, one_line
 
@@ -22,23 +21,22 @@ MOST_BYTES = 2**40
 MOST_FILES = 5_000_000
 # JPEG and DICOM hardly shrink and text shrinks tenfold; bombs shrink a thousandfold.
 MOST_RATIO = 200
-# Below this an archive does no harm, whatever its ratio.
-HARMLESS = 2**26
-BLOCK = 2**20
+# Below this size an archive does no harm, whatever its ratio.
+HARMLESS_BYTES = 2**26
 
 
-class UnsafeArchive(InterpError):  # noqa: N818 - says what is wrong
-    """An archive that is damaged, or would write where or what it must not."""
+class UnsafeArchive(InterpError):  # noqa: N818 - the name says what is wrong
+    """An archive that is damaged, or that would write something it must not."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may become.
+    """Maximum size of an unpacked archive.
 
     Attributes:
-        most_bytes: of all files together.
-        most_files: in it.
-        most_ratio: of bytes unpacked to bytes of the archive, above 64 MiB.
+        most_bytes: total size of the files.
+        most_files: number of files.
+        most_ratio: total size relative to the size of the archive; archives that unpack to less than 64 MiB are exempt.
     """
 
     most_bytes: int = MOST_BYTES
@@ -46,35 +44,27 @@ class Limits:
     most_ratio: float = MOST_RATIO
 
 
-@dataclass(frozen=True)
-class _Member:
-    name: str
-    stream: IO[bytes]
-
-
 def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> list[Path]:
-    """Unpack a zip or tar file, compressed or not.
+    """Unpack a zip or tar file, compressed or not; the format is detected from the content.
 
     Args:
-        archive: the file; what it is is seen from its content.
-        folder: made if it is not there. Files that are there already are not written over.
-        limits: what it may become.
+        archive: the file.
+        folder: target folder, which is created if needed. Existing files are not overwritten.
+        limits: maximum size.
 
     Returns:
-        the files written.
+        The files written.
 
     Raises:
-        UnsafeArchive: it is none, is damaged, or holds links, devices, paths out of the folder, files that are there
-            already, or more than `limits` allow. What was unpacked so far is taken away.
+        UnsafeArchive: the file is not an archive, is damaged, holds links, devices, paths out of the folder or files
+            that exist already, or exceeds `limits`. Files written so far are deleted.
     """
-    bounds, written, total = limits or Limits(), [], 0
-    most = _most_bytes(archive, bounds)
+    members = _MemberCheck(archive, folder, limits or Limits())
     try:
-        for member in _members(archive, bounds):
-            path = _target(folder, member.name, archive)
-            written.append(path)
-            total += _write(member.stream, path, most - total, archive)
-        return written
+        if zipfile.is_zipfile(archive):
+            _extract_zip(archive, folder, members)
+        else:
+            _extract_tar(archive, folder, members)
     except (
         zipfile.BadZipFile,
         tarfile.TarError,
@@ -85,83 +75,93 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> list[Pa
         RuntimeError,
         UnicodeError,
     ) as error:
-        _take_away(written)
+        _delete(members.paths)
         raise UnsafeArchive(f"cannot unpack {archive}: {one_line(error)}") from error
     except (UnsafeArchive, KeyboardInterrupt):
-        _take_away(written)
+        _delete(members.paths)
         raise
+    return members.paths
 
 
-def _most_bytes(archive: Path, limits: Limits) -> int:
-    try:
-        size = archive.stat().st_size
-    except OSError as error:
-        raise UnsafeArchive(f"cannot read {archive}: {error.strerror}") from error
-    return min(limits.most_bytes, max(HARMLESS, int(size * limits.most_ratio)))
+@dataclass
+class _MemberCheck:
+    """Checks members one by one before they are extracted.
+
+    Attributes:
+        archive: the archive.
+        folder: target folder.
+        limits: maximum size.
+        paths: files admitted so far.
+        size: their total size in bytes.
+    """
+
+    archive: Path
+    folder: Path
+    limits: Limits
+    paths: list[Path] = field(default_factory=list)
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        try:
+            archive_size = self.archive.stat().st_size
+        except OSError as error:
+            raise UnsafeArchive(f"cannot read {self.archive}: {error.strerror}") from error
+        bound = max(HARMLESS_BYTES, int(archive_size * self.limits.most_ratio))
+        self.most_bytes = min(self.limits.most_bytes, bound)
+
+    def admit(self, name: str, size: int, is_plain: bool) -> str:
+        """Check a member and return its path relative to the folder.
+
+        Args:
+            name: path in the archive.
+            size: size of the unpacked file in bytes.
+            is_plain: whether it is a plain file, not a link or device.
+
+        Raises:
+            UnsafeArchive: it must not be extracted.
+        """
+        if not is_plain:
+            raise UnsafeArchive(f"{self.archive} holds {name[:200]!r}, which is not a plain file")
+        if len(self.paths) >= self.limits.most_files:
+            raise UnsafeArchive(f"{self.archive} holds more than {self.limits.most_files} files: it may be a bomb")
+        self.size += size
+        if self.size > self.most_bytes:
+            raise UnsafeArchive(f"{self.archive} unpacks to far more than its own size: it may be a bomb")
+        relative = name.replace("\\", "/")
+        self.paths.append(self._target(relative))
+        return relative
+
+    def _target(self, name: str) -> Path:
+        parts = PurePosixPath(name).parts
+        path = self.folder.joinpath(*parts) if parts else self.folder
+        outside = not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in name
+        if outside or not path.resolve().is_relative_to(self.folder.resolve()):
+            raise UnsafeArchive(f"{self.archive} would write outside the folder: {name[:200]!r}")
+        if os.path.lexists(path):
+            raise UnsafeArchive(f"{path} exists already, or is twice in {self.archive}: unpack into an empty folder")
+        return path
 
 
-def _members(archive: Path, limits: Limits) -> Iterator[_Member]:
-    """Files of the archive, one after the other."""
-    found = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
-    for number, member in enumerate(found):
-        if number >= limits.most_files:
-            raise UnsafeArchive(f"{archive} holds more than {limits.most_files} files: it may be a bomb")
-        yield member
-
-
-def _zip_members(archive: Path) -> Iterator[_Member]:
+def _extract_zip(archive: Path, folder: Path, members: _MemberCheck) -> None:
     with zipfile.ZipFile(archive) as content:
         for entry in content.infolist():
-            kind = (entry.external_attr >> 16) & 0o170000
-            if kind not in (0, 0o100000, 0o040000):
-                raise UnsafeArchive(f"{archive} holds {entry.filename[:200]!r}, which is no plain file")
-            if not entry.is_dir():
-                with content.open(entry) as stream:
-                    yield _Member(entry.filename, stream)
+            if entry.is_dir():
+                continue
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            entry.filename = members.admit(entry.filename, entry.file_size, kind in (0, stat.S_IFREG))
+            content.extract(entry, folder)
 
 
-def _tar_members(archive: Path) -> Iterator[_Member]:
+def _extract_tar(archive: Path, folder: Path, members: _MemberCheck) -> None:
     with tarfile.open(archive, "r:*") as content:
         for entry in content:
             if entry.isdir():
                 continue
-            stream = content.extractfile(entry) if entry.isreg() else None
-            if stream is None:
-                raise UnsafeArchive(f"{archive} holds {entry.name[:200]!r}, which is no plain file")
-            with stream:
-                yield _Member(entry.name, stream)
+            name = members.admit(entry.name, entry.size, entry.isreg())
+            content.extract(entry.replace(name=name, deep=False), folder, filter="data")
 
 
-def _target(folder: Path, name: str, archive: Path) -> Path:
-    """Where a member goes.
-
-    Raises:
-        UnsafeArchive: nowhere beneath the folder, or where there is something.
-    """
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    path = folder.joinpath(*parts) if parts else folder
-    outside = not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in name
-    if outside or not path.resolve().is_relative_to(folder.resolve()):
-        raise UnsafeArchive(f"{archive} would write outside the folder: {name[:200]!r}")
-    if os.path.lexists(path):
-        raise UnsafeArchive(f"{path} is there already, or twice in {archive}: unpack into an empty folder")
-    return path
-
-
-def _write(stream: IO[bytes], path: Path, most: int, archive: Path) -> int:
-    """Write a file block by block; its size."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    size = 0
-    with path.open("xb") as file:
-        while block := stream.read(BLOCK):
-            size += len(block)
-            if size > most:
-                raise UnsafeArchive(f"{archive} unpacks to far more than it holds: it may be a bomb")
-            file.write(block)
-    return size
-
-
-def _take_away(written: list[Path]) -> None:
-    for path in written:
+def _delete(paths: list[Path]) -> None:
+    for path in paths:
         if path.is_file():
             path.unlink()

@@ -1,10 +1,10 @@
-"""Data sets of picture files: an index says what there is, images are read when they are asked for.
+"""Base class of data sets of image files.
 
-A data set of files is a subclass of `FileDataset` that writes `index()`; which images a split takes, how they are read,
-resized and named is the same for all.
+A subclass writes `index()`, which lists images, classes and evidence without opening an image. `FileDataset` samples
+the splits, reads and resizes images when they are used, and names them in results.
 
-Known limits: what a picture shows is no part of `identity()`, so a file that is replaced by another of the same name is
-not noticed by a run that is resumed.
+Known limits: pixels are not part of `identity()`. A resumed run does not notice that a file was replaced by another of
+the same name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field, SecretStr
 
 from interp_core.datasets.contract import DatasetConfig
-from interp_core.datasets.files.image_set import BATCH, FileImageSet, Item, Preprocessing, Read, try_item
+from interp_core.datasets.files.image_set import BATCH, FileImageSet, Item, Preprocessing, ReadResult, try_item
 from interp_core.datasets.files.pixels import MOST_PIXELS
 from interp_core.datasets.files.resize import Filter, Resize
 from interp_core.datasets.files.sampling import check_index, digest, has_evidence, keyed_hash, sample_records, sort_key
@@ -28,32 +28,32 @@ from interp_core.datasets.files.workers import Kind, Loader, can_fork, cores
 from interp_core.datasets.records import Finding, Index, Record, SplitName
 from interp_core.errors import InterpError, UnknownNameError
 
-# Training images that `channel_statistics` looks at.
-STATISTICS = 2000
-MEGA = 1_000_000
+# Maximum number of training images that `channel_statistics` reads.
+STATISTICS_IMAGES = 2000
+BYTES_PER_MEGABYTE = 1_000_000
 
 
 class FileDataset(DatasetConfig):
-    """A data set of files under `root`. Subclasses write `index`.
+    """Data set of image files under `root`. Subclasses write `index`.
 
     Fields:
-        root: folder as its owners ship it.
+        root: folder of the data set, in the layout its owners ship it in.
         image_size: side of the images in pixels.
         resize: "crop" (shorter side, then the centre), "squash" or "pad".
         crop_pct: share of the shorter side that "crop" keeps.
-        interpolation: how pixels are resampled.
-        train: most training images; None for all. A smaller number is a sample in the classes' proportions.
-        val: most validation images.
-        test: most test images.
-        targets_explained: names of the classes that are explained where an image may show several; None for all.
-        with_evidence: explain only images that have a box or mask for their class.
-        hash_ids: name images in results by a keyed hash of their id.
-        salt: key of that hash; without it anybody who has the ids can tell which is which.
-        upright: turn pictures as their EXIF says; boxes and masks are taken to be of the picture so shown.
-        most_pixels: larger pictures are refused as decompression bombs.
-        workers: processes that read images; None for one a core, 0 to read in this process.
+        interpolation: filter that resamples pixels.
+        train: maximum number of training images; None for all. Fewer are a sample in the proportions of the classes.
+        val: maximum number of validation images, likewise.
+        test: maximum number of test images, likewise.
+        targets_explained: names of the classes that are explained; None for all.
+        with_evidence: whether to explain only images that have a box or mask for their class.
+        hash_ids: whether results name images by a keyed hash of their id.
+        salt: key of that hash. With an empty key, anyone who has the ids can compute the hashes.
+        upright: whether to rotate and flip images as their EXIF says; boxes and masks refer to the upright image.
+        most_pixels: larger images are refused as decompression bombs.
+        workers: number of processes that read images; None for one per core, 0 to read in this process.
         memory: megabytes that images read ahead may take.
-        seed: of samples and of the order of images.
+        seed: seed of samples and of the order of images.
     """
 
     root: Path
@@ -75,26 +75,26 @@ class FileDataset(DatasetConfig):
     seed: int = 0
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, which has read no index yet."""
+        """Copy the configuration, without the cached index and loader."""
         copy = super().model_copy(update=update, deep=deep)
-        for made in ("checked_index", "loader"):
-            copy.__dict__.pop(made, None)
+        for cached in ("checked_index", "loader"):
+            copy.__dict__.pop(cached, None)
         return copy
 
     def index(self) -> Index:
-        """What there is, without opening an image."""
+        """List images, classes and evidence without opening an image."""
         raise NotImplementedError(f"{type(self).__name__} must define index")
 
     @cached_property
     def checked_index(self) -> Index:
-        """`index()`, made once and checked.
+        """The index, made once and checked.
 
         Raises:
-            InterpError: two images have one id, or a class is none of the classes.
+            InterpError: two images have the same id, or a target is not a class.
         """
-        found = self.index()
-        check_index(found)
-        return found
+        index = self.index()
+        check_index(index)
+        return index
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ class FileDataset(DatasetConfig):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What is wrong with the files, and did not stop them from being used."""
+        """Defects of the files that do not prevent their use."""
         return self.checked_index.findings
 
     @property
@@ -119,28 +119,28 @@ class FileDataset(DatasetConfig):
         )
 
     @cached_property
-    def loader(self) -> Loader[Item, Read]:
-        """The workers, which all splits share."""
+    def loader(self) -> Loader[Item, ReadResult]:
+        """The workers that read images, shared by all splits."""
         kind: Kind = "processes" if can_fork() else "threads"
-        window = self.memory * MEGA // (4 * self.image_size**2)  # three channels and the evidence
+        window = self.memory * BYTES_PER_MEGABYTE // (4 * self.image_size**2)  # three channels and the evidence
         workers = cores() if self.workers is None else self.workers
         return Loader(partial(try_item, preprocessing=self.preprocessing), workers, kind, max(1, window))
 
     def records(self, split: SplitName) -> tuple[Record, ...]:
-        """Images of a split: at most as many as asked for, in the order of their hashes."""
-        found = self.checked_index.records.get(split, ())
+        """Return the records of a split, sampled if the configuration limits their number."""
+        records = self.checked_index.records.get(split, ())
         most: int | None = getattr(self, split)
-        return tuple(sample_records(found, len(found) if most is None else most, self.seed))
+        return tuple(sample_records(records, len(records) if most is None else most, self.seed))
 
     def describe_layout(self) -> str:
         """Return a few words on the layout of the folder, for `interp-bench data check`; "" for none."""
         return ""
 
     def load(self, split: SplitName) -> FileImageSet:
-        """The images of one split, read when they are taken.
+        """Return the images of a split, which are read when they are used.
 
         Raises:
-            InterpError: it has none.
+            InterpError: the split is empty.
         """
         records = self.records(split)
         if not records:
@@ -149,72 +149,74 @@ class FileDataset(DatasetConfig):
         if not self.multi_label:
             targets = np.array([record.targets[0] for record in records], np.int64)
             items = [replace(item, target=int(target)) for item, target in zip(items, targets, strict=True)]
-            return self._split_of(items, targets)
+            return self._image_set(items, targets)
         labels = np.zeros((len(records), len(self.classes)), np.float32)
         for row, record in enumerate(records):
             labels[row, list(record.targets)] = 1
-        return self._split_of(items, labels)
+        return self._image_set(items, labels)
 
     def load_explained(self, split: SplitName) -> FileImageSet:
-        """What can be explained of a split: images, or pairs (image, class it shows) named "id/class".
+        """Return the images of a split that can be explained.
+
+        In a multi-label data set these are pairs of an image and a class that it shows, named "id/class".
 
         Raises:
-            InterpError: nothing is left.
-            UnknownNameError: `targets_explained` names no class.
+            InterpError: there is nothing to explain.
+            UnknownNameError: a name in `targets_explained` is not a class.
         """
-        wanted = self._explained_classes()
+        explained_targets = self._select_targets()
         items = [
             Item(f"{name}/{self.classes[target]}" if self.multi_label else name, name, record, target)
             for record in self.records(split)
             for name in [self.public_id(record.id)]
             for target in record.targets
-            if target in wanted and (not self.with_evidence or has_evidence(record, target))
+            if target in explained_targets and (not self.with_evidence or has_evidence(record, target))
         ]
         if not items:
             raise InterpError(f"{self.name}: nothing to explain in split {split}: see targets_explained, with_evidence")
-        if self.multi_label:  # else the first image's classes would all come before the second's
+        if self.multi_label:  # so that the classes of one image do not stand together
             items.sort(key=lambda item: sort_key(item.id, self.seed))
-        return self._split_of(items, np.array([item.target for item in items], np.int64))
+        return self._image_set(items, np.array([item.target for item in items], np.int64))
 
-    def _split_of(self, items: Sequence[Item], targets: np.ndarray) -> FileImageSet:
+    def _image_set(self, items: Sequence[Item], targets: np.ndarray) -> FileImageSet:
         return FileImageSet(items, targets, self.image_size, self.loader)
 
-    def _explained_classes(self) -> set[int]:
+    def _select_targets(self) -> set[int]:
         if self.targets_explained is None:
             return set(range(len(self.classes)))
-        number = {name: i for i, name in enumerate(self.classes)}
+        targets = {name: target for target, name in enumerate(self.classes)}
         for name in self.targets_explained:
-            if name not in number:
-                raise UnknownNameError("class", name, number)
-        return {number[name] for name in self.targets_explained}
+            if name not in targets:
+                raise UnknownNameError("class", name, targets)
+        return {targets[name] for name in self.targets_explained}
 
     def public_id(self, name: str) -> str:
-        """An id as results show it."""
+        """Return an id as results show it."""
         if not self.hash_ids:
             return name
         key = hashlib.blake2b(self.salt.get_secret_value().encode()).digest()
         return keyed_hash(name, key).hex()
 
     def identity(self) -> dict[str, Any]:
-        """What decides the arrays, wherever the files lie: parameters, and a hash of what the index says."""
+        """Return everything that decides the arrays, wherever the files lie: parameters and a hash of the index."""
         fields = self.model_dump(mode="json", exclude={"root", "salt", "workers", "memory"})
         return {**fields, "name": self.name, "index": digest(self.checked_index, self.root)}
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation per channel of the training images, in [0, 1] units, from a sample of them.
+        """Return mean and standard deviation per channel of a sample of the training images, in [0, 1] units.
 
         Raises:
-            InterpError: none can be read.
+            InterpError: no training image can be read.
         """
         split, count, total, squares = self.load("train"), 0, np.zeros(3), np.zeros(3)
-        chosen = np.arange(min(len(split), STATISTICS))
-        for _, part in split.batches(np.array_split(chosen, -(-len(chosen) // BATCH))):
-            pixels = part.images.astype(np.float64) / 255
+        indices = np.arange(min(len(split), STATISTICS_IMAGES))
+        for _, batch in split.batches(np.array_split(indices, -(-len(indices) // BATCH))):
+            pixels = batch.images.astype(np.float64) / 255
             count += pixels[:, 0].size
             total, squares = total + pixels.sum((0, 2, 3)), squares + (pixels**2).sum((0, 2, 3))
         if not count:
             raise InterpError(f"no training image under {self.root} can be read")
         mean = total / count
-        # A data set of one colour has none to divide by.
+        # Bounded below, since the deviation of a data set of one colour would be 0.
         std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
         return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,10 +1,11 @@
-"""DICOM as pictures: rescaled, windowed, and with white always meaning more.
+"""Decode DICOM files: rescaled, windowed, and with white always meaning more.
 
-Values are rescaled (slope and intercept, or the modality's table), seen through the file's own window or table of
-values of interest where there is one, and mapped to 0..255. Without a window, 8 bits are taken as they are and deeper
-pixels from lowest to highest. MONOCHROME1, where black means more, is inverted. Of several frames the first is taken.
+Values are rescaled by slope and intercept or by the table of the modality. Then the window or table of values of
+interest in the file is applied, if there is one, and the result is mapped to 0..255. Without a window, 8-bit pixels are
+used unchanged and deeper ones are stretched from lowest to highest. MONOCHROME1, where black means more, is inverted.
+Only the first of several frames is read.
 
-Source: DICOM PS3.3 C.7.6.3, C.11.1 and C.11.2, by pydicom. Known limits: overlays and padding values are not treated,
+Source: DICOM PS3.3 C.7.6.3, C.11.1 and C.11.2, by pydicom. Known limits: overlays and padding values are not treated;
 presentation states are not read.
 """
 
@@ -20,14 +21,14 @@ from PIL import Image
 from interp_core.datasets.files.pixels import check_pixels, stretch_to_uint8
 from interp_core.errors import InterpError
 
-# 8-bit JPEG, as of the RSNA challenge.
-BASELINE = "1.2.840.10008.1.2.4.50"
-# Far outside every stored value: what a window makes of them are the ends of its range.
-OUTSIDE = np.array([-1e12, 1e12])
+# 8-bit JPEG, as in the RSNA challenge.
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+# Far outside every stored value, so that a window maps them to the ends of its range.
+EXTREMES = np.array([-1e12, 1e12])
 
 
 def pydicom() -> ModuleType:
-    """The library.
+    """Import pydicom.
 
     Raises:
         InterpError: it is not installed.
@@ -41,79 +42,81 @@ def pydicom() -> ModuleType:
 
 
 def read_header(file: IO[bytes]) -> Any:
-    """All of a file but its pixels, as pydicom gives it."""
+    """Read everything but the pixels, as a dataset of pydicom."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote the file
+        warnings.simplefilter("ignore")  # warnings quote the file, which may hold names of patients
         return pydicom().dcmread(file, force=True, stop_before_pixels=True)
 
 
 def dicom_size(file: IO[bytes], most_pixels: int) -> tuple[int, int]:
-    """(width, height) from the header.
+    """Read (width, height) from the header.
 
     Raises:
-        InterpError: it has none.
+        InterpError: the header has no size, or it is larger than `most_pixels`.
     """
     return _size(read_header(file), most_pixels)
 
 
-def dicom_picture(file: IO[bytes], most_pixels: int) -> Image.Image:
-    """The picture in a DICOM file, of mode "L" or "RGB".
+def decode_dicom(file: IO[bytes], most_pixels: int) -> Image.Image:
+    """Decode a DICOM file to an image of mode "L" or "RGB".
 
     Args:
-        file: open for reading.
-        most_pixels: larger pictures are refused before they are decoded.
+        file: file open for reading.
+        most_pixels: larger images are refused before they are decoded.
 
     Raises:
-        InterpError: it holds no pixels, or pydicom is missing. What pydicom finds wrong comes as it raises it.
+        InterpError: it holds no pixels, or pydicom is missing. Errors of pydicom pass unchanged.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote the file
+        warnings.simplefilter("ignore")  # warnings quote the file, which may hold names of patients
         content = pydicom().dcmread(file, force=True)
         _size(content, most_pixels)
         if not any(name in content for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
             raise InterpError("the DICOM file holds no pixels")
-        return Image.fromarray(_shown(content))
+        return Image.fromarray(_to_pixels(content))
 
 
 def _size(content: Any, most_pixels: int) -> tuple[int, int]:
     height, width = content.get("Rows"), content.get("Columns")
     if not height or not width:
-        raise InterpError("it holds no DICOM picture: Rows and Columns are missing")
+        raise InterpError("it holds no DICOM image: Rows and Columns are missing")
     check_pixels(height * width, most_pixels)
     return int(width), int(height)
 
 
-def _shown(content: Any) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8."""
+def _to_pixels(content: Any) -> np.ndarray:
+    """Return the pixels, (H, W) or (H, W, 3) uint8."""
     pixels = pydicom().pixels
-    # Four times as quick as what pydicom takes where others are installed, and the same pixels wherever it runs.
-    plugin = "pillow" if content.file_meta.get("TransferSyntaxUID") == BASELINE else ""
-    # Colour comes as RGB; one frame of many.
+    # Pillow is four times as fast as other plugins that pydicom may prefer, and gives the same pixels on every machine.
+    plugin = "pillow" if content.file_meta.get("TransferSyntaxUID") == JPEG_BASELINE else ""
+    # pydicom returns colour as RGB.
     values = pixels.pixel_array(content, index=0, decoding_plugin=plugin)
     kind = str(content.get("PhotometricInterpretation", "MONOCHROME2"))
     if kind == "PALETTE COLOR":
-        return _colour(pixels.apply_color_lut(values, content), 16)
+        return _colour_to_uint8(pixels.apply_color_lut(values, content), 16)
     if values.ndim == 3:
-        return _colour(values, int(content.get("BitsStored", 8)))
-    grey = _windowed(pixels.apply_modality_lut(values, content), content)
+        return _colour_to_uint8(values, int(content.get("BitsStored", 8)))
+    grey = _apply_window(pixels.apply_modality_lut(values, content), content)
     return 255 - grey if kind == "MONOCHROME1" else grey
 
 
-def _colour(values: np.ndarray, bits: int) -> np.ndarray:
+def _colour_to_uint8(values: np.ndarray, bits: int) -> np.ndarray:
     if values.dtype == np.uint8 and bits <= 8:
         return np.ascontiguousarray(values)
-    return np.rint(values.astype(np.float64) * (255 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
+    scaled: np.ndarray = np.rint(values.astype(np.float64) * (255 / (2**bits - 1)))
+    return scaled.clip(0, 255).astype(np.uint8)
 
 
-def _windowed(values: np.ndarray, content: Any) -> np.ndarray:
-    """Grey (H, W) as uint8 through the file's window, else by its range."""
+def _apply_window(values: np.ndarray, content: Any) -> np.ndarray:
+    """Map grey values (H, W) to uint8 by the window of the file, else by their range."""
     pixels = pydicom().pixels
     if content.get("VOILUTSequence"):
         return stretch_to_uint8(pixels.apply_voi(values, content))
     if content.get("WindowCenter") is not None and content.get("WindowWidth") is not None:
-        low, high = pixels.apply_windowing(OUTSIDE, content)
-        seen = pixels.apply_windowing(values.astype(np.float64), content)
-        return np.rint((seen - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+        low, high = pixels.apply_windowing(EXTREMES, content)
+        windowed = pixels.apply_windowing(values.astype(np.float64), content)
+        scaled: np.ndarray = np.rint((windowed - low) * (255 / (high - low)))
+        return scaled.clip(0, 255).astype(np.uint8)
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     return stretch_to_uint8(values)

@@ -1,10 +1,10 @@
-"""Any picture file as pixels: photographs, scans, label masks and DICOM, or `UnreadableImage` and why.
+"""Read image files: photographs, scans, label masks and DICOM.
 
-What comes out is upright (EXIF), 8 bits a channel and opaque: alpha is laid over white, of an animation the first frame
-is taken, CMYK and palettes become RGB. Grey of 16 bits keeps its whole range (65535 becomes 255); other deep or
-fractional grey, whose range no header tells, is stretched from its lowest to its highest value.
+The pixels are upright (EXIF), 8-bit and opaque. Alpha is laid over white, animations give their first frame, CMYK and
+palettes become RGB. 16-bit grey keeps its whole range (65535 becomes 255). Other deep or fractional grey, whose range
+is in no header, is stretched from its lowest to its highest value.
 
-Formats are those Pillow decodes by itself; EPS, for which it would start another program, is none of them. Known
+The formats are those that Pillow decodes itself. EPS is not among them, since it would start another program. Known
 limits: colour profiles are not applied; 16-bit colour loses its low byte in Pillow; transparency of masks is ignored.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from interp_core.datasets.files.pixels import MOST_PIXELS, check_pixels, to_uint8
 from interp_core.errors import InterpError, one_line
@@ -32,7 +32,7 @@ SUFFIXES = frozenset(
         *("jp2", "avif", "pcx", "tga", "ico", "dcm", "dicom"),
     )
 )
-ORIENTATION = 0x0112
+EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,15 +42,15 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SWAPPING = frozenset({5, 6, 7, 8})
+SWAPS_SIDES = frozenset({5, 6, 7, 8})
 
 
-class UnreadableImage(InterpError):  # noqa: N818 - what it is, not that it is an error, is what callers ask
-    """A file that holds no picture that can be read.
+class UnreadableImage(InterpError):  # noqa: N818 - the name says what is wrong
+    """An image file that cannot be read.
 
     Attributes:
-        path: of the file.
-        reason: why, without the path.
+        path: the file.
+        reason: why it cannot be read, without the path.
     """
 
     def __init__(self, path: Path | str, reason: str) -> None:
@@ -62,39 +62,30 @@ class UnreadableImage(InterpError):  # noqa: N818 - what it is, not that it is a
 
 
 def read_image(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool = True) -> np.ndarray:
-    """The picture in a file, (H, W, 3) uint8.
+    """Read an image file, (H, W, 3) uint8.
 
     Args:
-        path: of the file; what it is is seen from its content.
-        most_pixels: larger pictures are refused before they are decoded.
-        upright: turn it as its EXIF says.
+        path: the file. Its format is detected from its content.
+        most_pixels: larger images are refused before they are decoded.
+        upright: rotate and flip the image as its EXIF says.
 
     Raises:
-        UnreadableImage: there is no such file, or it holds no picture that can be read.
+        UnreadableImage: the file does not exist or cannot be decoded.
     """
     return np.array(decode_image(path, most_pixels=most_pixels, upright=upright).convert("RGB"))
 
 
-def read_grey(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool = True) -> np.ndarray:
-    """The picture in a file as brightness (ITU-R BT.601), (H, W) uint8; see `read_image`.
-
-    Raises:
-        UnreadableImage: there is no such file, or it holds no picture that can be read.
-    """
-    return np.array(decode_image(path, most_pixels=most_pixels, upright=upright).convert("L"))
-
-
 def read_mask(path: Path | str, *, most_pixels: int = MOST_PIXELS) -> np.ndarray:
-    """Labels of a mask file, (H, W) int64: grey values or palette indices as they stand in the file.
+    """Read the labels of a mask file, (H, W) int64: grey values or palette indices as stored.
 
-    Colours become red + 256 green + 65536 blue, unless all three are equal everywhere. No EXIF is applied.
+    Colours become red + 256 green + 65536 blue, unless all three are equal everywhere. EXIF is not applied.
 
     Raises:
-        UnreadableImage: there is no such file, or it holds no picture that can be read.
+        UnreadableImage: the file does not exist, cannot be decoded, or is DICOM.
     """
-    with _opened(path, most_pixels) as (image, _):
+    with _open(path, most_pixels) as (image, _):
         if image is None:
-            raise UnreadableImage(path, "a mask must be a picture such as PNG, not DICOM")
+            raise UnreadableImage(path, "a mask must be an image such as PNG, not DICOM")
         plain = image.convert("RGB") if image.mode in ("RGBA", "RGBa", "RGBX", "CMYK", "YCbCr") else image
         if image.mode in ("LA", "La", "PA"):
             plain = image.getchannel(0)
@@ -102,44 +93,48 @@ def read_mask(path: Path | str, *, most_pixels: int = MOST_PIXELS) -> np.ndarray
     if values.ndim == 2:
         return values
     red, green, blue = np.moveaxis(values, -1, 0)
-    return red if (red == green).all() and (red == blue).all() else red + 256 * green + 65536 * blue
+    is_grey = (red == green).all() and (red == blue).all()
+    return np.asarray(red if is_grey else red + 256 * green + 65536 * blue)
 
 
 def read_size(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool = True) -> tuple[int, int]:
-    """(width, height) from a file's header; no pixel is decoded.
+    """Read (width, height) from the header of an image file, without decoding pixels.
 
     Raises:
-        UnreadableImage: there is no such file, or its header is that of no picture.
+        UnreadableImage: the file does not exist or its header is not that of an image.
     """
-    with _opened(path, most_pixels) as (image, file):
+    with _open(path, most_pixels) as (image, file):
         if image is None:
             from interp_core.datasets.files.dicom import dicom_size
 
             return dicom_size(file, most_pixels)
-        turned = upright and _orientation(image) in SWAPPING
-        return (image.height, image.width) if turned else image.size
+        is_turned = upright and _orientation(image) in SWAPS_SIDES
+        return (image.height, image.width) if is_turned else image.size
 
 
 def decode_image(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool = True) -> Image.Image:
-    """The decoded picture in a file, of mode "L" or "RGB"; see `read_image`.
+    """Decode an image file to mode "L" or "RGB"; see `read_image`.
 
     Raises:
-        UnreadableImage: there is no such file, or it holds no picture that can be read.
+        UnreadableImage: the file does not exist or cannot be decoded.
     """
-    with _opened(path, most_pixels) as (image, file):
+    with _open(path, most_pixels) as (image, file):
         if image is None:
-            from interp_core.datasets.files.dicom import dicom_picture
+            from interp_core.datasets.files.dicom import decode_dicom
 
-            return dicom_picture(file, most_pixels)
-        # Asked for first: Pillow's decoder may drop what it has read of the header.
+            return decode_dicom(file, most_pixels)
+        # Read before decoding, since Pillow's decoder may drop what it has read of the header.
         turn = UPRIGHT.get(_orientation(image)) if upright else None
         plain = _plain(image)
         return plain if turn is None else plain.transpose(turn)
 
 
 @contextmanager
-def _opened(path: Path | str, most_pixels: int) -> Iterator[tuple[Image.Image | None, IO[bytes]]]:
-    """A picture with only its header read, or None for DICOM, and the file; what fails inside becomes one error."""
+def _open(path: Path | str, most_pixels: int) -> Iterator[tuple[Image.Image | None, IO[bytes]]]:
+    """Open an image of which only the header has been read, or None for DICOM, and its file.
+
+    Every error inside the context becomes an `UnreadableImage`.
+    """
     try:
         with Path(path).open("rb") as file:
             head = file.read(132)
@@ -153,21 +148,21 @@ def _opened(path: Path | str, most_pixels: int) -> Iterator[tuple[Image.Image | 
                 check_pixels(image.width * image.height, most_pixels)
                 yield image, file
     except InterpError as error:
-        # Readers beneath know no path.
+        # Errors of the decoders lack the path.
         raise error if isinstance(error, UnreadableImage) else UnreadableImage(path, str(error)) from error
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
+    except Exception as error:  # decoders may raise anything on damaged files
         raise UnreadableImage(path, _reason(error)) from error
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow was built with."""
+    """Return those of `FORMATS` that this Pillow was built with."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Mode "L" or "RGB" from any mode."""
+    """Convert an image of any mode to "L" or "RGB"."""
     if image.mode in ("L", "RGB") and "transparency" not in image.info:
         image.load()
         return image
@@ -180,21 +175,21 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation; 1 where there is none or it cannot be read, which says nothing about the pixels."""
+    """Return the EXIF orientation, or 1 if there is none or it cannot be read; the pixels may be fine even so."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return int(image.getexif().get(ORIENTATION, 1))
+            return int(image.getexif().get(EXIF_ORIENTATION, 1))
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error):
         return 1
 
 
 def _reason(error: Exception) -> str:
-    """Why, in one line and without the path."""
+    """Return the reason of an error in one line, without the path."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "it is no picture of a known format"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return one_line(error, limit=200)

@@ -1,7 +1,7 @@
-"""Which records a split takes, in which order, and what tells one index from another.
+"""Sample the records of a split, order them, and hash an index.
 
-Order and samples follow keyed hashes of ids: the same images for a seed wherever the files lie, and an image more
-changes the places of no others.
+Order and samples follow keyed hashes of ids. A seed gives the same images wherever the files lie, and adding an image
+does not move the others.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from interp_core.errors import InterpError
 
 
 def has_evidence(record: Record, target: int) -> bool:
-    """Whether a box or mask says where a class is."""
-    named = [*(box.target for box in record.boxes), *(mask.target for mask in record.masks)]
-    return None in named or target in named
+    """Return whether a box or mask marks the evidence for a class."""
+    marked_targets = [*(box.target for box in record.boxes), *(mask.target for mask in record.masks)]
+    return None in marked_targets or target in marked_targets
 
 
 def keyed_hash(name: str, key: bytes) -> bytes:
-    """Return 8 bytes that look random but depend only on a name and a key, on every machine alike."""
+    """Return 8 pseudo-random bytes that depend on a name and a key only, on every machine."""
     return hashlib.blake2b(name.encode(errors="backslashreplace"), key=key, digest_size=8).digest()
 
 
@@ -33,7 +33,7 @@ def sort_key(name: str, seed: int) -> bytes:
 
 
 def rank_in_class(classes: np.ndarray) -> np.ndarray:
-    """Return how many earlier items of the same class each of (N,) items has, (N,) int64."""
+    """Return how many earlier items of its class each of (N,) items has, (N,) int64."""
     order = np.argsort(classes, kind="stable")
     _, sizes = np.unique(classes, return_counts=True)
     ranks = np.empty(len(classes), np.int64)
@@ -44,40 +44,41 @@ def rank_in_class(classes: np.ndarray) -> np.ndarray:
 def progress_in_class(classes: np.ndarray) -> np.ndarray:
     """Return the relative position of each item within its class, (N,) in (0, 1).
 
-    Sorted by it, the first n items hold the classes in proportion, for every n.
+    If items are sorted by it, the first n of them hold the classes in proportion, for every n.
     """
     _, labels, sizes = np.unique(classes, return_inverse=True, return_counts=True)
-    return (rank_in_class(classes) + 0.5) / sizes[labels]
+    return np.asarray((rank_in_class(classes) + 0.5) / sizes[labels])
 
 
 def sample_records(records: Sequence[Record], most: int, seed: int) -> list[Record]:
-    """About `most` records and never more, in the classes' proportions, in the order of a seed; groups kept whole.
+    """Sample records in the proportions of their classes; groups stay whole.
 
     Args:
-        records: of one split.
-        most: how many at most.
-        seed: of the order.
+        records: records of one split.
+        most: maximum number of records. A group that does not fit is passed over, so there may be fewer.
+        seed: seed of the order.
+
+    Returns:
+        The records in the order of the seed; if all are taken, groups stay together.
     """
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: sort_key(record.id, seed)):
         groups.setdefault(record.group or f"\0{record.id}", []).append(record)
     if most >= len(records):
         return [record for group in groups.values() for record in group]
-    strata: dict[tuple[int, ...], int] = {}  # numbered
+    strata: dict[tuple[int, ...], int] = {}  # number of each combination of classes
     classes = [tuple(sorted({target for record in group for target in record.targets})) for group in groups.values()]
-    progress = progress_in_class(np.array([strata.setdefault(shown, len(strata)) for shown in classes]))
+    progress = progress_in_class(np.array([strata.setdefault(targets, len(strata)) for targets in classes]))
     keys = [sort_key(group[0].id, seed) for group in groups.values()]
-    # All classes are walked along together, each at the pace of its size.
-    ranked = sorted(zip(progress.tolist(), keys, groups.values(), strict=True))
-    chosen: list[Record] = []
-    for _, _, group in ranked:
-        if len(chosen) + len(group) <= most:
-            chosen += group
-    return sorted(chosen, key=lambda record: sort_key(record.id, seed))
+    sampled: list[Record] = []
+    for _, _, group in sorted(zip(progress.tolist(), keys, groups.values(), strict=True)):
+        if len(sampled) + len(group) <= most:
+            sampled += group
+    return sorted(sampled, key=lambda record: sort_key(record.id, seed))
 
 
 def digest(index: Index, root: Path) -> str:
-    """Hash of what an index says, with paths below `root`."""
+    """Hash an index, with paths relative to `root`."""
     state = hashlib.blake2b(repr((index.classes, index.multi_label)).encode(), digest_size=12)
     prefix = str(root)
     for split in sorted(index.records):
@@ -87,18 +88,19 @@ def digest(index: Index, root: Path) -> str:
 
 
 def check_index(index: Index) -> None:
-    """Refuse an index that contradicts itself.
+    """Check that ids are unique and that targets are classes.
 
     Raises:
-        InterpError: two images have one id, or a class is none of the classes.
+        InterpError: two images have the same id, a target is not a class, or an image has not exactly one target in a
+            data set that is not multi-label.
     """
-    seen: set[str] = set()
+    ids: set[str] = set()
     for split, records in index.records.items():
         for record in records:
-            if record.id in seen:
-                raise InterpError(f"split {split}: two images are called {record.id!r}: ids must be unique")
-            seen.add(record.id)
+            if record.id in ids:
+                raise InterpError(f"split {split}: two images have the id {record.id!r}: ids must be unique")
+            ids.add(record.id)
             if not all(0 <= target < len(index.classes) for target in record.targets):
-                raise InterpError(f"{record.path}: class {record.targets} is none of the {len(index.classes)} classes")
+                raise InterpError(f"{record.path}: targets {record.targets} are outside 0..{len(index.classes) - 1}")
             if not index.multi_label and len(record.targets) != 1:
-                raise InterpError(f"{record.path}: one class is wanted, got {len(record.targets)}")
+                raise InterpError(f"{record.path}: an image needs exactly one class, got {len(record.targets)}")

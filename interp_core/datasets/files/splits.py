@@ -1,9 +1,9 @@
-"""Which images train, validate and test, where the data set does not say.
+"""Divide images into train, val and test if the data set does not.
 
-Groups, such as the images of a patient, stay whole. Groups are ordered by what they show and then by a keyed hash of
-their name, and each goes to the split that lags furthest behind its share: so every split has every class in
-proportion, the same on every machine, in whatever order files are listed.
-Known limits: a class with fewer groups than splits is not in all of them; adding images moves others.
+Groups, such as the images of a patient, stay whole. Groups are sorted by their classes and then by a keyed hash of
+their name. Each goes to the split that is furthest behind its share. So every split has every class in proportion, on
+every machine and in whatever order files are listed.
+Known limits: a class with fewer groups than splits is missing from some split; adding images moves others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VAL_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class SplitRecord:
-    """A record and the split the data set itself puts it in; None where it says nothing."""
+    """A record with the split that the data set puts it in; None if the data set does not say."""
 
     record: Record
     split: SplitName | None = None
@@ -29,56 +29,52 @@ class SplitRecord:
 def divide(
     records: Sequence[Record], shares: Mapping[SplitName, float], seed: int, strata: Mapping[str, str] | None = None
 ) -> dict[SplitName, tuple[Record, ...]]:
-    """Records divided by group, each class in proportion.
+    """Divide records by group, with each class in proportion.
 
     Args:
-        records: to be divided; those without a group are on their own.
-        shares: of all groups, by split.
-        seed: of the order within a class.
-        strata: finer classes by group, in place of the targets.
+        records: records to divide; one without a group is its own group.
+        shares: share of the groups that each split gets.
+        seed: seed of the order within a class.
+        strata: finer classes by group, used in place of the targets.
     """
-    members: dict[str, list[Record]] = {}
+    groups: dict[str, list[Record]] = {}
     for record in records:
-        members.setdefault(record.group or record.id, []).append(record)
-    order = sorted(
-        members, key=lambda name: (_stratum(members[name], name, strata), keyed_hash(name, str(seed).encode()))
-    )
-    place = dict(zip(order, _spread(len(order), shares), strict=True))
-    parts: dict[SplitName, list[Record]] = {split: [] for split in SPLITS}
+        groups.setdefault(record.group or record.id, []).append(record)
+    key = str(seed).encode()
+    order = sorted(groups, key=lambda name: (_stratum(groups[name], name, strata), keyed_hash(name, key)))
+    split_by_group = dict(zip(order, _spread(len(order), shares), strict=True))
+    by_split: dict[SplitName, list[Record]] = {split: [] for split in SPLITS}
     for record in records:
-        parts[place[record.group or record.id]].append(record)
-    return {split: tuple(part) for split, part in parts.items()}
+        by_split[split_by_group[record.group or record.id]].append(record)
+    return {split: tuple(members) for split, members in by_split.items()}
 
 
 def complete_splits(
-    labelled: Iterable[SplitRecord], seed: int, val_share: float = VAL_SHARE
+    records: Iterable[SplitRecord], seed: int, val_share: float = VAL_SHARE
 ) -> dict[SplitName, tuple[Record, ...]]:
-    """All three splits from those the data set names.
+    """Make all three splits from those that the data set names.
 
-    Where only train and one other split are named, the other one is "test" and a part of train becomes "val". Images in
-    no split are divided among all three, whatever else there is, and so is train where it is alone.
+    If only train and one other split are named, the other becomes "test" and a part of train becomes "val". Images
+    without a split are divided among all three. So are those of train if it is the only split.
 
     Args:
-        labelled: records with the data set's own splits.
-        seed: of what is divided here.
-        val_share: of train that becomes val.
+        records: records with the splits of the data set.
+        seed: seed of the division.
+        val_share: share of train that becomes val.
     """
-    own: dict[SplitName | None, list[Record]] = {None: [], "train": [], "val": [], "test": []}
-    for item in labelled:
-        own[item.split].append(item.record)
-    if not own["test"]:
-        own["test"], own["val"] = own["val"], []
-    if own["train"] and not own["test"]:
-        own[None], own["train"] = [*own[None], *own["train"]], []
-    parts: dict[SplitName, tuple[Record, ...]] = {split: tuple(own[split]) for split in SPLITS}
-    if parts["train"] and not parts["val"]:
-        parts |= {k: v for k, v in divide(parts["train"], _held_out(val_share), seed).items() if k != "test"}
-    rest = divide(own[None], SHARES, seed)
-    return {split: parts[split] + rest[split] for split in SPLITS}
-
-
-def _held_out(val_share: float) -> dict[SplitName, float]:
-    return {"train": 1 - val_share, "val": val_share}
+    named: dict[SplitName | None, list[Record]] = {None: [], "train": [], "val": [], "test": []}
+    for item in records:
+        named[item.split].append(item.record)
+    if not named["test"]:
+        named["test"], named["val"] = named["val"], []
+    if named["train"] and not named["test"]:
+        named[None], named["train"] = [*named[None], *named["train"]], []
+    splits: dict[SplitName, tuple[Record, ...]] = {split: tuple(named[split]) for split in SPLITS}
+    if splits["train"] and not splits["val"]:
+        divided = divide(splits["train"], {"train": 1 - val_share, "val": val_share}, seed)
+        splits |= {split: divided[split] for split in ("train", "val")}
+    remainder = divide(named[None], SHARES, seed)
+    return {split: splits[split] + remainder[split] for split in SPLITS}
 
 
 def _stratum(records: list[Record], group: str, strata: Mapping[str, str] | None) -> tuple[object, ...]:
@@ -88,13 +84,13 @@ def _stratum(records: list[Record], group: str, strata: Mapping[str, str] | None
 
 
 def _spread(count: int, shares: Mapping[SplitName, float]) -> list[SplitName]:
-    """Splits in the order in which they are due."""
-    due = dict.fromkeys(shares, 0.0)
-    out: list[SplitName] = []
+    """Assign `count` groups one by one to the split that is furthest behind its share."""
+    deficits = dict.fromkeys(shares, 0.0)
+    splits: list[SplitName] = []
     for _ in range(count):
         for split, share in shares.items():
-            due[split] += share
-        last = max(due, key=lambda split: due[split])
-        due[last] -= 1
-        out.append(last)
-    return out
+            deficits[split] += share
+        next_split = max(deficits, key=lambda split: deficits[split])
+        deficits[next_split] -= 1
+        splits.append(next_split)
+    return splits

@@ -149,7 +149,7 @@ def test_command_tells_what_is_wrong(
     picture(tmp_path / "data" / "[bold]x.png")
     assert exit_code("data", "check", "folder", "--root", "data", "--set", "workers=0") == 1
     error = capsys.readouterr().err
-    assert "unreadable cat/cat0.png: it is no picture of a known format" in error
+    assert "unreadable cat/cat0.png: it is not an image of a known format" in error
     assert "image without label [bold]x.png" in error
 
 
@@ -158,7 +158,7 @@ def test_command_tells_what_is_wrong(
     [
         (["check", "imagenett", "--root", "."], "did you mean imagenet"),
         (["check", "digits-in-scenes", "--root", "."], "no files to check"),
-        (["check", "imagenet", "--root", "nowhere"], "is no folder"),
+        (["check", "imagenet", "--root", "nowhere"], "is not a folder"),
         (["check", "rsna", "--root", "."], "stage_2_train_images.zip"),
         (["check", "celeba", "--root", "."], "Align&Cropped Images"),
         (["check", "folder", "--root", ".", "--set", "image_size=0"], "image_size"),

@@ -98,7 +98,7 @@ def test_a_run_on_files_skips_what_cannot_be_read_and_says_so(
     assert outcome.failed == 0
     assert meta["dataset"]["considered"] == 24
     assert meta["dataset"]["evaluated"] == 8
-    reason = "it is no picture of a known format"
+    reason = "it is not an image of a known format"
     assert meta["dataset"]["unreadable"]["test"] == {"test-2": reason, "test-5": reason}
     assert meta["dataset"]["unreadable"]["train"] == {"train-7": reason}
     assert len(meta["dataset"]["areas"]) == 8
@@ -108,7 +108,7 @@ def test_a_run_on_files_skips_what_cannot_be_read_and_says_so(
     assert "box outside: 1" in told["data set, annotations"]
     text = render_page(analyse(read_run(outcome.folder), Resampling(resamples=10)), [])
     assert "8 of 24 images (2 unreadable)" in text
-    assert "test-2 (it is no picture of a known format)" in text
+    assert "test-2 (it is not an image of a known format)" in text
     again, _ = run(config)
     assert again.computed == 0
     assert json.loads((Path(str(again.folder)) / "run.json").read_text())["dataset"] == meta["dataset"]

@@ -63,7 +63,7 @@ def test_links_and_devices_of_tar_are_refused(tmp_path: Path, kind: bytes) -> No
         entry = tarfile.TarInfo("link")
         entry.type, entry.linkname = kind, "/etc/hostname"
         archive.addfile(entry)
-    with pytest.raises(UnsafeArchive, match="no plain file"):
+    with pytest.raises(UnsafeArchive, match="not a plain file"):
         unpack(tmp_path / "a.tar", tmp_path / "out")
 
 
@@ -72,7 +72,7 @@ def test_links_of_zip_are_refused(tmp_path: Path) -> None:
         entry = zipfile.ZipInfo("link")
         entry.external_attr = 0o120777 << 16
         archive.writestr(entry, "/etc/hostname")
-    with pytest.raises(UnsafeArchive, match="no plain file"):
+    with pytest.raises(UnsafeArchive, match="not a plain file"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
@@ -106,7 +106,7 @@ def test_files_that_are_there_are_not_written_over(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", {"a.txt": b"new", "b.txt": b"new"})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "b.txt").write_bytes(b"old")
-    with pytest.raises(UnsafeArchive, match="is there already"):
+    with pytest.raises(UnsafeArchive, match="exists already"):
         unpack(archive, tmp_path / "out")
     assert [(p.name, p.read_bytes()) for p in (tmp_path / "out").iterdir()] == [("b.txt", b"old")]
 

@@ -11,13 +11,17 @@ import pytest
 from helpers.shared import SHARED
 
 from interp_core.datasets.files import dicom as module
-from interp_core.datasets.files.images import UnreadableImage, read_grey, read_image, read_mask, read_size
+from interp_core.datasets.files.images import UnreadableImage, decode_image, read_image, read_mask, read_size
 from interp_core.errors import InterpError
 
 pydicom = pytest.importorskip("pydicom")
 REAL = SHARED / "data" / "real_dicom"
 VALUES = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
 Made = Callable[..., Path]
+
+
+def read_grey(path: Path) -> np.ndarray:
+    return np.array(decode_image(path).convert("L"))
 
 
 @pytest.fixture

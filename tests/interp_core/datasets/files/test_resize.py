@@ -57,7 +57,7 @@ def test_every_point_of_a_box_that_is_shown_is_covered(scene: tuple[Geometry, Bo
     edge = 1e-4  # a point on the rim of a pixel belongs to either
     if not (left + edge < column < right - edge and top + edge < row < bottom - edge):
         return
-    covered = found.boxes([box])
+    covered = found.resize_boxes([box])
     near = {(int(row + a), int(column + b)) for a in (-edge, edge) for b in (-edge, edge)}
     assert any(covered[place] for place in near)
 
@@ -65,7 +65,7 @@ def test_every_point_of_a_box_that_is_shown_is_covered(scene: tuple[Geometry, Bo
 @given(scenes())
 def test_a_box_covers_no_more_than_the_pixels_it_touches(scene: tuple[Geometry, Box]) -> None:
     found, box = scene
-    place = found.box(box)
+    place = found.resize_box(box)
     if place is None:
         return
     columns = sorted(to_output(found, x, 0)[0] for x in (box.x0, box.x1))
@@ -80,17 +80,19 @@ def test_a_box_covers_no_more_than_the_pixels_it_touches(scene: tuple[Geometry, 
 def test_a_box_and_its_mask_cover_the_same(scene: tuple[Geometry, Box]) -> None:
     found, box = scene
     whole = Box(int(box.x0), int(box.y0), int(np.ceil(box.x1)), int(np.ceil(box.y1)))
-    np.testing.assert_array_equal(found.mask(drawn(found, whole)), found.boxes([whole]))
+    np.testing.assert_array_equal(found.resize_mask(drawn(found, whole)), found.resize_boxes([whole]))
 
 
 @given(scenes(), st.integers(2, 4))
 def test_a_mask_of_another_size_covers_what_it_covers(scene: tuple[Geometry, Box], times: int) -> None:
     found, box = scene
     mask = drawn(found, box)
-    np.testing.assert_array_equal(found.mask(mask.repeat(times, 0).repeat(times, 1)), found.mask(mask))
+    np.testing.assert_array_equal(found.resize_mask(mask.repeat(times, 0).repeat(times, 1)), found.resize_mask(mask))
     whole = Box(*(times * value for value in (box.x0, box.y0, box.x1, box.y1)))
     width, height = found.source
-    np.testing.assert_array_equal(found.boxes([whole], (times * width, times * height)), found.boxes([box]))
+    np.testing.assert_array_equal(
+        found.resize_boxes([whole], (times * width, times * height)), found.resize_boxes([box])
+    )
 
 
 @given(scenes())
@@ -98,9 +100,9 @@ def test_flipping_the_geometry_flips_what_it_makes(scene: tuple[Geometry, Box]) 
     found, box = scene
     mask, image = drawn(found, box), Image.fromarray(drawn(found, box))
     image = image.convert("L")
-    np.testing.assert_array_equal(found.flip().mask(mask), found.mask(mask)[:, ::-1])
-    np.testing.assert_array_equal(found.flip().boxes([box]), found.boxes([box])[:, ::-1])
-    np.testing.assert_array_equal(found.flip().picture(image), found.picture(image)[..., ::-1])
+    np.testing.assert_array_equal(found.flip().resize_mask(mask), found.resize_mask(mask)[:, ::-1])
+    np.testing.assert_array_equal(found.flip().resize_boxes([box]), found.resize_boxes([box])[:, ::-1])
+    np.testing.assert_array_equal(found.flip().resize_image(image), found.resize_image(image)[..., ::-1])
     assert found.flip().flip() == found
 
 
@@ -110,8 +112,8 @@ def test_evidence_lies_where_the_object_is_seen(scene: tuple[Geometry, Box]) -> 
     """A bright object on black: whatever is bright after resampling by area is covered."""
     found, box = scene
     mask = drawn(found, box)
-    seen = found.picture(Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)), "bilinear", fill=0)[0]
-    grown = np.pad(found.mask(mask), 1, mode="edge")
+    seen = found.resize_image(Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)), "bilinear", fill=0)[0]
+    grown = np.pad(found.resize_mask(mask), 1, mode="edge")
     near = np.lib.stride_tricks.sliding_window_view(grown, (3, 3)).any((2, 3))
     assert not (seen[~near] > 127).any()
 
@@ -128,7 +130,7 @@ def test_cropping_gives_the_pixels_of_timm(source: tuple[int, int], crop_pct: fl
         (3, 48, 48), is_training=False, crop_pct=crop_pct, interpolation="bicubic", normalize=False
     )
     theirs = np.asarray(transform(image))
-    ours = geometry_of(source, 48, "crop", crop_pct).picture(image)
+    ours = geometry_of(source, 48, "crop", crop_pct).resize_image(image)
     assert theirs.shape == ours.shape
     apart = np.abs(theirs.astype(int) - ours)
     assert apart.max() <= 1
@@ -136,23 +138,23 @@ def test_cropping_gives_the_pixels_of_timm(source: tuple[int, int], crop_pct: fl
 
 def test_squash_and_pad_are_what_they_say() -> None:
     image = Image.fromarray(np.full((10, 20), 200, np.uint8))
-    assert (geometry_of((20, 10), 8, "squash").picture(image) == 200).all()
-    padded = geometry_of((20, 10), 8, "pad").picture(image, fill=7)
+    assert (geometry_of((20, 10), 8, "squash").resize_image(image) == 200).all()
+    padded = geometry_of((20, 10), 8, "pad").resize_image(image, fill=7)
     assert (padded[:, 2:6] == 200).all()
     assert (padded[:, [0, 1, 6, 7]] == 7).all()
 
 
 def test_a_box_outside_the_crop_is_not_shown() -> None:
     found = geometry_of((30, 10), 10, "crop")
-    assert found.box(Box(0, 0, 10, 10)) is None
-    assert found.box(Box(9, 0, 11, 10)) == (0, 0, 1, 10)
-    assert not found.boxes([Box(25, 0, 30, 10)]).any()
+    assert found.resize_box(Box(0, 0, 10, 10)) is None
+    assert found.resize_box(Box(9, 0, 11, 10)) == (0, 0, 1, 10)
+    assert not found.resize_boxes([Box(25, 0, 30, 10)]).any()
 
 
 def test_a_single_pixel_does_not_vanish() -> None:
     mask = np.zeros((500, 500), bool)
     mask[333, 77] = True
-    found = geometry_of((500, 500), 10, "squash").mask(mask)
+    found = geometry_of((500, 500), 10, "squash").resize_mask(mask)
     assert found.sum() == 1
     assert found[6, 1]
 
@@ -177,6 +179,6 @@ def test_pixels_are_pillows_but_for_rounding(
     left, top, right, bottom = found.place
     filled = image.resize((right - left, bottom - top), Image.Resampling[filter_.upper()], box=found.part)
     wanted = np.asarray(filled.convert("RGB")).transpose(2, 0, 1).astype(int)
-    difference = np.abs(found.picture(image, filter_)[:, top:bottom, left:right].astype(int) - wanted)
+    difference = np.abs(found.resize_image(image, filter_)[:, top:bottom, left:right].astype(int) - wanted)
     assert difference.max() <= 2
     assert np.mean(difference) < 0.2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from interp_core.datasets.files.workers import AHEAD, TASK, Loader, Lost, can_fork
+from interp_core.datasets.files.workers import ITEMS_PER_TASK, TASKS_PER_WORKER, Loader, Lost, can_fork
 
 forks = pytest.mark.skipif(not can_fork(), reason="workers cannot be forked here")
 Make = Callable[..., Loader[int, int]]
@@ -86,7 +86,7 @@ def test_only_a_window_is_read_ahead(loader: Make, window: int) -> None:
     one = loader(uneven, 2, window=window)
     results = one.results(source())
     assert list(islice(results, 5)) == [i * i for i in range(1, 6)]
-    assert taken <= 5 + max(min(window, 2 * AHEAD * TASK), 1)
+    assert taken <= 5 + max(min(window, 2 * TASKS_PER_WORKER * ITEMS_PER_TASK), 1)
     results.close()  # type: ignore[attr-defined]
 
 

@@ -192,7 +192,7 @@ def test_a_folder_that_holds_no_imagenet_names_its_files_as_its_page_does(tmp_pa
     (tmp_path / part).mkdir(exist_ok=True)
     with pytest.raises(InterpError, match=r"Validation images \(all tasks\)"):
         _ = ImageNet(root=tmp_path).checked_index
-    with pytest.raises(InterpError, match=r"is no folder.*dataset\.root"):
+    with pytest.raises(InterpError, match=r"is not a folder.*dataset\.root"):
         _ = ImageNet(root=tmp_path / "nowhere").checked_index
 
 
