@@ -109,7 +109,7 @@ class BatchedNetwork:
         self._example = example
 
     @cached_property
-    def network(self) -> nn.Module:
+    def module(self) -> nn.Module:
         """The module that is run: a flat graph of the model, or the model itself."""
         return flat_network_of(self.model, self._example.permute(0, 3, 1, 2))
 
@@ -120,7 +120,7 @@ class BatchedNetwork:
         On a CPU several batches with one thread each are faster than one batch on all threads, which wait for each
         other at every layer. Only a flat graph is known to allow it.
         """
-        one_at_a_time = self.device.type != "cpu" or self.network is self.model
+        one_at_a_time = self.device.type != "cpu" or self.module is self.model
         return 1 if one_at_a_time else torch.get_num_threads()
 
     def run(self, versions: int, make_images: MakeImages) -> Outputs:
@@ -193,10 +193,10 @@ class BatchedNetwork:
 
     def _forward(self, images: Tensor) -> Tensor:
         """Compute logits (n, K) of images (n, H, W, C), and count images and seconds."""
-        network = self.network  # built before the clock starts, and outside of inference mode
+        module = self.module  # built before the clock starts, and outside of inference mode
         begin = time.perf_counter()
         with torch.inference_mode():
-            logits: Any = network(images.permute(0, 3, 1, 2))
+            logits: Any = module(images.permute(0, 3, 1, 2))
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
         with self._lock:

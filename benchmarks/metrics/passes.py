@@ -73,7 +73,7 @@ class Passes:
             raise ContractError(f"targets must be {len(images)} classes, 0 or higher, got {targets.shape}")
         self.images, self.targets, self.device = images, targets, torch.device(device)
         self._images = self._to_device(images)
-        self.batched = BatchedNetwork(
+        self.network = BatchedNetwork(
             model, targets, self._images[:1], self.device, batch_size, multi_label=multi_label
         )
         self._outputs: dict[Hashable, Outputs] = {}
@@ -83,12 +83,12 @@ class Passes:
     @property
     def forwards(self) -> int:
         """Number of images run so far."""
-        return self.batched.forwards
+        return self.network.forwards
 
     @property
     def seconds(self) -> float:
         """Time spent in the network so far."""
-        return self.batched.seconds
+        return self.network.seconds
 
     def _to_device(self, images: np.ndarray) -> Tensor:
         """Convert images (N, C, H, W) to a tensor (N, H, W, C) on the device."""
@@ -119,7 +119,7 @@ class Passes:
         if fill != "mean":
             return self.run(("filled", fill), 1, lambda rows, _: self.fill(fill)[rows, None])
         if "blank" not in self._outputs:  # all N images are equal
-            self._outputs["blank"] = self.batched.run_repeated(self.fill("mean")[:1])
+            self._outputs["blank"] = self.network.run_repeated(self.fill("mean")[:1])
         return self._outputs["blank"]
 
     def run_removals(self, order: np.ndarray, counts: Sequence[int], fill: str, *, by_channel: bool = False) -> Outputs:
@@ -223,7 +223,7 @@ class Passes:
             Outputs (N, T).
         """
         if cache_key not in self._outputs:
-            self._outputs[cache_key] = self.batched.run(versions, make_images)
+            self._outputs[cache_key] = self.network.run(versions, make_images)
         return self._outputs[cache_key]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.report import format
-from benchmarks.statistics import failed_metrics
+from benchmarks.statistics import gate_failures
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.statistics.gate import FAILED
 from benchmarks.statistics.summary import SEEDS_AND_IMAGES
@@ -304,7 +304,7 @@ def _paired(analysis: RunAnalysis, model: str) -> pd.DataFrame:
 
 
 def _is_gated(analysis: RunAnalysis, rows: pd.DataFrame) -> pd.Series:
-    gated = failed_metrics(analysis.gates)
+    gated = gate_failures(analysis.gates)
     flags = [(model, metric) in gated for model, metric in zip(rows["model"], rows["metric"], strict=True)]
     return pd.Series(flags, index=rows.index, dtype=bool)
 

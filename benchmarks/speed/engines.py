@@ -148,7 +148,7 @@ class EngineComparison:
         quantus, expected = time_call(lambda: score(self.metrics, self.batches, "quantus", None))
         quantus_forwards = self._counter.images
         passes = Passes(self.model, first.images, first.targets, self.device)
-        batched = passes.batched
+        network = passes.network
         device, scores = time_call(lambda: score(self.metrics, self.batches, "device", passes))
         images = torch.from_numpy(first.images).to(self.device)
         # The device engine hands over channels last, Quantus the images as they are.
@@ -156,9 +156,9 @@ class EngineComparison:
         return Round(
             quantus=quantus,
             device=device,
-            bare=time_passes(batched.network, rows, batched.forwards, batched.batch_size, batched.workers),
+            bare=time_passes(network.module, rows, network.forwards, network.batch_size, network.workers),
             bare_quantus=time_passes(self.model, images, quantus_forwards, min(len(images), BATCH_SIZE)),
-            forwards=batched.forwards,
+            forwards=network.forwards,
             quantus_forwards=quantus_forwards,
             largest=max(float(np.nanmax(np.abs(scores[name] - expected[name]))) for name in scores),
         )

@@ -7,7 +7,7 @@ images are drawn alike.
 from __future__ import annotations
 
 from benchmarks.statistics.examples import Example, examples, most_reliable_metric
-from benchmarks.statistics.gate import GATE_COLUMNS, failed_metrics, gate
+from benchmarks.statistics.gate import GATE_COLUMNS, gate, gate_failures
 from benchmarks.statistics.intervals import DEFAULT, Resampling, bootstrap_ci, hierarchical_ci
 from benchmarks.statistics.paired import PAIRED_COLUMNS, count_significant, holm, paired_differences, signed_rank
 from benchmarks.statistics.ranks import (
@@ -62,8 +62,8 @@ __all__ = [
     "count_significant",
     "critical_difference",
     "examples",
-    "failed_metrics",
     "gate",
+    "gate_failures",
     "hierarchical_ci",
     "holm",
     "is_ranked",

@@ -18,8 +18,8 @@ from benchmarks.statistics import (
     best_transforms,
     by_size,
     examples,
-    failed_metrics,
     gate,
+    gate_failures,
     mean_ranks,
     most_reliable_metric,
     paired_differences,
@@ -108,18 +108,18 @@ class RunAnalysis:
 
     def metrics(self, family: str) -> list[MetricInfo]:
         """List the scores of a family that have values."""
-        measured = set(self.summary["metric"])
-        return [info for info in self.data.metrics.values() if info.family == family and info.name in measured]
+        names = set(self.summary["metric"])
+        return [info for info in self.data.metrics.values() if info.family == family and info.name in names]
 
     def explainers(self) -> list[ExplainerInfo]:
         """List the explainers that have values."""
-        measured = set(self.summary["explainer"])
-        return [info for info in self.data.explainers.values() if info.name in measured]
+        names = set(self.summary["explainer"])
+        return [info for info in self.data.explainers.values() if info.name in names]
 
     def models(self) -> list[ModelInfo]:
         """List the models that have values."""
-        measured = set(self.summary["model"])
-        return [info for info in self.data.models.values() if info.name in measured]
+        names = set(self.summary["model"])
+        return [info for info in self.data.models.values() if info.name in names]
 
 
 def analyse(data: RunData, resampling: Resampling = DEFAULT) -> RunAnalysis:
@@ -131,9 +131,9 @@ def analyse(data: RunData, resampling: Resampling = DEFAULT) -> RunAnalysis:
     """
     metrics = [vars(info) for info in data.metrics.values()]
     families = {info.name: info.family for info in data.metrics.values()}
-    own, wide = own_explainer(data), to_wide(data.plain_scores)
+    own_explainer, wide = find_own_explainer(data), to_wide(data.plain_scores)
     gates = gate(wide, metrics, data.methods, resampling=resampling)
-    failed = failed_metrics(gates)
+    failed = gate_failures(gates)
     summary = summarise(wide, metrics, resampling=resampling)
     rank_spans = rank_intervals(wide, metrics, gated=failed, resampling=resampling)
     reliabilities = reliability(wide, metrics, data.methods, resampling.seed)
@@ -142,8 +142,8 @@ def analyse(data: RunData, resampling: Resampling = DEFAULT) -> RunAnalysis:
         data=data,
         summary=_in_run_order(summary, data),
         ranks=mean_ranks(summary, families, failed).merge(rank_spans, on=["model", "explainer"], how="left"),
-        paired=_in_run_order(paired_differences(wide, metrics, own or "", resampling=resampling), data),
-        own_explainer=own,
+        paired=_in_run_order(paired_differences(wide, metrics, own_explainer or "", resampling=resampling), data),
+        own_explainer=own_explainer,
         degenerate=count_degenerate(data),
         gates=_in_run_order(gates, data),
         reliability=_in_run_order(reliabilities, data),
@@ -172,9 +172,9 @@ def images_to_keep(data: RunData) -> dict[tuple[str, str], list[str]]:
     metrics, wide = [vars(info) for info in data.metrics.values()], to_wide(data.plain_scores)
     gates = gate(wide, metrics, data.methods, resampling=Resampling(resamples=2))
     reliabilities = reliability(wide, metrics, data.methods)
-    own, images = own_explainer(data), dict[tuple[str, str], list[str]]()
+    own_explainer, images = find_own_explainer(data), dict[tuple[str, str], list[str]]()
     for example in _examples(data, wide, metrics, reliabilities, gates):
-        for name in (own or "", example.explainer):
+        for name in (own_explainer or "", example.explainer):
             ids = images.setdefault((example.model, name), [])
             ids += [] if example.image in ids else [example.image]
     return images
@@ -202,19 +202,19 @@ def _examples(
     gates: pd.DataFrame,
     available: Mapping[tuple[str, str], set[str]] | None = None,
 ) -> list[Example]:
-    own = own_explainer(data)
-    if own is None:
+    own_explainer = find_own_explainer(data)
+    if own_explainer is None:
         return []
     metric_of = {model: most_reliable_metric(reliabilities, gates, model) for model in data.models}
-    others = [name for name in data.methods if name != own]
+    others = [name for name in data.methods if name != own_explainer]
     usable = {model: metric for model, metric in metric_of.items() if metric is not None}
-    return examples(wide, metrics, own, others, usable, available)
+    return examples(wide, metrics, own_explainer, others, usable, available)
 
 
-def own_explainer(data: RunData) -> str | None:
+def find_own_explainer(data: RunData) -> str | None:
     """Return the name of LAP's explainer if it has scores, else of the first intrinsic one that has, else None."""
-    measured = set(data.plain_scores["explainer"])
-    names = [info.name for info in data.explainers.values() if info.kind == "intrinsic" and info.name in measured]
+    explainers = set(data.plain_scores["explainer"])
+    names = [info.name for info in data.explainers.values() if info.kind == "intrinsic" and info.name in explainers]
     return "lap" if "lap" in names else next(iter(names), None)
 
 

@@ -39,7 +39,7 @@ def compare(first: RunData, second: RunData, *, resampling: Resampling = DEFAULT
     Raises:
         StoreError: the runs share no score of any image.
     """
-    both = _paired_scores(first.all_scores, second.all_scores)
+    both = _pair_scores(first.all_scores, second.all_scores)
     if both.empty:
         raise StoreError("the two runs share no score of one model, explainer, metric and image: nothing to compare")
     directions = {name: info.direction for name, info in {**first.metrics, **second.metrics}.items()}
@@ -61,7 +61,7 @@ def only_in_one(first: RunData, second: RunData) -> list[str]:
     return lines
 
 
-def _paired_scores(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+def _pair_scores(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Return one row per common model, explainer, metric and image, in the order of the first run."""
     seeds = set(first["seed"]) & set(second["seed"])
     means = [per_image(scores[scores["seed"].isin(seeds)] if seeds else scores) for scores in (first, second)]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.statistics.gate import FAILED
-from benchmarks.statistics.scores import blocks, by_name, means_of_images, sign, to_wide
+from benchmarks.statistics.scores import blocks_of, by_name, means_of_images, sign, to_wide
 
 ROLES = ("best", "median", "worst")
 
@@ -74,17 +74,17 @@ def most_reliable_metric(reliability: pd.DataFrame, gates: pd.DataFrame, model: 
 def examples(
     scores: pd.DataFrame,
     metrics: Sequence[Mapping[str, Any]],
-    own: str,
+    own_explainer: str,
     others: Sequence[str],
     metric_of: Mapping[str, str],
     available: Mapping[tuple[str, str], Collection[str]] | None = None,
 ) -> list[Example]:
-    """Select the best, median and worst image of `own` against each of `others`, on each model.
+    """Select the best, median and worst image of `own_explainer` against each of `others`, on each model.
 
     Args:
         scores: long table.
         metrics: descriptions.
-        own: the explainer that the run is about.
+        own_explainer: the explainer that the run is about.
         others: explainers that it is compared with.
         metric_of: metric of each model.
         available: ids of the images whose maps are at hand, for each (model, explainer); None for all.
@@ -95,19 +95,20 @@ def examples(
     if scores.empty:
         return []
     wide, descriptions = to_wide(scores), by_name(metrics)
-    scored, ids = blocks(wide), [str(name) for name in wide.columns]
+    blocks, ids = blocks_of(wide), [str(name) for name in wide.columns]
     selected = []
     for model, metric in metric_of.items():
         for explainer in others:
-            own_block, other_block = (scored.get((model, name, metric)) for name in (own, explainer))
-            if own_block is None or other_block is None or own == explainer:
+            own_block, other_block = (blocks.get((model, name, metric)) for name in (own_explainer, explainer))
+            if own_block is None or other_block is None or own_explainer == explainer:
                 continue
             own_scores, other_scores = means_of_images(own_block), means_of_images(other_block)
             order = _descending(sign(descriptions[metric]) * (own_scores - other_scores))
             ranks = [
                 rank
                 for rank, image in enumerate(order)
-                if available is None or all(ids[image] in available.get((model, name), ()) for name in (own, explainer))
+                if available is None
+                or all(ids[image] in available.get((model, name), ()) for name in (own_explainer, explainer))
             ]
             for role, rank in _roles(ranks, len(order)).items():
                 image = order[rank]

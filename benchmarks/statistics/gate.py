@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.statistics.intervals import DEFAULT, Resampling, hierarchical_ci, image_mean
-from benchmarks.statistics.scores import blocks_of, by_name, ranked_names, sign
+from benchmarks.statistics.scores import blocks_of, by_name, rankable_names, sign
 from benchmarks.store.score_names import CHANCE, MASK
 
 GATE_COLUMNS = ("model", "metric", "mask", "methods", "chance", "verdict", "reason")
@@ -56,12 +56,12 @@ def gate(
         paired difference holds zero; with an even number of methods the two in the middle are averaged image by image.
         It is "not judged" without random or methods.
     """
-    scored = blocks_of(scores)
+    blocks = blocks_of(scores)
     descriptions = by_name(metrics)
     rows = []
-    for model in dict.fromkeys(key[0] for key in scored):
-        for metric in ranked_names(metrics, {key[2] for key in scored if key[0] == model}):
-            cells = {key[1]: block for key, block in scored.items() if (key[0], key[2]) == (model, metric)}
+    for model in dict.fromkeys(key[0] for key in blocks):
+        for metric in rankable_names(metrics, {key[2] for key in blocks if key[0] == model}):
+            cells = {key[1]: block for key, block in blocks.items() if (key[0], key[2]) == (model, metric)}
             means = {name: image_mean(block) for name, block in cells.items()}
             median = median_methods(means, methods)
             method_mean = float(np.mean([means[name] for name in median])) if median else float("nan")
@@ -71,7 +71,7 @@ def gate(
     return pd.DataFrame(rows, columns=list(GATE_COLUMNS))
 
 
-def failed_metrics(gates: pd.DataFrame) -> set[tuple[str, str]]:
+def gate_failures(gates: pd.DataFrame) -> set[tuple[str, str]]:
     """Return the (model, metric) that failed."""
     rows = gates[gates["verdict"] == FAILED]
     return set(zip(rows["model"], rows["metric"], strict=True))

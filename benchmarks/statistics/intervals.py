@@ -103,11 +103,11 @@ def hierarchical_ci(
         return NO_INTERVAL
     if shared is None:
         shared = bool(((~np.isnan(block)).sum(0) > 1).any())
-    resample = resampled_means if shared else _means_of_separate_images
+    resample = resample_means if shared else _means_of_separate_images
     return resampling.interval(resample(block, resampling.resamples, resampling.seed))
 
 
-def resampled_means(block: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def resample_means(block: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Compute the means (resamples,) of a block (seeds, images) over drawn seeds and drawn images.
 
     All seeds of a resample share one draw of images.

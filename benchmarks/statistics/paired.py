@@ -50,10 +50,10 @@ def paired_differences(
         interval leaves out zero, else "level"; "unknown" with fewer than two images. `p_holm` is corrected over the
         rows of a model.
     """
-    descriptions, scored = by_name(metrics), blocks_of(scores)
+    descriptions, blocks = by_name(metrics), blocks_of(scores)
     rows = []
-    for (model, explainer, metric), block in scored.items():
-        reference_block = scored.get((model, reference, metric))
+    for (model, explainer, metric), block in blocks.items():
+        reference_block = blocks.get((model, reference, metric))
         if reference_block is None or explainer == reference or not is_ranked(descriptions.get(metric, {})):
             continue
         difference = sign(descriptions[metric]) * _difference(reference_block, block)

@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.statistics.intervals import DEFAULT, Resampling, draws
-from benchmarks.statistics.scores import blocks_of, by_name, is_gated, ranked_names, sign
+from benchmarks.statistics.scores import blocks_of, by_name, is_gated, rankable_names, sign
 from benchmarks.store.score_names import REFERENCES
 
 RANK_COLUMNS = (
@@ -88,11 +88,11 @@ def rank_intervals(
         `INTERVAL_COLUMNS`; explainers with fewer than two images have no row.
     """
     rows: list[tuple[Any, ...]] = []
-    scored, descriptions = blocks_of(scores), by_name(metrics)
-    for model in dict.fromkeys(key[0] for key in scored):
-        names = ranked_names(metrics, {key[2] for key in scored if key[0] == model})
+    blocks, descriptions = blocks_of(scores), by_name(metrics)
+    for model in dict.fromkeys(key[0] for key in blocks):
+        names = rankable_names(metrics, {key[2] for key in blocks if key[0] == model})
         signs = {name: sign(descriptions[name]) for name in names if (model, name) not in set(gated)}
-        cells = {key[1:]: block for key, block in scored.items() if key[0] == model and key[1] not in references}
+        cells = {key[1:]: block for key, block in blocks.items() if key[0] == model and key[1] not in references}
         explainers = sorted({explainer for explainer, _ in cells})
         means = _resample_mean_ranks(cells, explainers, signs, resampling)
         for explainer, column in zip(explainers, means.T, strict=True):

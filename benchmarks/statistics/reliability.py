@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.statistics.scores import blocks_of, by_name, means_of_images, ranked_names, sign
+from benchmarks.statistics.scores import blocks_of, by_name, means_of_images, rankable_names, sign
 
 RELIABILITY_COLUMNS = ("model", "metric", "test_retest", "image_agreement", "split_half", "seeds", "methods", "images")
 AGREEMENT_COLUMNS = ("model", "metric", "other", "correlation", "methods", "variants")
@@ -166,10 +166,10 @@ def _groups(
     scores: pd.DataFrame, metrics: Sequence[Mapping[str, Any]], methods: Collection[str]
 ) -> Iterator[tuple[str, str, dict[str, np.ndarray]]]:
     """Yield model, ranked metric, and the blocks (seeds, images) of the methods that have values."""
-    scored = blocks_of(scores)
-    for model in dict.fromkeys(key[0] for key in scored):
-        for metric in ranked_names(metrics, {key[2] for key in scored if key[0] == model}):
-            cells = {k[1]: block for k, block in scored.items() if (k[0], k[2]) == (model, metric) and k[1] in methods}
+    blocks = blocks_of(scores)
+    for model in dict.fromkeys(key[0] for key in blocks):
+        for metric in rankable_names(metrics, {key[2] for key in blocks if key[0] == model}):
+            cells = {k[1]: block for k, block in blocks.items() if (k[0], k[2]) == (model, metric) and k[1] in methods}
             cells = {name: block for name, block in cells.items() if not np.isnan(block).all()}
             if cells:
                 yield model, metric, cells

@@ -77,9 +77,9 @@ def sign(metric: Mapping[str, Any]) -> float:
     return 1.0 if metric.get("direction") == "higher" else -1.0
 
 
-def ranked_names(metrics: Sequence[Mapping[str, Any]], measured: Collection[str]) -> list[str]:
-    """List the ranked metrics that were measured, in the order of their descriptions."""
-    return [name for name, entry in by_name(metrics).items() if is_ranked(entry) and name in measured]
+def rankable_names(metrics: Sequence[Mapping[str, Any]], names: Collection[str]) -> list[str]:
+    """List those of `names` that are ranked metrics, in the order of their descriptions."""
+    return [name for name, entry in by_name(metrics).items() if is_ranked(entry) and name in names]
 
 
 def is_gated(rows: pd.DataFrame, gated: Iterable[tuple[str, str]]) -> np.ndarray:

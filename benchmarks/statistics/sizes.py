@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.statistics.intervals import DEFAULT, Resampling, hierarchical_ci, image_mean
-from benchmarks.statistics.scores import blocks, means_of_images, ranked_names, to_wide
+from benchmarks.statistics.scores import blocks, means_of_images, rankable_names, to_wide
 
 SIZES = ("small", "medium", "large")
 SIZE_COLUMNS = ("model", "explainer", "metric", "size", "least", "most", "mean", "ci_low", "ci_high", "n")
@@ -59,7 +59,7 @@ def by_size(
     bins = size_bins({str(name): areas[name] for name in wide.columns if name in areas})
     members = {size: np.array([bins.get(str(name)) == size for name in wide.columns]) for size in SIZES}
     areas_of = {size: [areas[name] for name in wide.columns[images]] for size, images in members.items()}
-    ranked = set(ranked_names(metrics, set(wide.index.get_level_values("metric"))))
+    ranked = set(rankable_names(metrics, set(wide.index.get_level_values("metric"))))
     rows = []
     for key, block in blocks(wide).items():
         for size, images in members.items():

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.statistics.intervals import DEFAULT, Resampling, hierarchical_ci, image_mean
-from benchmarks.statistics.scores import blocks_of, by_name, is_gated, ranked_names, sign
+from benchmarks.statistics.scores import blocks_of, by_name, is_gated, rankable_names, sign
 from benchmarks.statistics.summary import rank_means
 from benchmarks.store.score_names import REFERENCES, transform_of
 
@@ -50,12 +50,12 @@ def transform_effects(
         `EFFECT_COLUMNS`. `plain` and `changed` are means over images. `gain` is the paired difference with its
         interval, positive where the transform improves the score. Ranks are among the explainers that have both.
     """
-    scored, descriptions = blocks_of(scores), by_name(metrics)
-    ranked = set(ranked_names(metrics, {key[2] for key in scored}))
+    blocks, descriptions = blocks_of(scores), by_name(metrics)
+    ranked = set(rankable_names(metrics, {key[2] for key in blocks}))
     rows = []
-    for (model, name, metric), block in scored.items():
+    for (model, name, metric), block in blocks.items():
         explainer, transform = transform_of(name)
-        plain = scored.get((model, explainer, metric))
+        plain = blocks.get((model, explainer, metric))
         if transform and plain is not None and metric in ranked:
             difference = sign(descriptions[metric]) * (block - plain)
             missing = np.isnan(difference)

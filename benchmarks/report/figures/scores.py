@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from benchmarks.report import format
 from benchmarks.report.figures import style
 from benchmarks.report.figures.label_placement import place_labels
-from benchmarks.statistics import failed_metrics
+from benchmarks.statistics import gate_failures
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.run_data import JUDGED, ExplainerInfo, MetricInfo
 from benchmarks.store.score_names import REFERENCES
@@ -173,7 +173,7 @@ def _rank_panels(findings: RunAnalysis) -> dict[str, str]:
     families = {family: family.capitalize() for family in JUDGED if family in findings.ranks}
     if "mean_rank" not in findings.ranks:
         return families
-    if not failed_metrics(findings.gates):
+    if not gate_failures(findings.gates):
         return {"mean_rank": ALL_PANEL, **(families if len(families) > 1 else {})}
     if len(families) > 1:
         return {"mean_rank": GATED_PANEL, "mean_rank_all": ALL_PANEL, **families}
@@ -200,7 +200,7 @@ def _rank_panel(axes: Axes, findings: RunAnalysis, column: str, explainers: list
 
 def _single_ranks(findings: RunAnalysis, model: str, explainer: str, column: str) -> list[float]:
     """Ranks on the metrics that the mean of this column is over."""
-    left_out = failed_metrics(findings.gates)
+    left_out = gate_failures(findings.gates)
     metrics = [
         info.name
         for info in findings.data.metrics.values()

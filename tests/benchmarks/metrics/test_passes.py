@@ -71,7 +71,7 @@ class TestOutputs:
                 return torch.stack([images.sum((1, 2, 3)), images.mean((1, 2, 3))], 1) + torch.rand(()) * 0
 
         recorded = passes(replace(case, model=Recording().eval()), 7)
-        recorded.batched.network = recorded.batched.model
+        recorded.network.module = recorded.network.model
         sizes.clear()
         recorded.run_removals(pixel_order(case.maps), range(20), "mean")
         assert max(sizes) <= 7
@@ -100,7 +100,7 @@ class TestWorkers:
         order, outputs = pixel_order(case.maps), []
         for workers in (1, 2, 3):
             shared = passes(case, 7)
-            shared.batched.workers = workers
+            shared.network.workers = workers
             outputs.append(shared.run_removals(order, range(0, 3073, 128), "blur", by_channel=True))
             assert shared.forwards == 5 * 23 + 5 + 5
         for output in outputs[1:]:
@@ -109,9 +109,9 @@ class TestWorkers:
 
     def test_as_many_as_threads_for_a_graph_and_one_for_the_network_itself(self) -> None:
         case = net_case(2)
-        assert passes(case).batched.workers == 3
-        unchanged = passes(case).batched
-        unchanged.network = unchanged.model
+        assert passes(case).network.workers == 3
+        unchanged = passes(case).network
+        unchanged.module = unchanged.model
         assert unchanged.workers == 1
 
     def test_the_callers_threads_stay(self) -> None:

@@ -21,7 +21,7 @@ from benchmarks.run.engine import Engine
 from benchmarks.run.images import RunImages
 from benchmarks.run.training import TrainedNetwork, load_trained, train_or_load
 from benchmarks.statistics import Resampling
-from benchmarks.statistics.analysis import analyse, own_explainer
+from benchmarks.statistics.analysis import analyse, find_own_explainer
 from benchmarks.store.run_data import RunData
 from benchmarks.store.run_folder import Store, read_run
 from interp_core.errors import ContractError, InterpError
@@ -276,4 +276,4 @@ def test_a_run_compares_plain_lap_and_rivals(tiny: Callable[..., RunConfig], mon
     assert all("history" not in stage.to_dict() for model in data.record.models for stage in model.stages)
     assert analyse(data, Resampling(resamples=10)).own_explainer == "lap"
     rest = RunData(data.record, data.scores[data.scores["explainer"] != "lap"])
-    assert own_explainer(rest) == "intrinsic"
+    assert find_own_explainer(rest) == "intrinsic"

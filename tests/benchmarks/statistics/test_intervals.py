@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.statistics import Resampling, bootstrap_ci, hierarchical_ci, paired_differences, summarise, to_wide
-from benchmarks.statistics.intervals import draws, resampled_means
+from benchmarks.statistics.intervals import draws, resample_means
 from benchmarks.statistics.scores import blocks
 
 UP = {"name": "up", "direction": "higher", "family": "localisation", "ranked": True}
@@ -51,7 +51,7 @@ def test_draws_are_with_replacement_and_repeat() -> None:
 def test_resampled_means_by_hand() -> None:
     block = np.array([[1.0, 2.0, np.nan], [3.0, 5.0, 7.0]])
     seeds, images = draws(2, 3, 20, 0)
-    means = resampled_means(block, 20, 0)
+    means = resample_means(block, 20, 0)
     for r in range(20):
         rows = np.repeat([0, 1], seeds[r].astype(int))
         columns = np.repeat([0, 1, 2], images[r].astype(int))
@@ -64,7 +64,7 @@ def test_its_spread_is_that_of_theory() -> None:
     # variance of the crossed bootstrap: seed part (S-1)/S^2 s^2, image part (n-1)/n^2 s^2 (Owen 2007)
     rng = np.random.default_rng(3)
     seeds, images = rng.standard_normal(12), rng.standard_normal(300)
-    means = resampled_means(seeds[:, None] + images[None], 8000, 0)
+    means = resample_means(seeds[:, None] + images[None], 8000, 0)
     expected = seeds.var() / 12 + images.var() / 300
     assert means.var() == pytest.approx(expected, rel=0.06)
 

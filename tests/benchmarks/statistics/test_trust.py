@@ -8,7 +8,7 @@ import pytest
 from helpers import runs as synthetic
 from scipy import stats
 
-from benchmarks.statistics import Resampling, agreement, failed_metrics, gate, reliability
+from benchmarks.statistics import Resampling, agreement, gate, gate_failures, reliability
 from benchmarks.statistics.reliability import concordance, fillings, retest, spearman, split_half
 
 UP = {"name": "up", "direction": "higher", "family": "localisation", "ranked": True}
@@ -49,7 +49,7 @@ def test_noise_above_the_median_method_fails_and_says_so() -> None:
     row = judged(scores)
     assert row["verdict"] == "failed"
     assert row["reason"] == "the median method is not better than random (0.3 and 0.35)"
-    assert failed_metrics(gate(scores, [UP], METHODS, resampling=Resampling(resamples=50))) == {("m", "up")}
+    assert gate_failures(gate(scores, [UP], METHODS, resampling=Resampling(resamples=50))) == {("m", "up")}
 
 
 def test_methods_above_the_mask_fail_and_both_reasons_are_told() -> None:
@@ -74,7 +74,7 @@ def test_an_order_within_the_noise_is_doubtful_and_counts() -> None:
     row = judged(scores)
     assert row["verdict"] == "doubtful"
     assert "only within the noise" in row["reason"]
-    assert failed_metrics(gate(scores, [UP], METHODS, resampling=Resampling(resamples=50))) == set()
+    assert gate_failures(gate(scores, [UP], METHODS, resampling=Resampling(resamples=50))) == set()
 
 
 def test_without_noise_or_methods_nothing_is_judged() -> None:
