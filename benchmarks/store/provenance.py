@@ -6,11 +6,14 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+
+from benchmarks.store.atomic import write_atomically
 
 LIBRARIES = ("torch", "torchvision", "timm", "captum", "lime", "shap", "quantus", "numpy", "scipy", "scikit-learn")
 # From the top of the checkout, so that results written into it do not count as changes.
@@ -52,6 +55,22 @@ def provenance(*, command: str | None = None, seed: int | None = None) -> dict[s
     settings = {"command": command, "seed": seed}
     stated = {key: value for key, value in settings.items() if value is not None}
     return {**stated, "git": git_state(), "versions": versions(), **system()}
+
+
+def write_provenance(path: Path, facts: Mapping[str, Any], *, command: str, seed: int | None = None) -> Path:
+    """Write facts about a result with its provenance as JSON.
+
+    Args:
+        path: of the file, beside the result.
+        facts: settings and measurements.
+        command: see `provenance`.
+        seed: see `provenance`.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    content = {**provenance(command=command, seed=seed), **facts}
+    return write_atomically(path, json.dumps(content, indent=1, default=str) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -1,1 +1,16 @@
-"""Experiments on top of runs."""
+"""Studies on top of runs. Each asks one question; `interp-bench study NAME` runs it again from a stored state.
+
+| study | question | folder of results |
+|---|---|---|
+| coverage | On which networks of timm does LAP work, and does it leave their logits as they are? | results/coverage |
+| retrofit | Can a trained network get explanations without labels and without changing its answers? | given by --out |
+| linear-probe | Which network results from new classes on frozen features? Input of `retrofit`. | given by --out |
+| faces | Do landmarks of a face keep the map of an attribute in its place? | results/method/faces.* |
+| shortcut | Can a network be told to ignore a shortcut, and at what cost? | results/method/control_* |
+| xray | Where do maps lie on chest X-rays when only labels of images are known? | results/method/medical* |
+| fits | Do the scores of LAP hold for several fits on one frozen network? | tables/ of the last run |
+| networks | Which network has the best map of its own: LAP, a rival, or LAP without a part? | tables/ of the run |
+| twins | Does LAP cost accuracy? | results/method/twins.* |
+
+`configs/` holds the configurations of the runs behind them, for `interp-bench run --config`.
+"""

@@ -1,23 +1,26 @@
-r"""A linear probe: new classes for a trained network whose features stay as they are.
+r"""Give a trained network new classes by a linear probe on its frozen features.
 
-    python -m benchmarks.studies.linear_probe --backbone mobilenetv2_100 --kwargs '{"pad_type": "same"}' --weights \
-        w.pt \
+Command:
+
+    interp-bench study linear-probe --backbone mobilenetv2_100 --kwargs '{"pad_type": "same"}' --weights w.pt \
         --normalise '{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}' \
         --classes 1000 --data '{"name": "folder", "root": "pets600", "image_size": 224}' --out pets.safetensors
 
-Logistic regression on the pooled features of the training images; its strength is chosen on the validation images, by
-log loss: accuracy does not tell strengths apart, and the weakest would leave a network that is sure of nothing.
-The file written has the probe as the network's last layer: it is a `checkpoint` of a model of a run.
+The probe is a logistic regression on the pooled features of the training images. Its strength is chosen by log loss on
+the validation images: accuracy does not distinguish strengths, and the weakest would leave a network without
+confidence.
+
+The file written has the probe as the network's last layer and is a `checkpoint` of a model of a run. A stopped study
+starts again from the beginning, which takes one pass over the images.
+
 Known limit: the last layer must be linear.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,27 +31,48 @@ from benchmarks.config.choice import DatasetChoice
 from benchmarks.config.load import parse
 from benchmarks.config.models import ModelConfig
 from benchmarks.run.images import RunImages
-from benchmarks.run.malloc import keep_freed_memory
 from benchmarks.run.networks import build_network, statistics_for
-from benchmarks.store.provenance import git_state, system, versions
+from benchmarks.store.atomic import atomic_file
+from benchmarks.store.provenance import write_provenance
+from benchmarks.studies.progress import track
 from interp_core.datasets import DatasetConfig, SplitName
 
+COMMAND = "interp-bench study linear-probe"
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+BATCH = 32
+
+
+class ProbeResult(NamedTuple):
+    """A network with a probe as its last layer.
+
+    Attributes:
+        network: in evaluation mode.
+        accuracy: on the validation images.
+        strength: inverse regularisation of the probe.
+        log_losses: on the validation images, by strength.
+    """
+
+    network: nn.Module
+    accuracy: float
+    strength: float
+    log_losses: dict[str, float]
 
 
 @torch.no_grad()
-def pooled(network: nn.Module, model: ModelConfig, data: RunImages, split: SplitName) -> tuple[np.ndarray, np.ndarray]:
-    """What the last layer is given, (N, C), of all images of a split, and their targets (N,)."""
-    found, targets = [], []
-    for images, labels, _ in data.batches(data.split(split), statistics_for(model, network, data), 32):
-        features = network.forward_features(images)  # type: ignore[operator]
-        found.append(network.forward_head(features, pre_logits=True).numpy())  # type: ignore[operator]
+def pool_features(
+    network: nn.Module, model: ModelConfig, data: RunImages, split: SplitName
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the input of the last layer (N, C) for all images of a split, and their targets (N,)."""
+    features, targets = [], []
+    for images, labels, _ in data.batches(data.split(split), statistics_for(model, network, data), BATCH):
+        maps = network.forward_features(images)  # type: ignore[operator]
+        features.append(network.forward_head(maps, pre_logits=True).numpy())  # type: ignore[operator]
         targets.append(labels.numpy())
-    return np.concatenate(found), np.concatenate(targets)
+    return np.concatenate(features), np.concatenate(targets)
 
 
-def probed(model: ModelConfig, classes: int, data: RunImages) -> tuple[nn.Module, dict[str, Any]]:
-    """The network with a probe as its last layer, and what validation images say of it.
+def fit_probe(model: ModelConfig, classes: int, data: RunImages) -> ProbeResult:
+    """Replace the last layer of a network by the best probe.
 
     Args:
         model: the trained network.
@@ -59,43 +83,40 @@ def probed(model: ModelConfig, classes: int, data: RunImages) -> tuple[nn.Module
     from sklearn.metrics import log_loss
 
     network = build_network(model, classes, 0).eval()
-    images, targets = pooled(network, model, data, "train")
-    judges = pooled(network, model, data, "val")
-    fitted = [LogisticRegression(C=strength, max_iter=5000).fit(images, targets) for strength in STRENGTHS]
-    losses = [float(log_loss(judges[1], one.predict_proba(judges[0]), labels=one.classes_)) for one in fitted]
-    best = fitted[int(np.argmin(losses))]
+    splits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for split in track(("train", "val"), "Reading features"):
+        splits[split] = pool_features(network, model, data, split)  # type: ignore[arg-type]
+    features, targets = splits["val"]
+    probes = [LogisticRegression(C=c, max_iter=5000).fit(*splits["train"]) for c in track(STRENGTHS, "Fitting")]
+    losses = [float(log_loss(targets, probe.predict_proba(features), labels=probe.classes_)) for probe in probes]
+    best = probes[int(np.argmin(losses))]
     network.reset_classifier(len(data.dataset.classes))  # type: ignore[operator]
     last: nn.Linear = network.get_classifier()  # type: ignore[operator]
     with torch.no_grad():
         last.weight.copy_(torch.from_numpy(best.coef_))
         last.bias.copy_(torch.from_numpy(best.intercept_))
-    told = {"val_accuracy": float(best.score(*judges)), "strength": best.C}
-    return network, told | {"val_log_loss": dict(zip(map(str, STRENGTHS), losses, strict=True))}
+    log_losses = dict(zip(map(str, STRENGTHS), losses, strict=True))
+    return ProbeResult(network, float(best.score(features, targets)), best.C, log_losses)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--backbone", required=True, help="timm name")
-    parser.add_argument("--kwargs", type=json.loads, default={}, help="arguments of timm.create_model, as JSON")
-    parser.add_argument("--normalise", type=json.loads, help="mean and std of the weights' images, as JSON")
-    parser.add_argument("--weights", type=Path, required=True, help="trained weights")
-    parser.add_argument("--classes", type=int, default=1000, help="that the weights are for")
-    parser.add_argument("--data", type=json.loads, required=True, help="data set of the new classes, as JSON")
-    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
-    given = parser.parse_args(arguments)
-    keep_freed_memory()
-    model = ModelConfig(
-        name="plain", backbone=given.backbone, kwargs=given.kwargs, checkpoint=given.weights,
-        normalise=given.normalise,
-    )  # fmt: skip
-    dataset: DatasetConfig = parse(DatasetChoice, given.data, "--data").build()
-    network, told = probed(model, given.classes, RunImages(dataset))
-    save_model(network, str(given.out))
-    about = {**told, "data": given.data, "normalise": given.normalise}
-    about |= {"versions": versions(), "system": system(), "git": git_state(Path(__file__))}
-    given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+def run(model: ModelConfig, classes: int, dataset: Mapping[str, Any], out: Path) -> list[Path]:
+    """Fit a probe and write the network and its description.
 
-
-if __name__ == "__main__":
-    main()
+    Args:
+        model: the trained network.
+        classes: that it was trained for.
+        dataset: the data set of the new classes, as a configuration names it.
+        out: safetensors file to write.
+    """
+    config: DatasetConfig = parse(DatasetChoice, dict(dataset), "--data").build()
+    result = fit_probe(model, classes, RunImages(config))
+    with atomic_file(out) as temporary:
+        save_model(result.network, str(temporary))
+    facts = {
+        "val_accuracy": result.accuracy,
+        "strength": result.strength,
+        "val_log_loss": result.log_losses,
+        "data": dataset,
+        **model.model_dump(mode="json", include={"normalise"}),
+    }
+    return [out, write_provenance(out.with_suffix(".json"), facts, command=COMMAND)]

@@ -1,1 +1,1 @@
-"""Control what a network looks at when a shortcut is planted."""
+"""Plant a shortcut in the training images and measure whether a network can be told to ignore it."""

@@ -1,8 +1,8 @@
-"""What a training step of each arm costs, as a ratio to that of the plain network.
+"""Time a training step of each arm as a ratio to that of the plain network.
 
-Steps are timed in turn, plain, arm, plain, arm, ..., on the same batch, so that whatever slows the machine slows both;
-the ratio is the median of the pairs, with their quartiles. A batch of an arm that is told about few images holds as
-many of them as its batches do on average, and one at least. Of an arm that finds regions first or refines its map
+Steps are timed in turn, plain, arm, plain, arm, ..., on the same batch, so that whatever slows the machine slows both.
+The ratio is the median of the pairs, with their quartiles. If an arm knows the masks of few images, its batch holds as
+many of these as its batches do on average, at least one. If an arm trains a detector first or refines its map
 afterwards, the steps between are timed.
 """
 
@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from benchmarks.speed.pairs import TimedWork, paired_ratios, quartiles
-from benchmarks.studies.shortcut.arms import Arm
-from benchmarks.studies.shortcut.data import Material
+from benchmarks.studies.shortcut.arms import ShortcutArm
+from benchmarks.studies.shortcut.data import TaggedData
 from interp_core.lap.model import LapModel
 from interp_core.training import Recipe, initialise_attention, step_losses
 from interp_core.training.modes import parameter_groups, set_memory_format
@@ -25,8 +25,8 @@ WARM_UP = 3
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Seconds per training step over those of the plain network.
+class StepCost:
+    """Seconds of a training step over those of the plain network.
 
     Attributes:
         ratio: median over the pairs.
@@ -41,35 +41,35 @@ class Cost:
     seconds: float
 
 
-def cost(arm: Arm, plain: Arm, material: Material, recipe: Recipe, pairs: int) -> Cost:
+def measure_cost(arm: ShortcutArm, plain: ShortcutArm, data: TaggedData, recipe: Recipe, pairs: int) -> StepCost:
     """Time an arm against the plain one.
 
     Args:
-        arm: what is timed.
-        plain: what it is compared with.
-        material: whose images are stepped on.
+        arm: the arm to time.
+        plain: the arm it is compared with.
+        data: images of the steps.
         recipe: size of batches and rates.
         pairs: steps of each that count.
     """
-    reference, measured = TimedWork(stepper(plain, material, recipe)), TimedWork(stepper(arm, material, recipe))
+    reference, numerator = TimedWork(make_step(plain, data, recipe)), TimedWork(make_step(arm, data, recipe))
     for _ in range(WARM_UP + pairs):
         reference()
-        measured()
-    seconds, own = reference.seconds[WARM_UP:], measured.seconds[WARM_UP:]
-    q1, ratio, q3 = quartiles(paired_ratios(seconds, own))
-    return Cost(ratio, q1, q3, quartiles(seconds)[1])
+        numerator()
+    plain_seconds, arm_seconds = reference.seconds[WARM_UP:], numerator.seconds[WARM_UP:]
+    q1, ratio, q3 = quartiles(paired_ratios(plain_seconds, arm_seconds))
+    return StepCost(ratio, q1, q3, quartiles(plain_seconds)[1])
 
 
-def stepper(arm: Arm, material: Material, recipe: Recipe) -> Callable[[], object]:
-    """A function that makes one training step of a fresh network of the arm, always on the same images."""
-    train = material.parts["train"]
-    network = arm.network(material.classes, 0, train.images.shape[-1])
+def make_step(arm: ShortcutArm, data: TaggedData, recipe: Recipe) -> Callable[[], object]:
+    """Return a function that takes one training step of a fresh network, always on the same images."""
+    train = data.splits["train"]
+    network = arm.network(data.classes, 0, train.images.shape[-1])
     set_memory_format(network, recipe)
-    _start(network, recipe)
+    _prepare(network, recipe)
     optimizer = torch.optim.AdamW(parameter_groups(network, recipe))
     rows = torch.arange(recipe.batch_size)
     images = train.images[rows].contiguous(memory_format=torch.channels_last)
-    regions, generator = _regions(arm, material, recipe), torch.Generator().manual_seed(0)
+    regions, generator = _batch_regions(arm, data, recipe), torch.Generator().manual_seed(0)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -80,20 +80,20 @@ def stepper(arm: Arm, material: Material, recipe: Recipe) -> Callable[[], object
     return step
 
 
-def _start(network: nn.Module, recipe: Recipe) -> None:
+def _prepare(network: nn.Module, recipe: Recipe) -> None:
     network.train()
     if isinstance(network, LapModel) and recipe.start_a is not None:
         initialise_attention(network, recipe.start_a)
 
 
-def _regions(arm: Arm, material: Material, recipe: Recipe) -> dict[str, torch.Tensor]:
-    """Regions of the batch, NaN but for its first images."""
-    if arm.told is None:
+def _batch_regions(arm: ShortcutArm, data: TaggedData, recipe: Recipe) -> dict[str, torch.Tensor]:
+    """Return the regions of the batch, NaN except for its first images."""
+    if arm.region is None:
         return {}
-    train = material.parts["train"]
-    masks = (train.tags if arm.told == "irrelevant" else train.masks)[: recipe.batch_size].float()
-    if not arm.finds:
+    train = data.splits["train"]
+    masks = (train.tags if arm.region == "irrelevant" else train.masks)[: recipe.batch_size].float()
+    if not arm.uses_detector:
         count = round(arm.share * len(train))
-        held = recipe.batch_size * count * arm.copies / (len(train) + count * (arm.copies - 1))
-        masks[max(1, round(held)) :] = torch.nan
-    return {arm.told: masks}
+        per_batch = recipe.batch_size * count * arm.copies / (len(train) + count * (arm.copies - 1))
+        masks[max(1, round(per_batch)) :] = torch.nan
+    return {arm.region: masks}

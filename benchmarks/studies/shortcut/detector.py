@@ -1,9 +1,9 @@
-"""A few masks become a mask for every image: a concept of LAP's is taught by them, and its map is the detector.
+"""Turn a few masks into a mask for every image, with a concept of LAP as the detector.
 
-A first network, which may follow the shortcut as it likes, has a concept below its head that `Marked` ties to the
-masks known. Where the concept's map exceeds one half in another image is where that image has the thing.
+A first network, which may follow the shortcut, has a concept below its head that the term `Marked` fits to the known
+masks. In other images the mask is where the concept's map exceeds one half.
 
-Limit: what looks like the thing at the level's resolution is taken for it; `judge_masks` says how often.
+Known limit: similar structures at the level's resolution are detected too; `score_masks` measures how often.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.studies.shortcut.data import Images
+from benchmarks.studies.shortcut.data import TaggedImages
 from interp_core.backbone.geometry import resize
 from interp_core.knowledge import Marked
 from interp_core.lap.model import LapModel
 
 CONCEPT = "tag"
-CONCEPTS = ("any", CONCEPT)  # the level's own, and the one that is taught
+CONCEPTS = ("any", CONCEPT)  # the level's default concept, and the detector
 BATCH = 128
 
 
-def marked(network: LapModel) -> Marked:
-    """The term that teaches the concept at the finest level of `network`."""
+def marking_term(network: LapModel) -> Marked:
+    """Return the term that fits the concept at the finest level of `network` to the known masks."""
     return Marked(of=f"{network.sites[0].module}:{CONCEPT}", region="irrelevant")
 
 
 @torch.no_grad()
 def detect(network: LapModel, images: Tensor) -> Tensor:
-    """Masks (N, 1, H, W) bool of where images (N, C, H, W) show the concept."""
-    return torch.cat([_detect(network, part) for part in images.split(BATCH)])
+    """Return masks (N, 1, H, W) bool of the concept in images (N, C, H, W)."""
+    return torch.cat([_detect(network, batch) for batch in images.split(BATCH)])
 
 
 def _detect(network: LapModel, images: Tensor) -> Tensor:
@@ -40,9 +40,11 @@ def _detect(network: LapModel, images: Tensor) -> Tensor:
     return resize(maps, height, width, (site.reduction - 1) / 2, site.reduction) > 0.5
 
 
-def judge_masks(found: Tensor, images: Images) -> dict[str, float]:
-    """Mean intersection over union with the tags, and mean share of each tag that was found, in [0, 1]."""
-    both, either = ((found & images.tags), (found | images.tags))
-    union, own = (mask.sum((1, 2, 3)).clamp(min=1) for mask in (either, images.tags))
-    inside = both.sum((1, 2, 3))
-    return {"found_iou": float((inside / union).mean()), "found_recall": float((inside / own).mean())}
+def score_masks(masks: Tensor, images: TaggedImages) -> dict[str, float]:
+    """Compute mean intersection over union with the tags and mean recall of each tag, in [0, 1]."""
+    intersection = (masks & images.tags).sum((1, 2, 3))
+    union, tag_area = (mask.sum((1, 2, 3)).clamp(min=1) for mask in (masks | images.tags, images.tags))
+    return {
+        "found_iou": float((intersection / union).mean()),
+        "found_recall": float((intersection / tag_area).mean()),
+    }

@@ -1,1 +1,1 @@
-"""Put several stored runs into one table."""
+"""Combine stored runs into one table."""

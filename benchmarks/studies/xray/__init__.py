@@ -1,1 +1,1 @@
-"""Compare trainings on chest radiographs."""
+"""Train LAP on a few hundred chest X-rays with labels of images alone."""

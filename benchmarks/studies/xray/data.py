@@ -1,8 +1,8 @@
-"""The chest X-rays of a small medical study: in memory, with the person behind each, nobody in two parts of a fold.
+"""Load the chest X-rays of the study with their persons, and divide them into folds by person.
 
-RSNA names files by what it calls a patient, one image each; the images come from NIH ChestX-ray14, where a person may
-have many. Where a table `source.csv` with the columns patientId and nih_image lies beside the images, persons are those
-of NIH (the number before the underscore); without it a file counts as a person, as everywhere else in the project.
+RSNA names each file by a patient, one image each. The images come from NIH ChestX-ray14, where a person may have many.
+If a table `source.csv` with the columns patientId and nih_image lies beside the images, persons are those of NIH (the
+number before the underscore). Without it each file counts as a person, as in the rest of the project.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ SOURCE = "source.csv"
 
 @dataclass(frozen=True)
 class Xrays:
-    """Images with what is known of them.
+    """Images in memory with targets, boxes and persons.
 
     Attributes:
         images: (N, 3, H, W) in [0, 1].
         targets: (N,) int64, 1 for Lung Opacity.
         masks: (N, 1, H, W) bool, the radiologists' boxes.
-        ids: N names that tell nobody who it is.
+        ids: N names that identify no person.
         persons: (N,) numbers of the persons, from 0.
     """
 
@@ -46,39 +46,39 @@ class Xrays:
 
 @dataclass(frozen=True)
 class Fold:
-    """Indices of images to train on, to stop and choose by, and to judge on."""
+    """Indices of images to train on, to validate on, and to evaluate on."""
 
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
 
 
-def load(root: Path, size: int = 64) -> Xrays:
-    """All labelled images of a folder in RSNA's layout.
+def load_xrays(root: Path, size: int = 64) -> Xrays:
+    """Load all labelled images of a folder in RSNA's layout.
 
     Args:
         root: the folder.
         size: side in pixels.
 
     Raises:
-        InterpError: files are missing or are no tables.
+        InterpError: files are missing or cannot be read.
     """
     dataset = datasets["rsna"](root=root, image_size=size, workers=0)  # type: ignore[call-arg]
     assert isinstance(dataset, FileDataset)
     splits = [dataset.load(name) for name in SPLITS if dataset.checked_index.records.get(name)]
-    parts = [split.take(np.arange(len(split))) for split in splits]
-    kept = [item.record.group for split in splits for item in split.items if item.image not in split.unreadable]
+    batches = [split.take(np.arange(len(split))) for split in splits]
+    files = [item.record.group for split in splits for item in split.items if item.image not in split.unreadable]
     return Xrays(
-        torch.from_numpy(np.concatenate([part.images for part in parts])).float() / 255,
-        torch.from_numpy(np.concatenate([part.targets for part in parts])),
-        torch.from_numpy(np.concatenate([part.masks for part in parts])),
-        [name for part in parts for name in part.ids],
-        persons_of(root, kept),
+        torch.from_numpy(np.concatenate([batch.images for batch in batches])).float() / 255,
+        torch.from_numpy(np.concatenate([batch.targets for batch in batches])),
+        torch.from_numpy(np.concatenate([batch.masks for batch in batches])),
+        [name for batch in batches for name in batch.ids],
+        persons_of(root, files),
     )
 
 
 def persons_of(root: Path, files: Sequence[str]) -> np.ndarray:
-    """The number (N,) of the person behind each file, by the order in which persons come."""
+    """Number the persons (N,) of the files in order of appearance."""
     path = root / SOURCE
     names = list(files)
     if path.is_file():
@@ -87,14 +87,14 @@ def persons_of(root: Path, files: Sequence[str]) -> np.ndarray:
     return pd.factorize(np.array(names))[0]
 
 
-def folds(targets: np.ndarray, groups: np.ndarray, count: int, seed: int) -> Iterator[Fold]:
-    """Folds in which each image is tested once, no group is in two parts, and classes are spread as evenly as goes.
+def divide(targets: np.ndarray, groups: np.ndarray, count: int, seed: int) -> Iterator[Fold]:
+    """Divide images into folds so that each is tested once and no group is in two parts of a fold.
 
-    Of what is not tested, a fifth is kept for validation.
+    Classes are spread as evenly as possible. A fifth of the images that are not tested is for validation.
 
     Args:
         targets: (N,) classes.
-        groups: (N,) what must not be torn apart.
+        groups: (N,) persons, or files; images of a group stay together.
         count: of folds, at least 2.
         seed: of the division.
 
@@ -105,15 +105,16 @@ def folds(targets: np.ndarray, groups: np.ndarray, count: int, seed: int) -> Ite
 
     if len(np.unique(groups[targets == 1])) < count:
         raise ContractError(f"{count} folds need as many persons with a positive image: give fewer folds")
-    for rest, test in StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(targets, targets, groups):
+    for others, test in StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(targets, targets, groups):
         inner = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
-        train, val = next(inner.split(rest, targets[rest], groups[rest]))
-        yield Fold(rest[train], rest[val], test)
+        train, val = next(inner.split(others, targets[others], groups[others]))
+        yield Fold(others[train], others[val], test)
 
 
-def with_boxes(xrays: Xrays, train: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Positions in `train` of up to `count` positive images that give boxes away, of as many persons as can be."""
-    places = np.flatnonzero(xrays.masks[train].flatten(1).any(1).numpy())
-    places = np.random.default_rng(seed).permutation(places)
-    turn = pd.Series(xrays.persons[train][places]).groupby(xrays.persons[train][places]).cumcount().to_numpy()
-    return np.sort(places[np.argsort(turn, kind="stable")][:count])
+def sample_boxed(xrays: Xrays, train: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw up to `count` images with boxes from as many persons as possible; return positions in `train`."""
+    positions = np.flatnonzero(xrays.masks[train].flatten(1).any(1).numpy())
+    positions = np.random.default_rng(seed).permutation(positions)
+    persons = xrays.persons[train][positions]
+    turn = pd.Series(persons).groupby(persons).cumcount().to_numpy()
+    return np.sort(positions[np.argsort(turn, kind="stable")][:count])

@@ -1,6 +1,6 @@
-"""Tables, page and figure of the medical study, from its stored scores alone.
+"""Write tables, page and figure of the X-ray study from its stored scores alone.
 
-The figure that is published shows maps and boxes without the X-rays, which are not ours to give away.
+The published figure shows maps and boxes without the X-rays, which we may not publish.
 """
 
 from __future__ import annotations
@@ -19,18 +19,28 @@ from benchmarks.metrics import metrics
 from benchmarks.report.figures.style import render, styled
 from benchmarks.statistics import paired_differences
 from benchmarks.store.atomic import atomic_file, write_atomically
-from benchmarks.studies.xray.cluster_bootstrap import effective, mean_interval, wins, wins_interval
-from benchmarks.studies.xray.names import CONTROLS, MAP_TITLES, METRICS, TITLES
+from benchmarks.store.markdown import markdown_table
+from benchmarks.studies.xray.cluster_bootstrap import effective_persons, mean_interval, wins, wins_interval
 
+METRICS = ("relevance_mass_accuracy", "relevance_rank_accuracy", "pointing_game", "auc")
+CONTROLS = ("random", "centre_gaussian", "edges", "box_prior", "mask")
+TITLES = {
+    "plain": "plain",
+    "lap": "LAP, labels alone",
+    "lap_boxes": "LAP, labels and 10 boxes",
+    "plain_by_file": "plain, folds part files",
+    "lap_refined": "LAP, labels alone, refined",
+}
+MAP_TITLES = {"box_prior": "Mean training box", "lap_boxes": "LAP, 10 boxes", "lap_refined": "LAP, refined"}
 REFERENCE = "lap"
-# Arms in the figure, the other ones with LAP's own map.
-DRAWN = ("lap", "lap_boxes", "lap_refined")
-# Not drawn: they show the picture itself, or nothing.
-UNKEPT = ("edges", "mask", "random")
+# Arms in the figure: the reference with all its explainers, the others with LAP's map.
+FIGURE_ARMS = ("lap", "lap_boxes", "lap_refined")
+# Not in the figure: their maps show the X-ray itself, or nothing.
+NOT_DRAWN = ("edges", "mask", "random")
 
 
 def scores_by_image(answers: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Scores (seeds, images) of each arm, images in the order of `subjects`."""
+    """Return scores (seeds, images) of each arm, images in the order of `subjects`."""
     return {
         str(arm): rows.pivot_table(index="seed", columns="image", values="score").to_numpy()
         for arm, rows in answers.groupby("arm", sort=False)
@@ -38,13 +48,17 @@ def scores_by_image(answers: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def subjects(answers: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Targets (n,) and persons (n,) of the images, by name."""
-    known = answers.drop_duplicates("image").sort_values("image")
-    return known["target"].to_numpy(), known["person"].to_numpy()
+    """Return targets (n,) and persons (n,) of the images, sorted by name."""
+    images = answers.drop_duplicates("image").sort_values("image")
+    return images["target"].to_numpy(), images["person"].to_numpy()
 
 
 def auroc_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """AUROC of each arm: mean over seeds, interval over persons, lowest and highest seed, difference from plain."""
+    """Compute the AUROC of each arm.
+
+    Columns hold the mean over seeds, its interval over persons, the lowest and highest seed, and the difference from
+    the plain network.
+    """
     targets, persons = subjects(answers)
     tables = {
         arm: np.mean([wins(row, targets) for row in scores], 0) for arm, scores in scores_by_image(answers).items()
@@ -52,9 +66,10 @@ def auroc_table(answers: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for arm, scores in scores_by_image(answers).items():
         low, high = wins_interval(tables[arm], targets, persons)
-        own = [wins(row, targets).mean() for row in scores]
-        line = {"arm": arm, "auroc": tables[arm].mean(), "ci_low": low, "ci_high": high, "seeds": len(own),
-                "lowest_seed": min(own), "highest_seed": max(own)}  # fmt: skip
+        by_seed = [wins(row, targets).mean() for row in scores]
+        interval = {"auroc": tables[arm].mean(), "ci_low": low, "ci_high": high}
+        seeds = {"seeds": len(by_seed), "lowest_seed": min(by_seed), "highest_seed": max(by_seed)}
+        line = {"arm": arm, **interval, **seeds}
         if "plain" in tables:
             difference = tables[arm] - tables["plain"]
             low, high = wins_interval(difference, targets, persons)
@@ -64,7 +79,10 @@ def auroc_table(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def map_table(maps: pd.DataFrame) -> pd.DataFrame:
-    """Mean localisation of each arm, explainer and metric over images, of means over seeds; intervals over persons."""
+    """Compute the mean localisation of each arm, explainer and metric, with intervals over persons.
+
+    Means are over images, of means over seeds.
+    """
     means = maps.groupby(["arm", "explainer", "image"], sort=False)[[*METRICS, "person", "area"]].mean().reset_index()
     lines = []
     for (arm, explainer), rows in means.groupby(["arm", "explainer"], sort=False):
@@ -76,199 +94,210 @@ def map_table(maps: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns)
 
 
-def paired_table(maps: pd.DataFrame) -> pd.DataFrame:
-    """LAP against every other explainer of its network, with persons and with images as the unit; Holm within each."""
-    known = [{**vars(score), "family": "localisation"} for name in METRICS for score in metrics[name].scores]
+def paired_differences_table(maps: pd.DataFrame) -> pd.DataFrame:
+    """Compare LAP with every other explainer of its network, with persons and with images as the unit.
+
+    P-values are adjusted by Holm within each unit.
+    """
+    scores = [{**vars(score), "family": "localisation"} for name in METRICS for score in metrics[name].scores]
     long = maps[maps["arm"] == REFERENCE].melt(
         ["explainer", "seed", "image", "person"], list(METRICS), "metric", "value"
     )
     long = long[long["explainer"] != "mask"].rename(columns={"image": "image_id"}).assign(model=REFERENCE)
     units = {"person": long.assign(image_id=long["person"]), "image": long}
     return pd.concat(
-        [paired_differences(rows, known, REFERENCE).assign(unit=unit) for unit, rows in units.items()],
+        [paired_differences(rows, scores, REFERENCE).assign(unit=unit) for unit, rows in units.items()],
         ignore_index=True,
     )
 
 
-def keep_shown(folder: Path, fold: int, arm: str, shown: Mapping[str, np.ndarray]) -> None:
-    """Put the maps of a fold into the file that the figure is made from; of arms but LAP's first only its own map."""
+def store_examples(folder: Path, fold: int, arm: str, examples: Mapping[str, np.ndarray]) -> None:
+    """Add the maps of a fold to the file that the figure is drawn from.
+
+    Of the reference arm all explainers are stored, of other arms only LAP's map.
+    """
     path = folder / "medical_shown.npz"
-    there: dict[str, np.ndarray] = dict(np.load(path)) if path.is_file() else {}
-    own = {name: values for name, values in shown.items() if name not in UNKEPT}
-    other = {arm: shown["lap"], "masks": shown["masks"], "rows": shown["rows"]}
-    kept = {f"{fold}/{name}": values for name, values in (own if arm == REFERENCE else other).items()}
-    there |= {k: v.astype(np.float16) if v.dtype.kind == "f" else v for k, v in kept.items()}
+    stored: dict[str, np.ndarray] = dict(np.load(path)) if path.is_file() else {}
+    if arm == REFERENCE:
+        arrays = {name: values for name, values in examples.items() if name not in NOT_DRAWN}
+    else:
+        arrays = {arm: examples["lap"], "masks": examples["masks"], "rows": examples["rows"]}
+    for name, values in arrays.items():
+        stored[f"{fold}/{name}"] = values.astype(np.float16) if values.dtype.kind == "f" else values
     with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **there)  # type: ignore[arg-type]
+        np.savez_compressed(file, **stored)  # type: ignore[arg-type]
 
 
-def title(explainer: str) -> str:
-    """Of an explainer, in tables and figures."""
+def title_of(explainer: str) -> str:
+    """Return the title of an explainer in tables and figures."""
     return MAP_TITLES.get(explainer) or explainers[explainer].title
 
 
 @styled
-def figure(shown: Mapping[str, np.ndarray], images: Tensor | None = None) -> Figure:
-    """Maps of the first positive image of each fold, a row an image, boxes outlined.
+def draw_examples(examples: Mapping[str, np.ndarray], images: Tensor | None = None) -> Figure:
+    """Draw the maps of the first positive image of each fold, one row per image, with outlined boxes.
 
     Args:
-        shown: "fold/explainer" to maps (n, 1, H, W), and "fold/masks" to boxes likewise.
-        images: all X-rays (N, 3, H, W) in [0, 1], to be shown beside; None to leave them out.
+        examples: "fold/explainer" to maps (n, 1, H, W), and "fold/masks" to boxes of the same shape.
+        images: all X-rays (N, 3, H, W) in [0, 1] to show beside the maps; None to leave them out.
     """
-    names = list(dict.fromkeys(key.partition("/")[2] for key in shown))
-    names = sorted((n for n in names if n not in ("masks", "rows")), key=lambda n: (n in CONTROLS, n not in DRAWN))
-    kept = sorted({key.partition("/")[0] for key in shown})
+    names = [name for name in dict.fromkeys(key.partition("/")[2] for key in examples) if name not in ("masks", "rows")]
+    names = sorted(names, key=lambda name: (name in CONTROLS, name not in FIGURE_ARMS))
+    folds = sorted({key.partition("/")[0] for key in examples})
     columns = [*([] if images is None else [None]), *names]
-    made = Figure(figsize=(1.0 * len(columns) + 0.1, 1.04 * len(kept) + 0.3), layout="constrained")
-    grid = made.subplots(len(kept), len(columns), squeeze=False)
-    for row, fold in zip(grid, kept, strict=True):
+    figure = Figure(figsize=(1.0 * len(columns) + 0.1, 1.04 * len(folds) + 0.3), layout="constrained")
+    grid = figure.subplots(len(folds), len(columns), squeeze=False)
+    for row, fold in zip(grid, folds, strict=True):
         for axes, name in zip(row, columns, strict=True):
             if name is None:
                 assert images is not None
-                axes.imshow(images[int(shown[f"{fold}/rows"][0]), 0], cmap="gray")
+                axes.imshow(images[int(examples[f"{fold}/rows"][0]), 0], cmap="gray")
             else:
-                axes.imshow(_shades(shown[f"{fold}/{name}"][0, 0]), cmap="viridis", vmin=0, vmax=1)
+                axes.imshow(_scale(examples[f"{fold}/{name}"][0, 0]), cmap="viridis", vmin=0, vmax=1)
             axes.contour(
-                shown[f"{fold}/masks"][0, 0], levels=[0.5], colors="white" if name else "#E69F00", linewidths=0.9
+                examples[f"{fold}/masks"][0, 0], levels=[0.5], colors="white" if name else "#E69F00", linewidths=0.9
             )
             axes.set(xticks=[], yticks=[])
     for axes, name in zip(grid[0], columns, strict=True):
-        axes.set_title("X-ray" if name is None else title(name).replace(" ", "\n", 1), fontsize=7)
-    return made
+        axes.set_title("X-ray" if name is None else title_of(name).replace(" ", "\n", 1), fontsize=7)
+    return figure
 
 
-def _shades(values: np.ndarray) -> np.ndarray:
-    """Positive part of a map (H, W) in units of its 99th percentile."""
+def _scale(values: np.ndarray) -> np.ndarray:
+    """Divide the positive part of a map (H, W) by its 99th percentile."""
     positive = np.maximum(values.astype(np.float32), 0)
     return positive / max(float(np.quantile(positive, 0.99)), 1e-12)
 
 
-def figure_with_images(folder: Path, path: Path, images: Tensor) -> None:
-    """The figure with the X-rays beside the maps."""
-    write_atomically(path, render(figure(_shown(folder), images), "png"))
+def write_figure_with_images(folder: Path, path: Path, images: Tensor) -> Path:
+    """Write the figure with the X-rays beside the maps to `path`."""
+    return write_atomically(path, render(draw_examples(_read_examples(folder), images), "png"))
 
 
-def _shown(folder: Path) -> dict[str, np.ndarray]:
+def _read_examples(folder: Path) -> dict[str, np.ndarray]:
     return dict(np.load(folder / "medical_shown.npz"))
 
 
-def write(folder: Path) -> None:
-    """All tables, the page and the figure of what lies in `folder`."""
+def write_page(folder: Path) -> list[Path]:
+    """Write all tables, the page and the figure of the scores in `folder`."""
     answers, maps, trainings = (pd.read_csv(folder / f"medical_{n}.csv") for n in ("answers", "maps", "trainings"))
-    found = {"auroc": auroc_table(answers), "localisation": map_table(maps)}
+    tables = {"auroc": auroc_table(answers), "localisation": map_table(maps)}
     if REFERENCE in set(maps["arm"]):
-        found["paired"] = paired_table(maps)
-    for name, table in found.items():
+        tables["paired"] = paired_differences_table(maps)
+    paths = [
         write_atomically(folder / f"medical_{name}.csv", table.to_csv(index=False, float_format="%.4g"))
-    write_atomically(folder / "medical.md", page(answers, maps, trainings, found))
+        for name, table in tables.items()
+    ]
+    paths.append(write_atomically(folder / "medical.md", to_markdown(answers, maps, trainings, tables)))
     if (folder / "medical_shown.npz").is_file():
-        write_atomically(folder / "medical_maps.png", render(figure(_shown(folder)), "png"))
+        figure = draw_examples(_read_examples(folder))
+        paths.append(write_atomically(folder / "medical_maps.png", render(figure, "png")))
+    return paths
 
 
-def page(answers: pd.DataFrame, maps: pd.DataFrame, trainings: pd.DataFrame, found: dict[str, pd.DataFrame]) -> str:
-    """Markdown: what the images are, how well they are told apart, where the maps lie, and what that can show."""
-    return (
-        "\n\n".join(
-            [
-                "# Medical: chest X-rays, labels of images alone",
-                _about(answers, trainings),
-                "## Ill or not",
-                _auroc_lines(found["auroc"]),
-                "## Where",
-                _where(maps, found),
-                "## What this can and cannot show",
-                _limits(answers, found),
-            ]
-        )
-        + "\n"
-    )
+def to_markdown(
+    answers: pd.DataFrame, maps: pd.DataFrame, trainings: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
+) -> str:
+    """Format images, AUROC, localisation and the limits of the study.
+
+    Args:
+        answers: scores of the judged images.
+        maps: scores of the maps.
+        trainings: one row per training.
+        tables: "auroc", "localisation" and, if the reference arm was trained, "paired".
+    """
+    sections = [
+        "# Medical: chest X-rays, labels of images alone",
+        _format_images(answers, trainings),
+        "## Ill or not",
+        _format_auroc(tables["auroc"]),
+        "## Where",
+        _format_localisation(maps, tables),
+        "## What this can and cannot show",
+        _format_limits(answers, tables["auroc"]),
+    ]
+    return "\n\n".join(sections) + "\n"
 
 
-def _about(answers: pd.DataFrame, trainings: pd.DataFrame) -> str:
+def _format_images(answers: pd.DataFrame, trainings: pd.DataFrame) -> str:
     targets, persons = subjects(answers)
     positive = persons[targets == 1]
-    most = np.sort(np.unique(positive, return_counts=True)[1])[::-1]
+    counts = np.sort(np.unique(positive, return_counts=True)[1])[::-1]
     repetitions, seconds = trainings["seed"].nunique(), trainings["train_seconds"].median()
     return (
         f"{len(targets)} chest X-rays of {len(np.unique(persons))} persons, {len(positive)} with lung opacity; these "
-        f"are of {len(most)} persons, {most[0]} of one and {most[1]} of another, and weigh as "
-        f"{effective(positive):.1f} persons with equally many images would. RSNA calls every image a patient; persons "
-        f"are NIH's. Folds part persons, {trainings['fold'].nunique()} folds, {repetitions} repetitions that part them "
-        "anew; every image is judged once a repetition. A small residual network from random weights; plain and LAP "
-        f"share recipe and folds; {seconds:.0f} s a training on one CPU core, others at work beside it. Intervals are "
-        "95 %, by drawing persons with all their images."
+        f"are of {len(counts)} persons, {counts[0]} of one and {counts[1]} of another, and weigh as "
+        f"{effective_persons(positive):.1f} persons with equally many images would. RSNA calls every image a patient; "
+        f"persons are NIH's. Folds part persons, {trainings['fold'].nunique()} folds, {repetitions} repetitions that "
+        "part them anew; every image is judged once a repetition. A small residual network from random weights; plain "
+        f"and LAP share recipe and folds; {seconds:.0f} s a training on one CPU core, others at work beside it. "
+        "Intervals are 95 %, by drawing persons with all their images."
     )
 
 
-def _auroc_lines(table: pd.DataFrame) -> str:
-    rows = ["| arm | AUROC | repetitions | difference from plain |", "|---|---|---|---|"]
-    for line in table.to_dict("records"):
-        own = f"{line['lowest_seed']:.3f} to {line['highest_seed']:.3f}"
-        difference = (
-            "" if line["arm"] == "plain" or "minus_plain" not in line else _with_interval(line, "minus_plain", True)
-        )
-        rows.append(f"| {TITLES[line['arm']]} | {_with_interval(line, 'auroc')} | {own} | {difference} |")
-    return "\n".join(rows)
+def _format_auroc(table: pd.DataFrame) -> str:
+    cells = [
+        {
+            "arm": TITLES[row["arm"]],
+            "AUROC": _format_interval(row, "auroc"),
+            "repetitions": f"{row['lowest_seed']:.3f} to {row['highest_seed']:.3f}",
+            "difference from plain": (
+                "" if row["arm"] == "plain" or "minus_plain" not in row else _format_interval(row, "minus_plain", "+")
+            ),
+        }
+        for row in table.to_dict("records")
+    ]
+    return markdown_table(pd.DataFrame(cells))
 
 
-def _with_interval(line: Mapping[Any, Any], name: str, signed: bool = False) -> str:
-    form = "+.3f" if signed else ".3f"
-    low, high = (
-        (line["ci_low"], line["ci_high"]) if name in ("auroc", "mean") else (line[f"{name}_low"], line[f"{name}_high"])
-    )
-    return f"{line[name]:{form}} ({low:{form}} to {high:{form}})"
+def _format_interval(row: Mapping[Any, Any], name: str, sign: str = "") -> str:
+    prefix = "ci" if name in ("auroc", "mean") else name
+    return f"{row[name]:{sign}.3f} ({row[f'{prefix}_low']:{sign}.3f} to {row[f'{prefix}_high']:{sign}.3f})"
 
 
-def _where(maps: pd.DataFrame, found: dict[str, pd.DataFrame]) -> str:
-    table = found["localisation"]
-    area = maps.drop_duplicates("image")["area"].mean()
-    heads = [metrics[name].title for name in METRICS]
-    rows = [f"| network | explainer | {' | '.join(heads)} |", f"|---|---|{'---|' * len(METRICS)}"]
-    for (arm, explainer), lines in table.groupby(["arm", "explainer"], sort=False):
-        cells = [
-            _with_interval(line, "mean") for line in lines.set_index("metric").loc[list(METRICS)].to_dict("records")
-        ]
-        rows.append(f"| {TITLES[str(arm)]} | {title(str(explainer))} | {' | '.join(cells)} |")
-    rows.append(f"| | chance: share of the image in boxes | {area:.3f} | {area:.3f} | {area:.3f} | 0.500 |")
-    said = (
+def _format_localisation(maps: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> str:
+    chance = f"{maps.drop_duplicates('image')['area'].mean():.3f}"
+    cells = [
+        [TITLES[str(arm)], title_of(str(explainer)), *(_format_interval(row, "mean") for row in _by_metric(rows))]
+        for (arm, explainer), rows in tables["localisation"].groupby(["arm", "explainer"], sort=False)
+    ]
+    cells.append(["", "chance: share of the image in boxes", chance, chance, chance, "0.500"])
+    columns = ["network", "explainer", *(metrics[name].title for name in METRICS)]
+    text = (
         "Maps of Lung Opacity on all positive images, whatever the network said of them, against the radiologists' "
         "boxes. Only the second LAP arm has seen any box in training."
     )
-    parts = [said, "\n".join(rows)]
-    if "paired" in found:
-        parts.append(_paired_lines(found["paired"]))
-    return "\n\n".join(parts)
+    sections = [text, markdown_table(pd.DataFrame(cells, columns=columns))]
+    if "paired" in tables:
+        sections.append(_format_paired(tables["paired"]))
+    return "\n\n".join(sections)
 
 
-def _paired_lines(table: pd.DataFrame) -> str:
+def _format_paired(table: pd.DataFrame) -> str:
     table = table[table["unit"] == "person"]
-    heads = [metrics[name].title for name in METRICS]
-    rows = [f"| LAP minus | {' | '.join(heads)} |", f"|---|{'---|' * len(METRICS)}"]
-    for explainer in dict.fromkeys(maps_first(table["explainer"])):
-        lines = table[table["explainer"] == explainer].set_index("metric").loc[list(METRICS)].to_dict("records")
-        rows.append(f"| {title(explainer)} | {' | '.join(_paired_cell(line) for line in lines)} |")
+    cells = [
+        [title_of(name), *(f"{row['difference']:+.3f} [{row['p_holm']:.2g}]" for row in _by_metric(rows))]
+        for name, rows in sorted(table.groupby("explainer"), key=lambda group: (group[0] in CONTROLS, group[0]))
+    ]
+    columns = ["LAP minus", *(metrics[name].title for name in METRICS)]
     return (
         "The same network, persons as the unit (means over their images and the repetitions), Wilcoxon's signed-rank p "
-        "after Holm over the table in brackets:\n\n" + "\n".join(rows)
+        "after Holm over the table in brackets:\n\n" + markdown_table(pd.DataFrame(cells, columns=columns))
     )
 
 
-def maps_first(names: pd.Series) -> list[str]:
-    """Explainers, controls last."""
-    return sorted(names, key=lambda name: (name in CONTROLS, name))
+def _by_metric(rows: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Return one record per metric, in the order of `METRICS`."""
+    return rows.set_index("metric").loc[list(METRICS)].to_dict("records")
 
 
-def _paired_cell(line: Mapping[Any, Any]) -> str:
-    return f"{line['difference']:+.3f} [{line['p_holm']:.2g}]"
-
-
-def _limits(answers: pd.DataFrame, found: dict[str, pd.DataFrame]) -> str:
+def _format_limits(answers: pd.DataFrame, auroc: pd.DataFrame) -> str:
     targets, persons = subjects(answers)
-    auroc = found["auroc"].set_index("arm").to_dict("index")
-    width = auroc.get(REFERENCE, next(iter(auroc.values())))
+    arms = auroc.set_index("arm").to_dict("index")
+    interval = arms.get(REFERENCE, next(iter(arms.values())))
     lines = [
-        f"* Not how good LAP is on chest X-rays. An AUROC that may lie anywhere between {width['ci_low']:.2f} and "
-        f"{width['ci_high']:.2f} ranks no method, and images of 64 pixels hide what radiologists look for.",
+        f"* Not how good LAP is on chest X-rays. An AUROC that may lie anywhere between {interval['ci_low']:.2f} and "
+        f"{interval['ci_high']:.2f} ranks no method, and images of 64 pixels hide what radiologists look for.",
         "* Differences between explainers on the same images are paired and therefore sharper than their intervals "
         f"look; yet {len(np.unique(persons[targets == 1]))} persons stand behind them, and few of these give most of "
         "the images.",
@@ -279,9 +308,9 @@ def _limits(answers: pd.DataFrame, found: dict[str, pd.DataFrame]) -> str:
         "it shows no more than that lungs were found.",
         "* That the method runs from files to tables on real X-rays, from labels alone, is shown. Whether it helps a "
         "reader needs the 26,684 images of the challenge, images of full size, and persons kept apart.",
-    ]  # fmt: skip
-    leak = auroc.get("plain_by_file")
-    if leak is not None and "plain" in auroc:
-        lines.insert(2, f"* Folds that part files and not persons would have claimed {leak['auroc']:.3f} in place of "
-                        f"{auroc['plain']['auroc']:.3f} for the same plain network.")  # fmt: skip
+    ]
+    by_file = arms.get("plain_by_file")
+    if by_file is not None and "plain" in arms:
+        text = f"* Folds that part files and not persons would have claimed {by_file['auroc']:.3f} in place of "
+        lines.insert(2, f"{text}{arms['plain']['auroc']:.3f} for the same plain network.")
     return "\n".join(lines)

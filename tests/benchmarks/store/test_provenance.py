@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from benchmarks.store.provenance import LIBRARIES, VERSION, git_state, provenance, short_commit, system, versions
+from benchmarks.store.provenance import (
+    LIBRARIES,
+    VERSION,
+    git_state,
+    provenance,
+    short_commit,
+    system,
+    versions,
+    write_provenance,
+)
 
 
 def test_versions_name_the_project_and_every_library_behind_the_numbers() -> None:
@@ -65,3 +75,10 @@ def test_the_short_commit_marks_changed_code(monkeypatch: pytest.MonkeyPatch) ->
     ):
         monkeypatch.setattr("benchmarks.store.provenance.git_state", lambda state=state: state)
         assert short_commit() == expected
+
+
+def test_facts_are_written_with_their_provenance(tmp_path: Path) -> None:
+    path = write_provenance(tmp_path / "deep" / "facts.json", {"epochs": 3, "root": tmp_path}, command="x", seed=1)
+    content = json.loads(path.read_text())
+    assert list(content) == [*provenance(command="x", seed=1), "epochs", "root"]
+    assert content["root"] == str(tmp_path)
