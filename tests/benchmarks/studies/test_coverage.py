@@ -15,14 +15,23 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.studies import coverage
-from benchmarks.studies.coverage import Line, _Flops, examine, main, networks, stir, summary, sweep
+from benchmarks.studies.coverage import (
+    NetworkRow,
+    _FlopCounter,
+    examine,
+    list_networks,
+    perturb_constants,
+    run,
+    summarise,
+    sweep,
+)
 from interp_core.deploy.zoo import FAMILIES
 
 TINY = ["test_resnet", "test_mambaout"]
 
 
-def listed(*names: str) -> list[tuple[str, str, str]]:
-    return list(networks(names))
+def networks(*names: str) -> list[tuple[str, str, str]]:
+    return list(list_networks(names))
 
 
 def test_a_line_says_what_came_of_a_network() -> None:
@@ -50,10 +59,10 @@ def test_a_network_that_is_refused_has_the_reason_in_its_line() -> None:
 
 def test_a_sweep_writes_a_sorted_table(tmp_path: Path) -> None:
     path = tmp_path / "deeper" / "timm.csv"
-    table = sweep(listed(*TINY), path)
+    table = sweep(networks(*TINY), path)
     assert sorted(table.name) == sorted(TINY)
     written = pd.read_csv(path)
-    assert list(written.columns) == list(asdict(Line(name="", family="", kind="")))
+    assert list(written.columns) == list(asdict(NetworkRow(name="", family="", kind="")))
     assert list(written.family) == ["mambaout", "resnet"]
     assert list(written.layout) == ["NHWC", "NCHW"]
     assert written.attached.all()
@@ -64,20 +73,20 @@ def test_resuming_keeps_what_is_done_and_does_the_rest(
     commit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, examined = tmp_path / "timm.csv", []
-    monkeypatch.setattr(coverage, "git_state", lambda _: {"commit": commit} if commit else None)
+    monkeypatch.setattr(coverage, "short_commit", lambda: commit)
 
-    def note(name: str, family: str, kind: str) -> Line:
+    def note(name: str, family: str, kind: str) -> NetworkRow:
         examined.append(name)
-        return Line(name=name, family=family, kind=kind, attached=True, change_eval=0.0, seconds=1.5)
+        return NetworkRow(name=name, family=family, kind=kind, attached=True, change_eval=0.0, seconds=1.5)
 
     monkeypatch.setattr(coverage, "examine", note)
-    sweep(listed(TINY[0]), path)
-    kept = path.read_text().splitlines()
-    sweep(listed(*TINY), path)
+    sweep(networks(TINY[0]), path)
+    rows = path.read_text().splitlines()
+    sweep(networks(*TINY), path)
     assert examined == TINY
-    assert set(kept) < set(path.read_text().splitlines())
+    assert set(rows) < set(path.read_text().splitlines())
     before = path.read_bytes()
-    table = sweep(listed(*TINY), path)
+    table = sweep(networks(*TINY), path)
     assert examined == TINY
     assert len(table) == 2
     assert path.read_bytes() == before
@@ -86,58 +95,58 @@ def test_resuming_keeps_what_is_done_and_does_the_rest(
 def test_an_interrupted_sweep_has_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "timm.csv"
 
-    def stop(name: str, family: str, kind: str) -> Line:
+    def stop(name: str, family: str, kind: str) -> NetworkRow:
         if name == TINY[1]:
             raise KeyboardInterrupt
-        return Line(name=name, family=family, kind=kind)
+        return NetworkRow(name=name, family=family, kind=kind)
 
     monkeypatch.setattr(coverage, "examine", stop)
     with pytest.raises(KeyboardInterrupt):
-        sweep(listed(*TINY), path)
+        sweep(networks(*TINY), path)
     assert list(pd.read_csv(path).name) == [TINY[0]]
 
 
 def test_a_network_that_cannot_be_built_stands_in_the_table(tmp_path: Path) -> None:
     path = tmp_path / "timm.csv"
-    sweep([("no_such_network", "resnet", "convolutional"), *listed("test_resnet")], path)
+    sweep([("no_such_network", "resnet", "convolutional"), *networks("test_resnet")], path)
     table = pd.read_csv(path).set_index("name")
     assert list(table.attached) == [False, True]
     assert table.why["no_such_network"].startswith("RuntimeError: Unknown model (no_such_network)")
     assert "\n" not in table.why["no_such_network"]
-    assert "1 of 2 attached" in summary(table.reset_index())
+    assert "1 of 2 attached" in summarise(table.reset_index())
 
 
 def test_networks_are_those_of_the_families_and_none_of_ours() -> None:
-    found = list(networks())
-    names = [name for name, _, _ in found]
+    rows = list(list_networks())
+    names = [name for name, _, _ in rows]
     assert len(names) == len(set(names)) > 800
     assert not any(name.startswith("lap_") for name in names)
-    assert {(kind, family) for _, family, kind in found} == {(k, family) for k in FAMILIES for family in FAMILIES[k]}
-    assert listed("test_resnet", "vit_tiny_patch16_224") == [("test_resnet", "resnet", "convolutional")]
+    assert {(kind, family) for _, family, kind in rows} == {(k, family) for k in FAMILIES for family in FAMILIES[k]}
+    assert networks("test_resnet", "vit_tiny_patch16_224") == [("test_resnet", "resnet", "convolutional")]
 
 
-def line_of(**values: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def row_of(**values: Any) -> dict[str, Any]:
+    defaults: dict[str, Any] = {
         "family": "f",
         "attached": True,
         "change_eval": 0.0,
         "change_train": 0.0,
         "conserved": 1e-7,
     }
-    return asdict(Line(**{**found, "parameters": 1000, "parameters_added": 10, "flops_added": 0.02} | values))
+    return asdict(NetworkRow(**{**defaults, "parameters": 1000, "parameters_added": 10, "flops_added": 0.02} | values))
 
 
 def test_the_summary_adds_up_what_was_attached() -> None:
     table = pd.DataFrame(
         [
-            line_of(name="a", kind="convolutional"),
-            line_of(name="b", kind="convolutional", change_train=2e-6, conserved=5e-7, parameters_added=30),
-            line_of(name="c", kind="convolutional", parameters_added=50, flops_added=0.04),
-            line_of(name="d", kind="convolutional", attached=False, why="no", change_eval=None, parameters_added=None),
-            line_of(name="e", kind="hybrid", change_eval=1e-6),
+            row_of(name="a", kind="convolutional"),
+            row_of(name="b", kind="convolutional", change_train=2e-6, conserved=5e-7, parameters_added=30),
+            row_of(name="c", kind="convolutional", parameters_added=50, flops_added=0.04),
+            row_of(name="d", kind="convolutional", attached=False, why="no", change_eval=None, parameters_added=None),
+            row_of(name="e", kind="hybrid", change_eval=1e-6),
         ]
     )
-    first, second = summary(table).splitlines()
+    first, second = summarise(table).splitlines()
     assert first == (
         "convolutional: 3 of 4 attached (asked 628 of 628), 2 bit-equal in both modes, largest change 2e-06, "
         "largest gap 5e-07, medians of parameters added 3.00% and of FLOPs 2.00%"
@@ -146,8 +155,8 @@ def test_the_summary_adds_up_what_was_attached() -> None:
 
 
 def test_what_is_not_known_is_not_bit_equal() -> None:
-    table = pd.DataFrame([line_of(name="a", kind="hybrid", change_train=None), line_of(name="b", kind="hybrid")])
-    assert "2 of 2 attached (asked 256 of 270), 1 bit-equal" in summary(table)
+    table = pd.DataFrame([row_of(name="a", kind="hybrid", change_train=None), row_of(name="b", kind="hybrid")])
+    assert "2 of 2 attached (asked 256 of 270), 1 bit-equal" in summarise(table)
 
 
 def test_stir_moves_what_is_constant_and_nothing_else() -> None:
@@ -156,7 +165,7 @@ def test_stir_moves_what_is_constant_and_nothing_else() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), norm, last)
     nn.init.zeros_(last.weight)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    stir(model)
+    perturb_constants(model)
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"1.weight", "1.bias", "2.weight"}
     assert (norm.weight - 1).abs().max() < 0.6
@@ -167,7 +176,7 @@ def test_stir_moves_what_is_constant_and_nothing_else() -> None:
 def test_stir_is_the_same_every_time() -> None:
     def stirred() -> Tensor:
         model = nn.BatchNorm2d(4)
-        stir(model)
+        perturb_constants(model)
         return model.weight
 
     assert torch.equal(stirred(), stirred())
@@ -186,7 +195,7 @@ def test_stir_is_the_same_every_time() -> None:
     ids=str,
 )
 def test_flops_are_those_counted_by_hand(module: nn.Module, shape: tuple[int, ...], expected: int) -> None:
-    with torch.no_grad(), _Flops() as counter:
+    with torch.no_grad(), _FlopCounter() as counter:
         module(torch.zeros(shape))
     assert counter.total == expected
 
@@ -210,8 +219,9 @@ def test_a_change_of_function_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_command_writes_table_and_facts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "timm.csv"
-    assert main(["test_resnet", "--output", str(path)]) == 0
+    assert run(["test_resnet"], path) == [path, path.with_suffix(".json")]
     assert "convolutional: 1 of 1 attached" in capsys.readouterr().out
     facts = json.loads(path.with_suffix(".json").read_text())
     assert facts["seed"] == coverage.SEED
-    assert {"git", "torch", "timm"} <= set(facts)
+    assert {"git", "versions"} <= set(facts)
+    assert {"torch", "timm"} <= set(facts["versions"])

@@ -23,31 +23,31 @@ def root(tmp_path: Path) -> Path:
 
 def test_regions_are_the_landmarks_boxes_of_images_that_show_the_attribute(root: Path) -> None:
     dataset = datasets["celeba"](root=root, image_size=64, resize="pad", workers=0)
-    found, split = faces.regions_of(dataset, "train"), dataset.load("train")
-    assert set(found) == {"Eyeglasses", "Smiling", "Wearing_Earrings"}  # Blurry has no place on a face
-    for name, (indices, masks) in found.items():
+    regions, split = faces.regions_of(dataset, "train"), dataset.load("train")
+    assert set(regions) == {"Eyeglasses", "Smiling", "Wearing_Earrings"}  # Blurry has no place on a face
+    for name, (indices, masks) in regions.items():
         assert masks.shape == (len(indices), 1, 64, 64)
         shown = split.targets[:, dataset.classes.index(name)].nonzero()[0].tolist()
         assert sorted(indices.tolist()) == shown
-    eyes, mouth = (found[name][1][0, 0].nonzero().float().mean(0) for name in ("Eyeglasses", "Smiling"))
+    eyes, mouth = (regions[name][1][0, 0].nonzero().float().mean(0) for name in ("Eyeglasses", "Smiling"))
     assert eyes[0] < mouth[0]
     # both lie around the face's middle, which the made landmarks put at column 87 of 178 of 218
     assert eyes[1].item() == pytest.approx(mouth[1].item(), abs=1.5)
 
 
 def test_told_of_the_landmarks_evidence_moves_into_them(root: Path) -> None:
-    table, shown = faces.study(root, 32, SHORT, ("Eyeglasses", "Smiling"))
+    table, examples = faces.compare_arms(root, 32, SHORT, ("Eyeglasses", "Smiling"))
     means = table.groupby(["arm", "part"])["inside"].mean()
     for part in ("train", "test"):
         assert means["labels and landmarks", part] > 2 * means["labels", part]
     assert means["labels and landmarks", "train"] > 2 * table["area"].mean()
-    assert {name for _, name in shown} == {"Eyeglasses", "Smiling"}
+    assert {name for _, name in examples} == {"Eyeglasses", "Smiling"}
 
 
 def test_command_writes_table_page_and_figure(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    given = ["--root", str(root), "--attributes", "Smiling", "--size", "32", "--epochs", "1", "--output", str(out)]
-    assert faces.main(given) == 0
+    paths = faces.run(root, ["Smiling"], 32, 1, out)
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in paths)
     assert set(pd.read_csv(out / "faces.csv")["arm"]) == {"labels", "labels and landmarks"}
     assert "nothing about faces" in (out / "faces.md").read_text()
     assert (out / "faces_maps.png").stat().st_size > 1000

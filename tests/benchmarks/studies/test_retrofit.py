@@ -46,23 +46,26 @@ def weights(tmp_path: Path) -> Path:
 
 def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "lap.safetensors"
-    recipe = json.dumps({"epochs": 1, "batch_size": 8, "learning_rate": 0.01})
-    given = ["--backbone", "test_resnet", "--weights", str(weights), "--classes", "5", "--out", str(out)]
-    given += ["--attach", json.dumps(ATTACH)]
-    given += [
-        "--effects",
-        json.dumps({"epochs": 2, "crop": 0.5, "answers": True}),
-        "--teach",
-        json.dumps(["order", {"name": "removal", "patches": 2}]),
-    ]
-    retrofit.main([*given, "--data", f"{photographs}:train:20", "--data", f"{photographs}:test:6", "--recipe", recipe])
+    settings = retrofit.RetrofitSettings(
+        backbone="test_resnet",
+        weights=weights,
+        classes=5,
+        out=out,
+        attach=ATTACH,
+        recipe={"epochs": 1, "batch_size": 8, "learning_rate": 0.01},
+        effects={"epochs": 2, "crop": 0.5, "answers": True},
+        teach=["order", {"name": "removal", "patches": 2}],
+        data=[f"{photographs}:train:20", f"{photographs}:test:6"],
+    )
+    assert retrofit.run(settings) == [out, out.with_suffix(".json")]
+    assert not list(tmp_path.glob(".*.training"))
     about = json.loads(out.with_suffix(".json").read_text())
     assert about["images"] == 26
     assert about["answers_kept"] == 1
-    told = [
+    stages = [
         [about[stage][name] for name in ("epochs", "crop", "answers", "batch_size")] for stage in ("recipe", "effects")
     ]
-    assert told == [[1, 1.0, False, 8], [2, 0.5, True, 8]]
+    assert stages == [[1, 1.0, False, 8], [2, 0.5, True, 8]]
     assert [set(terms) - {"cross_entropy"} for terms in about["history"]] == [
         {"sufficiency", "necessity", "area"}, {"order", "removal"}, {"order", "removal"},
     ]  # fmt: skip
@@ -79,7 +82,7 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     # Its decoders serve another head on the same backbone, not another backbone.
     three = build_network(ModelConfig(name="lap", backbone="test_resnet", lap=True, attach=ATTACH), 3, 1)
     assert isinstance(three, LapModel)
-    retrofit.decoders_from(out, three)
+    retrofit.load_decoders(out, three)
     assert three.refiner is not None
     assert torch.equal(three.refiner.effects.out.weight, lap.refiner.effects.out.weight)
     other = build_network(
@@ -87,18 +90,18 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     )
     assert isinstance(other, LapModel)
     with pytest.raises(ContractError, match=r"lap\.safetensors holds no decoders for this backbone"):
-        retrofit.decoders_from(out, other)
+        retrofit.load_decoders(out, other)
 
 
 def test_a_probe_changes_the_last_layer_alone(photographs: str, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "probe.safetensors"
-    given = ["--backbone", "test_resnet", "--weights", str(weights), "--classes", "5", "--data", photographs]
-    given += ["--normalise", json.dumps({"mean": [0.5] * 3, "std": [0.25] * 3})]
-    linear_probe.main([*given, "--out", str(out)])
-    told = json.loads(out.with_suffix(".json").read_text())
-    assert told["val_accuracy"] >= 0.9
-    assert told["val_log_loss"][str(told["strength"])] == min(told["val_log_loss"].values())
-    assert told["normalise"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
+    normalise = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    model = ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights, normalise=normalise)
+    assert linear_probe.run(model, 5, json.loads(photographs), out) == [out, out.with_suffix(".json")]
+    facts = json.loads(out.with_suffix(".json").read_text())
+    assert facts["val_accuracy"] >= 0.9
+    assert facts["val_log_loss"][str(facts["strength"])] == min(facts["val_log_loss"].values())
+    assert facts["normalise"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
     probed = build_network(ModelConfig(name="plain", backbone="test_resnet", checkpoint=out), 2, 1)
     trained = build_network(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1)
     others = {name: value for name, value in trained.state_dict().items() if not name.startswith("fc.")}

@@ -14,7 +14,8 @@ from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import analyse
 from benchmarks.store.run_data import RunData
 from benchmarks.studies.tables import fits
-from benchmarks.studies.tables.fits import ALIKE, joined
+from benchmarks.studies.tables.fits import ALIKE, combine
+from interp_core.errors import InterpError
 
 
 def one_network() -> RunData:
@@ -33,7 +34,7 @@ def fit(every: RunData, gain: float = 0.1) -> RunData:
 
 def test_lap_is_that_of_the_fits_and_the_rest_stays() -> None:
     every = one_network()
-    both = joined(every, [fit(every), fit(every, 0.3)])
+    both = combine(every, [fit(every), fit(every, 0.3)])
     assert both.record.seeds == [0, 1]
     before, after = (one.all_scores.groupby(["explainer", "metric"])["value"].mean() for one in (every, both))
     assert set(after.index) == set(before.index)
@@ -48,7 +49,7 @@ def test_each_seed_of_a_run_is_a_fit() -> None:
     first, second = fit(every), fit(every, 0.3)
     second.scores.loc[second.scores["explainer"] == "lap", "seed"] = 1
     both = replace(first, scores=pd.concat([first.scores, second.scores]).drop_duplicates(ignore_index=True))
-    one, other = joined(every, [both, fit(every, 0.5)]), joined(every, [first, second, fit(every, 0.5)])
+    one, other = combine(every, [both, fit(every, 0.5)]), combine(every, [first, second, fit(every, 0.5)])
     assert one.record.seeds == [0, 1, 2]
     means = [
         run.plain_scores.query("explainer == 'lap'").groupby(["metric", "seed"])["value"].mean() for run in (one, other)
@@ -59,7 +60,7 @@ def test_each_seed_of_a_run_is_a_fit() -> None:
 def test_tables_can_be_made_of_both() -> None:
     every = one_network()
     ranks = [analyse(one, Resampling(resamples=20)).ranks.set_index("explainer")["mean_rank_all"] for one in
-             (every, joined(every, [fit(every, -0.5)]))]  # fmt: skip
+             (every, combine(every, [fit(every, -0.5)]))]  # fmt: skip
     assert ranks[1]["lap"] > ranks[0]["lap"]
 
 
@@ -69,37 +70,37 @@ def test_another_network_is_refused() -> None:
     other.scores.loc[(other.scores["explainer"] == "grad_cam") & (other.scores["metric"] == "auc"), "value"] += (
         3 * ALIKE
     )
-    with pytest.raises(SystemExit, match=r"grad_cam has .* in auc of test-.* not the same network"):
-        joined(every, [fit(every), other])
-    assert joined(every, [fit(every), other], 4 * ALIKE).record.seeds == [0, 1]
+    with pytest.raises(InterpError, match=r"grad_cam has .* in auc of test-.* not the same network"):
+        combine(every, [fit(every), other])
+    assert combine(every, [fit(every), other], 4 * ALIKE).record.seeds == [0, 1]
 
 
 def test_without_an_external_explainer_nothing_is_shown() -> None:
     every = one_network()
     other = fit(every)
-    with pytest.raises(SystemExit, match="share no external explainer"):
-        joined(every, [replace(other, scores=other.scores[other.scores["explainer"] == "lap"])])
+    with pytest.raises(InterpError, match="share no external explainer"):
+        combine(every, [replace(other, scores=other.scores[other.scores["explainer"] == "lap"])])
 
 
 def test_seeds_are_not_mixed_up() -> None:
     every = one_network()
     other = fit(every)
-    with pytest.raises(SystemExit, match="no external explainer in one seed"):
-        joined(every, [replace(other, scores=other.scores.assign(seed=1))])
+    with pytest.raises(InterpError, match="no external explainer in one seed"):
+        combine(every, [replace(other, scores=other.scores.assign(seed=1))])
 
 
 def test_other_images_are_refused() -> None:
     every = one_network()
     other = fit(every)
-    with pytest.raises(SystemExit, match="48 and 47 images"):
-        joined(every, [replace(other, scores=other.scores[other.scores["image_id"] != "test-0001"])])
+    with pytest.raises(InterpError, match="48 and 47 images"):
+        combine(every, [replace(other, scores=other.scores[other.scores["image_id"] != "test-0001"])])
 
 
 def test_tables_are_written_from_stored_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     every = one_network()
     runs = {Path("every"): every, Path("one"): fit(every), Path("two"): fit(every)}
     monkeypatch.setattr(fits, "read_run", runs.__getitem__)
-    fits.main(["every", "one", "two", "--into", str(tmp_path / "made")])
+    fits.run(Path("every"), [Path("one"), Path("two")], tmp_path / "made")
     summary = pd.read_csv(tmp_path / "made" / "tables" / "summary.csv").set_index(["explainer", "metric"])
     assert summary.loc[("lap", "mass"), "seeds"] == 2
     assert summary.loc[("lap", "mass"), "n"] == summary.loc[("lime", "mass"), "n"]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.store.record import RunRecord
-from benchmarks.studies.tables.networks import markdown, own_scores, side_by_side
+from benchmarks.studies.tables.networks import compare_networks, select_maps, to_markdown
 
 COLUMNS = ["model", "explainer", "metric", "seed", "image_id", "value"]
 RECORD = RunRecord.model_validate(
@@ -51,14 +51,14 @@ def scores() -> pd.DataFrame:
 
 
 def test_a_network_is_judged_by_its_own_map() -> None:
-    own = own_scores(scores()).groupby("model")["explainer"].unique()
-    assert {model: list(names) for model, names in own.items()} == {
+    explainers = select_maps(scores()).groupby("model")["explainer"].unique()
+    assert {model: list(names) for model, names in explainers.items()} == {
         "plain": ["grad_cam"], "calm": ["intrinsic"], "lap": ["lap"],
     }  # fmt: skip
 
 
 def test_ranks_are_over_networks_and_ranked_metrics_alone() -> None:
-    table = side_by_side(scores(), RECORD)
+    table = compare_networks(scores(), RECORD)
     assert list(table.index) == ["lap", "calm", "plain"]
     assert table.loc["lap"].to_dict() == {
         "map": "lap", "trainings": 2, "accuracy": pytest.approx(0.85), "step": pytest.approx(1.2),
@@ -69,13 +69,13 @@ def test_ranks_are_over_networks_and_ranked_metrics_alone() -> None:
 
 
 def test_ranks_of_each_seed_are_among_the_trainings_of_that_seed() -> None:
-    table = side_by_side(scores(), RECORD)
+    table = compare_networks(scores(), RECORD)
     assert table.loc["lap", ["rank_low", "rank_high"]].to_list() == [1.0, 1.75]  # alone with seed 1; 1 and 2.5 with 0
     assert table.loc["plain", ["rank_low", "rank_high"]].to_list() == [2.75, 2.75]
 
 
 def test_the_table_marks_the_best() -> None:
-    text = markdown(side_by_side(scores(), RECORD), RECORD)
+    text = to_markdown(compare_networks(scores(), RECORD), RECORD)
     (line,) = (line for line in text.splitlines() if line.startswith("| lap |"))
     assert "| 85.0% |" in line
     assert "**0.8**" in line
