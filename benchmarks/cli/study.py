@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from benchmarks.cli.app import app, console
+from benchmarks.cli.app import FAILED, app, console, print_warning
 from interp_core.errors import InterpError
 
 study = typer.Typer(help="Run one of the studies behind the results; a stopped one continues.", no_args_is_help=True)
@@ -184,6 +184,21 @@ def twins(
     from benchmarks.studies.tables import twins
 
     _print_paths(twins.run([_pair(pair) for pair in pairs], output))
+
+
+@study.command()
+def page(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Top of a checkout with its results.")] = Path(),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a page is out of date.")] = False,
+) -> None:
+    """Write docs/results.md and the table of the README from the stored results."""
+    from benchmarks.studies.results_page import outdated, write_pages
+
+    paths = outdated(root) if check else write_pages(root)
+    _print_paths(paths)
+    if check and paths:
+        print_warning("out of date", "run interp-bench study page")
+        raise typer.Exit(FAILED)
 
 
 def _parse(name: str, text: str | None) -> Any:

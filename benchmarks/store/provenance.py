@@ -46,7 +46,7 @@ def provenance(*, command: str | None = None, seed: int | None = None) -> dict[s
     """Return what to write beside a result, so that it can be made again.
 
     Args:
-        command: that makes the result, such as "python -m benchmarks.studies.faces"; left out if None.
+        command: that makes the result, such as "interp-bench study faces"; left out if None.
         seed: of its random numbers; left out if None.
 
     Returns:

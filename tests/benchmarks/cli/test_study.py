@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from benchmarks import cli
-from benchmarks.studies import faces, linear_probe, retrofit
+from benchmarks.studies import faces, linear_probe, results_page, retrofit
 from benchmarks.studies.shortcut import study as shortcut
 from benchmarks.studies.tables import fits, networks, twins
 from benchmarks.studies.xray import study as xray
 
-STUDIES = ("coverage", "retrofit", "linear-probe", "faces", "shortcut", "xray", "fits", "networks", "twins")
+STUDIES = ("coverage", "retrofit", "linear-probe", "faces", "shortcut", "xray", "fits", "networks", "twins", "page")
 
 
 def exit_code(*words: str) -> int:
@@ -91,6 +91,17 @@ def test_folders_of_runs_reach_the_tables(monkeypatch: pytest.MonkeyPatch) -> No
     calls = record(monkeypatch, twins)
     assert exit_code("twins", "a:b", "c:d") == 0
     assert calls == [([(Path("a"), Path("b")), (Path("c"), Path("d"))], twins.OUTPUT)]
+
+
+def test_the_page_of_results_is_checked_or_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(results_page, "outdated", lambda root: [root / "README.md"] if root.name == "old" else [])
+    monkeypatch.setattr(results_page, "write_pages", lambda root: [root / "docs" / "results.md"])
+    assert exit_code("page", "--check", "new") == 0
+    assert exit_code("page", "--check", "old") == 1
+    assert exit_code("page", "old") == 0
+    assert capsys.readouterr().out.splitlines() == ["old/README.md", "old/docs/results.md"]
 
 
 @pytest.mark.parametrize(

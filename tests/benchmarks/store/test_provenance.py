@@ -62,7 +62,7 @@ def test_git_state_sees_changes(tmp_path: Path) -> None:
 
 def test_provenance_states_command_and_seed_only_where_given() -> None:
     assert list(provenance()) == ["git", "versions", "python", "platform"]
-    stated = provenance(command="python -m benchmarks.studies.faces", seed=3)
+    stated = provenance(command="interp-bench study faces", seed=3)
     assert list(stated) == ["command", "seed", *provenance()]
     assert (stated["seed"], stated["versions"], stated["git"]) == (3, versions(), git_state())
 

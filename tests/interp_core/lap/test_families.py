@@ -1,6 +1,6 @@
 """One small member of every family of timm's and torchvision's CNNs and hybrids: function kept, explained, restored.
 
-All networks have random weights brought to life, see `alive`; `python -m benchmarks.studies.coverage` does the
+All networks have random weights brought to life, see `alive`; `interp-bench study coverage` does the
 same for every
 network of timm. A trained network on photographs stands at the end, where both are at hand.
 """
