@@ -81,9 +81,7 @@ def _mean_ranks(maps: pd.DataFrame, directions: Mapping[str, str]) -> pd.Series:
 def _mean_by_model(record: RunRecord, value: Callable[[ModelRecord], Any]) -> pd.Series:
     """Average a value of every training over the trainings of each network."""
     names = dict.fromkeys(model.name for model in record.models)
-    return pd.Series(
-        {name: np.mean([value(model) for model in record.models if model.name == name]) for name in names}
-    )
+    return pd.Series({name: np.mean([value(model) for model in record.models if model.name == name]) for name in names})
 
 
 def _relative_steps(record: RunRecord) -> pd.Series:
