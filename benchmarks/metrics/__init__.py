@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.metrics.base import Batch, Metric, Score, metrics
+from benchmarks.metrics.base import Batch, Metric, Score, metrics, passes_of
 from interp_core.registry import import_modules
 
-__all__ = ["Batch", "Metric", "Score", "metrics"]
+__all__ = ["Batch", "Metric", "Score", "metrics", "passes_of"]
 
 import_modules(__path__, __name__)

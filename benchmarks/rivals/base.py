@@ -159,7 +159,9 @@ class Rival(nn.Module, Generic[OptionsT]):
         Raises:
             ContractError: this rival has no map.
         """
-        raise ContractError(f"{self.name} gives no map of itself: explain it with an external explainer, as grad_cam")
+        raise ContractError(
+            f"{self.name} has no map of its own: explain it with an external explainer such as grad_cam"
+        )
 
     def features_and_head(self, images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Compute the last features X (N, C, h, w) of `images`.
@@ -296,6 +298,6 @@ def check_second_derivative(rival: Rival) -> None:
         reason = str(error).split(_NOT_DIFFERENTIABLE)[0].strip()
         raise BackboneError(
             f"{rival.name} needs second derivatives and {type(rival.backbone).__name__} has an operation without one "
-            f"({reason} {_NOT_DIFFERENTIABLE}): choose a backbone without it, as resnet18, or a rival with a loss on a "
+            f"({reason} {_NOT_DIFFERENTIABLE}): choose a backbone without it, such as resnet18, or a rival with a loss on a "
             "forward map"
         ) from error

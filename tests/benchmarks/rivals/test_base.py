@@ -115,7 +115,7 @@ def test_explains_itself_at_any_size_or_says_that_it_does_not(rival: Rival) -> N
     for size in ((32, 32), (48, 40)):
         images = torch.randn(2, 3, *size)
         if not rival.explains_itself:
-            with pytest.raises(ContractError, match=f"{rival.name} gives no map of itself"):
+            with pytest.raises(ContractError, match=f"{rival.name} has no map of its own"):
                 rival.explain(images, TARGETS)
             continue
         maps = rival.explain(images, TARGETS)
