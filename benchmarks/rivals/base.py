@@ -298,6 +298,6 @@ def check_second_derivative(rival: Rival) -> None:
         reason = str(error).split(_NOT_DIFFERENTIABLE)[0].strip()
         raise BackboneError(
             f"{rival.name} needs second derivatives and {type(rival.backbone).__name__} has an operation without one "
-            f"({reason} {_NOT_DIFFERENTIABLE}): choose a backbone without it, such as resnet18, or a rival with a loss on a "
-            "forward map"
+            f"({reason} {_NOT_DIFFERENTIABLE}): choose a backbone without it, such as resnet18, or a rival "
+            "with a loss on a forward map"
         ) from error
