@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from helpers.layouts import celeba, class_folders, imagenet_folders, imagenet_kaggle, rsna, write
 
+from baselines import explainers
 from benchmarks.config.load import load_config, preset_path
+from benchmarks.config.models import Stage
+from benchmarks.metrics import metrics
 from benchmarks.run.engine import Engine
 from benchmarks.store.run_folder import read_run
 
@@ -56,3 +59,22 @@ def test_a_preset_runs_on_its_layout(case: str, tmp_path: Path) -> None:
     assert (scores[(scores["explainer"] == "mask") & (scores["metric"] == "pointing_game")]["value"] == 1).all()
     if preset == "rsna":
         assert "p0" not in json.dumps(data.record.dataset.to_dict()).replace(str(tmp_path), "")
+
+
+def test_the_paper_preset_leaves_nothing_out_that_is_ours() -> None:
+    config = load_config(preset_path("paper"))
+    ours = {name for name, cls in explainers.items() if cls.__module__.startswith("baselines.")}
+    ours -= {"intrinsic"}  # the own map of rivals, which are not in this run
+    assert {choice.name for choice in config.explainers} == ours
+    assert {choice.name for choice in config.metrics} == set(metrics)
+    assert len(config.seeds) >= 3
+
+
+def test_default_preset_trains_twins_that_differ_in_lap_alone() -> None:
+    plain, lap = load_config(preset_path("digits")).models
+    assert lap.stages is not None
+    assert lap == plain.model_copy(update={"name": lap.name, "lap": True, "attach": lap.attach, "stages": lap.stages})
+    # The first stage is the twin's training; what follows leaves the network as it is.
+    first, *later = lap.stages
+    assert first == Stage()
+    assert all(stage.recipe is not None and stage.recipe.mode == "frozen" for stage in later)
