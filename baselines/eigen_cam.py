@@ -42,4 +42,5 @@ class EigenCam(Cam):
         left_vectors, values, _ = torch.linalg.svd(features.flatten(2).mT.double(), full_matrices=False)
         component = left_vectors[..., 0] * values[..., :1]
         component = component * component.sum(1, keepdim=True).sign()
-        return component.relu().to(features.dtype).view(-1, 1, *features.shape[-2:])
+        maps: Tensor = component.relu().to(features.dtype).view(-1, 1, *features.shape[-2:])
+        return maps

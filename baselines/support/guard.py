@@ -96,14 +96,14 @@ def count_passes(model: nn.Module, cost: Cost) -> Iterator[Cost]:
     def backward(grad: Tensor) -> None:
         cost.backwards += len(grad)
 
-    def before(_module: nn.Module, _inputs: tuple) -> None:
+    def before(_module: nn.Module, _inputs: tuple[Any, ...]) -> None:
         starts.append(time.perf_counter())
 
-    def after(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
+    def after(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
         cost.model_seconds += time.perf_counter() - starts.pop()
         cost.forwards += len(output)
         if output.requires_grad:
-            output.register_hook(backward)
+            output.register_hook(backward)  # type: ignore[no-untyped-call]
 
     handles = [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
     if cuda is not None:

@@ -46,7 +46,7 @@ class _ProportionalShare(torch.autograd.Function):
         return linear(*parts)
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor | None, ...]:
         parts = [part.detach().requires_grad_() for part in ctx.saved_tensors]
         with torch.enable_grad():
             output = ctx.linear(*parts)
@@ -64,7 +64,7 @@ class _PassThrough(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]  # noqa: ARG004
+    def backward(ctx: Any, relevance: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
         return relevance, None
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import pytest
 import torch
 import yaml
-from helpers.shared import ROOT
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import interp_core
 from interp_core import LapModel
-from interp_core.knowledge import Term, View, observe, terms, view_of
+from interp_core.knowledge import Term, View, observe, terms
 from interp_core.knowledge.observe import LIKELY_ABSENT
 
 MakeLap = Callable[..., LapModel]
-DOCS = ROOT / "docs" / "knowledge.md"
 NAMES = sorted(terms)
 ONE = torch.tensor([2, 0])
 SEVERAL = torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
@@ -170,19 +167,3 @@ def test_passes_are_as_many_as_a_term_says(make_lap: MakeLap, images: Tensor) ->
         made.clear()
         terms[name]().loss(view)
         assert len(made) == terms[name]().passes, name
-
-
-def test_the_page_says_what_the_code_says() -> None:
-    rows = [line.split("|")[1:-1] for line in DOCS.read_text().splitlines() if line.startswith("| `")]
-    assert {row[0].strip(" `"): float(row[4]) for row in rows} == {name: terms[name]().weight for name in NAMES}
-
-
-def test_the_term_on_the_page_works(make_lap: MakeLap, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terms, "_entries", dict(terms._entries))
-    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    exec(code, {"__name__": "page"})
-    maps = torch.tensor([[[[0.0, 1.0], [0.5, 0.5]], [[9.0, 0.0], [0.0, 9.0]]]])
-    view = view_of(maps, torch.tensor([[1.0, 0.0]]))
-    assert terms["smooth"]().loss(view).item() == pytest.approx(0.5)
-    assert terms["smooth"](of=1).loss(view).item() == 0
-    assert terms["smooth"]().loss(make_view(make_lap(), images)).item() > 0
