@@ -1,10 +1,10 @@
-"""Tables, figures and the report page of a run, from its stored scores and nothing else."""
+"""Make the tables, figures and page of a run from its stored scores."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.report.figures.figure_set import make_album, write_album
+from benchmarks.report.figures.figure_set import make_figure_set, write_figure_set
 from benchmarks.report.files import write_tables
 from benchmarks.report.page import render_page
 from benchmarks.statistics.analysis import RunAnalysis, analyse, images_to_keep
@@ -15,13 +15,18 @@ __all__ = ["Gallery", "RunAnalysis", "RunData", "analyse", "images_to_keep", "wr
 
 
 def write_report(data: RunData, folder: Path) -> list[Path]:
-    """Write tables/, figures/ and report.html of a run into `folder`; the same data give the same bytes.
+    """Write tables/, figures/ and report.html of a run into `folder`.
+
+    The same data give the same bytes.
+
+    Returns:
+        The paths of the files written.
 
     Raises:
         StoreError: the folder cannot be written.
     """
-    findings = analyse(data)
-    tables = write_tables(findings, folder / "tables")
-    plates = make_album(findings)
-    figures = write_album(plates, folder / "figures")
-    return [*tables, *figures, write_atomically(folder / "report.html", render_page(findings, plates))]
+    analysis = analyse(data)
+    tables = write_tables(analysis, folder / "tables")
+    figures = make_figure_set(analysis)
+    paths = write_figure_set(figures, folder / "figures")
+    return [*tables, *paths, write_atomically(folder / "report.html", render_page(analysis, figures))]

@@ -18,8 +18,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, Undefined
 
 from benchmarks.report import format, page_tables, summary_text
-from benchmarks.report.figures import pairs, svg
-from benchmarks.report.figures.figure_set import SHOWN, Plate
+from benchmarks.report.figures import pairs, palette, svg
+from benchmarks.report.figures.figure_set import PAGE_FORM, RenderedFigure
 from benchmarks.report.verdict import judge, ranked_networks
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.record import RunRecord
@@ -55,7 +55,7 @@ ABSENT = {
 }
 
 
-def render_page(analysis: RunAnalysis, plates: Sequence[Plate]) -> str:
+def render_page(analysis: RunAnalysis, figures: Sequence[RenderedFigure]) -> str:
     """Render the page as HTML."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(
@@ -67,20 +67,20 @@ def render_page(analysis: RunAnalysis, plates: Sequence[Plate]) -> str:
         metric_title=format.metric_title,
         join_names=format.join_names,
     )
-    page = environment.get_template("page.html.j2").render(**context(analysis, plates))
+    page = environment.get_template("page.html.j2").render(**context(analysis, figures))
     return page + "\n"
 
 
-def context(analysis: RunAnalysis, plates: Sequence[Plate]) -> dict[str, Any]:
+def context(analysis: RunAnalysis, figures: Sequence[RenderedFigure]) -> dict[str, Any]:
     """Collect everything that the templates show."""
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     values = {
-        "css": (TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        "css": palette.css_variables(palette.PAGE) + "\n" + (TEMPLATES / "page.css").read_text(encoding="utf-8"),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "run": _run(analysis.data.record),
         "dataset": analysis.data.record.dataset,
-        "plates": _embed_by_section(analysis, plates),
+        "figures": _embed_by_section(analysis, figures),
         "pairs": _pairs(analysis),
         **_summary(analysis),
         **_statistics(analysis),
@@ -144,7 +144,7 @@ def _networks(analysis: RunAnalysis) -> list[ModelInfo]:
 
 
 def _has_section(name: str, values: Mapping[str, Any]) -> bool:
-    return bool(values.get(name) or values["plates"].get(name) or (name == "gallery" and values["pairs"]))
+    return bool(values.get(name) or values["figures"].get(name) or (name == "gallery" and values["pairs"]))
 
 
 def _pairs(analysis: RunAnalysis) -> list[dict[str, Any]]:
@@ -178,18 +178,20 @@ def _run(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _embed_by_section(analysis: RunAnalysis, plates: Sequence[Plate]) -> dict[str, list[dict[str, str]]]:
+def _embed_by_section(analysis: RunAnalysis, figures: Sequence[RenderedFigure]) -> dict[str, list[dict[str, str]]]:
     """Embed the figures, those of networks in the order of the cards."""
     order = [model.title for model in _networks(analysis)]
     by_section: dict[str, list[dict[str, str]]] = {}
-    for plate in sorted(plates, key=lambda plate: order.index(plate.title) if plate.title in order else len(order)):
-        by_section.setdefault(plate.section, []).append(_embed(plate))
+    for figure in sorted(figures, key=lambda figure: order.index(figure.title) if figure.title in order else -1):
+        by_section.setdefault(figure.section, []).append(_embed(figure))
     return by_section
 
 
-def _embed(plate: Plate) -> dict[str, str]:
-    wide, narrow = (_uri("image/svg+xml", svg.for_page(files[SHOWN])) for files in (plate.wide, plate.narrow))
-    return {"title": plate.title, "caption": plate.caption, "wide": wide, "narrow": narrow, "name": plate.name}
+def _embed(figure: RenderedFigure) -> dict[str, str]:
+    wide, narrow = (
+        _uri("image/svg+xml", svg.for_page(contents[PAGE_FORM])) for contents in (figure.wide, figure.narrow)
+    )
+    return {"title": figure.title, "caption": figure.caption, "wide": wide, "narrow": narrow, "name": figure.name}
 
 
 def _uri(kind: str, content: bytes) -> str:

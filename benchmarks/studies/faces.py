@@ -24,7 +24,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.report.figures.style import render, styled
+from benchmarks.report.figures.style import render, use_style
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.markdown import markdown_table
 from benchmarks.store.provenance import digest, write_provenance
@@ -183,7 +183,7 @@ def _images_of(dataset: DatasetConfig, split: SplitName) -> tuple[Tensor, Tensor
     return torch.from_numpy(batch.images).float() / 255, torch.from_numpy(batch.targets)
 
 
-@styled
+@use_style
 def draw_examples(examples: Examples) -> Figure:
     """Draw maps with the landmarks' boxes, one row per arm, one column per attribute."""
     arms, names = (list(dict.fromkeys(key[i] for key in examples)) for i in (0, 1))

@@ -1,4 +1,4 @@
-"""The critical-difference figure: mean ranks on a line, bars over explainers that the metrics do not tell apart.
+"""Draw critical differences: mean ranks on a line, bars over explainers whose ranks do not differ significantly.
 
 Drawn by scikit-posthocs after Demsar (JMLR 2006): Nemenyi's test at 5 %, the metrics of the run as its blocks. The own
 explainer is bold, controls are grey.
@@ -12,70 +12,71 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.report import format
-from benchmarks.report.figures import style
+from benchmarks.report.figures import palette, style
 from benchmarks.statistics import RankTest
 from benchmarks.statistics.analysis import RunAnalysis
 
 GAP = "\N{NO-BREAK SPACE}" * 2  # other spaces are lost in SVG
-_LINE = 0.165  # inches a label
+_LABEL_HEIGHT = 0.165  # inches
+_BAR_HEIGHT = 2.1  # of the bar of the critical difference, above the line of ranks
 
 
-@style.styled
-def critical_figure(findings: RunAnalysis, narrow: bool = False) -> Figure:
-    """One panel a model that has a rank test; labels on both sides, on the left alone when narrow."""
-    tests = list(findings.tests.values())
-    lines = [(len(test.ranks) if narrow else -(-len(test.ranks) // 2)) + 6 for test in tests] or [4]
+@style.use_style
+def critical_figure(analysis: RunAnalysis, narrow: bool = False) -> Figure:
+    """Draw a panel for each network with a rank test; labels on both sides, on the left alone when narrow."""
+    tests = list(analysis.tests.values())
+    heights = [(len(test.ranks) if narrow else -(-len(test.ranks) // 2)) + 6 for test in tests] or [4]
     width = style.NARROW if narrow else style.WIDE
-    figure = Figure((width, 0.25 + _LINE * sum(lines)), layout="constrained")
-    panels = figure.subplots(len(lines), 1, squeeze=False, height_ratios=lines)[:, 0]
+    figure = Figure((width, 0.25 + _LABEL_HEIGHT * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, test in zip(panels, tests, strict=False):
-        _panel(axes, findings, test, narrow)
+        _draw_panel(axes, analysis, test, narrow)
     if not tests:
         panels[0].set_axis_off()
     return figure
 
 
-def _panel(axes: Axes, findings: RunAnalysis, test: RankTest, narrow: bool) -> None:
+def _draw_panel(axes: Axes, analysis: RunAnalysis, test: RankTest, narrow: bool) -> None:
     from scikit_posthocs import critical_difference_diagram
 
     names = [str(name) for name in test.ranks.index]
-    # numbers for names: the library walks sets, whose order of words changes from process to process
-    places = range(len(names))
-    ranks = pd.Series(test.ranks.to_numpy(), index=places)
-    p_values = pd.DataFrame(test.p_values.loc[names, names].to_numpy(), index=places, columns=places)
-    drawn = critical_difference_diagram(
+    # indices for names: the library walks sets, whose order of words changes from process to process
+    indices = range(len(names))
+    ranks = pd.Series(test.ranks.to_numpy(), index=indices)
+    p_values = pd.DataFrame(test.p_values.loc[names, names].to_numpy(), index=indices, columns=indices)
+    artists = critical_difference_diagram(
         ranks, p_values, ax=axes, left_only=narrow, label_fmt_left="{label}", label_fmt_right="{label}",
-        text_h_margin=0.25, color_palette={i: _colour(findings, names[i]) for i in places},
+        text_h_margin=0.25, color_palette={i: _colour(analysis, names[i]) for i in indices},
         label_props={"fontsize": 7}, marker_props={"s": 9}, elbow_props={"linewidth": 0.7},
-        crossbar_props={"linewidth": 2.2, "color": style.INK, "solid_capstyle": "butt"},
+        crossbar_props={"linewidth": 2.2, "color": palette.INK, "solid_capstyle": "butt"},
     )  # fmt: skip
-    for label in drawn["labels"]:
-        place = int(label.get_text())
-        title = format.shorten(findings.data.explainers[names[place]].title, 26)
-        text = f"{title}{GAP}{format.rank(ranks[place])}"
+    for label in artists["labels"]:
+        index = int(label.get_text())
+        title = format.shorten(analysis.data.explainers[names[index]].title, 26)
+        text = f"{title}{GAP}{format.decimals(ranks[index])}"
         label.set_text(f"{text}{GAP}" if label.get_horizontalalignment() == "right" else f"{GAP}{text}")
-        label.set_fontweight("bold" if names[place] == findings.own_explainer else "normal")
+        label.set_fontweight("bold" if names[index] == analysis.own_explainer else "normal")
     axes.set_xlim(1, len(names))
     axes.set_xticks(style.rank_ticks(len(names)))
     axes.tick_params(axis="x", pad=1)
-    model = findings.data.models.get(test.model)
+    model = analysis.data.models.get(test.model)
     axes.set_title(format.shorten(model.title if model else test.model, 44), pad=4)
-    _difference(axes, test)
+    _draw_difference(axes, test)
 
 
-def _difference(axes: Axes, test: RankTest) -> None:
-    """The bar that says how far apart two mean ranks must be, above the line, and the panel's title."""
+def _draw_difference(axes: Axes, test: RankTest) -> None:
+    """Draw the critical difference as a bar above the line of ranks."""
     longest = len(test.ranks) - 1.0
     end = 1 + min(test.critical, longest)
-    axes.plot([1, end], [2.1, 2.1], color=style.INK, linewidth=1)
-    axes.plot(1, 2.1, "|", color=style.INK, markersize=5)
+    axes.plot([1, end], [_BAR_HEIGHT, _BAR_HEIGHT], color=palette.INK, linewidth=1)
+    axes.plot(1, _BAR_HEIGHT, "|", color=palette.INK, markersize=5)
     # an arrow where the difference is longer than the line
-    axes.plot(end, 2.1, "|" if test.critical <= longest else ">", color=style.INK, markersize=5)
+    axes.plot(end, _BAR_HEIGHT, "|" if test.critical <= longest else ">", color=palette.INK, markersize=5)
     axes.text(1, 3.0, f"critical difference {test.critical:.2f}", fontsize=7, va="center")
     axes.set_ylim(np.floor(axes.get_ylim()[0]), 3.6)
 
 
-def _colour(findings: RunAnalysis, name: str) -> str:
-    if name == findings.own_explainer:
-        return style.COLOURS[1]
-    return "#6B6B6B" if findings.data.explainers[name].control else style.COLOURS[0]
+def _colour(analysis: RunAnalysis, name: str) -> str:
+    if name == analysis.own_explainer:
+        return palette.VERMILION
+    return palette.FAINT_INK if analysis.data.explainers[name].control else palette.BLUE

@@ -1,4 +1,4 @@
-"""Localisation by the size of the evidence: small, medium and large thirds of the images, as small to large markers."""
+"""Draw localisation by the size of the evidence: small, medium and large thirds of the images."""
 
 from __future__ import annotations
 
@@ -7,48 +7,53 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.report.figures import style
+from benchmarks.report.figures import palette, style
 from benchmarks.statistics import SIZES
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.run_data import ExplainerInfo, MetricInfo
 
-MARKS = {"small": 2.5, "medium": 4.5, "large": 6.5}
+MARKER_SIZES = {"small": 2.5, "medium": 4.5, "large": 6.5}
 
 
-@style.styled
-def sizes_figure(findings: RunAnalysis, model: str, narrow: bool = False) -> Figure:
-    """One panel a ranked localisation metric, explainers of one model as rows, a marker for each third."""
-    measured = set(findings.sizes["metric"])
-    metrics = [info for info in findings.metrics("localisation") if info.name in measured]
-    explainers = [info for info in findings.explainers() if (model, info.name) in _pairs(findings)]
+@style.use_style
+def sizes_figure(analysis: RunAnalysis, model: str, narrow: bool = False) -> Figure:
+    """Draw a panel for each ranked localisation metric, explainers of one network as rows, a marker for each third."""
+    with_sizes = set(analysis.sizes["metric"])
+    metrics = [info for info in analysis.metrics("localisation") if info.name in with_sizes]
+    explainers = [info for info in analysis.explainers() if (model, info.name) in _pairs(analysis)]
     columns = min(2 if narrow else 4, max(1, len(metrics)))
-    lines = -(-len(metrics) // columns) or 1
-    size = style.NARROW if narrow else style.WIDE, 0.6 + lines * (0.8 + 0.17 * max(4, len(explainers)))
+    rows = -(-len(metrics) // columns) or 1
+    size = style.NARROW if narrow else style.WIDE, 0.6 + rows * (0.8 + 0.17 * max(4, len(explainers)))
     figure = Figure(size, layout="constrained")
-    panels = np.ravel(figure.subplots(lines, columns, squeeze=False, sharey=True))
+    panels = np.ravel(figure.subplots(rows, columns, squeeze=False, sharey=True))
     for axes, metric in zip(panels, metrics, strict=False):
-        _panel(axes, findings, model, metric, explainers)
-        axes.set_title(style.folded(metric.title, 15 if narrow else 22))
+        _draw_panel(axes, analysis, model, metric, explainers)
+        axes.set_title(style.wrap(metric.title, 15 if narrow else 22))
     for axes in panels[len(metrics) :]:
         axes.set_axis_off()
-    handles = [Line2D([], [], marker="o", linestyle="", color=style.INK, markersize=MARKS[s], label=s) for s in SIZES]
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=palette.INK, markersize=MARKER_SIZES[size], label=size)
+        for size in SIZES
+    ]
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure
 
 
-def _pairs(findings: RunAnalysis) -> set[tuple[str, str]]:
-    return set(zip(findings.sizes["model"], findings.sizes["explainer"], strict=True))
+def _pairs(analysis: RunAnalysis) -> set[tuple[str, str]]:
+    return set(zip(analysis.sizes["model"], analysis.sizes["explainer"], strict=True))
 
 
-def _panel(axes: Axes, findings: RunAnalysis, model: str, metric: MetricInfo, explainers: list[ExplainerInfo]) -> None:
-    heights = style.rows(explainers)
-    place = [info.name for info in findings.models()].index(model)
-    table = findings.sizes[(findings.sizes["model"] == model) & (findings.sizes["metric"] == metric.name)]
+def _draw_panel(
+    axes: Axes, analysis: RunAnalysis, model: str, metric: MetricInfo, explainers: list[ExplainerInfo]
+) -> None:
+    heights = style.row_heights(explainers)
+    network = [info.name for info in analysis.models()].index(model)
+    table = analysis.sizes[(analysis.sizes["model"] == model) & (analysis.sizes["metric"] == metric.name)]
     for info in explainers:
         rows = table[table["explainer"] == info.name].set_index("size").reindex(SIZES).dropna(subset=["mean"])
-        colour, height = style.colour(place, info), heights[info.name]
+        colour, height = style.colour_of(network, info), heights[info.name]
         axes.plot(rows["mean"], [height] * len(rows), color=colour, linewidth=0.8, alpha=0.6)
         for size, mean in rows["mean"].items():
-            axes.plot(mean, height, "o", color=colour, markersize=MARKS[str(size)], alpha=0.85)
+            axes.plot(mean, height, "o", color=colour, markersize=MARKER_SIZES[str(size)], alpha=0.85)
     style.label_rows(axes, explainers, heights)
-    axes.set_xlabel(style.direction(metric))
+    axes.set_xlabel(style.direction_label(metric))

@@ -1,8 +1,9 @@
-"""SVG files that look alike everywhere: the letters they use travel inside, and in the dark they turn dark.
+"""Finish matplotlib's SVG files, so that they look alike everywhere and turn dark on a dark page.
 
-Matplotlib leaves text as text and names a font that the reader may not have; a subset of that font (fontTools, WOFF)
-is put into the file. Numbers of paths are cut to a hundredth of a point. `for_page` says each style once instead of at
-every line, and adds the colours for readers who asked for a dark page.
+Matplotlib leaves text as text and names a font that the reader may not have, so a subset of that font (fontTools, WOFF)
+is put into the file. Numbers of paths are cut to a hundredth of a point. `for_page` shortens a figure for the page:
+each style is declared once, pictures become WebP, and the palette's colours become CSS variables with a value for light
+and one for dark mode.
 """
 
 from __future__ import annotations
@@ -14,14 +15,9 @@ from functools import lru_cache
 
 from PIL import Image
 
+from benchmarks.report.figures import palette
 from benchmarks.report.figures.webp import encode_webp
 
-# matplotlib's colours and what stands for them on a dark page
-DARK = {
-    "#ffffff": "#1b1f24", "#222222": "#e4e7ea", "#6b6b6b": "#a2abb5", "#8a8a8a": "#9aa3ad", "#e9e9e9": "#30363d",
-    "#eeeeee": "#2d333a", "#999999": "#6e7781", "#aaaaaa": "#6e7781", "#bbbbbb": "#6e7781", "#0072b2": "#56b4e9",
-    "#d55e00": "#ff8f3f", "#009e73": "#3fcf9f",
-}  # fmt: skip
 _COORDINATES = re.compile(r'\b(?:d|transform|points|x|y|x1|x2|y1|y2|width|height)="[^"]*"')
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
 _STYLE = re.compile(r'\bstyle="([^"]*)"')
@@ -31,75 +27,84 @@ _GAPS = re.compile(r">\s+<")
 _PICTURE = re.compile(r'href="data:image/png;base64,([^"]*)"')
 _LARGEST_TILE = 192  # pixels; a tile of the gallery is at most half as wide on the page
 _TEXT = re.compile(r'<text style="([^"]*)"[^>]*>([^<]*)</text>')
+_COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+_BY_VALUE = {str(colour): colour for colour in palette.FIGURES}
 
 
-def finished(svg: bytes) -> bytes:
-    """Matplotlib's SVG with its font inside and its numbers shortened."""
+def finish(svg: bytes) -> bytes:
+    """Embed the font in matplotlib's SVG and shorten its numbers."""
     text = svg.decode()
     text = _COORDINATES.sub(lambda match: _DECIMALS.sub(r"\1", match.group()), text)
-    return _with_style(text, _faces(text)).encode()
+    return _add_style(text, _font_faces(text)).encode()
 
 
 def for_page(svg: bytes) -> bytes:
-    """The SVG at a third of its size, with dark colours where the reader's device asks for them."""
-    text = _PICTURE.sub(_compressed, _GROUPS.sub("<g>", _EMPTY.sub("", svg.decode())))
+    """Shorten a finished SVG for the page, and give its colours their values for dark mode."""
+    text = _PICTURE.sub(_compress_picture, _GROUPS.sub("<g>", _EMPTY.sub("", svg.decode())))
     text = _GAPS.sub("><", _COORDINATES.sub(lambda match: " ".join(match.group().split()), text))
-    classes: dict[str, str] = {}
+    names: dict[str, str] = {}
 
-    def named(match: re.Match[str]) -> str:
-        return f'class="{classes.setdefault(match.group(1), f"s{len(classes)}")}"'
+    def name_style(match: re.Match[str]) -> str:
+        return f'class="{names.setdefault(match.group(1), f"s{len(names)}")}"'
 
-    text = _STYLE.sub(named, text)
-    light = "".join(f".{name}{{{rule}}}" for rule, name in classes.items())
-    dark = "".join(f".{name}{{{darker}}}" for rule, name in classes.items() if (darker := _darkened(rule)) != rule)
-    return _with_style(text, f"{light}@media (prefers-color-scheme:dark){{{dark}}}").encode()
+    text = _STYLE.sub(name_style, text)
+    rules = "".join(f".{name}{{{_with_variables(rule)}}}" for rule, name in names.items())
+    used = [colour for value, colour in _BY_VALUE.items() if any(value in rule for rule in names)]
+    return _add_style(text, rules + palette.css_variables(used)).encode()
 
 
-def _compressed(match: re.Match[str]) -> str:
+def _with_variables(rule: str) -> str:
+    """Replace the palette's colours by their CSS variables; other colours stay as they are."""
+
+    def variable(match: re.Match[str]) -> str:
+        colour = _BY_VALUE.get(match.group())
+        return match.group() if colour is None else f"var(--{colour.name})"
+
+    return _COLOUR.sub(variable, rule)
+
+
+def _compress_picture(match: re.Match[str]) -> str:
     picture = Image.open(io.BytesIO(base64.b64decode(match.group(1))))
     picture.thumbnail((_LARGEST_TILE, _LARGEST_TILE))
     return f'href="data:image/webp;base64,{base64.b64encode(encode_webp(picture, quality=80)).decode()}"'
 
 
-def _darkened(rule: str) -> str:
-    return re.sub(r"#[0-9a-f]{6}", lambda match: DARK.get(match.group(), match.group()), rule)
-
-
-def _with_style(text: str, rules: str) -> str:
+def _add_style(text: str, rules: str) -> str:
     return text.replace("</defs>", f'</defs>\n <defs><style type="text/css">{rules}</style></defs>', 1)
 
 
-def _faces(text: str) -> str:
-    """@font-face rules for the letters that stand in the SVG."""
-    used: dict[bool, set[str]] = {}
+def _font_faces(text: str) -> str:
+    """Return @font-face rules with the letters of the SVG."""
+    letters_by_weight: dict[bool, set[str]] = {}
     for style, letters in _TEXT.findall(text):
-        used.setdefault("bold" in style or "700" in style, set()).update(_unescaped(letters))
+        letters_by_weight.setdefault("bold" in style or "700" in style, set()).update(_unescape(letters))
     return "".join(
-        f"@font-face{{font-family:'DejaVu Sans';font-weight:{700 if bold else 400};"
-        f"src:url(data:font/woff;base64,{_subset(bold, ''.join(sorted(letters)))}) format('woff')}}"
-        for bold, letters in sorted(used.items())
+        f"@font-face{{font-family:'DejaVu Sans';font-weight:{700 if is_bold else 400};"
+        f"src:url(data:font/woff;base64,{_subset_font(is_bold, ''.join(sorted(letters)))}) format('woff')}}"
+        for is_bold, letters in sorted(letters_by_weight.items())
     )
 
 
 @lru_cache(maxsize=64)
-def _subset(bold: bool, letters: str) -> str:
+def _subset_font(is_bold: bool, letters: str) -> str:
+    """Return a subset of the font as base64 of a WOFF file."""
     from fontTools import subset
     from fontTools.ttLib import TTFont
     from matplotlib.font_manager import FontProperties, findfont
 
     font = TTFont(
-        findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")), recalcTimestamp=False
+        findfont(FontProperties(family="DejaVu Sans", weight="bold" if is_bold else "normal")), recalcTimestamp=False
     )
     options = subset.Options(layout_features=[], hinting=False, name_IDs=[], notdef_outline=True)
     options.drop_tables += ["FFTM", "GDEF", "GPOS", "GSUB", "MATH", "kern"]  # slow to cut, and labels need none
-    chosen = subset.Subsetter(options)
-    chosen.populate(text=letters)
-    chosen.subset(font)
+    subsetter = subset.Subsetter(options)
+    subsetter.populate(text=letters)
+    subsetter.subset(font)
     font.flavor = "woff"
     buffer = io.BytesIO()
     font.save(buffer)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")

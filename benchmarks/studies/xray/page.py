@@ -16,7 +16,7 @@ from torch import Tensor
 
 from baselines import explainers
 from benchmarks.metrics import metrics
-from benchmarks.report.figures.style import render, styled
+from benchmarks.report.figures.style import render, use_style
 from benchmarks.statistics import paired_differences
 from benchmarks.store.atomic import atomic_file, write_atomically
 from benchmarks.store.markdown import markdown_table
@@ -133,7 +133,7 @@ def title_of(explainer: str) -> str:
     return MAP_TITLES.get(explainer) or explainers[explainer].title
 
 
-@styled
+@use_style
 def draw_examples(examples: Mapping[str, np.ndarray], images: Tensor | None = None) -> Figure:
     """Draw the maps of the first positive image of each fold, one row per image, with outlined boxes.
 

@@ -18,7 +18,7 @@ from helpers import runs as synthetic
 from PIL import Image
 
 from benchmarks.report import RunData, analyse
-from benchmarks.report.figures.figure_set import make_album
+from benchmarks.report.figures.figure_set import make_figure_set
 from benchmarks.report.page import render_page
 from benchmarks.statistics import Resampling
 from benchmarks.store.record import RunRecord
@@ -39,7 +39,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         RunData(RunRecord.model_validate(meta), scores, synthetic.gallery(images=3, size=32)), Resampling(resamples=200)
     )
     target = tmp_path_factory.mktemp("page") / "report.html"
-    target.write_text(render_page(found, make_album(found, forms=())), encoding="utf-8")
+    target.write_text(render_page(found, make_figure_set(found, forms=())), encoding="utf-8")
     return target
 
 

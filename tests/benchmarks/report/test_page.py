@@ -21,10 +21,10 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from benchmarks.report import RunData, analyse, files, format, page_tables, write_report
-from benchmarks.report.figures import style
+from benchmarks.report.figures import palette, style
 from benchmarks.report.figures.critical_difference import critical_figure
-from benchmarks.report.figures.figure_set import make_album
-from benchmarks.report.figures.gallery import caption, gallery_figure, overlay, scaled
+from benchmarks.report.figures.figure_set import make_figure_set
+from benchmarks.report.figures.gallery import gallery_figure, label_text, overlay, scale_map
 from benchmarks.report.figures.scores import cost_figure, ranks_figure, scores_figure
 from benchmarks.report.latex import escape
 from benchmarks.report.page import render_page
@@ -208,11 +208,11 @@ def test_descriptors_and_costs_share_a_figure_with_log_costs(findings: RunAnalys
 
 
 def test_models_differ_by_colour_and_marker() -> None:
-    assert style.colour(0) != style.colour(1)
-    assert style.marker(0) != style.marker(1)
-    assert len({(style.colour(place), style.marker(place)) for place in range(36)}) == 36
+    assert style.colour_of(0) != style.colour_of(1)
+    assert style.marker_of(0) != style.marker_of(1)
+    assert len({(style.colour_of(place), style.marker_of(place)) for place in range(36)}) == 36
     control = synthetic.run(images=2).explainers["random"]
-    assert style.colour(0, control) == style.colour(1, control) == style.GREY
+    assert style.colour_of(0, control) == style.colour_of(1, control) == palette.CONTROL
 
 
 def test_ranks_have_a_panel_for_all_and_one_per_family(findings: RunAnalysis) -> None:
@@ -254,7 +254,7 @@ def test_the_critical_difference_names_every_contestant_at_its_rank(findings: Ru
     test = findings.tests["lap"]
     texts = [" ".join(text.get_text().split()) for text in panels[1].texts]
     for name, rank in test.ranks.items():
-        assert f"{findings.data.explainers[str(name)].title} {format.rank(rank)}" in texts
+        assert f"{findings.data.explainers[str(name)].title} {format.decimals(rank)}" in texts
     assert any(f"critical difference {test.critical:.2f}" in text for text in texts)
     (bold,) = [text for text in panels[1].texts if text.get_fontweight() == "bold"]
     assert bold.get_text().strip().startswith("LAP (own)")
@@ -284,9 +284,9 @@ def test_gallery_has_pictures_explainers_and_marks_empty_maps(findings: RunAnaly
 
 
 def test_captions_of_the_gallery_are_one_short_name() -> None:
-    assert caption("teapot") == "teapot"
-    assert caption("ladybug, ladybeetle, lady beetle, ladybird, ladybird beetle") == "ladybug"
-    assert caption("Rhodesian ridgeback") == "Rhodesian ri…"
+    assert label_text("teapot") == "teapot"
+    assert label_text("ladybug, ladybeetle, lady beetle, ladybird, ladybird beetle") == "ladybug"
+    assert label_text("Rhodesian ridgeback") == "Rhodesian ri…"
 
 
 def test_gallery_needs_a_gallery() -> None:
@@ -302,11 +302,11 @@ def test_the_same_gallery_gives_the_same_bytes() -> None:
 
 def test_maps_are_scaled_by_themselves() -> None:
     values = np.array([[-2.0, 0.0], [1.0, 4.0]])
-    assert scaled(values, signed=True).tolist() == [[0, 0], [0.25, 1]]  # type: ignore[union-attr]
-    assert scaled(values, signed=False).tolist() == [[0, 1 / 3], [0.5, 1]]  # type: ignore[union-attr]
-    assert scaled(-np.ones((2, 2)) * [[1, 2], [3, 4]], signed=True).tolist() == [[0, 0], [0, 0]]  # type: ignore[union-attr]
-    assert scaled(np.full((2, 2), 3.0), signed=False) is None
-    assert scaled(np.array([[np.nan, 1.0]]), signed=False) is None
+    assert scale_map(values, signed=True).tolist() == [[0, 0], [0.25, 1]]  # type: ignore[union-attr]
+    assert scale_map(values, signed=False).tolist() == [[0, 1 / 3], [0.5, 1]]  # type: ignore[union-attr]
+    assert scale_map(-np.ones((2, 2)) * [[1, 2], [3, 4]], signed=True).tolist() == [[0, 0], [0, 0]]  # type: ignore[union-attr]
+    assert scale_map(np.full((2, 2), 3.0), signed=False) is None
+    assert scale_map(np.array([[np.nan, 1.0]]), signed=False) is None
     painted = overlay(np.full((2, 2, 3), 255, np.uint8), np.array([[0.0, 1.0], [0.5, 0.5]]))
     assert painted.shape == (2, 2, 3)
     assert (painted[0, 0] < painted[0, 1]).all()
@@ -447,7 +447,7 @@ def test_names_are_escaped_everywhere() -> None:
         getattr(data.record, part)[0].title = evil
     data.record.name = data.record.problems[0].what = data.record.config["name"] = evil
     found = analyse(data, Resampling(resamples=50))
-    text = render_page(found, make_album(found, forms=()))
+    text = render_page(found, make_figure_set(found, forms=()))
     assert text.count("<script") == 1
     assert "alert(1)</script>" not in text
     assert "&lt;script&gt;" in text
@@ -490,7 +490,7 @@ def test_a_run_with_one_image_and_only_controls_renders() -> None:
     scores = few(synthetic.scores(images=1))
     scores = scores[scores["explainer"].isin(["random", "mask"])]
     found = analyse(RunData(synthetic.record(), scores))
-    assert {plate.section for plate in make_album(found, forms=())} == {"ranks", "scores", "cost"}
+    assert {figure.section for figure in make_figure_set(found, forms=())} == {"ranks", "scores", "cost"}
     assert set(found.gates["verdict"]) == {"not judged"}
     assert "only ranked explainer" in judge(found).leader
 

@@ -18,8 +18,9 @@ from helpers import runs as synthetic
 from PIL import Image
 
 from benchmarks.report import Gallery, RunData, analyse, files, images_to_keep, page_tables
-from benchmarks.report.figures import style
+from benchmarks.report.figures import palette, style
 from benchmarks.report.figures import svg as vector
+from benchmarks.report.figures.figure_set import make_figure_set
 from benchmarks.report.figures.pairs import TILE, strip
 from benchmarks.report.figures.scores import ranks_figure
 from benchmarks.report.figures.sizes import sizes_figure
@@ -296,15 +297,26 @@ def test_every_form_repeats_byte_for_byte(findings: RunAnalysis) -> None:
 
 
 def test_the_page_darkens_its_figures_and_the_files_do_not(findings: RunAnalysis) -> None:
-    svg = style.render(ranks_figure(findings), "svg")
-    shown = vector.for_page(svg).decode()
-    assert "prefers-color-scheme" not in svg.decode()
-    used = {match.lower() for match in re.findall(r"(?:fill|stroke): (#[0-9a-fA-F]{6})", svg.decode())}
-    assert used <= set(vector.DARK)
-    light, dark = shown.split("@media (prefers-color-scheme:dark)")
-    assert all(colour in light for colour in used)
-    assert not any(colour in dark for colour in used)
-    assert all(vector.DARK[colour] in dark for colour in used)
+    dark_of = {str(colour): colour.dark for colour in palette.FIGURES}
+    figures = make_figure_set(findings, forms=())
+    assert len(figures) > 8
+    for figure in figures:
+        svg = figure.wide["svg"].decode()
+        used = {match.lower() for match in re.findall(r"(?:fill|stroke): (#[0-9a-fA-F]{6})", svg)}
+        assert used <= set(dark_of), figure.name
+        assert "prefers-color-scheme" not in svg
+        light, dark = vector.for_page(svg.encode()).decode().split("@media (prefers-color-scheme:dark)")
+        variables = dict(re.findall(r"--([\w-]+):(#[0-9a-f]{6})", light))
+        assert set(variables.values()) == used
+        assert set(re.findall(r"var\(--([\w-]+)\)", light)) == set(variables)
+        assert dict(re.findall(r"--([\w-]+):(#[0-9a-f]{6})", dark)) == {
+            name: dark_of[value] for name, value in variables.items()
+        }
+
+
+def test_colours_can_be_told_by_name_and_those_of_figures_by_value() -> None:
+    assert len({colour.name for colour in palette.FIGURES}) == len(set(palette.FIGURES)) == len(palette.FIGURES)
+    assert len({colour.name for colour in palette.PAGE}) == len(palette.PAGE)
 
 
 def test_the_pages_figures_are_smaller_and_draw_the_same(findings: RunAnalysis) -> None:
