@@ -1,10 +1,10 @@
-"""Data sets of Hugging Face's `datasets`, as its `save_to_disk` leaves them: no download, and no code of theirs runs.
+"""Data sets saved by `save_to_disk` of Hugging Face's `datasets`. Nothing is downloaded, and none of their code runs.
 
-Images live inside Arrow files there; the bytes, as they are, are written once to `cache`, and read from it like any
-other files. A split is the one of its name. Masks are a second image column, boxes a column `objects` with `bbox`
-(x, y, width, height) and perhaps `category`.
-Known limits: the cache takes as much room as the images; a run that is resumed with another cache begins anew; features
-nested deeper than `objects` are not looked at.
+The images are inside Arrow files. Their bytes are written to `cache` once, unchanged, and read from there like other
+files. Splits keep their names. Masks are a second image column. Boxes are a column `objects` with `bbox` (x, y, width,
+height) and optionally `category`.
+Known limits: the cache takes as much space as the images; a run resumed with another cache starts again; features
+nested deeper than `objects` are not read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from interp_core.datasets.files.dataset import FileDataset
 from interp_core.datasets.files.paths import require_folder
 from interp_core.datasets.files.splits import VAL_SHARE, SplitRecord, complete_splits
 from interp_core.datasets.formats.coco import split_of
-from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record, SplitName
+from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record
 from interp_core.errors import InterpError, one_line
 
 LABELS = ("label", "labels", "fine_label", "class", "target", "category")
@@ -31,11 +31,11 @@ MASKS = ("mask", "segmentation", "annotation", "label_mask", "segmentation_mask"
 
 
 class HuggingFaceError(InterpError):
-    """A saved data set that cannot be read, or lacks what is needed."""
+    """A saved data set that cannot be read, or that lacks a column."""
 
 
 class Columns(NamedTuple):
-    """Names of the columns that matter."""
+    """Names of the columns that are used."""
 
     image: str
     label: str
@@ -45,13 +45,13 @@ class Columns(NamedTuple):
 
 @datasets.register("huggingface")
 class HuggingFace(FileDataset):
-    """A data set that `datasets` has saved to disk; see the head of this file.
+    """A data set that `datasets` has saved to disk.
 
     Attributes:
         image: column of images; None for the first.
         label: column of classes; None for one of the usual names.
-        cache: folder for the images' bytes; None for one in the user's cache, named by what is in the data set.
-        val_share: of the training images that becomes "val" where there is no such split.
+        cache: folder for the bytes of the images; None for a folder in the user's cache, named by the data set.
+        val_share: share of the training images that becomes "val" if there is no such split.
     """
 
     title: ClassVar[str] = "Hugging Face data set"
@@ -63,115 +63,115 @@ class HuggingFace(FileDataset):
 
     @classmethod
     def of(cls, dataset: Any, folder: Path, **fields: Any) -> Self:
-        """The adapter of a data set in memory, or of a dict of splits, saved to `folder`."""
+        """Save a data set in memory, or a dict of splits, to `folder` and return its configuration."""
         dataset.save_to_disk(str(folder))
         return cls(root=folder, **fields)
 
     def index(self) -> Index:
-        """All images with a label; their bytes are written to the cache where they are not there yet.
+        """List all images with a label, and write their bytes to the cache if they are not there yet.
 
         Raises:
             InterpError: `datasets` is not installed, or the folder holds no data set with images and labels.
         """
         findings: list[Finding] = []
-        parts = _loaded(require_folder(self.root, "the saved data set"))
-        first = next(iter(parts.values()))
+        splits = _load_splits(require_folder(self.root, "the saved data set"))
+        first = next(iter(splits.values()))
         columns = _columns(first, self.image, self.label)
-        for part in parts.values():
-            _columns(part, columns.image, columns.label)
+        for split in splits.values():
+            _columns(split, columns.image, columns.label)
         values = [
-            _labels(row) for part in parts.values() for row in part.select_columns([columns.label])[columns.label]
+            _labels(row) for split in splits.values() for row in split.select_columns([columns.label])[columns.label]
         ]
         classes, targets = _classes(first.features[columns.label], values)
-        cache = self.cache or _cache(self.root)
-        labelled = [
+        cache = self.cache or _default_cache(self.root)
+        records = [
             item
-            for name, part in parts.items()
-            for item in self._labelled(part, name, columns, targets, cache / _safe(name), findings)
+            for name, split in splits.items()
+            for item in self._records(split, name, columns, targets, cache / _safe(name), findings)
         ]
-        several = any(len(item.record.targets) != 1 for item in labelled)
-        return Index(classes, complete_splits(labelled, self.seed, self.val_share), several, tuple(findings))
+        multi_label = any(len(item.record.targets) != 1 for item in records)
+        return Index(classes, complete_splits(records, self.seed, self.val_share), multi_label, tuple(findings))
 
-    def _labelled(
-        self, part: Any, name: str, columns: Columns, targets: dict[Any, int], cache: Path, findings: list[Finding]
+    def _records(
+        self, split: Any, name: str, columns: Columns, targets: dict[Any, int], cache: Path, findings: list[Finding]
     ) -> Iterator[SplitRecord]:
-        for number, row in enumerate(_undecoded(part, columns)):
+        split_name = split_of(name)
+        for number, row in enumerate(_iterate_undecoded(split, columns)):
             where = f"{name}, row {number}"
-            shown = tuple(sorted({targets[value] for value in _labels(row[columns.label]) if value in targets}))
-            path = _stored(row[columns.image], cache / f"{number:07d}.img")
-            if path is None or not shown:
+            image_targets = tuple(sorted({targets[value] for value in _labels(row[columns.label]) if value in targets}))
+            path = _store_image(row[columns.image], cache / f"{number:07d}.img")
+            if path is None or not image_targets:
                 what = "it has no image" if path is None else "it has no label"
                 findings.append(Finding("image without label" if path else "unreadable", where, f"{what}: left out"))
                 continue
-            mask = None if columns.mask is None else _stored(row[columns.mask], cache / f"{number:07d}.mask")
+            mask = None if columns.mask is None else _store_image(row[columns.mask], cache / f"{number:07d}.mask")
             boxes = () if columns.objects is None else _boxes(row[columns.objects], where, targets, findings)
-            marked = () if mask is None else (MaskFile(mask),)
-            record = Record(f"{self.name}/{_safe(name)}/{number:07d}", path, shown, () if marked else boxes, marked)
-            yield SplitRecord(record, _split(name))
+            masks = () if mask is None else (MaskFile(mask),)
+            record_id = f"{self.name}/{_safe(name)}/{number:07d}"
+            yield SplitRecord(Record(record_id, path, image_targets, () if masks else boxes, masks), split_name)
 
 
-def _loaded(root: Path) -> Mapping[str, Any]:
-    """Splits of a saved data set."""
+def _load_splits(root: Path) -> Mapping[str, Any]:
+    """Load the splits of a saved data set."""
     try:
         import datasets as library
     except ImportError as error:
         raise HuggingFaceError("this needs the package datasets: pip install 'interp-bench[huggingface]'") from error
     try:
-        found = library.load_from_disk(str(root))
-    except Exception as error:  # whatever the library and Arrow raise for damaged files
-        raise HuggingFaceError(f"{root} is no data set saved by save_to_disk: {one_line(error, limit=200)}") from error
-    parts = found if isinstance(found, library.DatasetDict) else {"": found}
-    if not parts or not any(len(part) for part in parts.values()):
+        content = library.load_from_disk(str(root))
+    except Exception as error:  # the library and Arrow may raise anything on damaged files
+        reason = one_line(error, limit=200)
+        raise HuggingFaceError(f"{root} is not a data set saved by save_to_disk: {reason}") from error
+    splits = content if isinstance(content, library.DatasetDict) else {"": content}
+    if not splits or not any(len(split) for split in splits.values()):
         raise HuggingFaceError(f"{root} holds no rows")
-    return parts
+    return splits
 
 
-def _columns(part: Any, image: str | None, label: str | None) -> Columns:
+def _columns(split: Any, image: str | None, label: str | None) -> Columns:
     import datasets as library
 
-    pictures = [name for name, feature in part.features.items() if isinstance(feature, library.Image)]
-    masks = [name for name in pictures if name.lower() in MASKS]
-    plain = [name for name in pictures if name not in masks]
-    image = image or next(iter(plain), None)
-    label = label or next((name for name in LABELS if name in part.features), None)
+    image_columns = [name for name, feature in split.features.items() if isinstance(feature, library.Image)]
+    masks = [name for name in image_columns if name.lower() in MASKS]
+    image = image or next((name for name in image_columns if name not in masks), None)
+    label = label or next((name for name in LABELS if name in split.features), None)
     for kind, name in (("image", image), ("label", label)):
-        if name is None or name not in part.features:
-            raise HuggingFaceError(f"no column of {kind}s; give dataset.{kind}; there are {', '.join(part.features)}")
-    if image not in pictures:
-        raise HuggingFaceError(f"column {image} holds no images; those that do: {', '.join(pictures) or 'none'}")
-    objects = "objects" if "objects" in part.features else None
+        if name is None or name not in split.features:
+            raise HuggingFaceError(f"no column of {kind}s; give dataset.{kind}; there are {', '.join(split.features)}")
+    if image not in image_columns:
+        raise HuggingFaceError(f"column {image} holds no images; those that do: {', '.join(image_columns) or 'none'}")
+    objects = "objects" if "objects" in split.features else None
     return Columns(str(image), str(label), next(iter(masks), None), objects)
 
 
-def _undecoded(part: Any, columns: Columns) -> Iterator[dict[str, Any]]:
-    """Rows with images as bytes."""
+def _iterate_undecoded(split: Any, columns: Columns) -> Iterator[dict[str, Any]]:
+    """Yield the rows with images as bytes."""
     import datasets as library
 
-    wanted = [name for name in columns if name is not None]
     for name in (columns.image, columns.mask):
         if name is not None:
-            part = part.cast_column(name, library.Image(decode=False))
-    yield from part.select_columns(wanted)
+            split = split.cast_column(name, library.Image(decode=False))
+    yield from split.select_columns([name for name in columns if name is not None])
 
 
 def _classes(feature: Any, values: list[tuple[Any, ...]]) -> tuple[tuple[str, ...], dict[Any, int]]:
-    """Names of classes, and the target of each value."""
+    """Return the class names, and the target of each value of the label column."""
     inner = getattr(feature, "feature", feature)
     names = getattr(inner, "names", None)
     if names is not None:
         return tuple(names), {number: number for number in range(len(names))} | {n: i for i, n in enumerate(names)}
-    known = sorted({value for row in values for value in row}, key=lambda value: (isinstance(value, str), value))
-    return tuple(str(value) for value in known), {value: index for index, value in enumerate(known)}
+    labels = sorted({value for row in values for value in row}, key=lambda value: (isinstance(value, str), value))
+    return tuple(str(value) for value in labels), {value: target for target, value in enumerate(labels)}
 
 
 def _labels(value: Any) -> tuple[Any, ...]:
-    """Labels of a row: one, several, or none."""
-    found = value if isinstance(value, list) else [value]
-    return tuple(one for one in found if isinstance(one, int | str) and one != -1)
+    """Return the labels of a row: one, several, or none."""
+    labels = value if isinstance(value, list) else [value]
+    return tuple(label for label in labels if isinstance(label, int | str) and label != -1)
 
 
-def _stored(value: Any, path: Path) -> Path | None:
-    """Where an image lies; its bytes are written if it lies nowhere. None where there is no image."""
+def _store_image(value: Any, path: Path) -> Path | None:
+    """Return the file of an image, written to `path` if there is none yet; None if the row has no image."""
     if not isinstance(value, dict) or (value.get("bytes") is None and not value.get("path")):
         return None
     content = value.get("bytes")
@@ -179,39 +179,35 @@ def _stored(value: Any, path: Path) -> Path | None:
         return Path(value["path"])
     if not path.is_file() or path.stat().st_size != len(content):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.write_bytes(content)
-        part.replace(path)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+        temporary.write_bytes(content)
+        temporary.replace(path)
     return path
 
 
 def _boxes(objects: Any, where: str, targets: dict[Any, int], findings: list[Finding]) -> tuple[Box, ...]:
-    """Boxes of a row, whose objects are a list of dicts or a dict of lists."""
-    rows = objects if isinstance(objects, list) else _transposed(objects)
-    made = []
+    """Return the boxes of a row, whose objects are a list of dicts or a dict of lists."""
+    rows = objects if isinstance(objects, list) else _transpose(objects)
+    boxes = []
     for entry in rows:
         corners = entry.get("bbox")
         if corners is not None and len(corners) == 4:
             x, y, width, height = (float(value) for value in corners)
-            made.append(repair_box((x, y, x + width, y + height), where, findings, targets.get(entry.get("category"))))
-    return tuple(box for box in made if box is not None)
+            boxes.append(repair_box((x, y, x + width, y + height), where, findings, targets.get(entry.get("category"))))
+    return tuple(box for box in boxes if box is not None)
 
 
-def _transposed(objects: Any) -> list[dict[str, Any]]:
+def _transpose(objects: Any) -> list[dict[str, Any]]:
     columns = objects if isinstance(objects, dict) else {}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _split(name: str) -> SplitName | None:
-    return split_of(name) if name else None
-
-
-def _cache(root: Path) -> Path:
-    """A folder in the user's cache, named by the Arrow files' names, sizes and times."""
+def _default_cache(root: Path) -> Path:
+    """Return a folder in the user's cache, named by a hash of the names, sizes and times of the Arrow files."""
     state = hashlib.blake2b(str(root.resolve()).encode(), digest_size=12)
     for path in sorted(root.rglob("*.arrow")):
-        found = path.stat()
-        state.update(repr((path.relative_to(root).as_posix(), found.st_size, found.st_mtime_ns)).encode())
+        facts = path.stat()
+        state.update(repr((path.relative_to(root).as_posix(), facts.st_size, facts.st_mtime_ns)).encode())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "interp-bench" / "huggingface" / state.hexdigest()
 

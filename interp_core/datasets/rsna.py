@@ -1,12 +1,13 @@
 """RSNA Pneumonia Detection Challenge (2018), as Kaggle ships it: chest X-rays as DICOM, boxes of lung opacities.
 
-Source: kaggle.com/c/rsna-pneumonia-detection-challenge; images from NIH ChestX-ray14. Two classes: without opacity (0)
-and Lung Opacity (1). Images without opacity are normal or not; this finer class only makes the splits alike
-(`labels: three` makes it the class). The test images have no labels, so the training images are divided by patient.
+Source: kaggle.com/c/rsna-pneumonia-detection-challenge; images from NIH ChestX-ray14. The classes are no opacity (0)
+and Lung Opacity (1). Images without opacity are normal or not normal. By default this finer class only stratifies the
+splits; `labels: three` makes it the class. The test images have no labels, so the training images are divided by
+patient.
 
-Boxes are in pixels of the DICOM file. PNG or JPEG exports of the same names serve in place of DICOM; where an export is
-smaller than 1024 pixels, its boxes must have been scaled with it, or `boxes_refer_to` say what they refer to.
-Known limits: a file name is taken for the patient's identifier, as it is in the challenge.
+Boxes are in pixels of the DICOM file. PNG or JPEG exports with the same names can replace DICOM. If exports are smaller
+than 1024 pixels, their boxes must be scaled too, or `boxes_refer_to` must give the size the boxes refer to.
+Known limits: the file name is taken as the identifier of the patient, as in the challenge.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PAGE = "on the challenge's page at Kaggle, 'Data'"
 
 
 class Patient(NamedTuple):
-    """What the table of labels says of one."""
+    """Label and boxes of a patient."""
 
     positive: bool
     boxes: tuple[Box, ...]
@@ -43,11 +44,11 @@ class Patient(NamedTuple):
 
 @datasets.register("rsna")
 class Rsna(FileDataset):
-    """RSNA pneumonia detection; see the head of this file.
+    """RSNA pneumonia detection.
 
     Attributes:
         labels: "two" for opacity or none, "three" for the detailed classes; Lung Opacity is 1 in both.
-        boxes_refer_to: side in pixels that boxes refer to, where it is not the files' own.
+        boxes_refer_to: side in pixels of the images that boxes refer to, if it is not that of the files.
     """
 
     title: ClassVar[str] = "RSNA pneumonia"
@@ -57,33 +58,33 @@ class Rsna(FileDataset):
     hash_ids: bool = True
 
     def index(self) -> Index:
-        """All labelled images, divided by patient.
+        """List all labelled images, divided by patient.
 
         Raises:
-            InterpError: a file is missing or is no table.
+            InterpError: a file is missing or is not a table.
         """
         findings: list[Finding] = []
         root = require_folder(self.root, "RSNA's files")
         folder = require_path(root, IMAGES, f"the training images, stage_2_train_images.zip {PAGE}")
         table = require_path(root, LABELS, f"the labels and boxes, stage_2_train_labels.csv {PAGE}")
-        patients = _patients(table, self.boxes_refer_to, findings)
-        details = _details(first_existing(root, DETAILS), patients, findings)
+        patients = _read_patients(table, self.boxes_refer_to, findings)
+        details = _read_details(first_existing(root, DETAILS), patients, findings)
         classes = TWO if self.labels == "two" else THREE
         records = list(self._records(folder, patients, details, findings))
         strata = {patient: details.get(patient, str(entry.positive)) for patient, entry in patients.items()}
         return Index(classes, divide(records, SHARES, self.seed, strata), findings=tuple(findings))
 
     def describe_layout(self) -> str:
-        """The challenge's own layout, in words."""
+        """Return a few words on the layout of the folder."""
         return "the challenge's layout"
 
     def _records(
         self, folder: Path, patients: dict[str, Patient], details: dict[str, str], findings: list[Finding]
     ) -> Iterator[Record]:
         size = None if self.boxes_refer_to is None else (self.boxes_refer_to, self.boxes_refer_to)
-        left = dict(patients)
+        patients_left = dict(patients)
         for path in walk_images(folder, findings):
-            patient = left.pop(path.stem, None)
+            patient = patients_left.pop(path.stem, None)
             if patient is None:
                 what = "has an image already" if path.stem in patients else "no such patient in the table of labels"
                 findings.append(Finding("image without label", path.name, f"{what}: left out"))
@@ -95,33 +96,33 @@ class Rsna(FileDataset):
                     continue
                 target = THREE.index(details[path.stem])
             yield Record(f"{self.name}/{path.stem}", path, (target,), patient.boxes, group=path.stem, size=size)
-        for name in left:
+        for name in patients_left:
             findings.append(Finding("label without image", name, f"no such file in {folder.name}/"))
 
 
-def _patients(path: Path, side: int | None, findings: list[Finding]) -> dict[str, Patient]:
-    """Labels and boxes by patient; who is positive in any row is."""
-    called = f"the labels and boxes, stage_2_train_labels.csv {PAGE}"
-    table = read_table(path, ("patientId", *CORNERS, "Target"), called, findings)
+def _read_patients(path: Path, side: int | None, findings: list[Finding]) -> dict[str, Patient]:
+    """Read labels and boxes by patient. A patient who is positive in any row is positive."""
+    description = f"the labels and boxes, stage_2_train_labels.csv {PAGE}"
+    table = read_table(path, ("patientId", *CORNERS, "Target"), description, findings)
     values = to_numbers(table, CORNERS)
-    found: dict[str, Patient] = {}
+    patients: dict[str, Patient] = {}
     for row, patient, label, corners in zip(table.index, table["patientid"], table["target"], values, strict=True):
         where = f"{path.name}, row {row}"
         if label not in ("0", "1", "0.0", "1.0") or not patient:
             findings.append(Finding("bad label", where, f"Target must be 0 or 1, got {label[:20]!r}: row left out"))
             continue
         box = _box(corners, label[0] == "1", where, side, findings)
-        before = found.get(patient, Patient(False, ()))
-        if patient in found and before.positive != (label[0] == "1"):
-            findings.append(Finding("bad label", where, "the patient has both labels: taken as positive"))
-        found[patient] = Patient(before.positive or label[0] == "1", (*before.boxes, *box))
-    return found
+        before = patients.get(patient, Patient(False, ()))
+        if patient in patients and before.positive != (label[0] == "1"):
+            findings.append(Finding("bad label", where, "the patient has both labels: counted as positive"))
+        patients[patient] = Patient(before.positive or label[0] == "1", (*before.boxes, *box))
+    return patients
 
 
 def _box(corners: np.ndarray, positive: bool, where: str, side: int | None, findings: list[Finding]) -> tuple[Box, ...]:
     if np.isnan(corners).all():
         if positive:
-            findings.append(Finding("label without box", where, "positive, but nothing says where"))
+            findings.append(Finding("label without box", where, "positive, but without a box"))
         return ()
     if not positive:
         findings.append(Finding("box", where, "of a patient without opacity: left out"))
@@ -132,19 +133,20 @@ def _box(corners: np.ndarray, positive: bool, where: str, side: int | None, find
     return () if box is None else (box,)
 
 
-def _details(path: Path | None, patients: dict[str, Patient], findings: list[Finding]) -> dict[str, str]:
-    """Detailed class by patient, where it agrees with the label."""
+def _read_details(path: Path | None, patients: dict[str, Patient], findings: list[Finding]) -> dict[str, str]:
+    """Read the detailed class by patient, without those that contradict the label."""
     if path is None:
         findings.append(
-            Finding("missing file", DETAILS[0], f"splits are balanced by label alone; it is offered {PAGE}")
+            Finding("missing file", DETAILS[0], f"splits are stratified by label only; it is offered {PAGE}")
         )
         return {}
     table = read_table(path, ("patientId", "class"), f"the detailed classes {PAGE}")
-    found: dict[str, str] = {}
+    details: dict[str, str] = {}
     for row, patient, name in zip(table.index, table["patientid"], table["class"], strict=True):
-        known = patients.get(patient)
-        if name not in THREE or (known is not None and known.positive != (name == OPACITY)):
-            findings.append(Finding("bad label", f"{path.name}, row {row}", f"{name[:40]!r} does not fit: not used"))
+        labelled = patients.get(patient)
+        if name not in THREE or (labelled is not None and labelled.positive != (name == OPACITY)):
+            what = f"{name[:40]!r} contradicts the label or is unknown: not used"
+            findings.append(Finding("bad label", f"{path.name}, row {row}", what))
         else:
-            found[patient] = name
-    return found
+            details[patient] = name
+    return details

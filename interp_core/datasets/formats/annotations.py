@@ -1,7 +1,7 @@
-"""Evidence that lies beside a folder of images: masks as a tree of pictures, boxes as a table, as XML or as COCO JSON.
+"""Read the evidence beside a folder of images: a tree of masks, or boxes in a table, XML or COCO JSON.
 
-A mask or box belongs to the image of the same path, or of the same name where only one image has it. Of what is there,
-masks count before boxes, and a table before XML before JSON.
+A mask or box belongs to the image with the same path, or with the same name if only one image has that name. Masks come
+before boxes, and of the boxes a table before XML before JSON.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Corners = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class ImageAnnotations:
-    """What marks one image.
+    """Evidence of one image.
 
     Attributes:
-        boxes: as rectangles; targets are those of names that are classes, else None.
-        masks: as pictures.
-        size: (width, height) that boxes refer to, where it is said.
+        boxes: evidence as rectangles. Their target is None if their name is not a class.
+        masks: evidence as image files.
+        size: (width, height) that boxes refer to, if it is known.
     """
 
     boxes: tuple[Box, ...] = ()
@@ -50,9 +50,10 @@ class FolderAnnotations:
     """Masks and boxes by the image they belong to.
 
     Attributes:
-        masks: by path without its ending.
-        boxes: likewise.
-        used: which of them were asked for.
+        masks: masks by path without suffix.
+        mask_values: grey values that mean evidence; None for all above 0.
+        boxes: boxes by path without suffix.
+        used: keys of the masks and boxes that `of` has returned.
     """
 
     masks: dict[str, Path] = field(default_factory=dict)
@@ -61,34 +62,36 @@ class FolderAnnotations:
     used: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._short = {name: _by_name(known) for name, known in (("masks", self.masks), ("boxes", self.boxes))}
+        self._by_name = {"masks": _keys_by_name(self.masks), "boxes": _keys_by_name(self.boxes)}
 
-    def of(self, name: str, alone: bool) -> ImageAnnotations:
-        """What marks an image.
+    def of(self, name: str, has_unique_name: bool) -> ImageAnnotations:
+        """Return the evidence of an image.
 
         Args:
-            name: its path beneath the root.
-            alone: whether no other image has its file name, so that the name is enough.
+            name: path of the image below the root.
+            has_unique_name: whether no other image has its file name, so that the file name suffices.
         """
-        mask, marked = self._found("masks", name, alone), self._found("boxes", name, alone)
-        if mask is not None:
-            return ImageAnnotations(masks=(MaskFile(self.masks[mask], self.mask_values),))
-        return ImageAnnotations() if marked is None else self.boxes[marked]
+        mask_key = self._find_key("masks", name, has_unique_name)
+        box_key = self._find_key("boxes", name, has_unique_name)
+        if mask_key is not None:
+            return ImageAnnotations(masks=(MaskFile(self.masks[mask_key], self.mask_values),))
+        return ImageAnnotations() if box_key is None else self.boxes[box_key]
 
-    def unused(self, findings: list[Finding]) -> None:
-        """Tell what belongs to no image."""
+    def report_unused(self, findings: list[Finding]) -> None:
+        """Add a finding for each mask or box that belongs to no image."""
         for name in sorted({*self.masks, *self.boxes} - self.used):
             findings.append(Finding("label without image", name, "a mask or box, but no image of this name"))
 
-    def _found(self, kind: str, name: str, alone: bool) -> str | None:
-        known: dict[str, Path] | dict[str, ImageAnnotations] = self.masks if kind == "masks" else self.boxes
-        parts = PurePosixPath(_plain(name)).parts
+    def _find_key(self, kind: str, name: str, has_unique_name: bool) -> str | None:
+        keys = self.masks.keys() if kind == "masks" else self.boxes.keys()
+        parts = PurePosixPath(_without_suffix(name)).parts
         tails = ["/".join(parts[start:]) for start in range(len(parts))]
-        exact = next((tail for tail in tails[: None if alone else -1] if tail in known), None)
-        found = exact if exact is not None or not alone else self._short[kind].get(parts[-1])
-        if found is not None:
-            self.used.add(found)
-        return found
+        key = next((tail for tail in tails[: None if has_unique_name else -1] if tail in keys), None)
+        if key is None and has_unique_name:
+            key = self._by_name[kind].get(parts[-1])
+        if key is not None:
+            self.used.add(key)
+        return key
 
 
 def read_annotations(
@@ -101,74 +104,81 @@ def read_annotations(
     findings: list[Finding],
     with_boxes: bool = True,
 ) -> FolderAnnotations:
-    """All evidence beneath a root.
+    """Read all evidence below a root.
 
     Args:
-        root: of the data set.
+        root: folder of the data set.
         masks: folder of masks; None for the usual names.
         mask_values: grey values that mean evidence; None for all above 0.
         boxes: table of boxes; None for the usual names, then XML, then JSON.
-        inclusive: whether x1 and y1 of a table are pixels inside the box.
-        targets: class by name.
-        findings: is told what is wrong.
-        with_boxes: whether boxes are wanted.
+        inclusive: whether x1 and y1 of a table are the last pixel inside the box.
+        targets: target by class name.
+        findings: list to which defects are added.
+        with_boxes: whether to read boxes.
 
     Raises:
-        InterpError: what is named is not there or cannot be read.
+        InterpError: a folder or table that is named does not exist or cannot be read.
     """
-    folder = _asked(root, masks, MASK_FOLDERS)
-    table = _asked(root, boxes, BOX_TABLES) if with_boxes else None
-    found = {} if folder is None else {_key(path, folder): path for path in walk_files(folder) if _is_mask(path)}
-    marked: dict[str, ImageAnnotations] = {}
+    folder = _resolve(root, masks, MASK_FOLDERS)
+    table = _resolve(root, boxes, BOX_TABLES) if with_boxes else None
+    mask_paths = [] if folder is None else [path for path in walk_files(folder) if path.suffix.lower() in SUFFIXES]
+    masks_by_key = {_key(path, folder or root): path for path in mask_paths}
+    boxes_by_key: dict[str, ImageAnnotations] = {}
     if table is not None:
-        marked = box_table(table, inclusive, targets, findings)
+        boxes_by_key = read_box_table(table, inclusive, targets, findings)
     elif with_boxes:
-        marked = _from_xml(root, targets, findings) or _from_coco(root, targets, findings)
-    return FolderAnnotations(found, mask_values, marked)
+        boxes_by_key = _read_xml_boxes(root, targets, findings) or _read_coco_boxes(root, targets, findings)
+    return FolderAnnotations(masks_by_key, mask_values, boxes_by_key)
 
 
-def box_table(
+def read_box_table(
     path: Path, inclusive: bool, targets: dict[str, int], findings: list[Finding]
 ) -> dict[str, ImageAnnotations]:
-    """Boxes of a table with the columns file, x0, y0, x1, y1 and perhaps label, a row each, by path without ending.
+    """Read a table with one box per row: columns file, x0, y0, x1, y1 and optionally label.
+
+    Returns:
+        Boxes by path without suffix.
 
     Raises:
-        TableError: it lacks a column.
+        TableError: the table lacks a column.
     """
     table = read_table(path, findings=findings)
-    file, corners, label = first_column(table, FILE), corner_columns(table), first_column(table, LABEL)
-    if file is None or corners is None:
+    file_column, corners = first_column(table, FILE), corner_columns(table)
+    if file_column is None or corners is None:
         raise TableError(f"{path} lacks a column of: file, x0, y0, x1, y1; it has {', '.join(table.columns)}")
-    labels: Sequence[str] = [""] * len(table) if label is None else table[label].tolist()
-    found: dict[str, list[Box]] = {}
-    for row, name, values, shown in zip(table.index, table[file], to_numbers(table, corners), labels, strict=True):
+    label_column = first_column(table, LABEL)
+    labels: Sequence[str] = [""] * len(table) if label_column is None else table[label_column].tolist()
+    boxes: dict[str, list[Box]] = {}
+    for row, name, values, label in zip(
+        table.index, table[file_column], to_numbers(table, corners), labels, strict=True
+    ):
         x0, y0, x1, y1 = values.tolist()
         where = f"{path.name}, row {row}"
-        box = repair_box((x0, y0, x1 + inclusive, y1 + inclusive), where, findings, targets.get(shown))
+        box = repair_box((x0, y0, x1 + inclusive, y1 + inclusive), where, findings, targets.get(label))
         if box is not None:
-            found.setdefault(_plain(name), []).append(box)
-    return {name: ImageAnnotations(tuple(boxes)) for name, boxes in found.items()}
+            boxes.setdefault(_without_suffix(name), []).append(box)
+    return {name: ImageAnnotations(tuple(members)) for name, members in boxes.items()}
 
 
 def corner_columns(table: pd.DataFrame) -> tuple[str, ...] | None:
-    """Names of the columns that hold corners, in the order x0, y0, x1, y1; None where there are none."""
+    """Return the names of the columns of corners, in the order x0, y0, x1, y1, or None."""
     return next((names for names in CORNERS if set(names) <= set(table.columns)), None)
 
 
-def _from_xml(root: Path, targets: dict[str, int], findings: list[Finding]) -> dict[str, ImageAnnotations]:
+def _read_xml_boxes(root: Path, targets: dict[str, int], findings: list[Finding]) -> dict[str, ImageAnnotations]:
     folder = first_existing(root, ("Annotations", "annotations"))
-    found = {} if folder is None else dict(read_voc_folder(folder, findings))
-    made = {}
-    for path, content in found.items():
-        named = targets if any(label in targets for label, _ in content.objects) else None
-        made[_key(path, folder or root)] = ImageAnnotations(
-            boxes_of(content, path.name, findings, named, first_pixel=1), size=content.size
-        )
-    return made
+    if folder is None:
+        return {}
+    annotations = {}
+    for path, content in list(read_voc_folder(folder, findings)):
+        has_classes = any(label in targets for label, _ in content.objects)
+        boxes = boxes_of(content, path.name, findings, targets if has_classes else None, first_pixel=1)
+        annotations[_key(path, folder)] = ImageAnnotations(boxes, size=content.size)
+    return annotations
 
 
-def _from_coco(root: Path, targets: dict[str, int], findings: list[Finding]) -> dict[str, ImageAnnotations]:
-    found: dict[str, ImageAnnotations] = {}
+def _read_coco_boxes(root: Path, targets: dict[str, int], findings: list[Finding]) -> dict[str, ImageAnnotations]:
+    annotations: dict[str, ImageAnnotations] = {}
     for path in coco_files(root):
         content = read_coco(path)
         names = {category.id: category.name for category in content.categories}
@@ -180,37 +190,32 @@ def _from_coco(root: Path, targets: dict[str, int], findings: list[Finding]) -> 
                 box = repair_box((x, y, x + width, y + height), path.name, findings, target)
                 if box is not None:
                     boxes.setdefault(entry.image_id, []).append(box)
-        for picture in content.images:
-            size = (picture.width or 0, picture.height or 0)
-            known = size if min(size) > 0 else None
-            found[_plain(picture.file_name)] = ImageAnnotations(tuple(boxes.get(picture.id, ())), size=known)
-    return found
+        for image in content.images:
+            image_boxes = tuple(boxes.get(image.id, ()))
+            annotations[_without_suffix(image.file_name)] = ImageAnnotations(image_boxes, size=image.size)
+    return annotations
 
 
-def _asked(root: Path, name: str | None, usual: tuple[str, ...]) -> Path | None:
+def _resolve(root: Path, name: str | None, usual_names: tuple[str, ...]) -> Path | None:
     if name is None:
-        return first_existing(root, usual)
+        return first_existing(root, usual_names)
     if not (root / name).exists():
         raise MissingFile(f"{root} lacks {name}, which the configuration names")
     return root / name
 
 
-def _is_mask(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
-
-
 def _key(path: Path, folder: Path) -> str:
-    return _plain(path.relative_to(folder).as_posix())
+    return _without_suffix(path.relative_to(folder).as_posix())
 
 
-def _plain(name: str) -> str:
-    """A path without its ending, with slashes."""
+def _without_suffix(name: str) -> str:
+    """Return a path with slashes and without the suffix of an image or XML file."""
     name = name.replace("\\", "/").removeprefix("./")
     suffix = PurePosixPath(name).suffix
     return name[: -len(suffix)] if suffix.lower() in SUFFIXES | {".xml"} else name
 
 
-def _by_name(known: dict[str, Path] | dict[str, ImageAnnotations]) -> dict[str, str]:
-    """Full keys by their last part, where only one has it."""
-    counts = Counter(name.rpartition("/")[2] for name in known)
-    return {last: name for name in known if counts[last := name.rpartition("/")[2]] == 1}
+def _keys_by_name(annotations: dict[str, Path] | dict[str, ImageAnnotations]) -> dict[str, str]:
+    """Map the last part of each key to the key, if no other key ends in it."""
+    counts = Counter(key.rpartition("/")[2] for key in annotations)
+    return {name: key for key in annotations if counts[name := key.rpartition("/")[2]] == 1}

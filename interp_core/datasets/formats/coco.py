@@ -1,7 +1,7 @@
-"""COCO's JSON: images, categories and boxes of several objects an image, one file a split.
+"""Read COCO JSON: images, categories and the boxes of objects, one file per split.
 
 Source: cocodataset.org, "Data format", object detection. Boxes are x, y, width, height in pixels from 0.
-Known limits: polygons and run-length masks are not read, their boxes are; crowds count as labels and mark nothing.
+Known limits: polygons and run-length masks are not read, only their boxes; crowds count as labels but mark nothing.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from interp_core.datasets.files.boxes import repair_box
 from interp_core.datasets.files.paths import find_file, relative_id, walk_files
 from interp_core.datasets.files.splits import SplitRecord
 from interp_core.datasets.formats.voc import AnnotationError
-from interp_core.datasets.records import Box, Finding, Record, SplitName
+from interp_core.datasets.records import Finding, Record, SplitName
 from interp_core.errors import one_line
 
+SPLIT_WORDS: dict[SplitName, tuple[str, ...]] = {"train": ("train",), "val": ("val", "dev"), "test": ("test",)}
 
-class Category(BaseModel):
+
+class CocoCategory(BaseModel):
     """A class."""
 
     id: int
     name: str
 
 
-class Picture(BaseModel):
+class CocoImage(BaseModel):
     """An image."""
 
     id: int | str
@@ -33,9 +35,15 @@ class Picture(BaseModel):
     width: int | None = None
     height: int | None = None
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(width, height) if both are known and positive, else None."""
+        size = (self.width or 0, self.height or 0)
+        return size if min(size) > 0 else None
 
-class Marked(BaseModel):
-    """An object."""
+
+class CocoObject(BaseModel):
+    """An object in an image."""
 
     image_id: int | str
     category_id: int
@@ -44,18 +52,18 @@ class Marked(BaseModel):
 
 
 class CocoFile(BaseModel):
-    """A file of annotations, as far as it is used."""
+    """The fields of a COCO file that are used."""
 
-    images: list[Picture]
-    categories: list[Category]
-    annotations: list[Marked] = []
+    images: list[CocoImage]
+    categories: list[CocoCategory]
+    annotations: list[CocoObject] = []
 
 
 def read_coco(path: Path) -> CocoFile:
-    """A file of annotations.
+    """Read a COCO file.
 
     Raises:
-        AnnotationError: it cannot be read or is none.
+        AnnotationError: the file cannot be read or is not COCO JSON.
     """
     try:
         return CocoFile.model_validate_json(path.read_bytes())
@@ -64,62 +72,59 @@ def read_coco(path: Path) -> CocoFile:
 
 
 def looks_like_coco(path: Path) -> bool:
-    """Whether a JSON file begins as one of COCO's, judged by its first megabyte."""
+    """Return whether the first megabyte of a JSON file has a key of COCO's."""
     try:
         with path.open("rb") as file:
-            begin = file.read(2**20)
+            beginning = file.read(2**20)
     except OSError:
         return False
-    return any(b'"' + key + b'"' in begin for key in (b"images", b"annotations", b"categories"))
+    return any(b'"' + key + b'"' in beginning for key in (b"images", b"annotations", b"categories"))
 
 
 def coco_files(root: Path) -> list[Path]:
-    """Files of object annotations in a folder, in `annotations/` or one level down, as exporters lay them."""
-    found = [path for path in walk_files(root, frozenset({".json"})) if len(path.relative_to(root).parts) <= 2]
-    objects = [path for path in found if not path.stem.startswith(("captions_", "person_keypoints_", "image_info_"))]
-    return [path for path in objects if looks_like_coco(path)]
+    """List the files of object annotations in a folder and one level down, where exporters put them."""
+    paths = [path for path in walk_files(root, frozenset({".json"})) if len(path.relative_to(root).parts) <= 2]
+    no_objects = ("captions_", "person_keypoints_", "image_info_")
+    return [path for path in paths if not path.stem.startswith(no_objects) and looks_like_coco(path)]
 
 
 def split_of(name: str) -> SplitName | None:
-    """The split that words such as "instances_val2017", "valid" or "trainval" mean."""
+    """Return the split that a name such as "instances_val2017", "valid" or "trainval" stands for, or None."""
     name = name.lower()
-    for split, words in (("train", ("train",)), ("val", ("val", "dev")), ("test", ("test",))):
-        if any(word in name for word in words):
-            return split  # type: ignore[return-value]
-    return None
+    return next((split for split, words in SPLIT_WORDS.items() if any(word in name for word in words)), None)
 
 
 def read_coco_folder(
     root: Path, sources: list[Path], name: str, findings: list[Finding]
 ) -> tuple[tuple[str, ...], list[SplitRecord]]:
-    """Classes and images of some files of annotations.
+    """Read the classes and images of COCO files.
 
     Args:
-        root: of the data set.
-        sources: its files, each a split of its own if its name or folder says so.
-        name: of the data set, before ids.
-        findings: is told what is wrong.
+        root: folder of the data set.
+        sources: its COCO files. The name of the file or its folder tells the split.
+        name: name of the data set, the first part of ids.
+        findings: list to which defects are added.
 
     Raises:
         AnnotationError: a file cannot be read.
     """
     contents = [read_coco(path) for path in sources]
     names = {category.id: category.name for content in contents for category in content.categories}
-    targets = {number: index for index, number in enumerate(sorted(names))}
-    labelled: dict[str, SplitRecord] = {}
+    targets = {category_id: target for target, category_id in enumerate(sorted(names))}
+    records: dict[str, SplitRecord] = {}
     for path, content in zip(sources, contents, strict=True):
         split = split_of(path.stem) or split_of(path.parent.relative_to(root).as_posix())
         for record in _records(root, path, content, targets, name, findings):
-            if record.id in labelled:
+            if record.id in records:
                 findings.append(Finding("duplicate row", path.name, f"{record.id} is listed twice: the first is used"))
-            labelled.setdefault(record.id, SplitRecord(record, split))
-    return tuple(names[number] for number in sorted(names)), list(labelled.values())
+            records.setdefault(record.id, SplitRecord(record, split))
+    return tuple(names[category_id] for category_id in sorted(names)), list(records.values())
 
 
 def _records(
     root: Path, source: Path, content: CocoFile, targets: dict[int, int], name: str, findings: list[Finding]
 ) -> list[Record]:
-    objects: dict[int | str, list[Marked]] = {picture.id: [] for picture in content.images}
+    objects: dict[int | str, list[CocoObject]] = {image.id: [] for image in content.images}
     for entry in content.annotations:
         if entry.image_id not in objects or entry.category_id not in targets:
             what = f"image {entry.image_id}, category {entry.category_id}: one of them is not listed, left out"
@@ -127,42 +132,40 @@ def _records(
         else:
             objects[entry.image_id].append(entry)
     folder = source.parent.relative_to(root).as_posix()
-    where = [folder, ".", "images", source.stem.removeprefix("instances_"), f"{folder}/images"]
-    made = []
-    for picture in content.images:
-        path = find_file(root, picture.file_name, where)
+    image_folders = [folder, ".", "images", source.stem.removeprefix("instances_"), f"{folder}/images"]
+    records = []
+    for image in content.images:
+        path = find_file(root, image.file_name, image_folders)
         if path is None:
-            findings.append(Finding("label without image", source.name, f"{picture.file_name[:200]!r} is not there"))
-        elif not objects[picture.id]:
-            findings.append(Finding("image without label", picture.file_name[:200], "no object in it: left out"))
+            findings.append(Finding("label without image", source.name, f"{image.file_name[:200]!r} is not there"))
+        elif not objects[image.id]:
+            findings.append(Finding("image without label", image.file_name[:200], "no object in it: left out"))
         else:
-            made.append(_record(root, path, picture, objects[picture.id], targets, name, findings))
-    return made
+            record_id = f"{name}/{relative_id(path, root)}"
+            records.append(_record(record_id, path, image, objects[image.id], targets, findings))
+    return records
 
 
 def _record(
-    root: Path,
+    record_id: str,
     path: Path,
-    picture: Picture,
-    objects: list[Marked],
+    image: CocoImage,
+    objects: list[CocoObject],
     targets: dict[int, int],
-    name: str,
     findings: list[Finding],
 ) -> Record:
-    size = (picture.width, picture.height) if (picture.width or 0) > 0 and (picture.height or 0) > 0 else None
-    boxes: list[Box | None] = []
+    boxes = []
     for entry in objects:
         if entry.bbox is not None and not entry.iscrowd:
             x, y, width, height = entry.bbox
-            corners = (x, y, x + width, y + height)
-            boxes.append(repair_box(corners, picture.file_name[:200], findings, targets[entry.category_id], size))  # type: ignore[arg-type]
-    shown = tuple(sorted({targets[entry.category_id] for entry in objects}))
-    found = tuple(box for box in boxes if box is not None)
-    return Record(f"{name}/{relative_id(path, root)}", path, shown, found, size=size)  # type: ignore[arg-type]
+            corners, target = (x, y, x + width, y + height), targets[entry.category_id]
+            boxes.append(repair_box(corners, image.file_name[:200], findings, target, image.size))
+    image_targets = tuple(sorted({targets[entry.category_id] for entry in objects}))
+    return Record(record_id, path, image_targets, tuple(box for box in boxes if box is not None), size=image.size)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        detail = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(str(part) for part in detail['loc']) or 'file'}: {detail['msg']}"
+        problem = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
     return one_line(error)

@@ -1,8 +1,8 @@
-"""A table that lists images: `index.csv` with columns file, label and, as far as known, split, box, mask, group.
+"""Read a table of images: `index.csv` with columns file and label, and optionally split, box, mask, group.
 
-Columns may have any order and the names below. An image with several boxes has a row for each; one with several classes
-has a row for each, or "a|b" in one, which makes the data set multi-label. Where labels are numbers, a column of names
-(`name`, `breed`, ...) names the classes.
+Columns may have any order and any of the names below. An image with several boxes has one row for each. An image with
+several classes has one row for each, or "a|b" in one row, which makes the data set multi-label. If labels are numbers,
+a column of names (`name`, `breed`, ...) gives the class names.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IMAGE_FOLDERS = (".", "images", "image", "img")
 
 
 class Row(NamedTuple):
-    """One row, resolved."""
+    """One row of the table, with its files found."""
 
     path: Path
     where: str
@@ -43,10 +43,10 @@ class Row(NamedTuple):
 
 
 def looks_like_index(path: Path) -> bool:
-    """Whether a file is there and has columns for files and labels.
+    """Return whether a file exists and has columns for files and labels.
 
     Raises:
-        TableError: it cannot be read.
+        TableError: the table cannot be read.
     """
     if not path.is_file():
         return False
@@ -55,113 +55,113 @@ def looks_like_index(path: Path) -> bool:
 
 
 def read_index_table(
-    root: Path, path: Path, name: str, evidence: FolderAnnotations, inclusive: bool, findings: list[Finding]
+    root: Path, path: Path, name: str, annotations: FolderAnnotations, inclusive: bool, findings: list[Finding]
 ) -> tuple[tuple[str, ...], list[SplitRecord], bool]:
-    """Classes, images and whether an image may show several classes.
+    """Read the classes and images of a table, and whether an image may show several classes.
 
     Args:
-        root: of the data set.
-        path: of the table.
-        name: of the data set, before ids.
-        evidence: masks beside the images, for those whose rows name none.
-        inclusive: whether x1 and y1 are pixels inside the box.
-        findings: is told what is wrong.
+        root: folder of the data set.
+        path: the table.
+        name: name of the data set, the first part of ids.
+        annotations: masks beside the images, for images whose rows name none.
+        inclusive: whether x1 and y1 are the last pixel inside the box.
+        findings: list to which defects are added.
 
     Raises:
         TableError: the table cannot be read or lacks a column.
     """
-    told: list[Finding] = []
-    table = read_table(path, findings=told)
-    findings += told
-    label = first_column(table, (*LABEL, *NAME))
-    if first_column(table, FILE) is None or label is None:
+    table = read_table(path, findings=findings)
+    label_column = first_column(table, (*LABEL, *NAME))
+    if first_column(table, FILE) is None or label_column is None:
         raise TableError(f"{path} lacks a column of: file, label; it has {', '.join(table.columns)}")
-    classes, targets = _classes(table, label)
-    images: dict[Path, list[Row]] = {}
-    for row in _rows(root, path, table, label, inclusive, findings):
-        images.setdefault(row.path, []).append(row)
-    listed = {path for path, rows in images.items()}
-    _tell_unlisted(root, listed, findings)
-    counts = pd.Series([path.name for path in listed], dtype=str).value_counts()
-    labelled = []
-    for file, rows in images.items():
-        shown = tuple(sorted({targets[one] for row in rows for one in row.labels}))
-        beside = evidence.of(relative_id(file, root), counts[file.name] == 1)
-        boxes = _boxes(rows, targets, len(shown) > 1, findings)
-        masks = tuple(MaskFile(mask, evidence.mask_values) for mask in dict.fromkeys(row.mask for row in rows) if mask)
-        masks = masks or beside.masks
-        # A mask says more than the boxes around the same objects.
-        record = Record(f"{name}/{relative_id(file, root)}", file, shown, () if masks else boxes, masks, rows[0].group)
-        labelled.append(SplitRecord(record, rows[0].split))
-    return classes, labelled, any(len(item.record.targets) > 1 for item in labelled)
+    classes, targets = _classes(table, label_column)
+    rows_by_image: dict[Path, list[Row]] = {}
+    for row in _read_rows(root, path, table, label_column, inclusive, findings):
+        rows_by_image.setdefault(row.path, []).append(row)
+    _report_unlisted(root, set(rows_by_image), findings)
+    name_counts = pd.Series([path.name for path in rows_by_image], dtype=str).value_counts()
+    records = []
+    for file, rows in rows_by_image.items():
+        image_targets = tuple(sorted({targets[label] for row in rows for label in row.labels}))
+        boxes = _boxes(rows, targets, len(image_targets) > 1, findings)
+        image_id = relative_id(file, root)
+        folder_masks = annotations.of(image_id, name_counts[file.name] == 1).masks
+        row_masks = [
+            MaskFile(mask, annotations.mask_values) for mask in dict.fromkeys(row.mask for row in rows) if mask
+        ]
+        masks = tuple(row_masks) or folder_masks
+        # A mask is more exact than the boxes around the same objects.
+        record = Record(f"{name}/{image_id}", file, image_targets, () if masks else boxes, masks, rows[0].group)
+        records.append(SplitRecord(record, rows[0].split))
+    return classes, records, any(len(item.record.targets) > 1 for item in records)
 
 
-def _classes(table: pd.DataFrame, label: str) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Names of classes, and the target of each label."""
-    labels = sorted({one for text in table[label] for one in _several(text)})
-    if not all(one.removeprefix("-").isdecimal() for one in labels):
-        return tuple(labels), {one: index for index, one in enumerate(labels)}
+def _classes(table: pd.DataFrame, label_column: str) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Return the class names, and the target of each label."""
+    labels = sorted({label for text in table[label_column] for label in _split_labels(text)})
+    if not all(label.removeprefix("-").isdecimal() for label in labels):
+        return tuple(labels), {label: target for target, label in enumerate(labels)}
     labels.sort(key=int)
-    targets = {one: index for index, one in enumerate(labels)}
-    column = first_column(table, NAME)
-    pairs = set() if column is None else set(zip(table[label], table[column], strict=True))
+    targets = {label: target for target, label in enumerate(labels)}
+    name_column = first_column(table, NAME)
+    pairs = set() if name_column is None else set(zip(table[label_column], table[name_column], strict=True))
     names = dict(pairs)
-    told = len(pairs) == len(labels) == len(set(names.values())) and set(names) == set(labels)
-    return tuple(names[one] if told else one for one in labels), targets
+    has_names = len(pairs) == len(labels) == len(set(names.values())) and set(names) == set(labels)
+    return tuple(names[label] if has_names else label for label in labels), targets
 
 
-def _several(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split("|") if part.strip())
+def _split_labels(text: str) -> tuple[str, ...]:
+    return tuple(label.strip() for label in text.split("|") if label.strip())
 
 
-def _rows(
-    root: Path, path: Path, table: pd.DataFrame, label: str, inclusive: bool, findings: list[Finding]
+def _read_rows(
+    root: Path, path: Path, table: pd.DataFrame, label_column: str, inclusive: bool, findings: list[Finding]
 ) -> Iterator[Row]:
-    columns = [_column(table, names) for names in (FILE, (label,), SPLIT, MASK, GROUP)]
-    for row, name, text, part, mask, group, corners in zip(
+    columns = [_column(table, names) for names in (FILE, (label_column,), SPLIT, MASK, GROUP)]
+    for row, name, text, split_name, mask_name, group, corners in zip(
         table.index, *columns, _corners(table, inclusive), strict=True
     ):
-        where, labels, split = f"{path.name}, row {row}", _several(text), split_of(part)
-        picture = find_file(root, name, (*IMAGE_FOLDERS, part if split else "."))
-        if picture is None:
+        where, labels, split = f"{path.name}, row {row}", _split_labels(text), split_of(split_name)
+        image_path = find_file(root, name, (*IMAGE_FOLDERS, split_name if split else "."))
+        if image_path is None:
             findings.append(Finding("label without image", where, f"no file {name[:200]!r}"))
             continue
         if not labels:
             findings.append(Finding("image without label", where, f"{name[:200]!r} has none: left out"))
             continue
-        marked = find_file(root, mask, (".", "masks")) if mask else None
-        if mask and marked is None:
-            findings.append(Finding("missing mask", where, f"no file {mask[:200]!r}: done without"))
-        yield Row(picture, where, labels, split, corners, marked, group)
+        mask = find_file(root, mask_name, (".", "masks")) if mask_name else None
+        if mask_name and mask is None:
+            findings.append(Finding("missing mask", where, f"no file {mask_name[:200]!r}: used without it"))
+        yield Row(image_path, where, labels, split, corners, mask, group)
 
 
 def _column(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    found = first_column(table, names)
-    return [""] * len(table) if found is None else table[found].tolist()
+    column = first_column(table, names)
+    return [""] * len(table) if column is None else table[column].tolist()
 
 
 def _corners(table: pd.DataFrame, inclusive: bool) -> list[tuple[float, ...] | None]:
-    """Corners of each row, half-open; None where all four are blank."""
+    """Return the corners of each row, half-open; None for rows where all four are blank."""
     columns = corner_columns(table)
     if columns is None:
         return [None] * len(table)
-    blank = (table[list(columns)] == "").all(axis=1)
+    is_blank = (table[list(columns)] == "").all(axis=1)
     values = to_numbers(table, columns) + np.array([0, 0, inclusive, inclusive])
-    return [None if nothing else tuple(row) for row, nothing in zip(values.tolist(), blank, strict=True)]
+    return [None if blank else tuple(row) for row, blank in zip(values.tolist(), is_blank, strict=True)]
 
 
-def _boxes(rows: list[Row], targets: dict[str, int], several: bool, findings: list[Finding]) -> tuple[Box, ...]:
-    made = []
+def _boxes(rows: list[Row], targets: dict[str, int], is_multi_label: bool, findings: list[Finding]) -> tuple[Box, ...]:
+    boxes = []
     for row in rows:
         if row.corners is not None:
-            # A row of several labels does not say which of them its box shows.
-            own = targets[row.labels[0]] if several and len(row.labels) == 1 else None
-            made.append(repair_box(row.corners, row.where, findings, own))
-    return tuple(box for box in made if box is not None)
+            # If a row has several labels, it is unknown which of them its box shows.
+            target = targets[row.labels[0]] if is_multi_label and len(row.labels) == 1 else None
+            boxes.append(repair_box(row.corners, row.where, findings, target))
+    return tuple(box for box in boxes if box is not None)
 
 
-def _tell_unlisted(root: Path, listed: set[Path], findings: list[Finding]) -> None:
-    """Images in the folders of listed ones that no row names."""
+def _report_unlisted(root: Path, listed: set[Path], findings: list[Finding]) -> None:
+    """Add a finding for each image that no row names, in the folders of the listed images."""
     for folder in sorted({path.parent for path in listed}):
         for path in walk_files(folder):
             if path.parent == folder and path.suffix.lower() in SUFFIXES and path not in listed:

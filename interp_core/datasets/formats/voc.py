@@ -1,9 +1,9 @@
-"""Pascal VOC: one XML file an image, with its size and its objects' boxes; also the whole VOCdevkit layout.
+"""Read Pascal VOC: one XML file per image, with its size and the boxes of its objects, and the VOCdevkit layout.
 
 Source: Everingham et al., The Pascal Visual Object Classes Challenge, development kit. Its boxes count pixels from 1
-and include the last; ImageNet's files, of the same form, do not say, and reach the image's width, so they are taken as
-half-open.
-Known limits: parts of objects, poses and `difficult` are not read; masks of classes need the layout's own 20 classes.
+and include the last one. ImageNet has files of the same form that do not say how they count; their boxes reach the
+width of the image, so they are read as half-open.
+Known limits: parts of objects, poses and `difficult` are not read; masks are read only with the challenge's 20 classes.
 """
 
 from __future__ import annotations
@@ -29,22 +29,27 @@ CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-"""The challenge's own; grey values of `SegmentationClass` are their places here, from 1."""
+"""Classes of the challenge. Grey values of `SegmentationClass` are positions in this list, from 1."""
 
-SETS: tuple[tuple[str, SplitName], ...] = (("train", "train"), ("val", "val"), ("test", "test"), ("trainval", "train"))
+IMAGE_SETS: tuple[tuple[str, SplitName], ...] = (
+    ("train", "train"),
+    ("val", "val"),
+    ("test", "test"),
+    ("trainval", "train"),
+)
 
 
 class AnnotationError(InterpError):
-    """A file of annotations that cannot be read."""
+    """An annotation file that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class VocFile:
-    """What an annotation file says.
+    """Content of an annotation file.
 
     Attributes:
-        size: (width, height) its boxes refer to; None where it does not say.
-        objects: name and corners x0, y0, x1, y1 as written; NaN for what is no number.
+        size: (width, height) that boxes refer to; None if the file does not say.
+        objects: name and corners x0, y0, x1, y1 as written; NaN for values that are not numbers.
     """
 
     size: tuple[int, int] | None
@@ -52,25 +57,25 @@ class VocFile:
 
 
 def read_voc(path: Path) -> VocFile:
-    """An annotation file; nothing in it is expanded or fetched.
+    """Read an annotation file, without expanding entities or fetching anything.
 
     Raises:
-        AnnotationError: it cannot be read.
+        AnnotationError: the file cannot be read.
     """
     try:
         root = parse(path).getroot()
     except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
         raise AnnotationError(f"cannot read {path}: {one_line(error)}") from error
-    found = [(entry.findtext("name", "").strip(), _corners(entry.find("bndbox"))) for entry in root.iter("object")]
-    return VocFile(_size(root.find("size")), tuple(found))
+    objects = [(entry.findtext("name", "").strip(), _corners(entry.find("bndbox"))) for entry in root.iter("object")]
+    return VocFile(_size(root.find("size")), tuple(objects))
 
 
 def read_voc_folder(folder: Path, findings: list[Finding]) -> Iterator[tuple[Path, VocFile]]:
-    """All annotation files beneath a folder that can be read.
+    """Yield the annotation files below a folder, with their content.
 
     Args:
         folder: where to look.
-        findings: is told of those that cannot.
+        findings: list to which files are added that cannot be read.
     """
     for path in walk_files(folder, frozenset({".xml"})):
         try:
@@ -82,79 +87,80 @@ def read_voc_folder(folder: Path, findings: list[Finding]) -> Iterator[tuple[Pat
 def boxes_of(
     content: VocFile, name: str, findings: list[Finding], targets: dict[str, int] | None, first_pixel: int
 ) -> tuple[Box, ...]:
-    """The boxes of an annotation file.
+    """Return the boxes of an annotation file.
 
     Args:
-        content: what it says.
-        name: of the file, for findings.
-        findings: is told of boxes repaired or dropped.
-        targets: class of each object's name; objects of other names are left out. None for the image's class.
-        first_pixel: what the file calls the first pixel: 1 in VOC, 0 for half-open boxes.
+        content: content of the file.
+        name: name of the file, for findings.
+        findings: list to which repaired and dropped boxes are added.
+        targets: target by name of an object; objects with other names are left out. With None, all boxes are evidence
+            for the class of the image.
+        first_pixel: number of the first pixel: 1 in VOC, 0 for half-open boxes.
     """
-    made = []
+    boxes = []
     for label, (x0, y0, x1, y1) in content.objects:
         if targets is None or label in targets:
             corners = (x0 - first_pixel, y0 - first_pixel, x1, y1)
-            made.append(repair_box(corners, name, findings, None if targets is None else targets[label], content.size))
-    return tuple(box for box in made if box is not None)
+            boxes.append(repair_box(corners, name, findings, None if targets is None else targets[label], content.size))
+    return tuple(box for box in boxes if box is not None)
 
 
 def is_devkit(root: Path) -> bool:
-    """Whether a folder is laid out as VOCdevkit/VOC2012 is."""
+    """Return whether a folder has the layout of VOCdevkit/VOC2012."""
     return (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir()
 
 
 def read_devkit(root: Path, name: str, findings: list[Finding]) -> tuple[tuple[str, ...], list[SplitRecord]]:
-    """Classes and images of a folder with JPEGImages, Annotations and, where there are any, ImageSets and masks.
+    """Read the classes and images of a folder with JPEGImages, Annotations and optionally ImageSets and masks.
 
     Args:
         root: the folder.
-        name: of the data set, before ids.
-        findings: is told what is wrong.
+        name: name of the data set, the first part of ids.
+        findings: list to which defects are added.
     """
     paths = list(walk_files(root / "JPEGImages", SUFFIXES))
-    pictures = by_stem(paths)
+    images = by_stem(paths)
     for path in paths:
-        if pictures[path.stem] != path:
-            findings.append(Finding("image without label", path.name, "another has its name: left out"))
-    found = {path.stem: content for path, content in read_voc_folder(root / "Annotations", findings)}
-    names = {label for content in found.values() for label, _ in content.objects}
+        if images[path.stem] != path:
+            findings.append(Finding("image without label", path.name, "another image has its name: left out"))
+    contents = {path.stem: content for path, content in read_voc_folder(root / "Annotations", findings)}
+    names = {label for content in contents.values() for label, _ in content.objects}
     classes = CLASSES if names <= set(CLASSES) else tuple(sorted(names))
-    targets = {label: index for index, label in enumerate(classes)}
-    for stem in sorted(found.keys() - pictures.keys()):
-        findings.append(Finding("label without image", f"Annotations/{stem}.xml", "no such picture in JPEGImages"))
-    for stem in sorted(pictures.keys() - found.keys()):
-        findings.append(Finding("image without label", pictures[stem].name, "no XML in Annotations: left out"))
+    targets = {label: target for target, label in enumerate(classes)}
+    for stem in sorted(contents.keys() - images.keys()):
+        findings.append(Finding("label without image", f"Annotations/{stem}.xml", "no such image in JPEGImages"))
+    for stem in sorted(images.keys() - contents.keys()):
+        findings.append(Finding("image without label", images[stem].name, "no XML in Annotations: left out"))
     masks = by_stem(walk_files(root / "SegmentationClass")) if classes == CLASSES else {}
-    splits = _image_sets(root)
-    labelled = []
-    for stem in sorted(found.keys() & pictures.keys()):
+    splits = _read_image_sets(root)
+    records = []
+    for stem in sorted(contents.keys() & images.keys()):
         if splits and stem not in splits:
-            findings.append(Finding("image in no set", pictures[stem].name, "ImageSets do not name it: left out"))
+            findings.append(Finding("image in no set", images[stem].name, "ImageSets do not name it: left out"))
             continue
-        record = _record(f"{name}/{stem}", pictures[stem], found[stem], targets, masks.get(stem), findings)
-        labelled.append(SplitRecord(record, splits.get(stem)))
-    return classes, labelled
+        record = _record(f"{name}/{stem}", images[stem], contents[stem], targets, masks.get(stem), findings)
+        records.append(SplitRecord(record, splits.get(stem)))
+    return classes, records
 
 
 def _record(
-    id_: str, path: Path, content: VocFile, targets: dict[str, int], mask: Path | None, findings: list[Finding]
+    record_id: str, path: Path, content: VocFile, targets: dict[str, int], mask: Path | None, findings: list[Finding]
 ) -> Record:
-    shown = tuple(sorted({targets[label] for label, _ in content.objects}))
+    image_targets = tuple(sorted({targets[label] for label, _ in content.objects}))
     boxes = boxes_of(content, path.with_suffix(".xml").name, findings, targets, first_pixel=1)
-    marked = () if mask is None else tuple(MaskFile(mask, (target + 1,), target) for target in shown)
-    # A mask says more than the boxes around the same objects.
-    return Record(id_, path, shown, () if marked else boxes, marked, size=content.size)
+    masks = () if mask is None else tuple(MaskFile(mask, (target + 1,), target) for target in image_targets)
+    # A mask is more exact than the boxes around the same objects.
+    return Record(record_id, path, image_targets, () if masks else boxes, masks, size=content.size)
 
 
-def _image_sets(root: Path) -> dict[str, SplitName]:
-    found: dict[str, SplitName] = {}
-    for name, split in SETS:
+def _read_image_sets(root: Path) -> dict[str, SplitName]:
+    splits: dict[str, SplitName] = {}
+    for name, split in IMAGE_SETS:
         path = first_existing(root, [f"ImageSets/Main/{name}.txt", f"ImageSets/{name}.txt"])
         for line in read_text(path).splitlines() if path else []:
             if line.strip():
-                found.setdefault(line.split()[0], split)
-    return found
+                splits.setdefault(line.split()[0], split)
+    return splits
 
 
 def _size(entry: Element | None) -> tuple[int, int] | None:

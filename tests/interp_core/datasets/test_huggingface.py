@@ -100,10 +100,10 @@ def test_columns_that_are_not_there(tmp_path: Path, fields: dict[str, str]) -> N
 
 
 def test_what_is_no_saved_data_set(tmp_path: Path) -> None:
-    with pytest.raises(InterpError, match="is no data set saved by save_to_disk"):
+    with pytest.raises(InterpError, match="is not a data set saved by save_to_disk"):
         _ = HuggingFace(root=tmp_path).checked_index
     HuggingFace.of(rows(3), tmp_path / "a")
     for path in (tmp_path / "a").glob("*.arrow"):
         path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(InterpError, match="is no data set saved by save_to_disk"):
+    with pytest.raises(InterpError, match="is not a data set saved by save_to_disk"):
         _ = HuggingFace(root=tmp_path / "a", cache=tmp_path / "b").checked_index
