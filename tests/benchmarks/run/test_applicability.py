@@ -16,7 +16,7 @@ from benchmarks.run.training import TrainedNetwork
 class Picky(Explainer):
     """Cannot explain linear layers, doubts ReLU, and fails on what has children."""
 
-    def unsupported(self, model: nn.Module) -> str | None:
+    def refusal(self, model: nn.Module) -> str | None:
         if list(model.children()):
             raise KeyError("layer")
         return "no linear layers" if isinstance(model, nn.Linear) else None
