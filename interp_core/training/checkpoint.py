@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from interp_core.errors import StoreError
+from interp_core.errors import StoreError, one_line
 
 FORMAT = 1
 
@@ -41,8 +41,7 @@ class Checkpoint:
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
-            reason = str(error).partition("\n")[0]
-            raise StoreError(f"cannot read {self.path}: {reason}; delete it to start anew") from error
+            raise StoreError(f"cannot read {self.path}: {one_line(error)}; delete it to start anew") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise StoreError(f"{self.path} is not a training of format {FORMAT}; delete it to start anew")
         changed = [name for name, value in self.identity.items() if content["about"].get(name) != value]
