@@ -76,7 +76,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     zoo = bool(config.getoption("--zoo"))
     output_json["interp_bench"] = {
         "versions": versions(),
-        "git": git_state(Path(__file__)),
+        "git": git_state(),
         "nets": {} if zoo else {net.name: net.describe() for net in NETS},
         "seed": SEED,
         "quick": config.getoption("--quick"),

@@ -37,8 +37,9 @@ from benchmarks.metrics.quantus_adapter import BATCH_SIZE
 from benchmarks.plan.components import RunComponents
 from benchmarks.speed.networks import NETS, PRESET, SEED, Net, twins
 from benchmarks.speed.pairs import quartiles
+from benchmarks.speed.table import COMMAND
 from benchmarks.store.atomic import write_atomically
-from benchmarks.store.provenance import git_state, system, versions
+from benchmarks.store.provenance import git_state, write_provenance
 from interp_core.errors import UnknownNameError
 
 MAPS = 10
@@ -273,7 +274,7 @@ def summarise(net: Net, images: int, rounds: Sequence[Round]) -> EngineRow:
         quantus_forwards=rounds[-1].quantus_forwards,
         largest=float(table["largest"].max()),
         pairs=len(rounds),
-        commit=str((git_state(Path(__file__)) or {}).get("commit")),
+        commit=str((git_state() or {}).get("commit")),
     )
 
 
@@ -305,9 +306,8 @@ def write_engines(folder: Path, images: int | None, pairs: int, names: Sequence[
     nets = [known[name] for name in names] or [NETS[-1], NETS[0]]
     rows = [measure(net, device, images or IMAGES.get(net.name, DEFAULT_IMAGES), pairs) for net in nets]
     table = merge_rows(folder / "engines.csv", rows)
-    facts = {"device": device, "threads": torch.get_num_threads(), **system(), "versions": versions()}
-    content = pd.Series({**facts, "git": git_state(Path(__file__)), "seed": SEED})
+    facts = {"device": device, "threads": torch.get_num_threads()}
     return [
         write_atomically(folder / "engines.csv", table.to_csv(index=False, float_format="%.4g")),
-        write_atomically(folder / "engines.json", content.to_json(indent=2) + "\n"),
+        write_provenance(folder / "engines.json", facts, command=f"{COMMAND} engines", seed=SEED),
     ]

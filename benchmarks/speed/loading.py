@@ -33,8 +33,9 @@ from PIL import Image
 from rich.progress import track
 
 from benchmarks.speed.pairs import quartiles
+from benchmarks.speed.table import COMMAND
 from benchmarks.store.atomic import write_atomically
-from benchmarks.store.provenance import git_state, system, versions
+from benchmarks.store.provenance import write_provenance
 from interp_core.datasets import FileDataset, FileImageSet
 from interp_core.datasets.files.image_set import Item, Preprocessing, try_item
 from interp_core.datasets.files.images import SUFFIXES
@@ -226,8 +227,7 @@ def write_loading(folder: Path, images: int, rounds: int) -> list[Path]:
     }
     rows = [row for kind, functions in kinds.items() for row in measure(kind, *functions, images, rounds)]
     table = pd.DataFrame([asdict(row) for row in rows])
-    facts = {**system(), "versions": versions(), "git": git_state(Path(__file__)), "rounds": rounds}
     return [
         write_atomically(folder / "loading.csv", table.to_csv(index=False, float_format="%.4g")),
-        write_atomically(folder / "loading.json", pd.Series(facts).to_json(indent=2) + "\n"),
+        write_provenance(folder / "loading.json", {"rounds": rounds}, command=f"{COMMAND} loading"),
     ]

@@ -19,15 +19,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.progress import track
 
 from benchmarks.config.load import load_config, preset_path
 from benchmarks.run.engine import Engine
+from benchmarks.speed.table import COMMAND
 from benchmarks.store.atomic import write_atomically
-from benchmarks.store.provenance import git_state, system, versions
+from benchmarks.store.provenance import write_provenance
 
 IMAGES = (50, 500, 5000)
 # Small enough for thousands of images in minutes: the growth of the cost matters, not the cost.
@@ -96,9 +96,8 @@ def write_scale(folder: Path, images: Sequence[int]) -> list[Path]:
         images: images to explain, one run for each number.
     """
     rows = [run_in_subprocess(count, 3 * max(images)) for count in track(images, description="Running")]
-    provenance: dict[str, Any] = {"versions": versions(), "git": git_state(Path(__file__))}
-    facts = {**system(), **provenance, "preset": PRESET, "settings": SETTINGS}
+    facts = {"preset": PRESET, "settings": SETTINGS}
     return [
         write_atomically(folder / "scale.csv", tabulate_growth(rows).to_csv(index=False, float_format="%.5g")),
-        write_atomically(folder / "scale.json", json.dumps(facts, indent=2) + "\n"),
+        write_provenance(folder / "scale.json", facts, command=f"{COMMAND} scale"),
     ]

@@ -208,7 +208,7 @@ def to_markdown(table: pd.DataFrame) -> str:
     faces = table[table["arm"] == table["arm"].iloc[0]].groupby("part")["image"].nunique()
     empty = int(table["empty"].sum())
     cells = shares.map("{:.3f}".format).reset_index()
-    cells.loc[len(cells)] = ["area of the region", "", *(f"{areas[name]:.3f}" for name in shares)]
+    cells.loc[len(cells)] = ["area of the region", "", *(f"{areas[str(name)]:.3f}" for name in shares)]
     text = (
         "# Region by landmarks\n\nShare of LAP's map inside the place where five landmarks say the attribute is seen. "
         f"{faces.get('train', 0)} training faces and {faces.get('test', 0)} others show one of the attributes: this "

@@ -73,7 +73,7 @@ class Contest:
     @property
     def lap(self) -> pd.Series:
         """Ranks of LAP."""
-        return self.ranks.loc["lap"]
+        return pd.Series(self.ranks.loc["lap"])
 
     @property
     def runner_up(self) -> tuple[str, float]:

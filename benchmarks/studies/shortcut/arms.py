@@ -114,57 +114,54 @@ def widen(masks: Tensor, margin: int) -> Tensor:
     return F.max_pool2d(masks.float(), 2 * margin + 1, stride=1, padding=margin) > 0 if margin else masks
 
 
-def arms() -> tuple[ShortcutArm, ...]:
-    """Return all arms, in the order of the table."""
-    few: dict[str, Any] = {"share": FEW, "copies": COPIES}
-    detected: dict[str, Any] = {**few, "uses_detector": True, "margin": MARGIN}
-    forbid, on_object, exchange = (Forbid(),), (Region(),), (Forbid(), Exchange())
-    tag: dict[str, Any] = {"region": "irrelevant"}
-    return (
-        ShortcutArm(name="plain_clean", title="Plain, trained without tags", method="plain", clean=True),
-        ShortcutArm(name="plain", title="Plain", method="plain"),
-        ShortcutArm(name="lap", title="LAP"),
-        ShortcutArm(name="lap_refined", title="LAP, map refined", refined=True),
-        ShortcutArm(name="lap_forbid", title="LAP + Forbid, all", terms=forbid, **tag),
-        ShortcutArm(name="lap_forbid_few", title="LAP + Forbid, 1 %", terms=forbid, **tag, **few),
-        ShortcutArm(
-            name="lap_forbid_found", title="LAP + Forbid, tags found from 1 %", terms=forbid, **tag, **detected
-        ),
-        ShortcutArm(name="lap_region", title="LAP + Region, all", terms=on_object, region="object"),
-        ShortcutArm(name="lap_region_few", title="LAP + Region, 1 %", terms=on_object, region="object", **few),
-        ShortcutArm(
-            name="lap_exchange_found",
-            title="LAP + Forbid + Exchange, tags found from 1 %",
-            terms=exchange,
-            **tag,
-            **detected,
-        ),
-        ShortcutArm(
-            name="lap_forbid_contributions",
-            title="LAP + Forbid on contributions, all",
-            terms=(Forbid(evidence="contributions"),),
-            **tag,
-        ),
-        ShortcutArm(
-            name="lap_forbid_map", title="LAP + Forbid on the map, all", terms=(Forbid(evidence="map"),), **tag
-        ),
-        ShortcutArm(
-            name="lap_forbid_presence",
-            title="LAP + Forbid + Presence, Absence, Area, all",
-            terms=(*DEFAULT_TERMS, *forbid),
-            **tag,
-        ),
-        ShortcutArm(
-            name="plain_exchange",
-            title="Plain, tags exchanged beforehand, all",
-            method="plain",
-            margin=MARGIN,
-            exchanges_first=True,
-            **tag,
-        ),
-        ShortcutArm(name="cam_energy", title="Energy on CAM (= on Grad-CAM), all", method="cam_energy", **tag),
-        ShortcutArm(name="cam_energy_few", title="Energy on CAM, 1 %", method="cam_energy", **tag, **few),
-        ShortcutArm(name="gain", title="GAIN-like, all", method="gain", **tag),
-        ShortcutArm(name="rrr", title="RRR, all", method="rrr", **tag),
-        ShortcutArm(name="rrr_few", title="RRR, 1 %", method="rrr", **tag, **few),
-    )
+_FEW: dict[str, Any] = {"share": FEW, "copies": COPIES}
+_DETECTED: dict[str, Any] = {**_FEW, "uses_detector": True, "margin": MARGIN}
+_TAG: dict[str, Any] = {"region": "irrelevant"}
+_FORBID: tuple[Term, ...] = (Forbid(),)
+_EXCHANGE: tuple[Term, ...] = (Forbid(), Exchange())
+
+# In the order of the table.
+ARMS: tuple[ShortcutArm, ...] = (
+    ShortcutArm(name="plain_clean", title="Plain, trained without tags", method="plain", clean=True),
+    ShortcutArm(name="plain", title="Plain", method="plain"),
+    ShortcutArm(name="lap", title="LAP"),
+    ShortcutArm(name="lap_refined", title="LAP, map refined", refined=True),
+    ShortcutArm(name="lap_forbid", title="LAP + Forbid, all", terms=_FORBID, **_TAG),
+    ShortcutArm(name="lap_forbid_few", title="LAP + Forbid, 1 %", terms=_FORBID, **_TAG, **_FEW),
+    ShortcutArm(name="lap_forbid_found", title="LAP + Forbid, tags found from 1 %", terms=_FORBID, **_TAG, **_DETECTED),
+    ShortcutArm(name="lap_region", title="LAP + Region, all", terms=(Region(),), region="object"),
+    ShortcutArm(name="lap_region_few", title="LAP + Region, 1 %", terms=(Region(),), region="object", **_FEW),
+    ShortcutArm(
+        name="lap_exchange_found",
+        title="LAP + Forbid + Exchange, tags found from 1 %",
+        terms=_EXCHANGE,
+        **_TAG,
+        **_DETECTED,
+    ),
+    ShortcutArm(
+        name="lap_forbid_contributions",
+        title="LAP + Forbid on contributions, all",
+        terms=(Forbid(evidence="contributions"),),
+        **_TAG,
+    ),
+    ShortcutArm(name="lap_forbid_map", title="LAP + Forbid on the map, all", terms=(Forbid(evidence="map"),), **_TAG),
+    ShortcutArm(
+        name="lap_forbid_presence",
+        title="LAP + Forbid + Presence, Absence, Area, all",
+        terms=(*DEFAULT_TERMS, *_FORBID),
+        **_TAG,
+    ),
+    ShortcutArm(
+        name="plain_exchange",
+        title="Plain, tags exchanged beforehand, all",
+        method="plain",
+        margin=MARGIN,
+        exchanges_first=True,
+        **_TAG,
+    ),
+    ShortcutArm(name="cam_energy", title="Energy on CAM (= on Grad-CAM), all", method="cam_energy", **_TAG),
+    ShortcutArm(name="cam_energy_few", title="Energy on CAM, 1 %", method="cam_energy", **_TAG, **_FEW),
+    ShortcutArm(name="gain", title="GAIN-like, all", method="gain", **_TAG),
+    ShortcutArm(name="rrr", title="RRR, all", method="rrr", **_TAG),
+    ShortcutArm(name="rrr_few", title="RRR, 1 %", method="rrr", **_TAG, **_FEW),
+)

@@ -118,9 +118,9 @@ def load_tiny(root: Path, train: int, val: int, test: int) -> tuple[TaggedData, 
         counts = {"train": train, "val": val, "test": test}
         clean: dict[SplitName, ImageSet] = {}
         for split in SPLITS:
-            images = data.load(split)
-            rows = sample_evenly(torch.from_numpy(np.asarray(images.targets)), counts[split], seed=0)
-            clean[split] = images.take(rows.numpy())
+            pictures = data.load(split)
+            rows = sample_evenly(torch.from_numpy(np.asarray(pictures.targets)), counts[split], seed=0)
+            clean[split] = pictures.take(rows.numpy())
     classes = len(data.classes)
     tagged: dict[SplitName, ImageSet] = {}
     tag_classes: dict[SplitName, np.ndarray] = {}

@@ -14,7 +14,7 @@ from scipy import stats
 
 from benchmarks.store.atomic import atomic_file, write_atomically
 from benchmarks.store.markdown import markdown_table
-from benchmarks.studies.shortcut.arms import ShortcutArm, arms
+from benchmarks.studies.shortcut.arms import ARMS, ShortcutArm
 from interp_core.errors import StoreError
 
 LEVEL = 0.95
@@ -72,7 +72,7 @@ def write_report(path: Path, command: str) -> list[Path]:
 
 
 def to_markdown(rows: pd.DataFrame, costs: pd.DataFrame, command: str) -> str:
-    """Format the table, arms in the order of `arms`.
+    """Format the table, arms in the order of `ARMS`.
 
     Args:
         rows: one per arm and seed.
@@ -87,8 +87,8 @@ def to_markdown(rows: pd.DataFrame, costs: pd.DataFrame, command: str) -> str:
 
 
 def arms_in(rows: pd.DataFrame) -> list[ShortcutArm]:
-    """Return the arms that have rows, in the order of `arms`."""
-    return [arm for arm in arms() if arm.name in set(rows.arm)]
+    """Return the arms that have rows, in the order of `ARMS`."""
+    return [arm for arm in ARMS if arm.name in set(rows.arm)]
 
 
 def half_interval(values: Sequence[float] | np.ndarray) -> float:

@@ -26,7 +26,7 @@ import torch
 from benchmarks.store.provenance import short_commit, write_provenance
 from benchmarks.studies.progress import track
 from benchmarks.studies.resumable_table import ResumableTable
-from benchmarks.studies.shortcut.arms import ShortcutArm, arms, widen
+from benchmarks.studies.shortcut.arms import ARMS, ShortcutArm, widen
 from benchmarks.studies.shortcut.cost import measure_cost
 from benchmarks.studies.shortcut.data import TaggedData, TaggedImages, load_digits, load_tiny
 from benchmarks.studies.shortcut.detector import detect, marking_term, score_masks
@@ -126,7 +126,7 @@ def detect_regions(
 def time_arms(recipe: Recipe, data: str, forms: Forms, selection: Sequence[ShortcutArm], path: Path) -> pd.DataFrame:
     """Time a training step of each arm that is not in the file against a plain one."""
     table = ResumableTable(path, ("arm",))
-    plain = next(arm for arm in arms() if arm.name == "plain")
+    plain = next(arm for arm in ARMS if arm.name == "plain")
     commit = short_commit()
     missing = [arm for arm in selection if arm.method != "plain" and (arm.name,) not in table]
     for arm in track(missing, "Timing"):
@@ -141,7 +141,7 @@ def select_arms(names: Sequence[str]) -> list[ShortcutArm]:
     Raises:
         UnknownNameError: no such arm.
     """
-    known = {arm.name: arm for arm in arms()}
+    known = {arm.name: arm for arm in ARMS}
     for name in names:
         if name not in known:
             raise UnknownNameError("arm", name, known)
@@ -197,7 +197,7 @@ def run(
     train_arms(recipe, data, forms, selection, seeds, path)
     time_arms(recipe, data, forms, selection, costs)
     facts = {
-        "arms": [arm.describe() for arm in arms()],
+        "arms": [arm.describe() for arm in ARMS],
         "recipe": recipe.model_dump(),
         "threads": torch.get_num_threads(),
     }

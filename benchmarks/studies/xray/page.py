@@ -276,8 +276,8 @@ def _format_localisation(maps: pd.DataFrame, tables: Mapping[str, pd.DataFrame])
 def _format_paired(table: pd.DataFrame) -> str:
     table = table[table["unit"] == "person"]
     cells = [
-        [title_of(name), *(f"{row['difference']:+.3f} [{row['p_holm']:.2g}]" for row in _by_metric(rows))]
-        for name, rows in sorted(table.groupby("explainer"), key=lambda group: (group[0] in CONTROLS, group[0]))
+        [title_of(str(name)), *(f"{row['difference']:+.3f} [{row['p_holm']:.2g}]" for row in _by_metric(rows))]
+        for name, rows in sorted(table.groupby("explainer"), key=lambda group: (group[0] in CONTROLS, str(group[0])))
     ]
     columns = ["LAP minus", *(metrics[name].title for name in METRICS)]
     return (

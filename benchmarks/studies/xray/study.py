@@ -110,6 +110,11 @@ class Unit(NamedTuple):
         """Values of the columns `KEYS`."""
         return self.arm, self.seed, self.fold
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Columns `KEYS` with their values."""
+        return dict(zip(KEYS, self.keys, strict=True))
+
 
 class Outcome(NamedTuple):
     """Results of one training.
@@ -193,30 +198,46 @@ def train_and_score(unit: Unit, xrays: Xrays, split: str, recipe: Recipe) -> Out
     begin = time.perf_counter()
     network, epochs = train(arm, images, xrays, fold, seed, recipe)
     seconds = round(time.perf_counter() - begin, 2)
-    keys = dict(zip(KEYS, unit.keys, strict=True))
     counts = {"train": len(fold.train), "val": len(fold.val), "judged": len(rows)}
-    training: dict[str, Any] = {**keys, **counts, "epochs": epochs, "train_seconds": seconds}
+    training: dict[str, Any] = {**unit.columns, **counts, "epochs": epochs, "train_seconds": seconds}
     begin = time.perf_counter()
     logits = predict(network, images[rows])
     columns = {"image": [xrays.ids[i] for i in rows], "person": xrays.persons[rows], "target": xrays.targets[rows]}
-    answers = pd.DataFrame({**keys, **columns, "score": logits[:, OPACITY] - logits[:, 0]})
-    positive = rows[xrays.masks[rows].flatten(1).any(1).numpy()]
-    boxes = xrays.masks[fold.train][xrays.targets[fold.train] == OPACITY]
-    tables, examples = [], {}
-    for explainer in arm.explained_by if len(positive) else ():
-        maps = explain(explainer, network, images[positive], xrays.masks[positive], boxes.float().mean(0), seed)
-        scores = score_maps(maps, images[positive], xrays.masks[positive], seed)
-        tables.append(pd.DataFrame({**keys, "explainer": explainer, **_describe(xrays, positive), **scores}))
-        examples[explainer] = maps[:EXAMPLES].numpy()
-    examples["masks"], examples["rows"] = xrays.masks[positive[:EXAMPLES]].numpy(), positive[:EXAMPLES]
+    answers = pd.DataFrame({**unit.columns, **columns, "score": logits[:, OPACITY] - logits[:, 0]})
+    maps, examples = explain_and_score(unit, network, images, xrays, rows)
     training["judge_seconds"] = round(time.perf_counter() - begin, 2)
-    return Outcome(training, answers, pd.concat(tables) if tables else pd.DataFrame(), examples)
+    return Outcome(training, answers, maps, examples)
 
 
-def _describe(xrays: Xrays, rows: np.ndarray) -> dict[str, Any]:
-    """Return name, person and share of boxes of images, as columns."""
-    area = xrays.masks[rows].flatten(1).float().mean(1)
-    return {"image": [xrays.ids[i] for i in rows], "person": xrays.persons[rows], "area": area}
+def explain_and_score(
+    unit: Unit, network: nn.Module, images: Tensor, xrays: Xrays, rows: np.ndarray
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Explain the positive images among `rows` by all explainers of an arm.
+
+    Args:
+        unit: arm, seed and fold.
+        network: in evaluation mode.
+        images: (N, 3, H, W) of all X-rays, normalised.
+        xrays: targets and boxes.
+        rows: indices of the judged images.
+
+    Returns:
+        Scores of the maps, and the maps of the first positive images with "masks" and "rows".
+    """
+    train, seed = unit.images.train, unit.seed
+    positive = rows[xrays.masks[rows].flatten(1).any(1).numpy()]
+    masks, pixels = xrays.masks[positive], images[positive]
+    prior = xrays.masks[train][xrays.targets[train] == OPACITY].float().mean(0)
+    columns = {"image": [xrays.ids[i] for i in positive], "person": xrays.persons[positive]}
+    columns["area"] = masks.flatten(1).float().mean(1)
+    tables, examples = [], {}
+    for explainer in ARMS[unit.arm].explained_by if len(positive) else ():
+        maps = explain(explainer, network, pixels, masks, prior, seed)
+        scores = score_maps(maps, pixels, masks, seed)
+        tables.append(pd.DataFrame({**unit.columns, "explainer": explainer, **columns, **scores}))
+        examples[explainer] = maps[:EXAMPLES].numpy()
+    examples["masks"], examples["rows"] = masks[:EXAMPLES].numpy(), positive[:EXAMPLES]
+    return pd.concat(tables) if tables else pd.DataFrame(), examples
 
 
 class XrayTables:
@@ -236,6 +257,11 @@ class XrayTables:
         )
         for table in (self.answers, self.maps):
             table.drop_others(self.trainings.units)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Files of the tables."""
+        return [self.trainings.path, self.answers.path, self.maps.path]
 
     def add(self, outcome: Outcome, **facts: Any) -> None:
         """Add one training, with further columns of its row, and write the files."""
@@ -297,17 +323,16 @@ def run(
         tables.add(outcome, on=split, commit=commit)
         seconds = f"{outcome.training['train_seconds']} s, {outcome.training['judge_seconds']} s"
         print(f"{unit.arm}, seed {unit.seed}, fold {unit.fold}: {seconds}", flush=True)
-    facts = {
-        "on": split,
-        "seeds": seeds,
-        "folds": folds,
-        "recipe": recipe.model_dump(),
+    facts = {"on": split, "seeds": seeds, "folds": folds, "recipe": recipe.model_dump(), **_describe_arms(arms)}
+    paths = [*tables.paths, write_provenance(output / "medical.json", facts, command=COMMAND), *page.write_page(output)]
+    return paths if pictures is None else [*paths, page.write_figure_with_images(output, pictures, xrays.images)]
+
+
+def _describe_arms(names: Sequence[str]) -> dict[str, Any]:
+    """Return network, terms, explainers and boxes of the arms, for the provenance."""
+    return {
         "net": NET,
-        "terms": {name: [{"name": term.name, **term.model_dump()} for term in ARMS[name].terms] for name in arms},
+        "terms": {name: [{"name": term.name, **term.model_dump()} for term in ARMS[name].terms] for name in names},
         "explainers": EXTERNAL,
         "boxes": BOXES,
     }
-    stored = [table.path for table in (tables.trainings, tables.answers, tables.maps)]
-    provenance = write_provenance(output / "medical.json", facts, command=COMMAND)
-    paths = [*stored, provenance, *page.write_page(output)]
-    return paths if pictures is None else [*paths, page.write_figure_with_images(output, pictures, xrays.images)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -51,6 +52,29 @@ def test_command_writes_table_page_and_figure(root: Path, tmp_path: Path) -> Non
     assert set(pd.read_csv(out / "faces.csv")["arm"]) == {"labels", "labels and landmarks"}
     assert "nothing about faces" in (out / "faces.md").read_text()
     assert (out / "faces_maps.png").stat().st_size > 1000
+
+
+def test_a_stopped_study_trains_no_arm_twice(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, measure_shares = tmp_path / "out", faces.measure_shares
+    options = {"attributes": ["Smiling"], "size": 32, "epochs": 1, "output": out}
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(faces, "measure_shares", stop)
+    with pytest.raises(KeyboardInterrupt):
+        faces.run(root, **options)  # type: ignore[arg-type]
+    fit, resumed = faces.fit, []
+
+    def note(*arguments: Any, **settings: Any) -> Any:
+        resumed.append(settings["checkpoint"].is_file())
+        return fit(*arguments, **settings)
+
+    monkeypatch.setattr(faces, "measure_shares", measure_shares)
+    monkeypatch.setattr(faces, "fit", note)
+    paths = faces.run(root, **options)  # type: ignore[arg-type]
+    assert resumed == [True, False]
+    assert set(out.iterdir()) == set(paths)
 
 
 def test_terms_name_class_and_region_alike() -> None:

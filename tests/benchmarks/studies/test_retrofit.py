@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import save_model
+from safetensors.torch import load_file, save_model
 
 from benchmarks.config.models import ModelConfig
 from benchmarks.run.networks import build_network
@@ -91,6 +92,42 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     assert isinstance(other, LapModel)
     with pytest.raises(ContractError, match=r"lap\.safetensors holds no decoders for this backbone"):
         retrofit.load_decoders(out, other)
+
+
+def test_a_stopped_retrofit_ends_with_the_same_network(
+    photographs: str, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings(name: str) -> retrofit.RetrofitSettings:
+        return retrofit.RetrofitSettings(
+            backbone="test_resnet",
+            weights=weights,
+            classes=5,
+            out=tmp_path / name,
+            attach=ATTACH,
+            recipe={"epochs": 1, "batch_size": 8, "learning_rate": 0.01},
+            data=[f"{photographs}:train:20"],
+        )
+
+    retrofit.run(settings("whole.safetensors"))
+    fit, stages = retrofit.fit, []
+
+    def stop_before_the_second_stage(*arguments: Any, **options: Any) -> Any:
+        stages.append(options["checkpoint"].name)
+        if len(stages) == 2:
+            raise KeyboardInterrupt
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(retrofit, "fit", stop_before_the_second_stage)
+    with pytest.raises(KeyboardInterrupt):
+        retrofit.run(settings("stopped.safetensors"))
+    assert not (tmp_path / "stopped.safetensors").exists()
+    assert (tmp_path / stages[0]).is_file()
+    retrofit.run(settings("stopped.safetensors"))
+    whole, stopped = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(value, stopped[name]) for name, value in whole.items())
+    facts = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "stopped")]
+    assert facts[0]["history"] == facts[1]["history"]
+    assert not list(tmp_path.glob(".*.training"))
 
 
 def test_a_probe_changes_the_last_layer_alone(photographs: str, weights: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.studies.shortcut import report, study
-from benchmarks.studies.shortcut.arms import ShortcutArm, arms, widen
+from benchmarks.studies.shortcut.arms import ARMS, ShortcutArm, widen
 from benchmarks.studies.shortcut.cost import measure_cost
 from benchmarks.studies.shortcut.data import (
     TaggedData,
@@ -124,10 +124,10 @@ def test_a_margin_widens_a_region_on_every_side() -> None:
 
 
 def test_arms_have_different_names_and_know_what_their_terms_ask_for() -> None:
-    names = [arm.name for arm in arms()]
+    names = [arm.name for arm in ARMS]
     assert len(set(names)) == len(names)
     assert {"plain_clean", "plain", "lap"} <= set(names)
-    for arm in arms():
+    for arm in ARMS:
         asked = {name for term in arm.terms for name in term.needs()}
         assert asked <= {arm.region}
 
@@ -136,7 +136,7 @@ def test_arms_have_different_names_and_know_what_their_terms_ask_for() -> None:
 
 
 def test_a_taught_concept_finds_the_tag_in_all_images(forms: tuple[TaggedData, TaggedData]) -> None:
-    arm = next(arm for arm in arms() if arm.name == "lap_exchange_found")
+    arm = next(arm for arm in ARMS if arm.name == "lap_exchange_found")
     network = arm.network(10, 0, 64, detector=True)
     assert isinstance(network, LapModel)
     train = forms[0].splits["train"]
@@ -157,7 +157,7 @@ def test_masks_are_judged_by_what_they_share_with_the_tags() -> None:
 
 
 def test_an_arm_that_finds_is_told_of_all_images_what_it_found(forms: tuple[TaggedData, TaggedData]) -> None:
-    arm = next(arm for arm in arms() if arm.name == "lap_exchange_found")
+    arm = next(arm for arm in ARMS if arm.name == "lap_exchange_found")
     images, regions, scores = study.detect_regions(arm, forms[0], SHORT, 0)
     rows, masks = regions["irrelevant"]
     assert torch.equal(rows, torch.arange(len(images)))
@@ -166,7 +166,7 @@ def test_an_arm_that_finds_is_told_of_all_images_what_it_found(forms: tuple[Tagg
 
 
 def test_tags_exchanged_beforehand_are_another_images(forms: tuple[TaggedData, TaggedData]) -> None:
-    arm = next(arm for arm in arms() if arm.name == "plain_exchange")
+    arm = next(arm for arm in ARMS if arm.name == "plain_exchange")
     images, regions = arm.training_data(forms[0].splits["train"], 0)
     assert regions == {}
     # Each tag now lies on the image before the one that is shown with it.
@@ -230,7 +230,7 @@ def test_every_kind_of_network_has_a_map(method: str, forms: tuple[TaggedData, T
 @pytest.fixture(scope="module")
 def few() -> list[ShortcutArm]:
     wanted = ("plain_clean", "plain", "lap_forbid")
-    return [arm for arm in arms() if arm.name in wanted]
+    return [arm for arm in ARMS if arm.name in wanted]
 
 
 def test_a_stopped_run_goes_on(
@@ -267,7 +267,7 @@ def test_the_table_says_how_far_an_arm_is_from_the_clean_network(tmp_path: Path)
     made_up().to_csv(path, index=False)
     table, picture = report.write_report(path, "command")
     rows = [row.split(" | ") for row in table.read_text().splitlines() if row.startswith("| ")]
-    row = next(row for row in rows if row[0] == f"| {next(a.title for a in arms() if a.name == 'lap')}")
+    row = next(row for row in rows if row[0] == f"| {next(a.title for a in ARMS if a.name == 'lap')}")
     assert row[3] == "-80.0 ± 0.0"
     assert row[7] == "32.0"
     assert picture.stat().st_size > 1000
