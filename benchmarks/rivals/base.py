@@ -131,7 +131,7 @@ class Rival(nn.Module, Generic[OptionsT]):
         for base in cls.__dict__.get("__orig_bases__", ()):
             if issubclass(get_origin(base) or object, Rival):
                 (argument,) = get_args(base)
-                cls.Options = argument.__bound__ if isinstance(argument, TypeVar) else argument
+                cls.Options = getattr(argument, "__bound__", argument)  # of a type variable, its bound
 
     def __init__(self, backbone: nn.Module, options: OptionsT, normalisation: Normalisation | None = None) -> None:  # noqa: ARG002
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks and images whose right explanation is known, for tests of metrics."""
+"""Networks and images with a known explanation, for tests of metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIDE = 16
 
 
 class Square(nn.Module):
-    """Logit 1 is the sum over a fixed square, logit 0 is zero. The answer is known for every pixel."""
+    """A network whose logit 1 is the sum over a fixed square; logit 0 is zero."""
 
     def __init__(self, mask: np.ndarray) -> None:
         super().__init__()
@@ -25,13 +25,13 @@ class Square(nn.Module):
 
 
 def exact(network: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The contribution of each pixel to the target's logit in a `Square`; class 0 has none."""
+    """Compute the contribution of each pixel to the target's logit in a `Square`; class 0 has none."""
     weight = network.weight.detach().numpy()  # type: ignore[union-attr, operator]
     return ((images * weight).sum(1, keepdims=True) * targets[:, None, None, None]).astype(np.float32)
 
 
 def square_case(n: int = 4) -> Batch:
-    """Images whose evidence lies in one square; the map is the exact contribution of each pixel."""
+    """Build images with evidence in one square; the map is the exact contribution of each pixel."""
     rng = np.random.default_rng(1)
     mask = np.zeros((1, 1, SIDE, SIDE), bool)
     mask[..., 2:10, 6:14] = True
@@ -48,7 +48,7 @@ def square_case(n: int = 4) -> Batch:
 
 
 class Linear(nn.Module):
-    """Two classes with logits 0 and w . x."""
+    """A network with two classes, of logits 0 and w . x."""
 
     def __init__(self, weight: np.ndarray) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Linear(nn.Module):
 
 
 def linear_case(n: int = 4, channels: int = 1, side: int = 16, scale: float = 0.2) -> Batch:
-    """A linear network and, as map, the exact contribution of each pixel."""
+    """Build a case of a linear network; the map is the exact contribution of each pixel."""
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((channels, side, side)) * scale
     images = rng.standard_normal((n, channels, side, side)).astype(np.float32)
@@ -69,7 +69,7 @@ def linear_case(n: int = 4, channels: int = 1, side: int = 16, scale: float = 0.
 
 
 def patch_case(side: int = 16) -> Batch:
-    """A network that looks at one of 8 x 8 regions only, with its logit at 4 until that region goes."""
+    """Build a case whose network sees one of 8 x 8 patches only, with a logit of 4 until it is removed."""
     size = side // 8
     weight = np.zeros((1, side, side))
     weight[:, 3 * size : 4 * size, 5 * size : 6 * size] = 4 / size**2
@@ -79,6 +79,7 @@ def patch_case(side: int = 16) -> Batch:
 
 
 def net_case(n: int = 5) -> Batch:
+    """Build a case of a small residual network with random weights, images and maps."""
     torch.manual_seed(0)
     model = timm.create_model("test_resnet", num_classes=4, output_stride=8).eval()
     rng = np.random.default_rng(4)

@@ -103,13 +103,13 @@ class TestContract:
         assert case.model is not None
         assert case.masks is not None
         arrays = (case.images, case.targets, case.maps, case.masks)
-        kept = [array.copy() for array in arrays]
+        copies = [array.copy() for array in arrays]
         state = {key: value.clone() for key, value in case.model.state_dict().items()}
         with preserve(case.model), generators_unmoved():
             first, second = build(name)(case), build(name)(case)
         for key in first:
             assert np.array_equal(first[key], second[key], equal_nan=True)
-        assert all(np.array_equal(old, new) for old, new in zip(kept, arrays, strict=True))
+        assert all(np.array_equal(old, new) for old, new in zip(copies, arrays, strict=True))
         assert all(torch.equal(value, state[key]) for key, value in case.model.state_dict().items())
         assert not case.model.training
         assert case.model.weight.grad is None
@@ -210,20 +210,20 @@ class TestAdapter:
 
         case = square_case()
         assert isinstance(case.model, Square)
-        odd = Attentive(case.masks[:1])  # type: ignore[index]
+        network = Attentive(case.masks[:1])  # type: ignore[index]
         for name in ("pixel_flipping", "faithfulness_correlation"):
             metric = build(name, "quantus")
-            plain, other = metric(case), metric(replace(case, model=odd.eval()))
-            assert all(np.array_equal(plain[key], other[key]) for key in plain)
+            plain, attentive = metric(case), metric(replace(case, model=network.eval()))
+            assert all(np.array_equal(plain[key], attentive[key]) for key in plain)
 
     def test_networks_are_not_kept_alive(self) -> None:
         case = square_case(2)
-        seen = weakref.ref(case.model)
+        reference = weakref.ref(case.model)
         for engine in ("device", "quantus"):
             build("pixel_flipping", engine)(case)
         del case
         gc.collect()
-        assert seen() is None
+        assert reference() is None
 
     def test_a_network_in_training_mode_is_refused(self) -> None:
         case = square_case(2)
@@ -247,8 +247,8 @@ class TestAdapter:
     def test_predictions_are_the_probabilities_of_the_targets(self) -> None:
         case = replace(square_case(), targets=np.array([0, 1, 1, 0]))
         logit = case.maps.sum((1, 2, 3)) / 20
-        one = 1 / (1 + np.exp(-logit.astype(np.float64)))
-        assert np.allclose(predictions(case), np.where(case.targets == 1, one, 1 - one), atol=1e-6)
+        probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
+        assert np.allclose(predictions(case), np.where(case.targets == 1, probability, 1 - probability), atol=1e-6)
 
 
 class TestSparseness:

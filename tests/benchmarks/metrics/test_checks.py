@@ -52,8 +52,8 @@ class TestMprt:
         model = net_case(1).model
         assert model is not None
         before = {key: value.clone() for key, value in model.state_dict().items()}
-        first, again, other = randomise(model, 0), randomise(model, 0), randomise(model, 1)
-        weights = [dict(network.named_parameters())["conv1.0.weight"] for network in (model, first, again, other)]
+        first, repeated, reseeded = randomise(model, 0), randomise(model, 0), randomise(model, 1)
+        weights = [dict(network.named_parameters())["conv1.0.weight"] for network in (model, first, repeated, reseeded)]
         assert torch.equal(weights[1], weights[2])
         assert not torch.equal(weights[0], weights[1])
         assert not torch.equal(weights[1], weights[3])

@@ -54,9 +54,9 @@ class TestFaithfulnessCorrelation:
     def test_the_seed_decides(self) -> None:
         case = net_case(3)
         metric = FaithfulnessCorrelation(runs=10)
-        first, again, other = (metric(replace(case, seed=s))["faithfulness_correlation"] for s in (1, 1, 2))
-        assert np.array_equal(first, again)
-        assert not np.array_equal(first, other)
+        first, repeated, reseeded = (metric(replace(case, seed=s))["faithfulness_correlation"] for s in (1, 1, 2))
+        assert np.array_equal(first, repeated)
+        assert not np.array_equal(first, reseeded)
 
     def test_subsets_quantus_does_not_allow_are_refused_there(self) -> None:
         metric = FaithfulnessCorrelation(subset_share=0.5, engine="quantus")
@@ -64,11 +64,11 @@ class TestFaithfulnessCorrelation:
             metric(linear_case(2, 3))
 
     def test_subsets_have_no_feature_twice_and_depend_on_the_seed(self) -> None:
-        chosen = random_subsets(3, 50, 10, 4, seed=1)
-        assert chosen.shape == (3, 4, 10)
-        assert all(len(set(one)) == 10 for one in chosen.reshape(-1, 10).tolist())
-        assert np.array_equal(chosen, random_subsets(3, 50, 10, 4, seed=1))
-        assert not np.array_equal(chosen, random_subsets(3, 50, 10, 4, seed=2))
+        subsets = random_subsets(3, 50, 10, 4, seed=1)
+        assert subsets.shape == (3, 4, 10)
+        assert all(len(set(subset)) == 10 for subset in subsets.reshape(-1, 10).tolist())
+        assert np.array_equal(subsets, random_subsets(3, 50, 10, 4, seed=1))
+        assert not np.array_equal(subsets, random_subsets(3, 50, 10, 4, seed=2))
 
 
 class TestFaithfulnessEstimate:
@@ -85,9 +85,9 @@ class TestSingleDeletion:
     def test_it_is_scipys_rank_correlation_with_the_drops_of_a_linear_network(self) -> None:
         case = linear_case(3, 3)
         noisy = case.maps + np.random.default_rng(2).standard_normal(case.maps.shape).astype(np.float32)
-        found = SingleDeletion()(replace(case, maps=noisy))["single_deletion"]
+        correlations = SingleDeletion()(replace(case, maps=noisy))["single_deletion"]
         pairs = zip(patch_sums(noisy, 2), patch_sums(case.maps, 2), strict=True)
-        assert np.allclose(found, [stats.spearmanr(a, b)[0] for a, b in pairs], atol=1e-4)
+        assert np.allclose(correlations, [stats.spearmanr(a, b)[0] for a, b in pairs], atol=1e-4)
 
     def test_the_exact_map_is_best(self) -> None:
         assert np.allclose(SingleDeletion()(linear_case())["single_deletion"], 1, atol=1e-3)

@@ -1,4 +1,4 @@
-"""The device engine beside Quantus: equal where Quantus is right, and what is wrong with Quantus pinned.
+"""The device engine against Quantus, and pinned faults of Quantus.
 
 A pinned test fails when a new release repairs the fault; the adapter can then go.
 """
@@ -32,21 +32,21 @@ REMOVING = [name for name in BOTH if "fill" in metrics[name].model_fields]
 TOLERANCE = 1e-4
 
 
-def explained(network: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def integrated_gradients(network: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
     gradient = explainers["integrated_gradients"](steps=4)
     return gradient(network, torch.from_numpy(images), torch.from_numpy(targets)).numpy()
 
 
 def real_case(n: int = 3, *, clean: bool = False) -> Batch:
-    """A network of random weights with maps that say something, some of them signed and one empty."""
+    """Build a network with random weights, and maps of which some are signed and one is empty."""
     case = net_case(n)
     assert case.model is not None
     masks = np.zeros((n, 1, 32, 32), bool)
     masks[..., 4:14, 8:20] = True
-    maps = explained(case.model, case.images, case.targets)
+    maps = integrated_gradients(case.model, case.images, case.targets)
     if not clean:
         maps[0], maps[-1] = np.maximum(maps[0], 0), 0
-    return replace(case, maps=maps, masks=masks, explain=explained)
+    return replace(case, maps=maps, masks=masks, explain=integrated_gradients)
 
 
 def largest(name: str, case: Batch, **parameters: Any) -> float:
@@ -91,7 +91,7 @@ def test_a_metric_that_quantus_has_not_says_so(name: str) -> None:
 
 
 class AntiMonotone(nn.Module):
-    """The less there is of an image, the surer it is."""
+    """A network whose logit rises as the image gets darker."""
 
     def forward(self, images: Tensor) -> Tensor:
         return _two(-images.sum((1, 2, 3)) / 100)
@@ -110,7 +110,7 @@ def arrays(n: int = 3, channels: int = 3, side: int = 16, seed: int = 0) -> dict
     }
 
 
-def made(name: str, **options: Any) -> Any:
+def quantus_metric(name: str, **options: Any) -> Any:
     settings = {"disable_warnings": True, "display_progressbar": False, "normalise": False, "return_aggregate": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -119,12 +119,12 @@ def made(name: str, **options: Any) -> Any:
 
 def test_pinned_road_does_not_run_on_colour_images() -> None:
     with pytest.raises(IndexError):
-        made("ROAD", percentages=[50])(AntiMonotone().eval(), **arrays())
+        quantus_metric("ROAD", percentages=[50])(AntiMonotone().eval(), **arrays())
 
 
 def test_pinned_irof_does_not_run_on_colour_images() -> None:
     with pytest.raises(AssertionError, match="mask"):
-        made("IROF")(AntiMonotone().eval(), **arrays(side=32))
+        quantus_metric("IROF")(AntiMonotone().eval(), **arrays(side=32))
 
 
 @pytest.mark.skipif(hasattr(np, "trapz"), reason="NumPy here has trapz still")
@@ -134,74 +134,74 @@ def test_pinned_areas_need_a_numpy_that_is_gone() -> None:
 
 
 def test_pinned_monotonicity_calls_an_anti_monotone_network_monotone() -> None:
-    metric = made("Monotonicity", features_in_step=32, perturb_baseline="black")
+    metric = quantus_metric("Monotonicity", features_in_step=32, perturb_baseline="black")
     assert all(metric(AntiMonotone().eval(), **arrays()))
 
 
 def test_pinned_pointing_game_hits_empty_masks_and_constant_maps() -> None:
-    given, masks = arrays(), np.zeros((3, 1, 16, 16), bool)
+    inputs, masks = arrays(), np.zeros((3, 1, 16, 16), bool)
     masks[1:, 0, 0, 0] = True
-    assert made("PointingGame")(None, **given, s_batch=masks)[0]
+    assert quantus_metric("PointingGame")(None, **inputs, s_batch=masks)[0]
     masks[0, 0, 3, 3] = True
-    given["a_batch"][0] = 1
-    assert made("PointingGame")(None, **given, s_batch=masks)[0]
-    case = Batch(None, given["x_batch"], given["y_batch"], given["a_batch"].astype(np.float32), masks)
+    inputs["a_batch"][0] = 1
+    assert quantus_metric("PointingGame")(None, **inputs, s_batch=masks)[0]
+    case = Batch(None, inputs["x_batch"], inputs["y_batch"], inputs["a_batch"].astype(np.float32), masks)
     assert metrics["pointing_game"]()(case)["pointing_game"][0] == 0
 
 
 def test_pinned_weighted_attribution_localisation_depends_on_the_size_of_the_batch() -> None:
-    given, masks = arrays(4), np.zeros((4, 1, 16, 16), bool)
+    inputs, masks = arrays(4), np.zeros((4, 1, 16, 16), bool)
     masks[..., :8] = True
-    metric = made("AttributionLocalisation", weighted=True)
-    few, many = (metric(None, **{k: v[:n] for k, v in given.items()}, s_batch=masks[:n])[0] for n in (3, 4))
-    assert few != pytest.approx(many)
+    metric = quantus_metric("AttributionLocalisation", weighted=True)
+    of_three, of_four = (metric(None, **{k: v[:n] for k, v in inputs.items()}, s_batch=masks[:n])[0] for n in (3, 4))
+    assert of_three != pytest.approx(of_four)
 
 
 def test_pinned_infidelity_removes_one_patch_after_the_other() -> None:
-    seen = []
+    removed_shares = []
 
-    class Watching(AntiMonotone):
+    class Recording(AntiMonotone):
         def forward(self, images: Tensor) -> Tensor:
-            seen.append((images == 0).float().mean().item())
+            removed_shares.append((images == 0).float().mean().item())
             return super().forward(images)
 
-    made("Infidelity", perturb_patch_sizes=[8], n_perturb_samples=1, perturb_baseline=0.0)(
-        Watching().eval(), **arrays(1)
+    quantus_metric("Infidelity", perturb_patch_sizes=[8], n_perturb_samples=1, perturb_baseline=0.0)(
+        Recording().eval(), **arrays(1)
     )
-    assert seen[-4:] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert removed_shares[-4:] == pytest.approx([0.25, 0.5, 0.75, 1.0])
 
 
 def test_pinned_infidelity_needs_sides_that_the_patch_divides() -> None:
     with pytest.raises(IndexError, match="out of bounds"):
-        made("Infidelity", perturb_patch_sizes=[5], n_perturb_samples=1)(AntiMonotone().eval(), **arrays())
+        quantus_metric("Infidelity", perturb_patch_sizes=[5], n_perturb_samples=1)(AntiMonotone().eval(), **arrays())
 
 
 def test_pinned_irof_is_not_divided_by_the_number_of_superpixels() -> None:
-    """Of a network that never changes its mind nothing is lost, yet the value would be half a superpixel."""
-    given = arrays(1, 1, 32)
-    count = int(superpixels(given["x_batch"]).max()) + 1
+    """A constant network loses nothing, yet Quantus gives half a superpixel."""
+    inputs = arrays(1, 1, 32)
+    count = int(superpixels(inputs["x_batch"]).max()) + 1
 
-    class Sure(nn.Module):
+    class Constant(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return _two(0 * images.sum((1, 2, 3)))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(np, "trapz", np.trapezoid, raising=False)
-        value = made("IROF")(Sure().eval(), **given)
+        value = quantus_metric("IROF")(Constant().eval(), **inputs)
     assert np.allclose(value, 1)
     assert count > 4
-    case = Batch(Sure().eval(), given["x_batch"], given["y_batch"], given["a_batch"].astype(np.float32), None)
+    case = Batch(Constant().eval(), inputs["x_batch"], inputs["y_batch"], inputs["a_batch"].astype(np.float32), None)
     assert np.allclose(metrics["irof"]()(case)["irof_morf"], 0, atol=1e-6)
 
 
 def test_pinned_top_k_does_not_run_on_small_images() -> None:
     masks = np.ones((3, 1, 16, 16), bool)
     with pytest.raises(ValueError, match="smaller than input size"):
-        made("TopKIntersection")(None, **arrays(), s_batch=masks)
+        quantus_metric("TopKIntersection")(None, **arrays(), s_batch=masks)
 
 
 def test_pinned_sparseness_writes_into_the_callers_maps() -> None:
-    given = arrays()
-    before = given["a_batch"].copy()
-    made("Sparseness", abs=False)(None, **given)
-    assert not np.array_equal(given["a_batch"], before)
+    inputs = arrays()
+    before = inputs["a_batch"].copy()
+    quantus_metric("Sparseness", abs=False)(None, **inputs)
+    assert not np.array_equal(inputs["a_batch"], before)

@@ -25,10 +25,10 @@ def plain_curve(batch: Batch, index: int, order: np.ndarray, pixels: int) -> np.
     return np.array(curve)
 
 
-@pytest.mark.parametrize("bad", [{"steps": 1}, {"steps": "many"}, {"stepz": 3}, {"fill": "black"}])
-def test_bad_parameters_are_refused(bad: dict) -> None:
+@pytest.mark.parametrize("parameters", [{"steps": 1}, {"steps": "many"}, {"stepz": 3}, {"fill": "black"}])
+def test_bad_parameters_are_refused(parameters: dict) -> None:
     with pytest.raises(ValidationError):
-        PixelFlipping(**bad)
+        PixelFlipping(**parameters)
 
 
 @pytest.mark.parametrize("side", [28, 20, 36])
@@ -54,20 +54,23 @@ class TestPixelFlipping:
         values = PixelFlipping()(case)
         for index in range(2):
             order = np.argsort(-case.maps[index].ravel(), kind="stable")
-            morf, lerf = (area_under(plain_curve(case, index, way, step // 3)[None])[0] for way in (order, order[::-1]))
-            found = [values[f"pixel_flipping{end}"][index] for end in ("_morf", "_lerf", "")]
-            assert np.allclose(found, [morf, lerf, lerf - morf], atol=2e-5)
+            morf, lerf = (
+                area_under(plain_curve(case, index, direction, step // 3)[None])[0]
+                for direction in (order, order[::-1])
+            )
+            scores = [values[f"pixel_flipping{end}"][index] for end in ("_morf", "_lerf", "")]
+            assert np.allclose(scores, [morf, lerf, lerf - morf], atol=2e-5)
 
     def test_the_exact_map_of_a_linear_network_is_best_and_its_negative_worst(self) -> None:
         case = linear_case()
         rng = np.random.default_rng(7)
         exact = PixelFlipping()(case)
         for maps in (rng.standard_normal(case.maps.shape), np.abs(case.maps), rng.random(case.maps.shape) * case.maps):
-            other = PixelFlipping()(replace(case, maps=maps.astype(np.float32)))
-            assert (exact["pixel_flipping_morf"] < other["pixel_flipping_morf"]).all()
-            assert (exact["pixel_flipping_lerf"] > other["pixel_flipping_lerf"]).all()
-        turned = PixelFlipping()(replace(case, maps=-case.maps))
-        assert np.allclose(turned["pixel_flipping"], -exact["pixel_flipping"], atol=1e-3)
+            worse = PixelFlipping()(replace(case, maps=maps.astype(np.float32)))
+            assert (exact["pixel_flipping_morf"] < worse["pixel_flipping_morf"]).all()
+            assert (exact["pixel_flipping_lerf"] > worse["pixel_flipping_lerf"]).all()
+        negative = PixelFlipping()(replace(case, maps=-case.maps))
+        assert np.allclose(negative["pixel_flipping"], -exact["pixel_flipping"], atol=1e-3)
 
     def test_monotone_transforms_change_nothing(self) -> None:
         case = linear_case()
@@ -82,15 +85,15 @@ class TestDeletionAndInsertion:
 
     def test_insertion_into_the_mean_is_the_lerf_area(self) -> None:
         case = net_case(3)
-        found = Insertion(fill="mean")(case)["insertion"]
-        assert np.array_equal(found, PixelFlipping()(case)["pixel_flipping_lerf"])
+        insertion = Insertion(fill="mean")(case)["insertion"]
+        assert np.array_equal(insertion, PixelFlipping()(case)["pixel_flipping_lerf"])
 
     def test_insertion_begins_in_the_blurred_image_and_ends_in_the_image(self) -> None:
         case = square_case(3)
         curve = Insertion().curve(case, least_first=True)
         assert case.model is not None
-        for place, images in ((0, case.images), (-1, fill_values(case.images, "blur"))):
+        for end, images in ((0, case.images), (-1, fill_values(case.images, "blur"))):
             with torch.no_grad():
-                wanted = case.model(torch.from_numpy(images)).softmax(1)[:, 1]
-            assert np.allclose(curve[:, place], wanted, atol=1e-6)
+                expected = case.model(torch.from_numpy(images)).softmax(1)[:, 1]
+            assert np.allclose(curve[:, end], expected, atol=1e-6)
         assert not np.allclose(curve[:, 0], curve[:, -1], atol=1e-4)

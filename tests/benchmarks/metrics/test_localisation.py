@@ -19,12 +19,12 @@ def case(maps: np.ndarray, masks: np.ndarray, seed: int = 0) -> Batch:
 
 
 def blobs(n: int, seed: int = 0) -> np.ndarray:
-    """Masks with a rectangle of random place and size each."""
+    """Build masks with a rectangle of random position and size each."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((n, 1, SIDE, SIDE), bool)
     for mask in masks:
-        top, left, height, width = rng.integers([0, 0, 6, 6], [16, 16, 16, 16])
-        mask[0, top : top + height, left : left + width] = True
+        row, column, height, width = rng.integers([0, 0, 6, 6], [16, 16, 16, 16])
+        mask[0, row : row + height, column : column + width] = True
     return masks
 
 
@@ -59,9 +59,9 @@ class TestAll:
         masks, maps = blobs(4), np.random.default_rng(0).standard_normal((4, 1, SIDE, SIDE))
         holed = masks.copy()
         holed[1] = False
-        values, whole = score(name, case(maps, holed)), score(name, case(maps, masks))
+        values, expected = score(name, case(maps, holed)), score(name, case(maps, masks))
         assert np.isnan(values).tolist() == [False, True, False, False]
-        assert np.array_equal(values[[0, 2, 3]], whole[[0, 2, 3]])
+        assert np.array_equal(values[[0, 2, 3]], expected[[0, 2, 3]])
         assert np.isnan(score(name, case(maps, np.zeros_like(masks)))).all()
 
     def test_an_empty_mask_is_nan_for_a_degenerate_map_too(self, name: str) -> None:

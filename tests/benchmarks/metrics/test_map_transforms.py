@@ -59,9 +59,9 @@ def test_sharpening_does_not_depend_on_scale_and_one_only_scales() -> None:
 
 
 def test_names_are_short_and_in_the_order_of_the_fields() -> None:
-    found = build_transforms((2.0, 0.5), (8,), (1.5,))
-    assert [transform.name for transform in found] == ["smooth2", "smooth0.5", "grid8", "sharp1.5"]
-    assert found[2].describe() == {
+    transforms = build_transforms((2.0, 0.5), (8,), (1.5,))
+    assert [transform.name for transform in transforms] == ["smooth2", "smooth0.5", "grid8", "sharp1.5"]
+    assert transforms[2].describe() == {
         "name": "grid8",
         "title": "averaged on a grid of 8 x 8",
         "kind": "grid",

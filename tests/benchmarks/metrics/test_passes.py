@@ -133,25 +133,25 @@ class TestSharing:
         shared = passes(case)
         batch = replace(case, passes=shared)
         metrics["pixel_flipping"]()(batch)
-        once = shared.forwards
+        pixel_forwards = shared.forwards
         metrics["deletion"]()(batch)
         metrics["insertion"](fill="mean")(batch)
-        assert shared.forwards == once
+        assert shared.forwards == pixel_forwards
         metrics["region_perturbation"]()(batch)
-        more = shared.forwards
+        patch_forwards = shared.forwards
         metrics["selectivity"]()(batch)
-        assert shared.forwards == more
+        assert shared.forwards == patch_forwards
 
     def test_subsets_and_patches_serve_every_map(self) -> None:
         case = net_case(3)
         shared = passes(case)
         for name in ("faithfulness_correlation", "single_deletion", "infidelity"):
             metrics[name]()(replace(case, passes=shared))
-        once = shared.forwards
-        other = replace(case, passes=shared, maps=-case.maps)
+        forwards = shared.forwards
+        negative = replace(case, passes=shared, maps=-case.maps)
         for name in ("faithfulness_correlation", "single_deletion", "infidelity"):
-            metrics[name]()(other)
-        assert shared.forwards == once
+            metrics[name]()(negative)
+        assert shared.forwards == forwards
 
     def test_forwards_are_as_many_as_there_are_different_images(self) -> None:
         case = net_case(4)
@@ -163,8 +163,8 @@ class TestSharing:
     def test_shared_passes_change_no_score(self, name: str) -> None:
         case = net_case(3)
         shared = passes(case)
-        for other in ("pixel_flipping", "single_deletion"):
-            metrics[other]()(replace(case, passes=shared, maps=-case.maps))
+        for earlier in ("pixel_flipping", "single_deletion"):
+            metrics[earlier]()(replace(case, passes=shared, maps=-case.maps))
         alone, together = metrics[name]()(case), metrics[name]()(replace(case, passes=shared))
         for key in alone:
             assert np.allclose(alone[key], together[key], atol=1e-6, equal_nan=True)
@@ -249,6 +249,6 @@ class TestFlatNetwork:
             def forward(self, images: Tensor) -> Tensor:
                 return 2 * self.inner(images)
 
-        monkeypatch.setattr("interp_core.backbone.flat_graph.folded", Doubled)
+        monkeypatch.setattr("interp_core.backbone.flat_graph.fold_norms", Doubled)
         model = timm.create_model("test_resnet").eval()
         assert flat_network_of(model, torch.zeros(1, 3, 32, 32)) is model

@@ -33,9 +33,9 @@ class TestRegionPerturbation:
 
     def test_maps_with_negative_values_only_are_scored_by_their_order(self) -> None:
         case = linear_case()
-        moved = RegionPerturbation()(replace(case, maps=case.maps - 100))
+        shifted = RegionPerturbation()(replace(case, maps=case.maps - 100))
         values = RegionPerturbation()(case)
-        assert all(np.allclose(values[key], moved[key], atol=1e-3) for key in values)
+        assert all(np.allclose(values[key], shifted[key], atol=1e-3) for key in values)
 
     def test_selectivity_is_another_reading(self) -> None:
         case = net_case(3)

@@ -47,7 +47,7 @@ class TestSteps:
             features_in_step((3, side, side), 24)
 
     def test_nearest_divisor(self) -> None:
-        assert [nearest_divisor(12, wanted) for wanted in (1, 5, 12, 24)] == [1, 6, 12, 12]
+        assert [nearest_divisor(12, target) for target in (1, 5, 12, 24)] == [1, 6, 12, 12]
         assert nearest_divisor(13, 4) is None
 
 

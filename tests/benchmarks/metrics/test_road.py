@@ -27,19 +27,19 @@ class TestImputation:
     def test_it_solves_what_quantus_solves(self, share: float) -> None:
         images = torch.randn(3, 2, 24, 24, generator=torch.Generator().manual_seed(0))
         missing = holes(3, 24, share)
-        found = impute(images, missing)
-        for image, hole, one in zip(images, missing, found, strict=True):
+        imputed = impute(images, missing)
+        for image, hole, solution in zip(images, missing, imputed, strict=True):
             indices = np.flatnonzero(hole.numpy())
-            wanted = noisy_linear_imputation(arr=image.numpy().astype(np.float64), indices=indices, noise=0.0)
-            assert np.abs(one.numpy() - wanted).max() < 1e-4
+            expected = noisy_linear_imputation(arr=image.numpy().astype(np.float64), indices=indices, noise=0.0)
+            assert np.abs(solution.numpy() - expected).max() < 1e-4
 
     def test_what_is_there_stays_and_the_rest_is_the_mean_of_its_neighbours(self) -> None:
         images, missing = torch.rand(2, 3, 16, 16), holes(2, 16, 0.4)
-        found = impute(images, missing)
-        there = (~missing).expand_as(images)
-        assert torch.equal(found[there], images[there])
+        imputed = impute(images, missing)
+        present = (~missing).expand_as(images)
+        assert torch.equal(imputed[present], images[present])
         weight = neighbour_sum(torch.ones(2, 1, 16, 16))
-        assert ((weight * found - neighbour_sum(found)) * missing).abs().max() < 1e-5
+        assert ((weight * imputed - neighbour_sum(imputed)) * missing).abs().max() < 1e-5
 
     def test_a_constant_image_stays_constant(self) -> None:
         assert torch.allclose(impute(torch.full((1, 1, 16, 16), 3.0), holes(1, 16, 0.9)), torch.tensor(3.0), atol=1e-5)
@@ -50,9 +50,9 @@ class TestImputation:
 
     @pytest.mark.parametrize("side", [7, 12, 33])
     def test_a_first_guess_has_no_hole(self, side: int) -> None:
-        there = torch.zeros(1, 1, side, side)
-        there[..., 0, 0] = 1
-        assert torch.allclose(first_guess(5 * there, there), torch.tensor(5.0))
+        present = torch.zeros(1, 1, side, side)
+        present[..., 0, 0] = 1
+        assert torch.allclose(first_guess(5 * present, present), torch.tensor(5.0))
 
 
 class TestRoad:
@@ -71,7 +71,7 @@ class TestRoad:
         assert np.array_equal(metric._noise(case), metric._noise(replace(case, maps=-case.maps)))
         assert not np.array_equal(metric._noise(case), metric._noise(replace(case, seed=9)))
 
-    @pytest.mark.parametrize("bad", [(), (0.0,), (100.0,), (-3.0,)])
-    def test_percentages_that_make_no_sense_are_refused(self, bad: tuple[float, ...]) -> None:
+    @pytest.mark.parametrize("percentages", [(), (0.0,), (100.0,), (-3.0,)])
+    def test_percentages_that_make_no_sense_are_refused(self, percentages: tuple[float, ...]) -> None:
         with pytest.raises(ValidationError):
-            Road(percentages=bad)
+            Road(percentages=percentages)

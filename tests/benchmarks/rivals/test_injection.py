@@ -37,7 +37,7 @@ def images(count: int = 2) -> Tensor:
     return torch.randn(count, 2, 8, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
-def left() -> Tensor:
+def left_half() -> Tensor:
     masks = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
     masks[..., :4] = 1
     return masks
@@ -58,15 +58,15 @@ def test_the_penalty_is_that_of_finite_differences(multi_label: bool) -> None:
 
     expected = 0.0
     with torch.no_grad():
-        for index in left().expand_as(pixels).nonzero():
-            moved = torch.zeros_like(pixels)
-            moved[tuple(index)] = STEP
-            expected += ((logs(pixels + moved) - logs(pixels - moved)) / (2 * STEP)).item() ** 2
-    assert penalty(net, pixels, left(), multi_label).item() == pytest.approx(expected, rel=1e-6)
+        for index in left_half().expand_as(pixels).nonzero():
+            step = torch.zeros_like(pixels)
+            step[tuple(index)] = STEP
+            expected += ((logs(pixels + step) - logs(pixels - step)) / (2 * STEP)).item() ** 2
+    assert penalty(net, pixels, left_half(), multi_label).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_gradient_of_the_penalty_is_that_of_finite_differences() -> None:
-    net, pixels, masks = smooth(), images(), left().expand(2, 1, 8, 8)
+    net, pixels, masks = smooth(), images(), left_half().expand(2, 1, 8, 8)
     penalty(net, pixels, masks, False).backward()
     for weights, index in ((net.stem.weight, (0, 1, 2, 3)), (net.head.weight, (1, 0))):
         values = []
@@ -83,11 +83,11 @@ def test_the_gradient_of_the_penalty_is_that_of_finite_differences() -> None:
 def test_rrr_looks_at_images_with_a_region_and_there_at_the_forbidden_pixels() -> None:
     net, pixels, targets = smooth(), images(), torch.tensor([0, 1])
     rival = build("rrr", net, SMALL | {"weight": 3.0})
-    nothing = torch.full_like(left(), float("nan"))
-    inside = rival.losses(pixels, targets, {"irrelevant": torch.cat([nothing, left()])})
-    torch.testing.assert_close(inside["reasons"], 3 * penalty(net, pixels[1:], left(), False))
-    outside = rival.losses(pixels, targets, {"object": torch.cat([nothing, left()])})
-    torch.testing.assert_close(outside["reasons"], 3 * penalty(net, pixels[1:], 1 - left(), False))
+    nothing = torch.full_like(left_half(), float("nan"))
+    inside = rival.losses(pixels, targets, {"irrelevant": torch.cat([nothing, left_half()])})
+    torch.testing.assert_close(inside["reasons"], 3 * penalty(net, pixels[1:], left_half(), False))
+    outside = rival.losses(pixels, targets, {"object": torch.cat([nothing, left_half()])})
+    torch.testing.assert_close(outside["reasons"], 3 * penalty(net, pixels[1:], 1 - left_half(), False))
     assert set(rival.losses(pixels, targets, {})) == {"cross_entropy"}
 
 
@@ -141,7 +141,7 @@ def test_what_is_left_is_the_mean_probability_of_present_classes() -> None:
 
 def test_gain_s_region_term_by_hand() -> None:
     maps = torch.full((2, 1, 8, 8), 0.5, dtype=torch.float64)
-    regions = torch.cat([left(), torch.full_like(left(), float("nan"))])
+    regions = torch.cat([left_half(), torch.full_like(left_half(), float("nan"))])
     assert region_loss(maps, {"object": regions}).item() == pytest.approx(0.25)
     assert region_loss(maps, {"irrelevant": regions}).item() == pytest.approx(0.25)
     assert region_loss(maps * regions.nan_to_num(0), {"object": regions}).item() == pytest.approx(0.125)

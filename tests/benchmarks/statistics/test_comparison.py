@@ -39,17 +39,17 @@ def test_differences_are_paired_by_image() -> None:
     rng = np.random.default_rng(0)
     base = rng.random(40)
     gain = 0.05 + 0.01 * rng.random(40)
-    found = rows(compare(run({("auc", 0): base}), run({("auc", 0): base + gain})))["auc"]
-    assert found["difference"] == pytest.approx(gain.mean())
-    assert (found["ci_low"], found["ci_high"]) == pytest.approx(bootstrap_ci(gain))
-    assert (found["first"], found["second"]) == pytest.approx((base.mean(), (base + gain).mean()))
-    assert (found["n"], found["verdict"]) == (40, "better")
+    row = rows(compare(run({("auc", 0): base}), run({("auc", 0): base + gain})))["auc"]
+    assert row["difference"] == pytest.approx(gain.mean())
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(bootstrap_ci(gain))
+    assert (row["first"], row["second"]) == pytest.approx((base.mean(), (base + gain).mean()))
+    assert (row["n"], row["verdict"]) == (40, "better")
 
 
 def test_only_common_images_count() -> None:
     values = np.arange(10.0)
-    found = rows(compare(run({("auc", 0): values}), run({("auc", 0): values}, first=4)))["auc"]
-    assert (found["n"], found["first"], found["second"]) == (6, 6.5, 2.5)
+    row = rows(compare(run({("auc", 0): values}), run({("auc", 0): values}, first=4)))["auc"]
+    assert (row["n"], row["first"], row["second"]) == (6, 6.5, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -65,16 +65,16 @@ def test_only_common_images_count() -> None:
 )
 def test_verdicts_follow_the_direction(metric: str, shift: float, verdict: str) -> None:
     base = np.arange(8.0)
-    found = compare(run({(metric, 0): base}), run({(metric, 0): base + shift}))
-    assert list(found["verdict"]) == [verdict]
-    assert list(found.columns) == list(COLUMNS)
+    table = compare(run({(metric, 0): base}), run({(metric, 0): base + shift}))
+    assert list(table["verdict"]) == [verdict]
+    assert list(table.columns) == list(COLUMNS)
 
 
 def test_noise_has_no_verdict() -> None:
     rng = np.random.default_rng(1)
     base, noise = rng.random(50), rng.normal(size=50)
-    found = compare(run({("auc", 0): base}), run({("auc", 0): base + noise - noise.mean()}))
-    assert list(found["verdict"]) == [""]
+    table = compare(run({("auc", 0): base}), run({("auc", 0): base + noise - noise.mean()}))
+    assert list(table["verdict"]) == [""]
 
 
 def test_common_seeds_are_taken_and_all_where_there_are_none() -> None:

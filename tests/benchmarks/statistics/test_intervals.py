@@ -11,8 +11,8 @@ from benchmarks.statistics.scores import blocks
 UP = {"name": "up", "direction": "higher", "family": "localisation", "ranked": True}
 
 
-def crossed(rng: np.random.Generator, seeds: int, images: int, of_seed: float, of_image: float) -> np.ndarray:
-    """Scores (seeds, images) with effects of the training, of the image, and noise; the true mean is 0."""
+def simulate(rng: np.random.Generator, seeds: int, images: int, of_seed: float, of_image: float) -> np.ndarray:
+    """Simulate scores (seeds, images) with effects of seed and image, and noise; the true mean is 0."""
     effects = of_seed * rng.standard_normal((seeds, 1)) + of_image * rng.standard_normal((1, images))
     return effects + 0.3 * rng.standard_normal((seeds, images))
 
@@ -30,13 +30,13 @@ def test_one_seed_is_the_bootstrap_of_its_images() -> None:
 
 
 def test_the_table_says_what_is_resampled() -> None:
-    block = crossed(np.random.default_rng(1), 4, 20, 1.0, 1.0)
-    one, several = (summarise(table(part), [UP]).iloc[0] for part in (block[:1], block))
-    assert (one["seeds"], one["resampled"]) == (1, "images")
-    assert (one["ci_low"], one["ci_high"]) == bootstrap_ci(block[0])
-    assert (several["seeds"], several["resampled"]) == (4, "seeds and images")
-    assert (several["ci_low"], several["ci_high"]) == hierarchical_ci(block)
-    assert several["mean"] == pytest.approx(block.mean())
+    block = simulate(np.random.default_rng(1), 4, 20, 1.0, 1.0)
+    single, both = (summarise(table(scores), [UP]).iloc[0] for scores in (block[:1], block))
+    assert (single["seeds"], single["resampled"]) == (1, "images")
+    assert (single["ci_low"], single["ci_high"]) == bootstrap_ci(block[0])
+    assert (both["seeds"], both["resampled"]) == (4, "seeds and images")
+    assert (both["ci_low"], both["ci_high"]) == hierarchical_ci(block)
+    assert both["mean"] == pytest.approx(block.mean())
 
 
 def test_draws_are_with_replacement_and_repeat() -> None:
@@ -55,8 +55,8 @@ def test_resampled_means_by_hand() -> None:
     for r in range(20):
         rows = np.repeat([0, 1], seeds[r].astype(int))
         columns = np.repeat([0, 1, 2], images[r].astype(int))
-        drawn = block[np.ix_(rows, columns)]
-        expected = np.nan if np.isnan(drawn).all() else np.nanmean(drawn)
+        sample = block[np.ix_(rows, columns)]
+        expected = np.nan if np.isnan(sample).all() else np.nanmean(sample)
         assert means[r] == pytest.approx(expected, nan_ok=True)
 
 
@@ -75,13 +75,13 @@ def test_coverage_on_simulated_runs(of_seed: float, of_image: float) -> None:
     rng = np.random.default_rng(5)
     runs, hit = 200, {"both": 0, "images": 0, "own": 0}
     for _ in range(runs):
-        block = crossed(rng, 12, 30, of_seed, of_image)
-        found = {
+        block = simulate(rng, 12, 30, of_seed, of_image)
+        intervals = {
             "both": hierarchical_ci(block, resampling=Resampling(resamples=400)),
             "images": bootstrap_ci(block.mean(0), resampling=Resampling(resamples=400)),
             "own": hierarchical_ci(block, resampling=Resampling(resamples=400), shared=False),
         }
-        for name, (low, high) in found.items():
+        for name, (low, high) in intervals.items():
             hit[name] += low <= 0 <= high
     # 95 % less the known shortness of 12 seeds, give or take three standard errors of 200 runs
     assert 0.87 <= hit["both"] / runs <= 1
@@ -108,7 +108,7 @@ def test_too_little_has_no_interval(block: np.ndarray) -> None:
 
 def test_seeds_are_paired_with_themselves() -> None:
     # the second explainer lacks one seed and the order of seeds must not matter
-    block = crossed(np.random.default_rng(2), 3, 12, 5.0, 1.0)
+    block = simulate(np.random.default_rng(2), 3, 12, 5.0, 1.0)
     both = pd.concat([table(block + 0.1, "own"), table(block, "other").query("seed != 1")])
     row = paired_differences(both.sample(frac=1, random_state=0), [UP], "own").iloc[0]
     assert row["difference"] == pytest.approx(0.1)

@@ -67,16 +67,16 @@ def test_holm_by_hand() -> None:
 
 def test_holm_spans_all_comparisons_of_a_model_and_no_more() -> None:
     rng = np.random.default_rng(0)
-    own = rng.random(20)
-    rows = column("own", own) + column("own", own, "down")
+    scores = rng.random(20)
+    rows = column("own", scores) + column("own", scores, "down")
     for shift, name in ((0.05, "a"), (0.2, "b")):
-        rows += column(name, own - shift * rng.random(20)) + column(name, own + shift * rng.random(20), "down")
-    one = paired_differences(long(rows), [UP, DOWN], "own", resampling=Resampling(resamples=50))
-    assert one["p_holm"].to_numpy() == pytest.approx(holm(one["p"].to_numpy()))
-    assert len(one) == 4
+        rows += column(name, scores - shift * rng.random(20)) + column(name, scores + shift * rng.random(20), "down")
+    table = paired_differences(long(rows), [UP, DOWN], "own", resampling=Resampling(resamples=50))
+    assert table["p_holm"].to_numpy() == pytest.approx(holm(table["p"].to_numpy()))
+    assert len(table) == 4
     twice = pd.concat([long(rows), long([("k", *row[1:]) for row in rows])])
     both = paired_differences(twice, [UP, DOWN], "own", resampling=Resampling(resamples=50))
-    assert both[both["model"] == "m"]["p_holm"].to_numpy() == pytest.approx(one["p_holm"].to_numpy())
+    assert both[both["model"] == "m"]["p_holm"].to_numpy() == pytest.approx(table["p_holm"].to_numpy())
 
 
 def test_effect_and_difference_have_the_same_sign_whatever_is_better() -> None:

@@ -55,10 +55,10 @@ def test_nemenyis_p_is_five_per_cent_at_the_critical_difference() -> None:
     table = np.array([[1, 2, 3, 4], [1, 2, 4, 3], [2, 1, 3, 4], [1, 3, 2, 4], [1, 2, 3, 4]])
     test = rank_test(ranked(table), "m")
     assert test is not None
-    for one in test.ranks.index:
-        for other in test.ranks.index.drop(one):
-            apart = abs(test.ranks[one] - test.ranks[other]) > test.critical
-            assert (test.p_values.loc[one, other] < 0.05) == apart
+    for first in test.ranks.index:
+        for second in test.ranks.index.drop(first):
+            apart = abs(test.ranks[first] - test.ranks[second]) > test.critical
+            assert (test.p_values.loc[first, second] < 0.05) == apart
 
 
 def test_a_contestant_that_lacks_a_metric_is_left_out_and_named() -> None:
@@ -96,8 +96,8 @@ def test_intervals_of_mean_ranks_by_brute_force() -> None:
     cube = scores.pivot_table(index="image_id", columns=["metric", "explainer"], values="value")
     rng, means = np.random.default_rng(9), []
     for _ in range(600):
-        drawn = cube.iloc[rng.integers(0, 20, 20)].mean()
-        ranks = [drawn[info["name"]].rank(ascending=info["direction"] == "lower") for info in KNOWN]
+        sample = cube.iloc[rng.integers(0, 20, 20)].mean()
+        ranks = [sample[info["name"]].rank(ascending=info["direction"] == "lower") for info in KNOWN]
         means.append(pd.concat(ranks, axis=1).mean(axis=1))
     expected = pd.DataFrame(means).quantile([0.025, 0.975])
     for name in table.index:
@@ -132,5 +132,7 @@ def test_the_mask_and_gated_metrics_have_no_part_in_the_intervals() -> None:
     scores = synthetic.scores(images=8)
     table = rank_intervals(scores, synthetic.meta()["metrics"], resampling=Resampling(resamples=20))
     assert "mask" not in set(table["explainer"])
-    named = {(model, info[0]) for model in synthetic.MODELS for info in synthetic.METRICS}
-    assert rank_intervals(scores, synthetic.meta()["metrics"], gated=named, resampling=Resampling(resamples=20)).empty
+    every_metric = {(model, info[0]) for model in synthetic.MODELS for info in synthetic.METRICS}
+    assert rank_intervals(
+        scores, synthetic.meta()["metrics"], gated=every_metric, resampling=Resampling(resamples=20)
+    ).empty

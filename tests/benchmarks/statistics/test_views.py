@@ -123,7 +123,8 @@ def test_forms_are_chosen_over_all_metrics() -> None:
             for row in column(name, [up] * 5) + column(name, [down] * 5, "down")]  # fmt: skip
     table = transform_effects(long(rows), [UP, DOWN], resampling=Resampling(resamples=20))
     both, down = (
-        best_transforms(part, [UP, DOWN]).set_index("explainer") for part in (table, table[table["metric"] == "down"])
+        best_transforms(effects, [UP, DOWN]).set_index("explainer")
+        for effects in (table, table[table["metric"] == "down"])
     )
     assert both.loc["x", ["chosen", "metrics"]].tolist() == ["", 2]  # 1 and 4 plain, 4 and 1 sharpened: a tie is plain
     assert down.loc["x", ["chosen", "mean_rank", "metrics"]].tolist() == ["sharp2", 1, 1]
@@ -140,21 +141,21 @@ def test_runs_without_transforms_have_no_ablations() -> None:
 
 def test_best_median_and_worst_by_the_paired_difference() -> None:
     scores = long(column("own", [5, 1, 3, 2, 9]) + column("other", [1, 3, 2, 2, 0]))
-    found = {e.role: e for e in examples(scores, [UP], "own", ["other"], {"m": "up"})}
-    assert {role: e.image for role, e in found.items()} == {"best": "i4", "median": "i2", "worst": "i1"}
-    assert [e.rank for e in found.values()] == [1, 3, 5]
-    assert all(e.exact for e in found.values())
-    assert (found["worst"].own_score, found["worst"].other_score, found["worst"].images) == (1, 3, 5)
+    by_role = {e.role: e for e in examples(scores, [UP], "own", ["other"], {"m": "up"})}
+    assert {role: e.image for role, e in by_role.items()} == {"best": "i4", "median": "i2", "worst": "i1"}
+    assert [e.rank for e in by_role.values()] == [1, 3, 5]
+    assert all(e.exact for e in by_role.values())
+    assert (by_role["worst"].own_score, by_role["worst"].other_score, by_role["worst"].images) == (1, 3, 5)
     lower = {e.role: e.image for e in examples(scores.assign(metric="down"), [DOWN], "own", ["other"], {"m": "down"})}
     assert (lower["best"], lower["worst"]) == ("i1", "i4")
 
 
 def test_only_images_with_both_maps_are_shown_at_their_true_place() -> None:
     scores = long(column("own", [5, 1, 3, 2, 9]) + column("other", [0] * 5))
-    kept = {("m", "own"): {"i0", "i1", "i3"}, ("m", "other"): {"i0", "i3", "i4"}}
-    found = examples(scores, [UP], "own", ["other"], {"m": "up"}, kept)
-    assert [(e.role, e.image, e.rank) for e in found] == [("best", "i0", 2), ("worst", "i3", 4)]
-    assert not any(e.exact for e in found)
+    available = {("m", "own"): {"i0", "i1", "i3"}, ("m", "other"): {"i0", "i3", "i4"}}
+    selected = examples(scores, [UP], "own", ["other"], {"m": "up"}, available)
+    assert [(e.role, e.image, e.rank) for e in selected] == [("best", "i0", 2), ("worst", "i3", 4)]
+    assert not any(e.exact for e in selected)
     assert examples(scores, [UP], "own", ["other", "own", "absent"], {"m": "up"}, {}) == []
 
 
