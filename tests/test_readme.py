@@ -20,6 +20,8 @@ from benchmarks.config.load import load_config
 from benchmarks.plan.components import RunComponents
 from benchmarks.studies.results_page import outdated
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "README.md").read_text()
 CI = (ROOT / ".ci" / "run").read_text()
 

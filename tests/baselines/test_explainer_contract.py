@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from baselines import Explainer, explainers
 from interp_core.errors import ContractError, InterpError, UnknownNameError
 
+pytestmark = pytest.mark.slow
+
 CHEAP: dict[str, dict[str, Any]] = {
     "gradient_shap": {"samples": 6},
     "integrated_gradients": {"steps": 4},

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from baselines.lime import Lime, classifier, paint, scale_budget, superpixels, without_progress_bar
 from interp_core.errors import ContractError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("height", "width", "expected"),

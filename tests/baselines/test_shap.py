@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from baselines import shap as module
 from baselines.shap import Shap, compile_once
 
+pytestmark = pytest.mark.slow
+
 TARGETS = torch.tensor([1, 3])
 
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from baselines.support.guard import Cost, count_passes, preserve, seed_generators
 from interp_core.errors import ContractError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def net() -> nn.Sequential:

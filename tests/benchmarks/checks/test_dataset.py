@@ -12,6 +12,8 @@ from benchmarks.checks.dataset import check, printable, without_identifiers
 from benchmarks.checks.dataset_page import draw_sheet, render_page
 from interp_core.datasets import CelebA, Folder, ImageNet, Rsna
 
+pytestmark = pytest.mark.slow
+
 EVIL = "\x1b[31m[red]<script>alert(1)</script>"
 
 

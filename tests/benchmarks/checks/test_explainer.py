@@ -20,6 +20,8 @@ from benchmarks.checks.explainer import (
     small_task,
 )
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 from typing import ClassVar
 import torch

@@ -11,6 +11,8 @@ from helpers.command import exit_code
 from benchmarks import cli
 from benchmarks.run.engine import Engine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("words", "expected"),

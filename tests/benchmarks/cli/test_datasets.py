@@ -12,6 +12,8 @@ from PIL import Image
 
 from interp_core.datasets import datasets
 
+pytestmark = pytest.mark.slow
+
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,8 @@ from baselines import explainers
 from benchmarks.metrics import metrics
 from interp_core.datasets import datasets
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("things", "names"),

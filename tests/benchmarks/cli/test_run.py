@@ -14,6 +14,8 @@ from benchmarks.report import RunData
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.locations import open_location
 
+pytestmark = pytest.mark.slow
+
 TWO = [
     {"name": "plain", "backbone": "test_resnet", "kwargs": {"output_stride": 8}},
     {"name": "lap", "backbone": "test_resnet", "kwargs": {"output_stride": 8}, "lap": True},

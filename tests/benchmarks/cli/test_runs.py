@@ -11,6 +11,8 @@ from benchmarks.cli import runs
 from benchmarks.config.run import RunConfig
 from benchmarks.run.engine import Engine, Outcome
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_report_on_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("report", str(tmp_path)) == 2

@@ -14,6 +14,8 @@ from benchmarks.studies.shortcut import study as shortcut
 from benchmarks.studies.tables import fits, networks, twins
 from benchmarks.studies.xray import study as xray
 
+pytestmark = pytest.mark.slow
+
 STUDIES = ("coverage", "retrofit", "linear-probe", "faces", "shortcut", "xray", "fits", "networks", "twins", "page")
 
 

@@ -16,6 +16,8 @@ from benchmarks.metrics import metrics
 from benchmarks.run.engine import Engine
 from benchmarks.store.run_folder import read_run
 
+pytestmark = pytest.mark.slow
+
 SETS = [
     "explainers=[lap, random, mask]", "metrics=[pointing_game, auc, sparseness]", "images=4", "shard=4", "gallery=2",
     "models.plain.backbone=test_resnet", "models.lap.backbone=test_resnet", "models.plain.kwargs={}",

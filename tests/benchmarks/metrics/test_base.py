@@ -64,6 +64,7 @@ class TestContract:
         with pytest.raises(UnknownNameError, match="pointing_game"):
             metrics["pointing_gane"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "spec"), [(n, s) for n, s in COLUMNS if n not in ALIKE], ids=lambda v: str(v)[:40]
     )

@@ -20,6 +20,8 @@ from baselines import explainers
 from benchmarks.metrics import Batch, metrics
 from benchmarks.metrics.patches import superpixels
 
+pytestmark = pytest.mark.slow
+
 CHEAP: dict[str, dict[str, Any]] = {
     "faithfulness_correlation": {"runs": 20},
     "sensitivity": {"samples": 3},

@@ -186,6 +186,7 @@ class TestRefusals:
 
 
 class TestFlatNetwork:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "name", ["test_resnet", "test_efficientnet", "test_convnext", "resnet18", "mobilenetv3_small_050"]
     )

@@ -23,6 +23,8 @@ from benchmarks.plan.cells import explain_cells, score_cells, train_cells
 from benchmarks.plan.code_digest import PACKAGES, WITHOUT_NUMBERS, class_digest, dependencies, module_digest
 from benchmarks.plan.components import RunComponents
 
+pytestmark = pytest.mark.slow
+
 Keys = dict[tuple[Any, ...], str]
 NET = {"backbone": "test_resnet"}
 MODELS = [

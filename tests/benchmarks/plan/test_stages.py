@@ -27,6 +27,8 @@ from benchmarks.store.run_folder import Store, read_run
 from interp_core.errors import ContractError, InterpError
 from interp_core.training import Epoch, predict
 
+pytestmark = pytest.mark.slow
+
 NET = {"name": "net", "backbone": "test_resnet", "kwargs": {"output_stride": 8, "avg_down": False}}
 TAG = {"tag": {"of": "tag", "share": 0.25}}
 STAGES: list[dict[str, Any]] = [

@@ -24,7 +24,7 @@ from benchmarks.statistics import Resampling
 from benchmarks.store.record import RunRecord
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
 PHONE, DESK = 390, 1280
 DARK = "--blink-settings=preferredColorScheme=0"
 

@@ -15,6 +15,7 @@ from benchmarks.run.engine import Outcome
 from benchmarks.store.run_folder import read_run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "ending"), [("csv", ".csv"), ("latex", ".tex")])
 def test_every_table_with_rows_is_written(
     done: tuple[RunConfig, Outcome], tmp_path: Path, form: str, ending: str

@@ -35,6 +35,8 @@ from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.record import RunRecord
 from interp_core.errors import StoreError
 
+pytestmark = pytest.mark.slow
+
 NOTHING = RunData(RunRecord(), pd.DataFrame())
 
 

@@ -31,6 +31,8 @@ from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.record import RunRecord
 
+pytestmark = pytest.mark.slow
+
 
 def full(images: int = 24, seeds: tuple[int, ...] = (0,)) -> RunData:
     """A made-up run with all that the report knows: areas, transformed maps, audit, caveats, traceback."""

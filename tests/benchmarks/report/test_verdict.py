@@ -15,6 +15,8 @@ from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.record import RunRecord
 
+pytestmark = pytest.mark.slow
+
 FEW = Resampling(resamples=50)
 
 

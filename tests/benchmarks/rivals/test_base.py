@@ -15,6 +15,8 @@ from benchmarks.rivals import Rival, RivalOptions, build, rivals
 from interp_core.errors import BackboneError, ContractError, UnknownNameError
 from interp_core.training import Recipe, fit
 
+pytestmark = pytest.mark.slow
+
 NAMES = list(rivals)
 ONE_CLASS = {"calm"}
 TARGETS = torch.tensor([2, 0])

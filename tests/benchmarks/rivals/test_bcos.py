@@ -16,6 +16,8 @@ from benchmarks.rivals.bcos import Bcos, BcosNet
 from benchmarks.rivals.bcos_layers import BcosConv2d, UncentredNorm, constant_factors
 from interp_core.errors import ContractError
 
+pytestmark = pytest.mark.slow
+
 
 def bcos(**options: object) -> Bcos:
     torch.manual_seed(0)

@@ -13,6 +13,8 @@ from benchmarks.rivals.gain import mean_probability, region_loss
 from benchmarks.rivals.rrr import gradient_penalty
 from interp_core.errors import BackboneError
 
+pytestmark = pytest.mark.slow
+
 IMAGE = tiled([[1.0, 0.0], [2.0, 4.0]], [[0.0, 1.0], [1.0, 1.0]])
 SMALL = {"image_size": 8}
 STEP = 1e-5

@@ -13,6 +13,8 @@ from benchmarks.rivals.calm import log_prior
 from benchmarks.rivals.energy_loss import energy_inside, energy_loss, forbidden_pixels, select_known
 from interp_core.errors import BackboneError
 
+pytestmark = pytest.mark.slow
+
 NAN = float("nan")
 # Features X_1 and X_2 on the 2 x 2 grid; W_0 = (1, -2), W_1 = (0.5, 3).
 IMAGE = tiled([[1.0, 0.0], [2.0, 4.0]], [[0.0, 1.0], [1.0, 1.0]])

@@ -16,6 +16,8 @@ from benchmarks.run.engine import Engine, Outcome
 from benchmarks.store.run_folder import read_run
 from interp_core.errors import InterpError
 
+pytestmark = pytest.mark.slow
+
 KEYS = ["model", "explainer", "metric", "seed", "image_id"]
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 

@@ -28,6 +28,8 @@ from benchmarks.store.run_data import RunData
 from benchmarks.store.run_folder import read_run
 from interp_core.errors import InterpError
 
+pytestmark = pytest.mark.slow
+
 KEYS = ["model", "explainer", "metric", "seed", "image_id"]
 PLAIN = [{"name": "plain", "backbone": "test_resnet", "kwargs": {"output_stride": 8}}]
 

@@ -23,6 +23,8 @@ from benchmarks.store.run_folder import read_run
 from interp_core.datasets import FileDataset, SplitName, datasets
 from interp_core.datasets.records import Box, Finding, Index, Record
 
+pytestmark = pytest.mark.slow
+
 SPLITS: dict[SplitName, int] = {"train": 32, "val": 8, "test": 24}
 SIDE = 40
 

@@ -21,6 +21,8 @@ from interp_core.errors import BackboneError
 from interp_core.lap.attach import LapModel
 from interp_core.training import Epoch, predict
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def setting(tiny: Callable[..., RunConfig]) -> tuple[RunConfig, RunComponents, RunImages, Store]:

@@ -10,6 +10,8 @@ from pytest_benchmark.storage.file import FileStorage
 
 from benchmarks.speed.conftest import BASELINES, pytest_configure
 
+pytestmark = pytest.mark.slow
+
 DEFAULT = "file://./.benchmarks"
 
 

@@ -10,6 +10,8 @@ import pytest
 from benchmarks.speed import loading
 from interp_core.datasets.files.images import read_image
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("write", "decode", "size"),

@@ -20,6 +20,8 @@ from benchmarks.speed.table import FIELDS, SpeedError, SpeedResults, read, to_cs
 from interp_core.errors import StoreError
 from interp_core.lap.blocks import GateBlock, HeadBlock
 
+pytestmark = pytest.mark.slow
+
 FACTS: dict[str, Any] = {
     "device": "cpu",
     "threads": 2,

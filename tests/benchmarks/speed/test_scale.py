@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.speed.scale import run_once, tabulate_growth
 
+pytestmark = pytest.mark.slow
+
 
 def test_further_images_are_charged_without_what_every_run_pays_once() -> None:
     rows = [{"images": n, "seconds": 7 + 0.02 * n, "peak_mib": 1000 + n / 100} for n in (50, 500, 5000)]

@@ -40,6 +40,8 @@ from benchmarks.speed.zoo_table import KIND_TITLES, to_markdown
 from interp_core.errors import UnknownNameError
 from interp_core.lap.blocks import GateBlock, HeadBlock
 
+pytestmark = pytest.mark.slow
+
 ZOO_FACTS = {
     "images": 8,
     "largest": 224,

@@ -69,6 +69,7 @@ def test_its_spread_is_that_of_theory() -> None:
     assert means.var() == pytest.approx(expected, rel=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("of_seed", "of_image"), [(1.0, 1.0), (0.05, 1.0)])
 def test_coverage_on_simulated_runs(of_seed: float, of_image: float) -> None:
     # 12 seeds, 30 images: what ignores the seeds, or draws images anew within each, covers too little

@@ -58,6 +58,7 @@ def test_all_in_favour_is_one() -> None:
     assert signed_rank(-np.arange(1.0, 9.0))[1] == -1
 
 
+@pytest.mark.slow
 def test_holm_by_hand() -> None:
     # ordered .01 .02 .03 .04 times 4 3 2 1: .04 .06 .06 .06
     assert holm([0.04, 0.01, np.nan, 0.03, 0.02]) == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
@@ -65,6 +66,7 @@ def test_holm_by_hand() -> None:
     assert np.isnan(holm([np.nan])).all()
 
 
+@pytest.mark.slow
 def test_holm_spans_all_comparisons_of_a_model_and_no_more() -> None:
     rng = np.random.default_rng(0)
     scores = rng.random(20)
@@ -98,6 +100,7 @@ def test_verdicts_that_hold_are_those_below_five_per_cent() -> None:
     assert count_significant(table) == 1
 
 
+@pytest.mark.slow
 def test_false_alarms_are_kept_by_holm() -> None:
     # 12 explainers as good as the own one: without correction every other run has one that looks different
     rng = np.random.default_rng(1)

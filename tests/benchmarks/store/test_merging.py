@@ -22,6 +22,7 @@ def scores(folder: Path) -> pd.DataFrame:
     return table[table["metric"] != "seconds"].sort_values(KEYS, ignore_index=True)
 
 
+@pytest.mark.slow
 def test_parts_computed_apart_are_the_whole(
     done: tuple[RunConfig, Outcome], warm: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
@@ -41,6 +42,7 @@ def test_parts_computed_apart_are_the_whole(
     assert set(data.gallery.maps) == set(read_run(whole).gallery.maps)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_seeds_are_put_together(
     done: tuple[RunConfig, Outcome], tiny: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from benchmarks.config.run import RunConfig
 from benchmarks.plan.stages import training_stages
 from interp_core.training import DEFAULT_TERMS
 
+pytestmark = pytest.mark.slow
+
 FILES = sorted((ROOT / "benchmarks" / "studies" / "configs").glob("*.yaml"))
 FOUR = ("digits", "tiny", "pets", "imagenet")
 CONTROLS = {"random", "smoothed_random", "centre_gaussian", "edges", "mask"}

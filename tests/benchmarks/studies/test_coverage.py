@@ -27,6 +27,8 @@ from benchmarks.studies.coverage import (
 )
 from interp_core.deploy.zoo import FAMILIES
 
+pytestmark = pytest.mark.slow
+
 TINY = ["test_resnet", "test_mambaout"]
 
 

@@ -14,6 +14,8 @@ from benchmarks.studies import faces
 from interp_core.datasets import datasets
 from interp_core.training import Recipe
 
+pytestmark = pytest.mark.slow
+
 SHORT = Recipe(epochs=12, batch_size=4, learning_rate=3e-3, shift=0)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.studies.resumable_table import ResumableTable, read_rows
 
+pytestmark = pytest.mark.slow
+
 
 def table(path: Path) -> ResumableTable:
     return ResumableTable(path, ("arm", "seed"))

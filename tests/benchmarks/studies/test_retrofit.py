@@ -19,6 +19,8 @@ from benchmarks.studies import linear_probe, retrofit
 from interp_core.errors import ContractError
 from interp_core.lap.model import LapModel
 
+pytestmark = pytest.mark.slow
+
 SIDE = 48
 ATTACH = {"refine": True, "image_size": SIDE}  # finer cells than the backbone's own image size would give
 

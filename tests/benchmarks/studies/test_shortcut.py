@@ -29,6 +29,8 @@ from interp_core.errors import ContractError, UnknownNameError
 from interp_core.lap.model import LapModel
 from interp_core.training import Recipe, fit
 
+pytestmark = pytest.mark.slow
+
 SHORT = Recipe(epochs=1, batch_size=8, shift=0)
 
 

@@ -24,6 +24,8 @@ from benchmarks.studies.xray.data import Xrays, divide, load_xrays, persons_of, 
 from interp_core.errors import ContractError
 from interp_core.training import Recipe
 
+pytestmark = pytest.mark.slow
+
 
 def made_xrays(count: int = 12, boxed: int = 6) -> Xrays:
     """Images of noise of which the first are ill, each with a box; two images a person."""

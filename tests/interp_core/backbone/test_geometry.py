@@ -76,6 +76,7 @@ def support_centre(model: nn.Module, size: int) -> tuple[float, int]:
     return float((seen.min() + seen.max()) / 2), middle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "arguments"),
     [

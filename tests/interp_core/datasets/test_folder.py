@@ -350,6 +350,7 @@ def test_real_pets(tmp_path: Path) -> None:
     assert 0.05 < part.masks.mean() < 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")
 def test_real_tiny_imagenet(tmp_path: Path) -> None:
     unpack(DATA / "tinyimagenet20.tar", tmp_path)

@@ -13,6 +13,8 @@ from interp_core import LapModel
 from interp_core.deploy.serving import Serving
 from interp_core.errors import ContractError
 
+pytestmark = pytest.mark.slow
+
 MakeLap = Callable[..., LapModel]
 Images = Callable[..., Tensor]
 

@@ -19,6 +19,8 @@ from interp_core import LapModel
 from interp_core.deploy import zoo
 from interp_core.errors import BackboneError, InterpError, UnknownNameError
 
+pytestmark = pytest.mark.slow
+
 # Any, for timm says of its models only that they are modules.
 create: Any = timm.create_model
 described: Any = timm.models.get_pretrained_cfg

@@ -15,6 +15,8 @@ from interp_core import LapModel
 from interp_core.knowledge import Term, View, observe, terms
 from interp_core.knowledge.observe import LIKELY_ABSENT
 
+pytestmark = pytest.mark.slow
+
 MakeLap = Callable[..., LapModel]
 NAMES = sorted(terms)
 ONE = torch.tensor([2, 0])

@@ -14,6 +14,8 @@ from interp_core.errors import ContractError
 from interp_core.knowledge import ModelAccess, Order, View, observe
 from interp_core.knowledge.order import MARGIN, cut_mask, scale_penalty
 
+pytestmark = pytest.mark.slow
+
 SIDE = 32
 
 

@@ -14,6 +14,8 @@ from interp_core.errors import ContractError
 from interp_core.knowledge import ModelAccess, Removal, View, observe
 from interp_core.knowledge.removal import compress, sample_patches
 
+pytestmark = pytest.mark.slow
+
 WHOLE = Removal(side=1.0, patches=1, tau=1.0)
 
 

@@ -18,6 +18,8 @@ import interp_core
 from interp_core import LapModel
 from interp_core.errors import BackboneError
 
+pytestmark = pytest.mark.slow
+
 MakeLap = Callable[..., LapModel]
 Images = Callable[..., Tensor]
 Sharpen = Callable[..., LapModel]

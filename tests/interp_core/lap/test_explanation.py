@@ -228,6 +228,7 @@ def words(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
+@pytest.mark.slow
 def test_it_shows_itself_as_a_picture(explanation: Explanation) -> None:
     content, figure = explanation._repr_png_(), explanation.sheet()
     assert picture_size(content) == tuple(int(side * figure.dpi) for side in figure.get_size_inches())

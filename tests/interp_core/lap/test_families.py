@@ -23,6 +23,8 @@ import interp_core
 from interp_core.deploy.zoo import CONVOLUTIONAL, HYBRID
 from interp_core.errors import BackboneError
 
+pytestmark = pytest.mark.slow
+
 Snapshot = Callable[[nn.Module], dict[str, Any]]
 
 # By timm's module: a member, the side of its images and arguments that make it small.

@@ -139,6 +139,7 @@ def test_masking_terms_open_the_refined_map() -> None:
     torch.testing.assert_close(refined_map(scores), lap.explain(images, targets).native, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_with_the_backbone_frozen_finds_what_decides_and_moves_nothing_else() -> None:
     images, targets, masks = squares(128)
     torch.manual_seed(0)

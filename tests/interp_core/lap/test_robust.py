@@ -226,6 +226,7 @@ def test_a_model_of_another_precision(
 # Compilation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("name", ["test_resnet", "own"])
 def test_the_forward_compiles_into_one_graph(
@@ -238,6 +239,7 @@ def test_the_forward_compiles_into_one_graph(
     torch.testing.assert_close(found.map, expected.map)
 
 
+@pytest.mark.slow
 def test_a_training_step_compiles_into_one_graph(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap().train()
     other = copy.deepcopy(lap)

@@ -19,6 +19,8 @@ import interp_core
 from interp_core import LapModel
 from interp_core.errors import BackboneError
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., nn.Module]
 MakeLap = Callable[..., LapModel]
 Images = Callable[..., Tensor]

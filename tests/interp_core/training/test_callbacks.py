@@ -15,6 +15,8 @@ from interp_core import Recipe, fit
 from interp_core.errors import InterpError
 from interp_core.training import Bar, Callback, CsvLog, Epoch, TensorBoardLog
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(epochs=3, batch_size=8)
 
 

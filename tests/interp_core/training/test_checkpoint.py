@@ -19,6 +19,8 @@ from interp_core.errors import StoreError
 from interp_core.knowledge import terms
 from interp_core.training import DEFAULT_TERMS, Callback, Epoch
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(epochs=3, batch_size=8, shift=2, flip=True, clip=1.0, patience=3)
 STEPS = 3 * 3
 

@@ -10,6 +10,8 @@ from torch import nn
 from interp_core.training import Recipe, fit
 from interp_core.training.augment import MAX_STRETCH, Moves, crop_and_resize, sample_boxes, sample_moves
 
+pytestmark = pytest.mark.slow
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

@@ -15,6 +15,8 @@ from interp_core.knowledge import terms
 from interp_core.training import DEFAULT_TERMS, Epoch, step_losses
 from interp_core.training.early_stopping import EarlyStopping
 
+pytestmark = pytest.mark.slow
+
 
 def looked(patience: EarlyStopping, values: list[float], model: nn.Linear) -> list[bool]:
     """Whether it is over after each epoch; the weight is the number of the epoch."""

@@ -32,6 +32,8 @@ from interp_core.training import (
     step_losses,
 )
 
+pytestmark = pytest.mark.slow
+
 QUICK = Recipe(epochs=1, batch_size=8, shift=1)
 MakeLap = Callable[..., LapModel]
 

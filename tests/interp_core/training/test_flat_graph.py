@@ -18,6 +18,8 @@ from interp_core.training import Recipe, step_losses
 from interp_core.training import loop as running
 from interp_core.training.modes import freeze_excluded, make_fast_logits, set_training_mode
 
+pytestmark = pytest.mark.slow
+
 FROZEN = Recipe(mode="frozen", epochs=2, batch_size=4, shift=2)
 
 

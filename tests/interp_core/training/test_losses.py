@@ -15,6 +15,8 @@ from interp_core.training import DEFAULT_TERMS, step_losses
 from interp_core.training.augment import Moves, sample_moves
 from interp_core.training.data import all_batches
 
+pytestmark = pytest.mark.slow
+
 
 def gradients(accumulate: int, count: int = 10) -> list[Tensor]:
     """What one step leaves."""

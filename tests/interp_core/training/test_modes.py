@@ -17,6 +17,8 @@ from interp_core.errors import ContractError
 from interp_core.training import Epoch, decision_loss, initialise_attention, predict
 from interp_core.training.modes import parameter_groups, set_training_mode
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"epochs": 2, "batch_size": 8, "shift": 1}
 
 

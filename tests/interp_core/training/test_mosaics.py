@@ -13,6 +13,8 @@ from interp_core.lap.attach import attach
 from interp_core.training import Recipe
 from interp_core.training.augment import make_mosaics
 
+pytestmark = pytest.mark.slow
+
 
 def plain_images(targets: Tensor, size: tuple[int, int] = (8, 8)) -> Tensor:
     """Image i is everywhere i + 1."""

@@ -14,6 +14,8 @@ import torch
 from helpers import training_process
 from helpers.training_process import UNREADABLE, train
 
+pytestmark = pytest.mark.slow
+
 HELPERS = Path(training_process.__file__).parent
 
 

@@ -17,6 +17,8 @@ from benchmarks.studies.tables import fits
 from benchmarks.studies.tables.fits import ALIKE, combine
 from interp_core.errors import InterpError
 
+pytestmark = pytest.mark.slow
+
 
 def one_network() -> RunData:
     """Of all explainers on one network."""

@@ -8,6 +8,8 @@ import pytest
 from benchmarks.store.record import RunRecord
 from benchmarks.studies.tables.networks import compare_networks, select_maps, to_markdown
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ["model", "explainer", "metric", "seed", "image_id", "value"]
 RECORD = RunRecord.model_validate(
     {

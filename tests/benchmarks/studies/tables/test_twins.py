@@ -11,6 +11,8 @@ import pytest
 from benchmarks.studies.tables.twins import compare_twins, read_accuracies, run
 from interp_core.errors import InterpError
 
+pytestmark = pytest.mark.slow
+
 
 def write_run(folder: Path, accuracies: dict[int, float], names: tuple[str, ...] = ("net",)) -> Path:
     folder.mkdir(parents=True)

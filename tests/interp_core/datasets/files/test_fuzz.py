@@ -31,6 +31,8 @@ from interp_core.datasets import SPLITS, CelebA, FileDataset, Folder, ImageNet, 
 from interp_core.datasets.files.images import SUFFIXES
 from interp_core.errors import InterpError
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"image_size": 16, "workers": 0}
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from interp_core.datasets.files.workers import ITEMS_PER_TASK, TASKS_PER_WORKER, Loader, Lost, can_fork
 
+pytestmark = pytest.mark.slow
+
 forks = pytest.mark.skipif(not can_fork(), reason="workers cannot be forked here")
 Make = Callable[..., Loader[int, int]]
 
