@@ -30,36 +30,7 @@ EVIDENCE_COLOUR, TINT = np.array((255, 40, 40), np.float32), 0.25
 MAX_LETTERS = 34
 MAX_FINDINGS_LISTED = 500
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Data check: {{ report.title }}</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
-table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .15rem .8rem .15rem 0; text-align: left; }
-td.n { text-align: right; } img { max-width: 100%; } .wide { overflow-x: auto; }
-@media (prefers-color-scheme: dark) { body { background: #16181c; color: #dde1e6; } }
-</style></head><body>
-<h1>{{ report.title }}</h1>
-<p>{{ report.headers }} images, {{ report.unreadable }} of them unreadable. Every header was read and
-{{ report.decoded }} images were decoded. {{ report.balance() }}.</p>
-<ul>{% for line in report.layout %}<li>{{ line }}</li>{% endfor %}</ul>
-<table><tr><th>split</th><th>images</th><th>with evidence</th></tr>
-{% for split, count in report.images.items() %}<tr><td>{{ split }}</td><td class="n">{{ count }}</td>
-<td class="n">{{ report.with_evidence[split] }}</td></tr>{% endfor %}</table>
-{% if sheet %}<h2>Images and their evidence</h2><p><img alt="Sample images with their evidence outlined"
-src="data:image/png;base64,{{ sheet }}"></p>{% endif %}
-<h2>Findings</h2>{% if not report.findings %}<p>None.</p>{% else %}
-<div class="wide"><table><tr><th>kind</th><th>where</th><th>what</th></tr>
-{% for finding in report.findings[:limit] %}<tr><td>{{ finding.kind }}</td><td>{{ finding.where }}</td>
-<td>{{ finding.what }}</td></tr>{% endfor %}</table></div>
-{% if report.findings | length > limit %}<p>and {{ report.findings | length - limit }} more.</p>{% endif %}{% endif %}
-<h2>Classes</h2><div class="wide"><table><tr><th>class</th>
-{% for split in splits %}<th>{{ split }}</th>{% endfor %}</tr>
-{% for name in report.classes %}{% set number = loop.index0 %}<tr><td>{{ name }}</td>
-{% for split in splits %}<td class="n">{{ report.counts[split][number] }}</td>{% endfor %}</tr>{% endfor %}
-</table></div></body></html>
-"""
+TEMPLATE = Path(__file__).with_name("dataset_page.html.j2")
 
 
 def draw_sheet(dataset: FileDataset, count: int = IMAGES) -> Image.Image | None:
@@ -86,7 +57,7 @@ def render_page(report: DatasetReport, sheet: Image.Image | None) -> str:
         report: the report, without identifiers if it is to be passed on; see `dataset.without_identifiers`.
         sheet: pictures to show.
     """
-    template = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
+    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text())
     picture = base64.b64encode(encode_png(sheet)).decode() if sheet else ""
     return template.render(report=report, sheet=picture, limit=MAX_FINDINGS_LISTED, splits=SPLITS)
 
