@@ -16,6 +16,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.store.atomic import write_atomically
+from benchmarks.store.markdown import markdown_table
 from interp_core.errors import InterpError
 
 PAGE, README, BLOCK = Path("docs/results.md"), Path("README.md"), "results:digits"
@@ -158,7 +159,8 @@ def rank_table(contest: Contest) -> str:
         }
         for name in shown
     ]
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True, colalign=("left", *["right"] * 3))
+    table = pd.DataFrame(rows)
+    return markdown_table(table, list(table.columns[1:]))
 
 
 def contest_table(entries: dict[str, Contest], link: str) -> str:
@@ -176,8 +178,8 @@ def contest_table(entries: dict[str, Contest], link: str) -> str:
             {
                 "data": f"[{contest.data}]({table})",
                 "network": contest.network,
-                "images": contest.images,
-                "trainings": contest.trainings,
+                "images": str(contest.images),
+                "trainings": str(contest.trainings),
                 "LAP, mean rank": f"{contest.lap['mean_rank_all']:.2f}",
                 "best other": f"{title} {rank:.2f}",
                 "LAP, metrics that pass": f"{contest.lap['mean_rank']:.2f}",
@@ -185,7 +187,7 @@ def contest_table(entries: dict[str, Contest], link: str) -> str:
                 "a control level or ahead": f"{len(contest.level_with_controls)} of {len(contest.metrics)}",
             }
         )
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+    return markdown_table(pd.DataFrame(rows), ["images", "trainings", "LAP, mean rank", "LAP, metrics that pass"])
 
 
 def shortcut_table(path: Path) -> dict[str, dict[str, str]]:
