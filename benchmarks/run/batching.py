@@ -1,4 +1,4 @@
-"""A shard in pieces that fit into memory; a size that did not fit is not tried again."""
+"""Run a shard in batches, and halve the batch size after an out-of-memory error."""
 
 from __future__ import annotations
 
@@ -11,35 +11,40 @@ T = TypeVar("T")
 
 
 class AdaptiveBatches:
-    """How many images at once.
+    """Batch size that adapts to a GPU's memory. A size that did not fit is not tried again.
 
     Args:
-        size: most images of a piece; "auto" for all at once, halved whenever a GPU's memory does not hold them.
+        size: most images in a batch; "auto" for all at once, halved whenever they do not fit into memory.
 
     Attributes:
-        largest: most images that will be tried from here on; None for all.
+        max_size: most images in the next batches; None for all.
     """
 
     def __init__(self, size: int | Literal["auto"]) -> None:
         self.adapts = size == "auto"
-        self.largest = None if isinstance(size, str) else size
+        self.max_size = None if isinstance(size, str) else size
 
-    def run(self, call: Callable[[slice], T], count: int) -> list[T]:
-        """Results of `call` on consecutive pieces of `count` images, in order.
+    def run(self, compute: Callable[[slice], T], count: int) -> list[T]:
+        """Call a function on consecutive batches, and return its results in order.
+
+        Args:
+            compute: takes the indices of a batch.
+            count: number of images.
 
         Raises:
             torch.OutOfMemoryError: the size is fixed, or one image alone does not fit.
         """
-        done: list[T] = []
+        results: list[T] = []
         start = 0
         while start < count:
-            piece = slice(start, min(start + (self.largest or count), count))
+            batch = slice(start, min(start + (self.max_size or count), count))
+            size = batch.stop - batch.start
             try:
-                done.append(call(piece))
+                results.append(compute(batch))
             except torch.OutOfMemoryError:
-                if not self.adapts or piece.stop - piece.start == 1:
+                if not self.adapts or size == 1:
                     raise
-                self.largest = (piece.stop - piece.start) // 2
+                self.max_size = size // 2
                 continue
-            start = piece.stop
-        return done
+            start = batch.stop
+        return results

@@ -1,13 +1,13 @@
-"""Trains, explains and scores on a Ray cluster: one task per network to train, then one per network and shard.
+"""Train, explain and score on a Ray cluster: one task for each network to train, then one for each network and shard.
 
-A shard's tasks would otherwise each make the forward passes that its metrics share. Tasks get the shard's images with
-them and find networks, and leave cells, in the run's folder: on more than one machine that is a shared file system or
-a URL. What a task leaves is written whole and found again, so a task whose worker was killed is simply started again.
-Each process keeps its parts and its last network between tasks. torch uses the run's `threads`, or one, whatever the
-machine: a local run with as many threads ends with the same tables.
+A task has a whole shard, so that its metrics share forward passes. It brings the images of the shard with it, reads the
+network from the run's folder and writes cells there: on several machines that is a shared file system or a URL. Results
+are written whole and looked up again, so a task whose worker was killed is simply started again. Each process keeps its
+components and its last network between tasks. torch uses the run's `threads`, or one, so that a local run with as many
+threads ends with the same tables.
 
-Known limits: explainers and metrics of one's own must be importable on every machine; seconds of tasks that share a
-machine, or a GPU, are longer than alone.
+Known limits: explainers and metrics of plugins must be importable on every machine; times are longer than alone where
+tasks share a machine or a GPU.
 """
 
 from __future__ import annotations
@@ -40,12 +40,18 @@ from interp_core.errors import InterpError, StoreError, one_line
 
 # Tasks handed out for each that can run, so that no worker waits for its next one.
 QUEUED_PER_WORKER = 2
-Work = tuple[TrainCell, Shard, Sequence[str]]
+ShardTask = tuple[TrainCell, Shard, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class RayJobContext:
-    """What tasks need to know of the run; the same for all of them."""
+    """What all tasks of a run need to know.
+
+    Attributes:
+        config: the run, with paths that hold on every machine.
+        provenance: of the run, as JSON.
+        retry_failed: whether cells that failed before are tried again.
+    """
 
     config: RunConfig
     provenance: str
@@ -53,36 +59,38 @@ class RayJobContext:
 
     @property
     def key(self) -> str:
-        """Of all of it."""
+        """Hash of the context."""
         return digest(self.config, self.provenance, self.retry_failed)
 
 
 class Cluster:
-    """A connection to a Ray cluster, inside a `with` block; a cluster started here ends with it.
+    """A connection to a Ray cluster inside a `with` block. A cluster started here ends with the block.
 
     Args:
         config: the run, with its `ray` settings.
-        provenance: what every cell says of the run it was made in.
+        provenance: of the run, written into every cell.
         retry_failed: whether cells that failed before are tried again.
+
+    Raises:
+        ConfigError: on entering the block, no cluster can be reached or started.
     """
 
     def __init__(self, config: RunConfig, provenance: dict[str, Any], *, retry_failed: bool = False) -> None:
         self.config = config
-        self.setting = RayJobContext(_portable(config), json.dumps(provenance, default=str), retry_failed)
+        self.context = RayJobContext(_with_absolute_paths(config), json.dumps(provenance, default=str), retry_failed)
 
     def __enter__(self) -> Cluster:
         import ray
 
-        given = self.config.ray
-        self.owned = not ray.is_initialized()
-        if self.owned:
-            own: dict[str, Any] = (
-                {} if given.address else {"num_cpus": given.workers or None, "include_dashboard": False}
-            )
+        settings = self.config.ray
+        self.is_owner = not ray.is_initialized()
+        if self.is_owner:
+            local = {"num_cpus": settings.workers or None, "include_dashboard": False}
+            options: dict[str, Any] = {} if settings.address else local
             try:
-                ray.init(address=given.address, log_to_driver=False, **own)
+                ray.init(address=settings.address, log_to_driver=False, **options)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise ConfigError(f"no Ray cluster at {given.address or 'this machine'}: {error}") from error
+                raise ConfigError(f"no Ray cluster at {settings.address or 'this machine'}: {error}") from error
         return self
 
     def __exit__(
@@ -90,114 +98,126 @@ class Cluster:
     ) -> None:
         import ray
 
-        if self.owned:
+        if self.is_owner:
             ray.shutdown()
 
     def train(self, cells: Sequence[TrainCell]) -> Iterator[Counters]:
-        """Train networks that are not in the store; what came of each, in the order of completion."""
-        for (cell,), outcome in self._spread(train_task, ((cell,) for cell in cells)):
-            where = f"{cell.model.name}, seed {cell.seed}"
-            yield _lost(where, outcome, cell.key) if isinstance(outcome, Exception) else outcome
+        """Train networks that are not in the store, and yield the counters of each as it is done."""
+        for (cell,), outcome in self._run_tasks(train_task, ((cell,) for cell in cells)):
+            label = f"{cell.model.name}, seed {cell.seed}"
+            yield _lost_task(label, outcome, cell.key) if isinstance(outcome, Exception) else outcome
 
-    def work(self, tasks: Iterable[Work]) -> Iterator[tuple[Counters, int]]:
-        """Work on shards; what came of each and how many cells it has, in the order of completion."""
-        for (cell, shard, _), outcome in self._spread(work_task, tasks):
+    def work(self, tasks: Iterable[ShardTask]) -> Iterator[tuple[Counters, int]]:
+        """Work on shards, and yield the counters and the number of cells of each as it is done."""
+        for (cell, shard, _), outcome in self._run_tasks(work_task, tasks):
             if isinstance(outcome, Exception):
-                where = f"{cell.model.name}, images {shard.start}-{shard.start + len(shard.split) - 1}"
-                yield _lost(where, outcome, cell.key), 0
+                label = f"{cell.model.name}, images {shard.start}-{shard.start + len(shard.split) - 1}"
+                yield _lost_task(label, outcome, cell.key), 0
             else:
                 yield outcome
 
-    def _spread(self, function: Callable, tasks: Iterable[tuple]) -> Iterator[tuple[tuple, Any]]:
-        """Each task with what `function` made of it, or with the error it was lost by."""
+    def _run_tasks(self, function: Callable, tasks: Iterable[tuple]) -> Iterator[tuple[tuple, Any]]:
+        """Yield each task with the result of `function`, or with the error that ended it, as it is done.
+
+        Raises:
+            InterpError: a setting does not fit; the user has to change it.
+        """
         import ray
 
-        given = self.config.ray
-        options: dict[str, Any] = {"num_cpus": given.cpus, "num_gpus": given.gpus, "max_retries": given.retries}
+        settings = self.config.ray
+        options: dict[str, Any] = {
+            "num_cpus": settings.cpus,
+            "num_gpus": settings.gpus,
+            "max_retries": settings.retries,
+        }
         remote = ray.remote(**options)(function)
-        most = QUEUED_PER_WORKER * max(1, int(ray.cluster_resources().get("CPU", 1) / given.cpus))
-        setting, left = ray.put(self.setting), iter(tasks)
-        waiting: dict[Any, tuple] = {}
+        workers = max(1, int(ray.cluster_resources().get("CPU", 1) / settings.cpus))
+        context, remaining = ray.put(self.context), iter(tasks)
+        queued: dict[Any, tuple] = {}
         while True:
-            for task in islice(left, most - len(waiting)):
-                waiting[remote.remote(setting, *task)] = task
-            if not waiting:
+            for task in islice(remaining, QUEUED_PER_WORKER * workers - len(queued)):
+                queued[remote.remote(context, *task)] = task
+            if not queued:
                 return
-            (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
-            task = waiting.pop(ready)
+            (ready, *_), _ = ray.wait(list(queued), num_returns=1)
+            task = queued.pop(ready)
             try:
                 yield task, ray.get(ready)
             except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, InterpError):  # the user's to mend
+                if isinstance(error.cause, InterpError):
                     raise error.cause from error
                 yield task, error.cause
             except ray.exceptions.RayError as error:
                 yield task, error
 
 
-def train_task(setting: RayJobContext, cell: TrainCell) -> Counters:
+def train_task(context: RayJobContext, cell: TrainCell) -> Counters:
     """Train one network in this process, or find it in the store."""
-    desk, counters = _desk(setting), Counters()
+    state, counters = _process_state(context), Counters()
     with counters.clock.measure("train"):
-        desk.worker.train(cell, desk.data, counters, lambda _: None)
+        state.worker.train(cell, state.images, counters, lambda _: None)
     return counters
 
 
-def work_task(setting: RayJobContext, cell: TrainCell, shard: Shard, names: Sequence[str]) -> tuple[Counters, int]:
-    """Work on one shard in this process; what came of it and how many cells it has."""
-    desk = _desk(setting)
+def work_task(context: RayJobContext, cell: TrainCell, shard: Shard, explainers: Sequence[str]) -> tuple[Counters, int]:
+    """Work on one shard in this process, and return its counters and the number of its cells."""
+    state = _process_state(context)
     steps: list[str] = []
-    return desk.worker.work(desk.network(cell), shard, names, steps.append), len(steps)
+    return state.worker.work(state.load_network(cell), shard, explainers, steps.append), len(steps)
 
 
 class RayWorkerState:
-    """What a process keeps between the tasks of a run: parts, data, and the last network."""
+    """What a process keeps between the tasks of a run: components, data, and the last network."""
 
-    def __init__(self, setting: RayJobContext) -> None:
-        config = setting.config
+    def __init__(self, context: RayJobContext) -> None:
+        config = context.config
         keep_freed_memory()
         torch.set_num_threads(config.threads or 1)
-        parts, store = RunComponents(config), Store(config.folder)
-        made = json.loads(setting.provenance)
-        self.key, self.data = setting.key, RunImages(parts.dataset)
+        components = RunComponents(config)
+        self.key, self.images = context.key, RunImages(components.dataset)
         self.worker = ShardWorker(
-            config, parts, store, resolve_device(config.device), made, retry_failed=setting.retry_failed
+            config,
+            components,
+            Store(config.folder),
+            resolve_device(config.device),
+            json.loads(context.provenance),
+            retry_failed=context.retry_failed,
         )
         self._last: TrainedNetwork | None = None
 
-    def network(self, cell: TrainCell) -> TrainedNetwork:
-        """The network of a cell, from the store.
+    def load_network(self, cell: TrainCell) -> TrainedNetwork:
+        """Load a network from the store, unless it is that of the last task.
 
         Raises:
             StoreError: it is not there.
         """
+        worker = self.worker
         if self._last is None or self._last.cell.key != cell.key:
-            worker = self.worker
-            self._last = load_trained(cell, worker.parts, worker.store, worker.device)
+            self._last = load_trained(cell, worker.components, worker.store, worker.device)
         if self._last is None:
-            raise StoreError(f"no network {cell.key} in {self.worker.store.folder}: can every machine see this folder?")
+            raise StoreError(f"no network {cell.key} in {worker.store.folder}: can every machine see this folder?")
         return self._last
 
 
-_desks: dict[str, RayWorkerState] = {}
+_states: dict[str, RayWorkerState] = {}
 
 
-def _desk(setting: RayJobContext) -> RayWorkerState:
-    """The desk of a run in this process; that of the run before goes."""
-    if setting.key not in _desks:
-        _desks.clear()
-        _desks[setting.key] = RayWorkerState(setting)
-    return _desks[setting.key]
+def _process_state(context: RayJobContext) -> RayWorkerState:
+    """Return the state of a run in this process; that of another run is dropped."""
+    if context.key not in _states:
+        _states.clear()
+        _states[context.key] = RayWorkerState(context)
+    return _states[context.key]
 
 
-def _portable(config: RunConfig) -> RunConfig:
-    """The same run with paths that hold in a process that starts elsewhere."""
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Return the same run with paths that hold in a process with another working directory."""
     output = config.output if is_url(config.output) else Path(config.output).resolve()
     plugins = tuple(str(Path(name).resolve()) if name.endswith(".py") else name for name in config.plugins)
     return config.model_copy(update={"output": output, "plugins": plugins})
 
 
-def _lost(where: str, error: Exception, key: str) -> Counters:
-    """A task that did not come back; it has left no record in the store and is run again by the next run."""
+def _lost_task(label: str, error: Exception, key: str) -> Counters:
+    """Report a task that did not come back. The store has no record of it, so the next run starts it again."""
     what = f"lost on the cluster: {one_line(error, with_type=True)}"
-    return Counters(problems=[Problem(where=where, what=what, traceback=str(error), cell=key)])
+    return Counters(problems=[Problem(where=label, what=what, traceback=str(error), cell=key)])

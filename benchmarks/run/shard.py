@@ -1,8 +1,11 @@
-"""Explains and scores the images of one shard on one network: the unit that an engine hands out.
+"""Explain and score the images of one shard on one network: the unit of work that an engine hands out.
 
-Explanations are made once and shared by all metrics; forward passes on perturbed images are shared by all explainers
-and metrics. Only the images of the shard are ever floating point. A cell that fails is recorded with its traceback, the
-rest goes on; it is tried again only when asked for, since what failed once most often fails again.
+Maps are made once for all metrics, and forward passes on perturbed images are shared by all explainers and metrics. A
+cell that fails is recorded with its traceback, and the others go on. It is tried again only on request, since most
+failures happen again.
+
+`ShardWorker` belongs to a process, `ShardJob` to one network and one shard. `ShardJob.explain_and_score` tells the
+story: look up what the store has, make the maps if they are needed, compute the missing scores.
 """
 
 from __future__ import annotations
@@ -37,15 +40,15 @@ from interp_core.datasets import ImageSet
 from interp_core.errors import InterpError
 from interp_core.training import Epoch
 
-Step = Callable[[str], None]
+ShowStep = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A few of the chosen images.
+    """A few of the selected images.
 
     Attributes:
-        start: number of the first among the chosen ones.
+        start: number of the first one among the selected images.
         split: the images, uint8, with targets, masks and ids.
         statistics: mean and standard deviation per channel that normalise them.
     """
@@ -56,180 +59,246 @@ class Shard:
 
     @cached_property
     def images(self) -> Tensor:
-        """(N, C, H, W) float32, normalised."""
+        """Normalised images (N, C, H, W) float32."""
         return normalised(self.split.images, self.statistics)
 
 
 class ShardWorker:
-    """What one process needs to work on shards.
+    """What a process needs to train networks and to work on shards.
 
     Args:
         config: the run.
-        parts: its explainers and metrics.
-        store: where cells are found and written.
+        components: its explainers and metrics.
+        store: where cells are looked up and written.
         device: where networks live.
-        provenance: what every cell says of the run it was made in.
+        provenance: of the run, written into every cell.
         retry_failed: whether cells that failed before are tried again.
     """
 
     def __init__(
         self,
         config: RunConfig,
-        parts: RunComponents,
+        components: RunComponents,
         store: Store,
         device: str,
         provenance: dict[str, Any],
         *,
         retry_failed: bool = False,
     ) -> None:
-        self.config, self.parts, self.store, self.device = config, parts, store, device
+        self.config, self.components, self.store, self.device = config, components, store, device
         self.provenance, self.retry_failed = provenance, retry_failed
         self.transforms = build_transforms(config.smoothing, config.grids, config.sharpening)
-        self.explaining, self.scoring = AdaptiveBatches(config.batch_size), AdaptiveBatches(config.batch_size)
+        self.explain_batches = AdaptiveBatches(config.batch_size)
+        self.score_batches = AdaptiveBatches(config.batch_size)
 
     def train(
-        self, cell: TrainCell, data: RunImages, counters: Counters, show: Callable[[Epoch], None]
+        self, cell: TrainCell, images: RunImages, counters: Counters, show: Callable[[Epoch], None]
     ) -> TrainedNetwork | None:
-        """The network of a cell, trained if it is not in the store; None if its training fails, or has failed before.
+        """Train a network, or load it from the store.
+
+        Args:
+            cell: which network.
+            images: of the run.
+            counters: take a failure.
+            show: called after each epoch.
+
+        Returns:
+            The network; None if its training fails, or has failed before.
 
         Raises:
-            InterpError: a setting does not fit, which is the user's to mend before anything is computed.
+            InterpError: a setting does not fit; the user has to change it before anything is computed.
         """
-        before = None if self.retry_failed else self.store.failure(cell.key)
-        if before is not None:
-            counters.problems.append(before)
+        failure = self.earlier_failure(cell.key)
+        if failure is not None:
+            counters.problems.append(failure)
             return None
         try:
-            item = train_or_load(cell, self.parts, data, self.store, self.device, show)
+            trained = train_or_load(cell, self.components, images, self.store, self.device, show)
         except InterpError:
             raise
         except Exception as error:  # whatever training raises must not end the run of other networks
-            counters.problems.append(self.failed(f"{cell.model.name}, seed {cell.seed}", error, cell.key))
+            counters.problems.append(self.write_failure(f"{cell.model.name}, seed {cell.seed}", error, cell.key))
             return None
         self.store.forget_failure(cell.key)
-        return item
+        return trained
 
-    def failed(self, where: str, error: Exception, key: str) -> Problem:
-        """Record in the store that a cell failed; what is recorded."""
-        entry = describe_failure(where, error, key)
-        self.store.write_failure(key, entry)
-        return entry
+    def work(self, trained: TrainedNetwork, shard: Shard, explainers: Collection[str], show_step: ShowStep) -> Counters:
+        """Compute what is missing of one network, one shard and some explainers.
 
-    def work(self, item: TrainedNetwork, shard: Shard, names: Collection[str], step: Step) -> Counters:
-        """Compute what is missing of one network, one shard and the explainers `names`."""
-        job = ShardJob(self, item, shard, step)
-        for cell in shard_cells(self.config, self.parts, item.cell, shard.split.ids, shard.start):
-            if cell.explainer in names:
-                job.do(cell)
+        Args:
+            trained: the network.
+            shard: the images.
+            explainers: names of explainers that can explain the network.
+            show_step: called after each cell with a text for people.
+        """
+        job = ShardJob(self, trained, shard, show_step)
+        for cell in shard_cells(self.config, self.components, trained.cell, shard.split.ids, shard.start):
+            if cell.explainer in explainers:
+                job.explain_and_score(cell)
         job.counters.set_aside += self.store.set_aside
         self.store.set_aside = []
         return job.counters
 
+    def earlier_failure(self, key: str) -> Problem | None:
+        """Return how a cell failed before; None if it did not, or failed cells are tried again."""
+        return None if self.retry_failed else self.store.failure(key)
+
+    def write_failure(self, where: str, error: Exception, key: str) -> Problem:
+        """Write to the store that a cell failed, and return the description."""
+        problem = describe_failure(where, error, key)
+        self.store.write_failure(key, problem)
+        return problem
+
+
+@dataclass(frozen=True)
+class StoredState:
+    """What the store has of one explainer on one shard.
+
+    Attributes:
+        costs: table of the explain cell; None if it has not been computed.
+        reused: number of cells that are there.
+        missing: keys of scores to compute.
+        failures: earlier failures, which are not tried again.
+        needs_maps: whether maps are needed, to compute scores, costs or the gallery.
+    """
+
+    costs: pd.DataFrame | None
+    reused: int
+    missing: frozenset[str]
+    failures: tuple[Problem, ...]
+    needs_maps: bool
+
 
 class ShardJob:
-    """One network and one shard, with the forward passes that its metrics share."""
+    """The work on one network and one shard, with the forward passes that its metrics share.
 
-    def __init__(self, worker: ShardWorker, item: TrainedNetwork, shard: Shard, step: Step) -> None:
-        self.worker, self.item, self.shard, self.step = worker, item, shard, step
-        self.store, self.config = worker.store, worker.config
+    Attributes:
+        counters: counts of what has been done so far.
+    """
+
+    def __init__(self, worker: ShardWorker, trained: TrainedNetwork, shard: Shard, show_step: ShowStep) -> None:
+        self.worker, self.trained, self.shard, self.show_step = worker, trained, shard, show_step
+        self.store, self.config, self.components = worker.store, worker.config, worker.components
         self.counters = Counters()
         self._passes: dict[tuple[int, int], Passes] = {}
 
-    def do(self, cell: ExplainCell) -> None:
-        """One explainer: its maps if they are needed, and the scores that are missing."""
-        scores = score_cells(self.worker.parts, cell, self.worker.transforms)
-        where = f"{self.item.cell.model.name}: {cell.explainer}"
-        costs = self.store.cell(cell.key)
-        missing = {score.key for score in scores if not self._is_settled(score.key)}
-        self.counters.reused += costs is not None
-        # The gallery shows the first images.
-        wanted = costs is None or missing or cell.start < self.config.gallery
-        maps = self._maps(cell, costs) if wanted and not self._has_failed(cell.key) else None
-        self.step(where)
-        if costs is not None:
-            first = costs[costs["metric"] == costs["metric"].iloc[0]]["degenerate"]
-            self.counters.count_maps((self.item.cell.model.name, cell.explainer), int(first.sum()), len(first))
-        changed: dict[MapTransform | None, np.ndarray] = {} if maps is None else {None: maps}
+    def explain_and_score(self, cell: ExplainCell) -> None:
+        """Compute what is missing of one explainer: its maps if they are needed, and its scores."""
+        scores = score_cells(self.components, cell, self.worker.transforms)
+        state = self.look_up(cell, scores)
+        self._count(cell, state)
+        maps = self._load_or_make_maps(cell, state) if state.needs_maps else None
+        label = f"{self.trained.cell.model.name}: {cell.explainer}"
+        self.show_step(label)
+        transformed: dict[MapTransform | None, np.ndarray] = {} if maps is None else {None: maps}
         for score in scores:
-            if score.key in missing and maps is not None:
-                self._score(score, changed)
-            self.step(f"{where}, {score.metric}")
+            if maps is not None and score.key in state.missing:
+                self._score(score, transformed)
+            self.show_step(f"{label}, {score.metric}")
 
-    def _is_settled(self, key: str) -> bool:
-        """Whether a score is there, or known to fail."""
-        if self.store.has_cell(key):
-            self.counters.reused += 1
-            return True
-        return self._has_failed(key)
+    # 1. What the store has
 
-    def _has_failed(self, key: str) -> bool:
-        """Whether a cell is known to fail; it is listed then."""
-        before = None if self.worker.retry_failed else self.store.failure(key)
-        if before is not None:
-            self.counters.problems.append(before)
-        return before is not None
+    def look_up(self, cell: ExplainCell, scores: Sequence[ScoreCell]) -> StoredState:
+        """Return what the store has of an explainer; nothing is recorded."""
+        costs = self.store.cell(cell.key)
+        stored = {score.key for score in scores if self.store.has_cell(score.key)}
+        failures = {
+            score.key: failure
+            for score in scores
+            if score.key not in stored and (failure := self.worker.earlier_failure(score.key)) is not None
+        }
+        missing = frozenset(score.key for score in scores) - stored - failures.keys()
+        # The gallery shows the first images.
+        needs_maps = costs is None or bool(missing) or cell.start < self.config.gallery
+        maps_failure = self.worker.earlier_failure(cell.key) if needs_maps else None
+        return StoredState(
+            costs=costs,
+            reused=len(stored) + (costs is not None),
+            missing=missing,
+            failures=(*failures.values(), *([maps_failure] if maps_failure else [])),
+            needs_maps=needs_maps and maps_failure is None,
+        )
 
-    def _maps(self, cell: ExplainCell, costs: pd.DataFrame | None) -> np.ndarray | None:
-        """The explanations, from the store if they are there; None if they cannot be made."""
-        maps = self.store.read_maps(cell.key) if costs is not None else None
-        if maps is not None:
-            return maps
-        half, shown = self.config.keep_maps == "float16", cell.start < self.config.gallery
+    def _count(self, cell: ExplainCell, state: StoredState) -> None:
+        self.counters.reused += state.reused
+        self.counters.problems += state.failures
+        if state.costs is not None:
+            one_score = state.costs[state.costs["metric"] == state.costs["metric"].iloc[0]]
+            self._count_maps(cell, one_score["degenerate"].to_numpy())
+
+    def _count_maps(self, cell: ExplainCell, degenerate: np.ndarray) -> None:
+        pair = self.trained.cell.model.name, cell.explainer
+        self.counters.count_maps(pair, int(degenerate.sum()), len(degenerate))
+
+    # 2. Maps
+
+    def _load_or_make_maps(self, cell: ExplainCell, state: StoredState) -> np.ndarray | None:
+        """Return the maps (N, 1, H, W), from the store if they are there; None if the explainer fails."""
+        maps = None if state.costs is None else self.store.read_maps(cell.key)
+        return self._make_maps(cell, write_costs=state.costs is None) if maps is None else maps
+
+    def _make_maps(self, cell: ExplainCell, *, write_costs: bool) -> np.ndarray | None:
+        """Explain the shard and write the maps, if they are to be kept, and their costs."""
         try:
             with self.counters.clock.measure("explain"):
                 maps, cost = self._explain(cell)
         except Exception as error:  # whatever a library raises must not end the run
-            self._fail(f"{self.item.cell.model.name}, {cell.explainer}", error, cell.key)
+            self._record_failure(f"{self.trained.cell.model.name}, {cell.explainer}", error, cell.key)
             return None
-        if half:
+        half = self.config.keep_maps == "float16"
+        if half:  # metrics score what is stored
             maps = from_float16(to_float16(maps))
-        if shown or self.config.keep_maps != "none":
+        if cell.start < self.config.gallery or self.config.keep_maps != "none":
             self.store.write_maps(cell.key, maps, half=half)
-        if costs is None:
+        if write_costs:
             self._write_costs(cell, maps, cost)
         return maps
 
     def _explain(self, cell: ExplainCell) -> tuple[np.ndarray, Cost]:
-        explainer, split = self.worker.parts.explainers[cell.explainer], self.shard.split
+        explainer, split = self.components.explainers[cell.explainer], self.shard.split
 
-        def call(piece: slice) -> tuple[np.ndarray, Cost]:
+        def explain(batch: slice) -> tuple[np.ndarray, Cost]:
+            targets, masks = torch.from_numpy(split.targets[batch]), torch.from_numpy(split.masks[batch])
             images, targets, masks = (
-                tensor.to(self.worker.device)
-                for tensor in (
-                    self.shard.images[piece],
-                    torch.from_numpy(split.targets[piece]),
-                    torch.from_numpy(split.masks[piece]),
-                )
+                tensor.to(self.worker.device) for tensor in (self.shard.images[batch], targets, masks)
             )
-            seed = cell.seed + piece.start
-            maps, cost = explainer.measure(self.item.network, images, targets, masks=masks, seed=seed)
+            seed = cell.seed + batch.start
+            maps, cost = explainer.measure(self.trained.network, images, targets, masks=masks, seed=seed)
             return maps.cpu().numpy(), cost
 
-        made = self.worker.explaining.run(call, len(split))
-        return np.concatenate([maps for maps, _ in made]), total_cost([cost for _, cost in made])
+        batches = self.worker.explain_batches.run(explain, len(split))
+        return np.concatenate([maps for maps, _ in batches]), total_cost([cost for _, cost in batches])
 
     def _write_costs(self, cell: ExplainCell, maps: np.ndarray, cost: Cost) -> None:
-        n, bad = len(maps), is_degenerate(maps)
-        spent = {"seconds": cost.seconds / n, "forwards": cost.forwards / n, "backwards": cost.backwards / n}
-        table = self._table(cell, cell.explainer, {name: np.full(n, value) for name, value in spent.items()}, bad)
-        self.counters.count_maps((self.item.cell.model.name, cell.explainer), int(bad.sum()), n)
-        self._write(cell.key, table, cell.seed, cost)
+        count, degenerate = len(maps), is_degenerate(maps)
+        per_image = {"seconds": cost.seconds, "forwards": cost.forwards, "backwards": cost.backwards}
+        values = {name: np.full(count, value / count) for name, value in per_image.items()}
+        self._count_maps(cell, degenerate)
+        self._write(cell.key, self._table(cell, cell.explainer, values, degenerate), cell.seed, cost)
 
-    def _score(self, cell: ScoreCell, known: dict[MapTransform | None, np.ndarray]) -> None:
-        """One metric on the maps, transformed where the cell says so; `known` holds them by transform."""
-        cost, before = Cost(), self._spent()
+    # 3. Scores
+
+    def _score(self, cell: ScoreCell, transformed: dict[MapTransform | None, np.ndarray]) -> None:
+        """Score the maps with one metric, and write the scores or the failure.
+
+        Args:
+            cell: the score.
+            transformed: maps by transform, the plain ones under None; the transform of the cell is added.
+        """
+        cost, before = Cost(), self._passes_cost()
         try:
-            if cell.transform is not None and cell.transform not in known:
-                known[cell.transform] = cell.transform(known[None])
-            maps = known[cell.transform]
-            with count_passes(self.item.network, cost):
+            if cell.transform is not None and cell.transform not in transformed:
+                transformed[cell.transform] = cell.transform(transformed[None])
+            maps = transformed[cell.transform]
+            with count_passes(self.trained.network, cost):
                 values = self._values(cell, maps)
         except Exception as error:  # as above
-            self._fail(f"{self.item.cell.model.name}, {cell.explainer}, {cell.metric}", error, cell.key)
+            where = f"{self.trained.cell.model.name}, {cell.explainer}, {cell.metric}"
+            self._record_failure(where, error, cell.key)
             return
         finally:
-            # Shared passes run a quicker copy of the network, which `count_passes` does not see.
-            forwards, seconds = self._spent()
+            # Shared passes run a faster copy of the network, which `count_passes` does not see.
+            forwards, seconds = self._passes_cost()
             cost.forwards = max(cost.forwards, forwards - before[0])
             cost.model_seconds = max(cost.model_seconds, seconds - before[1])
             self.counters.clock.add("metrics_model", cost.model_seconds)
@@ -238,55 +307,67 @@ class ShardJob:
         self._write(cell.key, table, cell.explain.seed, cost)
 
     def _values(self, cell: ScoreCell, maps: np.ndarray) -> dict[str, np.ndarray]:
-        metric, split = self.worker.parts.metrics[cell.metric], self.shard.split
-        explainer = self.worker.parts.explainers[cell.explain.explainer]
+        """Return the values (N,) of a metric, by name of the score."""
+        metric, split = self.components.metrics[cell.metric], self.shard.split
+        explainer = self.components.explainers[cell.explain.explainer]
 
-        def call(piece: slice) -> dict[str, np.ndarray]:
-            seed = cell.explain.seed + piece.start
-            batch = Batch(
-                model=self.item.network,
-                images=self.shard.images[piece].numpy(),
-                targets=split.targets[piece],
-                maps=maps[piece],
-                masks=split.masks[piece],
-                device=self.worker.device,
-                seed=seed,
-                passes=self._shared(piece) if metric.needs_model else None,
-                explain=explain_again(explainer, seed, self.worker.device),
-                multi_label=self.worker.parts.dataset.multi_label,
+        def score(batch: slice) -> dict[str, np.ndarray]:
+            seed = cell.explain.seed + batch.start
+            return metric(
+                Batch(
+                    model=self.trained.network,
+                    images=self.shard.images[batch].numpy(),
+                    targets=split.targets[batch],
+                    maps=maps[batch],
+                    masks=split.masks[batch],
+                    device=self.worker.device,
+                    seed=seed,
+                    passes=self._shared_passes(batch) if metric.needs_model else None,
+                    explain=explain_again(explainer, seed, self.worker.device),
+                    multi_label=self.components.dataset.multi_label,
+                )
             )
-            return metric(batch)
 
-        made = self.worker.scoring.run(call, len(split))
-        return {name: np.concatenate([values[name] for values in made]) for name in made[0]}
+        batches = self.worker.score_batches.run(score, len(split))
+        return {name: np.concatenate([values[name] for values in batches]) for name in batches[0]}
 
-    def _shared(self, piece: slice) -> Passes:
-        """The forward passes of these images, made by whoever asks first."""
-        key = piece.start, piece.stop
+    def _shared_passes(self, batch: slice) -> Passes:
+        """Return the forward passes on these images, which explainers and metrics share."""
+        key = batch.start, batch.stop
         if key not in self._passes:
-            # Pieces of another size did not fit.
-            self._passes = {(a, b): kept for (a, b), kept in self._passes.items() if b <= key[0] or a >= key[1]}
-            images, targets = self.shard.images[piece].numpy(), self.shard.split.targets[piece]
-            several = self.worker.parts.dataset.multi_label
-            self._passes[key] = Passes(self.item.network, images, targets, self.worker.device, multi_label=several)
+            # Batches that overlap this one are of a size that did not fit into memory.
+            self._passes = {
+                (start, stop): passes
+                for (start, stop), passes in self._passes.items()
+                if stop <= batch.start or start >= batch.stop
+            }
+            images, targets = self.shard.images[batch].numpy(), self.shard.split.targets[batch]
+            multi_label = self.components.dataset.multi_label
+            self._passes[key] = Passes(
+                self.trained.network, images, targets, self.worker.device, multi_label=multi_label
+            )
         return self._passes[key]
 
-    def _spent(self) -> tuple[int, float]:
-        """Images and seconds of all shared passes so far."""
-        kept = self._passes.values()
-        return sum(passes.forwards for passes in kept), sum(passes.seconds for passes in kept)
+    def _passes_cost(self) -> tuple[int, float]:
+        """Return images and seconds of all shared passes so far."""
+        passes = self._passes.values()
+        return sum(entry.forwards for entry in passes), sum(entry.seconds for entry in passes)
 
-    def _table(self, cell: ExplainCell, explainer: str, values: dict[str, np.ndarray], bad: np.ndarray) -> pd.DataFrame:
-        fixed = {"model": cell.train.model.name, "explainer": explainer, "seed": cell.train.seed}
-        columns = {"image_id": self.shard.split.ids, "degenerate": bad}
+    # 4. Writing
+
+    def _table(
+        self, cell: ExplainCell, explainer: str, values: dict[str, np.ndarray], degenerate: np.ndarray
+    ) -> pd.DataFrame:
+        names = {"model": cell.train.model.name, "explainer": explainer, "seed": cell.train.seed}
+        columns = {"image_id": self.shard.split.ids, "degenerate": degenerate}
         tables = [
-            pd.DataFrame({**fixed, **columns, "metric": name, "value": column.astype(np.float64)})
+            pd.DataFrame({**names, **columns, "metric": name, "value": column.astype(np.float64)})
             for name, column in values.items()
         ]
         return pd.concat(tables, ignore_index=True)
 
     def _write(self, key: str, table: pd.DataFrame, seed: int, cost: Cost) -> None:
-        made = {
+        provenance = {
             "key": key,
             **self.worker.provenance,
             "seed": seed,
@@ -296,33 +377,33 @@ class ShardJob:
             "backwards": cost.backwards,
             "peak_bytes": cost.peak_bytes,
         }
-        self.store.write_cell(key, table, made)
+        self.store.write_cell(key, table, provenance)
         self.store.forget_failure(key)
         self.counters.computed += 1
 
-    def _fail(self, where: str, error: Exception, key: str) -> None:
-        self.counters.problems.append(self.worker.failed(where, error, key))
+    def _record_failure(self, where: str, error: Exception, key: str) -> None:
+        self.counters.problems.append(self.worker.write_failure(where, error, key))
 
 
 def explain_again(explainer: Explainer, seed: int, device: str) -> Explain:
-    """The explainer as metrics call it: on other images or networks, with the seed of the maps they judge.
+    """Return the explainer as a function that metrics call on other images or networks.
 
     Args:
-        explainer: whose maps are judged.
-        seed: of the explainer's random draws.
+        explainer: the explainer whose maps are scored.
+        seed: of its random draws, the same as for those maps.
         device: where networks live.
     """
 
     def explain(network: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).to(device)
-        chosen = torch.from_numpy(np.ascontiguousarray(targets)).to(device)
-        return explainer(network, batch, chosen, seed=seed).cpu().numpy()
+        image_batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).to(device)
+        target_batch = torch.from_numpy(np.ascontiguousarray(targets)).to(device)
+        return explainer(network, image_batch, target_batch, seed=seed).cpu().numpy()
 
     return explain
 
 
 def total_cost(costs: Sequence[Cost]) -> Cost:
-    """One cost of several calls."""
+    """Return the cost of several calls together; the peak of memory is that of the largest."""
     peaks = [cost.peak_bytes for cost in costs if cost.peak_bytes is not None]
     return Cost(
         images=sum(cost.images for cost in costs),

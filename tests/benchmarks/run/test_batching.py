@@ -6,30 +6,30 @@ import torch
 from benchmarks.run.batching import AdaptiveBatches
 
 
-def spans(pieces: AdaptiveBatches, count: int, fits: int = 1000) -> list[tuple[int, int]]:
+def spans(batches: AdaptiveBatches, count: int, fits: int = 1000) -> list[tuple[int, int]]:
     """What is asked for and fits."""
 
-    def call(piece: slice) -> tuple[int, int]:
-        if piece.stop - piece.start > fits:
+    def call(batch: slice) -> tuple[int, int]:
+        if batch.stop - batch.start > fits:
             raise torch.OutOfMemoryError("full")
-        return piece.start, piece.stop
+        return batch.start, batch.stop
 
-    return pieces.run(call, count)
+    return batches.run(call, count)
 
 
 @pytest.mark.parametrize(
     ("size", "count", "expected"),
     [("auto", 5, [(0, 5)]), (2, 5, [(0, 2), (2, 4), (4, 5)]), (9, 5, [(0, 5)]), (1, 2, [(0, 1), (1, 2)])],
 )
-def test_pieces_cover_everything_once(size: int, count: int, expected: list[tuple[int, int]]) -> None:
+def test_batches_cover_everything_once(size: int, count: int, expected: list[tuple[int, int]]) -> None:
     assert spans(AdaptiveBatches(size), count) == expected  # type: ignore[arg-type]
 
 
 def test_what_does_not_fit_is_halved_and_remembered() -> None:
-    pieces = AdaptiveBatches("auto")
-    assert spans(pieces, 16, fits=5) == [(0, 4), (4, 8), (8, 12), (12, 16)]
-    assert pieces.largest == 4
-    assert spans(pieces, 6) == [(0, 4), (4, 6)]
+    batches = AdaptiveBatches("auto")
+    assert spans(batches, 16, fits=5) == [(0, 4), (4, 8), (8, 12), (12, 16)]
+    assert batches.max_size == 4
+    assert spans(batches, 6) == [(0, 4), (4, 6)]
 
 
 def test_a_fixed_size_or_a_single_image_that_does_not_fit_is_an_error() -> None:
@@ -40,7 +40,7 @@ def test_a_fixed_size_or_a_single_image_that_does_not_fit_is_an_error() -> None:
 
 
 def test_other_errors_are_not_held_back() -> None:
-    def call(piece: slice) -> None:
+    def call(batch: slice) -> None:
         raise ValueError("mine")
 
     with pytest.raises(ValueError, match="mine"):

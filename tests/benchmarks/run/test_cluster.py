@@ -112,8 +112,8 @@ def test_without_ray_the_engine_is_refused_before_anything_is_written(
 
 def test_paths_hold_elsewhere(tiny: Callable[..., RunConfig]) -> None:
     given = tiny(output="runs").model_copy(update={"plugins": ("mine.py", "a.module")})
-    config = cluster._portable(given)
+    config = cluster._with_absolute_paths(given)
     assert Path(config.output).is_absolute()
     assert Path(config.plugins[0]).is_absolute()
     assert config.plugins[1] == "a.module"
-    assert cluster._portable(tiny(output="memory://runs")).output == "memory://runs"
+    assert cluster._with_absolute_paths(tiny(output="memory://runs")).output == "memory://runs"

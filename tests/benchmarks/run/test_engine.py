@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,15 @@ from torch import Tensor, nn
 from baselines import Explainer, explainers
 from benchmarks.config.run import RunConfig
 from benchmarks.metrics import Batch, metrics
+from benchmarks.plan.cells import explain_cells, score_cells, train_cells
 from benchmarks.report import write_report
 from benchmarks.run import engine
+from benchmarks.run.counters import Counters
 from benchmarks.run.engine import Engine, Outcome
+from benchmarks.run.shard import ShardJob
+from benchmarks.run.training import TrainedNetwork
 from benchmarks.store.cell_files import read_provenance
+from benchmarks.store.record import Problem
 from benchmarks.store.run_data import RunData
 from benchmarks.store.run_folder import read_run
 from interp_core.errors import InterpError
@@ -477,3 +483,22 @@ def test_a_killed_run_goes_on_where_it_was(tiny_file: Callable[..., Path], tiny:
     assert 0 < outcome.computed <= whole.computed - there + 1
     pd.testing.assert_frame_equal(scores(folder), scores(whole.folder))
     assert not read_run(folder).record.problems
+
+
+def test_looking_up_a_shard_records_nothing(done: tuple[RunConfig, Outcome]) -> None:
+    config, outcome = done
+    (gone, *_) = sorted((outcome.folder / "cells").glob("lap-0-lap-00000-*auc*.parquet"))
+    gone.unlink()
+    worker = Engine(config).worker
+    cells = explain_cells(config, worker.components, train_cells(config, worker.components), ["a", "b"])
+    trained = TrainedNetwork(train_cells(config, worker.components)[1], nn.Identity(), {})
+    job = ShardJob(worker, trained, None, print)  # type: ignore[arg-type]
+    worker.store.write_failure("failed", Problem(where="lap"))
+    for cell in cells:
+        scores = score_cells(worker.components, cell, worker.transforms)
+        scores = [*scores, replace(scores[0], key="failed")]
+        first, second = job.look_up(cell, scores), job.look_up(cell, scores)
+        assert (first.reused, first.missing, first.failures) == (second.reused, second.missing, second.failures)
+        assert first.failures[0] == Problem(where="lap")
+        assert "failed" not in first.missing
+    assert job.counters == Counters()
