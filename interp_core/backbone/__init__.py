@@ -1,1 +1,1 @@
-"""Read, split and trace convolutional networks."""
+"""Inspect, divide and trace convolutional networks."""

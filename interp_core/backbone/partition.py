@@ -117,8 +117,8 @@ def graph_partition(model: nn.Module, images: Tensor) -> Partition | None:
     cut = _find_cut(model, images)
     if cut is None:
         return None
-    features, head, classifier = _build_halves(cut, model)
-    training_features, training_head = _build_training_halves(cut, model) or (features, head)
+    features, head, classifier = _halves_of(cut, model)
+    training_features, training_head = _training_halves_of(cut, model) or (features, head)
     return Partition(_ByMode(training_features, features), _ByMode(training_head, head), cut.layout, classifier)
 
 
@@ -276,7 +276,7 @@ def _is_coarser(maps: Tensor, images: Tensor) -> bool:
     return maps.shape[-2] < images.shape[-2] and maps.shape[-1] < images.shape[-1]
 
 
-def _build_training_halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | None:
+def _training_halves_of(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | None:
     """Return features and head in training mode; None if the network returns no logits then, or the cut is missing."""
     flags = {module: module.training for module in model.modules()}
     try:
@@ -286,7 +286,7 @@ def _build_training_halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head]
         if not _keep_logits_only(graph) or any(n.name not in nodes for n in (cut.node, *cut.sizes)):
             return None
         sizes = tuple(nodes[n.name] for n in cut.sizes)
-        features, head, _ = _build_halves(_Cut(graph, cut.expanded, nodes[cut.node.name], sizes, cut.layout), model)
+        features, head, _ = _halves_of(_Cut(graph, cut.expanded, nodes[cut.node.name], sizes, cut.layout), model)
         return features, head
     except Exception:  # as in `_find_cut`; the halves of evaluation mode are used
         return None
@@ -306,7 +306,7 @@ def _keep_logits_only(graph: fx.Graph) -> bool:
     return isinstance(logits, fx.Node)
 
 
-def _build_halves(cut: _Cut, model: nn.Module) -> tuple[Features, Head, str | None]:
+def _halves_of(cut: _Cut, model: nn.Module) -> tuple[Features, Head, str | None]:
     """Return features, head and the name of the last layer from a cut graph."""
     nodes = list(cut.graph.nodes)
     index = nodes.index(cut.node)

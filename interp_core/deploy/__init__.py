@@ -1,1 +1,1 @@
-"""Use LAP models elsewhere: exported, in captum, in timm's registry."""
+"""Use LAP models elsewhere: exported, as a captum method, and in timm's registry."""

@@ -1,12 +1,12 @@
-"""LAP where a captum method is expected: `LapAttribution(lap).attribute(images, target=3)`.
+"""Use LAP as a captum method: `LapAttribution(lap).attribute(images, target=3)`.
 
-captum's contract is attributions of the inputs' shape. LAP says where, not which colour, so its map is spread evenly
-over the channels: their sum is the map, which is also what captum's visualisation, Quantus and most callers take. Pass
-`one_channel=True` for the (N, 1, H, W) map itself.
+captum expects attributions in the inputs' shape. LAP says where, not which colour. So its map is spread evenly over the
+channels, and their sum is the map, which captum's visualisation, Quantus and most callers use. Pass `one_channel=True`
+for the map (N, 1, H, W) itself.
 
-The map is that of `Explanation.map`: evidence, >= 0, with no unit and no baseline. So there is no convergence delta,
-and `captum.metrics.infidelity` is meaningful with `normalize=True` only. Its values are parts of the decision, not
-slopes, which captum calls `multiplies_by_inputs`.
+The map is `Explanation.map`, >= 0, without unit or baseline. So there is no convergence delta, and
+`captum.metrics.infidelity` is meaningful with `normalize=True` only. Its values are parts of the decision, not slopes,
+which captum calls `multiplies_by_inputs`.
 
 Limit: no gradient flows back through `attribute`.
 """
@@ -28,11 +28,11 @@ from interp_core.lap.attach import LapModel
 Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
 
 
-class LapAttribution(Attribution):
+class LapAttribution(Attribution):  # type: ignore[misc]
     """A LAP model's own explanation as a captum method.
 
     Args:
-        lap: made by `attach`, `create` or `load`; also the `forward_func` of captum's metrics.
+        lap: a LAP model; also the `forward_func` of captum's metrics.
 
     Raises:
         ContractError: not a LAP model.
@@ -46,14 +46,14 @@ class LapAttribution(Attribution):
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """Whether attributions are parts of the output rather than its slope: they are."""
+        """True, since attributions are parts of the output rather than its slope."""
         return True
 
     def has_convergence_delta(self) -> bool:
-        """Whether there is an output the attributions must sum to: there is none."""
+        """Return False, since there is no output to which attributions must sum."""
         return False
 
-    @log_usage()  # NoiseTunnel looks for what this decorator wraps
+    @log_usage()  # type: ignore[untyped-decorator]  # NoiseTunnel looks for this decorator's `__wrapped__`
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -62,14 +62,14 @@ class LapAttribution(Attribution):
         *,
         one_channel: bool = False,
     ) -> Tensor | tuple[Tensor, ...]:
-        """Explanations of `inputs`, from one forward pass.
+        """Explain `inputs` by one forward pass.
 
         Args:
             inputs: images (N, C, H, W) floating point, alone or as a tuple of one.
             target: class of all images (int, tensor of one element, tuple of one) or of each ((N,) tensor, list of
                 ints, list of tuples of one); None for the predicted classes.
-            additional_forward_args: must be None, for a LAP model takes images only.
-            one_channel: give the map (N, 1, H, W) instead of its even spread over the channels.
+            additional_forward_args: must be None, since a LAP model takes images only.
+            one_channel: whether to return the map (N, 1, H, W) instead of its even spread over the channels.
 
         Returns:
             Attributions (N, C, H, W) >= 0 in the inputs' type and on their device; a tuple for a tuple.
@@ -85,7 +85,7 @@ class LapAttribution(Attribution):
         return (attributions,) if isinstance(inputs, tuple) else attributions
 
     def attribute_future(self) -> None:
-        """Not offered, as by captum's own methods.
+        """Raise an error, as captum's own methods do.
 
         Raises:
             NotImplementedError: always.
@@ -102,10 +102,10 @@ def _only_image_batch(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 def class_indices(target: Target) -> Tensor | int | None:
-    """Captum's forms of a target as `LapModel.explain` takes them.
+    """Convert captum's forms of a target to class indices for `LapModel.explain`.
 
     Raises:
-        ContractError: an index into more than the classes, or a form captum does not have.
+        ContractError: an index into more than the classes, or a form that captum does not have.
     """
     if target is None:
         return None
@@ -114,16 +114,16 @@ def class_indices(target: Target) -> Tensor | int | None:
     if isinstance(target, Tensor):
         return target.flatten()[0] if target.numel() == 1 else target
     if isinstance(target, tuple):
-        return _one_index(target)
+        return _single_index(target)
     if isinstance(target, list):
-        indices = [_one_index(entry) if isinstance(entry, tuple) else entry for entry in target]
+        indices = [_single_index(entry) if isinstance(entry, tuple) else entry for entry in target]
         if all(isinstance(index, Integral) for index in indices):
             return torch.tensor(indices, dtype=torch.long)
         raise ContractError("a list of targets must hold ints or tuples of one int")
     raise ContractError(f"target must be an int, a tuple, a tensor, a list or None, got {type(target).__name__}")
 
 
-def _one_index(index: tuple[int, ...]) -> int:
+def _single_index(index: tuple[int, ...]) -> int:
     if len(index) != 1:
         raise ContractError(f"logits have classes as their only dimension, but target {index} has {len(index)}")
     return index[0]

@@ -1,10 +1,10 @@
-"""Deployment: logits and map of the predicted class from one pass, as a plain module.
+"""Deploy a LAP model as a plain module that returns logits and map of the predicted class.
 
     served = Serving(lap)
     logits, maps = served(images)
     torch.export.export(served, (images,))
 
-Limits: the predicted class only; for others call `LapModel.explain`.
+Limit: it explains the predicted class only. For others call `LapModel.explain`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Serving(nn.Module):
     """A LAP model as a module with two outputs, for `torch.export`, ONNX and `torch.compile`.
 
     Args:
-        lap: the model; it is put into evaluation mode and its weights are shared, not copied.
+        lap: the model. It is set to evaluation mode, and its weights are shared, not copied.
 
     Raises:
         ContractError: not a LAP model.
@@ -33,6 +33,6 @@ class Serving(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) and the predicted classes' maps (N, 1, H, W) of images (N, C, H, W), normalised."""
+        """Return logits (N, K) and the predicted classes' maps (N, 1, H, W) of normalised images (N, C, H, W)."""
         explanation = self.lap.explain(images)
         return explanation.logits, explanation.map

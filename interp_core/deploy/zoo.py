@@ -1,15 +1,15 @@
-"""LAP models in timm's registry: `timm.create_model("lap_resnet50", pretrained=True, lap={"finest": 8})`.
+"""Register LAP models with timm: `timm.create_model("lap_resnet50", pretrained=True, lap={"finest": 8})`.
 
     import interp_core.deploy.zoo
     timm.list_models("lap_*")                          # one name for each convolutional or hybrid network of timm
     timm.create_model("lap_resnet50.a1_in1k", pretrained=True, num_classes=10)
 
-Membership is by timm's own modules, so that nothing is built to find it out: a network belongs to a family if timm
-defines it in one of the modules below. `attach` has the last word; what it refuses here it refuses there. Weights and
-tags are those of the backbone, with LAP attached to them and not trained.
+A network belongs to a family if timm defines it in one of the modules below, so that no network is built to find out.
+`attach` decides in the end, and refuses the same networks as elsewhere. Weights and tags are those of the backbone. LAP
+is attached and not trained.
 
-Limits: deprecated names of timm are left out; `features_only=True` has no classifier and is refused by `attach`;
-`hf-hub:` and `local-dir:` names are timm's own, LAP models come from there through `interp_core.lap.hub`.
+Limits: deprecated names of timm are omitted. `features_only=True` has no classifier and is refused by `attach`.
+`hf-hub:` and `local-dir:` names are timm's own: load LAP models from there with `LapModel.from_pretrained`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from timm.models import (
     split_model_name_tag,
 )
 
-from interp_core.backbone.timm_models import create_backbone
+from interp_core.backbone.timm_models import BackboneSpec, create_backbone
 from interp_core.errors import UnknownNameError
 from interp_core.lap.attach import LapModel, attach
 
 PREFIX = "lap_"
 
-# Modules of timm whose networks are made of convolutions, largest families first.
+# Modules of timm whose networks consist of convolutions, largest families first.
 CONVOLUTIONAL: tuple[str, ...] = (
     "efficientnet",
     "resnet",
@@ -117,14 +117,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {"convolutional": CONVOLUTIONAL, "hybrid"
 
 __all__ = ["CONVOLUTIONAL", "HYBRID", "names", "register"]
 
-# Where `timm.models.register_model` looks for the tags and weights of the names it registers from this module.
+# `timm.models.register_model` reads the tags and weights of this module's names from here.
 default_cfgs: dict[str, DefaultCfg] = {}
 
-Entry = Callable[..., LapModel]
+EntryPoint = Callable[..., LapModel]
 
 
 def names(kind: Literal["convolutional", "hybrid"] | None = None) -> list[str]:
-    """Names of timm, without tags and sorted as timm sorts them, of one kind or of both; no network is built.
+    """Return timm's names of one kind or of both, without tags, in timm's order; no network is built.
 
     Raises:
         UnknownNameError: no such kind.
@@ -137,11 +137,11 @@ def names(kind: Literal["convolutional", "hybrid"] | None = None) -> list[str]:
 
 
 def register(backbones: Iterable[str] | None = None) -> list[str]:
-    """Enter `lap_<name>` into timm's registry; importing this module does so for all of `names()`.
+    """Register `lap_<name>` with timm; importing this module does so for all of `names()`.
 
     Args:
         backbones: names in timm's registry, such as a network of your own; None for `names()`. A name whose
-            `lap_<name>` is there already is left alone.
+            `lap_<name>` is registered already is skipped.
 
     Returns:
         The names that are new in the registry.
@@ -154,23 +154,23 @@ def register(backbones: Iterable[str] | None = None) -> list[str]:
         if not is_model(backbone):
             raise UnknownNameError("backbone", backbone, list_models())
         if not is_model(PREFIX + backbone):
-            added.append(_enter(backbone))
+            added.append(_register_one(backbone))
     return added
 
 
-def _enter(backbone: str) -> str:
+def _register_one(backbone: str) -> str:
     name = PREFIX + backbone
     cfgs = get_arch_pretrained_cfgs(backbone)
     if cfgs:
-        tagged = {split_model_name_tag(known)[1]: cfg for known, cfg in cfgs.items()}
-        weights = any(cfg.has_weights for cfg in tagged.values())
-        default_cfgs[name] = DefaultCfg(tags=deque(tagged), cfgs=tagged, is_pretrained=weights)
-    globals()[name] = register_model(_entry(backbone))
+        by_tag = {split_model_name_tag(tagged_name)[1]: cfg for tagged_name, cfg in cfgs.items()}
+        has_weights = any(cfg.has_weights for cfg in by_tag.values())
+        default_cfgs[name] = DefaultCfg(tags=deque(by_tag), cfgs=by_tag, is_pretrained=has_weights)
+    globals()[name] = register_model(_entry_point_of(backbone))
     return name
 
 
-def _entry(backbone: str) -> Entry:
-    """What timm calls to make `lap_<backbone>`."""
+def _entry_point_of(backbone: str) -> EntryPoint:
+    """Return the function with which timm creates `lap_<backbone>`."""
 
     def entry(
         pretrained: bool = False,
@@ -181,10 +181,11 @@ def _entry(backbone: str) -> Entry:
         lap: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> LapModel:
-        name, shared = _source(backbone, pretrained_cfg, pretrained_cfg_overlay)
-        network = create_backbone(name, pretrained=pretrained, cache_dir=cache_dir, **shared, **kwargs)
+        name, cfg_kwargs = _name_and_cfg(backbone, pretrained_cfg, pretrained_cfg_overlay)
+        network = create_backbone(name, pretrained=pretrained, cache_dir=cache_dir, **cfg_kwargs, **kwargs)
         model = attach(network, **(lap or {}))
-        model.backbone_spec = {"name": name, "kwargs": _lasting(shared | kwargs | {"pretrained": pretrained})}
+        saved_kwargs = _kwargs_to_save(cfg_kwargs | kwargs | {"pretrained": pretrained})
+        model.backbone_spec = BackboneSpec(name=name, kwargs=saved_kwargs)
         return model
 
     entry.__name__ = entry.__qualname__ = PREFIX + backbone
@@ -192,25 +193,25 @@ def _entry(backbone: str) -> Entry:
     return entry
 
 
-def _source(
+def _name_and_cfg(
     backbone: str, cfg: str | dict[str, Any] | PretrainedCfg | None, overlay: dict[str, Any] | None
 ) -> tuple[str, dict[str, Any]]:
-    """Name with its tag, and what else says which weights are meant."""
-    shared: dict[str, Any] = {"pretrained_cfg_overlay": overlay} if overlay else {}
+    """Return the backbone's name with its tag, and the arguments that select its weights."""
+    cfg_kwargs: dict[str, Any] = {"pretrained_cfg_overlay": overlay} if overlay else {}
     if isinstance(cfg, str) and cfg:
-        return f"{backbone}.{cfg}", shared
-    return backbone, shared | ({"pretrained_cfg": cfg} if cfg else {})
+        return f"{backbone}.{cfg}", cfg_kwargs
+    return backbone, cfg_kwargs | ({"pretrained_cfg": cfg} if cfg else {})
 
 
-def _lasting(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a saved model needs to be built again: neither placement nor where the first weights came from."""
-    kept = {key: value for key, value in kwargs.items() if key not in ("device", "dtype", "pretrained_model_args")}
-    cfg = kept.get("pretrained_cfg")
+def _kwargs_to_save(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Select the arguments with which a saved model is built again, without device and source of the first weights."""
+    selected = {key: value for key, value in kwargs.items() if key not in ("device", "dtype", "pretrained_model_args")}
+    cfg = selected.get("pretrained_cfg")
     if cfg is not None:
         cfg = cfg if isinstance(cfg, PretrainedCfg) else PretrainedCfg(**cfg)
-        kept["pretrained_cfg"] = cfg.to_dict(remove_source=True)
-        kept["pretrained_cfg"].pop("state_dict", None)
-    return kept
+        selected["pretrained_cfg"] = cfg.to_dict(remove_source=True)  # type: ignore[no-untyped-call]
+        selected["pretrained_cfg"].pop("state_dict", None)
+    return selected
 
 
 register()

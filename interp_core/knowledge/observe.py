@@ -91,7 +91,7 @@ def observe(
 def _refine(lap: LapModel, record: Recording, view: View, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Return refined maps in [0, 1] and effects, (N, 1, h, w) each, of one column (N,) an image."""
     maps, contributions = column_of(view.maps, columns), column_of(view.contributions, columns)
-    return region_and_effects(lap.refined(record, view.classes_of(columns), contributions, maps))
+    return region_and_effects(lap.refine(record, view.classes_of(columns), contributions, maps))
 
 
 @dataclass(frozen=True)

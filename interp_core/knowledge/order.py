@@ -36,7 +36,7 @@ from interp_core.knowledge.backgrounds import make_background
 from interp_core.knowledge.masking import log_odds
 from interp_core.knowledge.term import TINY, Term, mean_where, terms
 from interp_core.knowledge.view import View
-from interp_core.lap.refine import OUTSIDE, combined, detail
+from interp_core.lap.refine import OUTSIDE, combine, detail
 
 MARGIN = 0.02  # share of the image that is always on either side of the cut
 MAX_POINTS = 4096  # number of map positions that quantiles are taken from, at least half of it
@@ -104,13 +104,13 @@ def log_explanation(view: View, region: Tensor, effects: Tensor, level: str) -> 
         effects: r of the same shape.
         level: the level on whose grid they lie.
     """
-    maps = view.to_image_grid(combined(region.detach().float(), effects.float()), level)
+    maps = view.to_image_grid(combine(region.detach().float(), effects.float()), level)
     return torch.log(maps + TINY) + torch.log(detail(view.images))
 
 
 def scale_penalty(effects: Tensor) -> Tensor:
     """Penalise effects (N, 1, h, w) whose mean left the range [0.01, 1], (N,); 0 inside it."""
-    mean = combined(torch.full_like(effects, 1 - OUTSIDE), effects).float().mean((1, 2, 3))
+    mean = combine(torch.full_like(effects, 1 - OUTSIDE), effects).float().mean((1, 2, 3))
     return F.relu(torch.log((mean + TINY) / START_SCALE).abs() - math.log(MAX_FACTOR)).square()
 
 

@@ -1,1 +1,1 @@
-"""Local attention pooling: the blocks, the model they make of a backbone, and its files."""
+"""Local attention pooling: the blocks, the model that combines them with a backbone, and its files."""

@@ -31,7 +31,7 @@ def pointwise(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
         return F.linear(features.permute(0, 2, 3, 1), matrix, bias).permute(0, 3, 1, 2)
     flat, matrices = features.flatten(2), matrix.expand(features.shape[0], -1, -1)
     product = torch.bmm(matrices, flat) if bias is None else torch.baddbmm(bias[:, None], matrices, flat)
-    return product.unflatten(2, features.shape[-2:])
+    return product.reshape(*product.shape[:2], *features.shape[-2:])
 
 
 class Scorer(nn.Module):
@@ -218,7 +218,7 @@ class HeadBlock(nn.Module):
         else:
             score = class_activations(weight.flatten(1), hidden, classes) + bias[classes][..., None, None]
         if self.gain is not None and activations is not None:
-            score = score + self.gain * _standardised(activations)
+            score = score + self.gain * _standardise(activations)
         return score
 
     def forward(
@@ -238,7 +238,7 @@ class HeadBlock(nn.Module):
         """
         all_concepts = recording is not None and recording.all_concepts
         candidates = self._likeliest_classes(features, weight, bias)
-        hidden, activations = self._hidden_and_activations(features, weight, None if all_concepts else candidates)
+        hidden, activations = self._scorer_inputs(features, weight, None if all_concepts else candidates)
         if weight is None:
             candidates = self._highest_scored_classes(hidden)
         scores = self._scores(hidden, activations, None if all_concepts else candidates)
@@ -251,7 +251,7 @@ class HeadBlock(nn.Module):
             recording.head_record = HeadRecord(features, hidden, gate, concepts)
         return features * gate
 
-    def _hidden_and_activations(
+    def _scorer_inputs(
         self, features: Tensor, weight: Tensor | None, classes: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """Compute the scorer's hidden layer and the classes' activations.
@@ -263,7 +263,7 @@ class HeadBlock(nn.Module):
             return self.scorer.hidden(features), activations
         reduce = self.scorer.reduce
         joint = pointwise(features, torch.cat([reduce.weight, weight[..., None, None]]))
-        hidden, activations = joint.split([len(reduce.weight), len(weight)], dim=1)
+        hidden, activations = torch.split(joint, [len(reduce.weight), len(weight)], dim=1)
         return F.relu(hidden + _bias_of(reduce)[:, None, None]), activations
 
     def _likeliest_classes(self, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
@@ -297,7 +297,8 @@ def class_activations(weight: Tensor, features: Tensor, classes: Tensor | None) 
     """
     if classes is None:
         return pointwise(features, weight[..., None, None])
-    return torch.bmm(weight[classes], features.flatten(2)).unflatten(2, features.shape[-2:])
+    products = torch.bmm(weight[classes], features.flatten(2))
+    return products.reshape(*products.shape[:2], *features.shape[-2:])
 
 
 def _maps_of(maps: Tensor, classes: Tensor) -> Tensor:
@@ -310,7 +311,7 @@ def _bias_of(layer: nn.Conv2d) -> Tensor:
     return layer.bias
 
 
-def _standardised(maps: Tensor) -> Tensor:
+def _standardise(maps: Tensor) -> Tensor:
     """Scale each map (N, J, H, W) to mean 0 and standard deviation 1; a flat map becomes zero."""
     centred = maps - maps.mean((2, 3), keepdim=True)
     return centred * torch.rsqrt(centred.square().mean((2, 3), keepdim=True) + 1e-6)

@@ -1,11 +1,11 @@
-"""A function with a gradient inside, as plain operations that torch.export and ONNX can follow.
+"""Write a function that contains a gradient as plain operations, for torch.export and ONNX.
 
-torch.export records neither `torch.autograd.grad` nor `torch.func.vjp`: the tensors a backward pass saved come out as
-constants. So the function is traced apart, backward pass and all, and the trace, which holds no gradient any more, is
-what the exporter sees. Backward operations that ONNX does not know are written in terms of those it does.
+torch.export records neither `torch.autograd.grad` nor `torch.func.vjp`: tensors saved for the backward pass become
+constants. So the function is traced separately together with its backward pass, and the exporter sees the trace, which
+contains no gradient. Backward operations that ONNX lacks are expressed by operations that it has.
 
-Limit: ONNX has no words for the backward pass of adaptive pooling to more than one position (VGG) and of attention
-(heads that pool by it); torch.export and torch.compile take those too.
+Limit: ONNX cannot express the backward pass of adaptive pooling to more than one position (VGG) and of attention (heads
+that pool by it). torch.export and torch.compile can.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _BACKWARDS = (
 )
 
 
-def unrolled(function: Callable[[Tensor], tuple[Tensor, ...]], maps: Tensor) -> tuple[Tensor, ...]:
-    """`function(maps)`, put into the trace of a running torch.export as plain operations."""
+def unroll_gradient(function: Callable[[Tensor], tuple[Tensor, ...]], maps: Tensor) -> tuple[Tensor, ...]:
+    """Compute `function(maps)` and put it into the trace of a running torch.export as plain operations."""
     from torch._decomp import get_decompositions
     from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 
@@ -51,7 +51,8 @@ def unrolled(function: Callable[[Tensor], tuple[Tensor, ...]], maps: Tensor) -> 
     }
     with disable_proxy_modes_tracing():
         graph = make_fx(function, decomposition_table=table)(maps)
-    return graph(maps)
+    outputs: tuple[Tensor, ...] = graph(maps)
+    return outputs
 
 
 def _convolution_backward(
@@ -65,16 +66,16 @@ def _convolution_backward(
     transposed: bool,
     _output_padding: list[int],
     groups: int,
-    wanted: list[bool],
+    output_mask: list[bool],
 ) -> Any:
-    """Gradient of a two-dimensional convolution by its input, the only one a map needs."""
-    if transposed or maps.ndim != 4 or wanted[1] or wanted[2]:
+    """Compute the gradient of a two-dimensional convolution by its input, the only one a map needs."""
+    if transposed or maps.ndim != 4 or output_mask[1] or output_mask[2]:
         return NotImplemented
-    # Rows and columns at the end that no window reached.
-    left = [
+    # Number of rows and columns at the end that no window reaches.
+    unreached = [
         size - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
         for size, out, s, p, d, k in zip(
             maps.shape[2:], gradient.shape[2:], stride, padding, dilation, weight.shape[2:], strict=True
         )
     ]
-    return conv_transpose2d(gradient, weight, None, stride, padding, left, groups, dilation), None, None
+    return conv_transpose2d(gradient, weight, None, stride, padding, unreached, groups, dilation), None, None

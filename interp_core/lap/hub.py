@@ -40,7 +40,7 @@ _REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 class HubMixin(nn.Module):
     """Saving and loading of LAP models.
 
-    The class knows files only. A subclass builds the model that a description stands for, see `_rebuild`.
+    The class knows files only. A subclass builds the model that a description stands for, see `_from_description`.
     """
 
     backbone: nn.Module
@@ -49,7 +49,7 @@ class HubMixin(nn.Module):
     backbone_spec: BackboneSpec | None
 
     @classmethod
-    def _rebuild(cls, description: dict[str, Any], backbone: nn.Module | None) -> Self:
+    def _from_description(cls, description: dict[str, Any], backbone: nn.Module | None) -> Self:
         """Build the model that a description stands for, with random weights.
 
         Args:
@@ -99,7 +99,7 @@ class HubMixin(nn.Module):
         if backbone is None and description.get("recipe") is None:
             raise StoreError(f"{description_path} does not say how its backbone is made: give load(..., backbone=...)")
         try:
-            lap = cls._rebuild(description, backbone)
+            lap = cls._from_description(description, backbone)
         except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"{description_path} does not describe a LAP model: {one_line(error)}; save it again"

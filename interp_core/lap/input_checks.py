@@ -1,4 +1,4 @@
-"""What a LAP model asks of the images and targets it is given, with errors that say what to do."""
+"""Checks of images, targets and logits of a LAP model."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from interp_core.errors import ContractError
 
 
 def check_images(images: Tensor, channels: int, reduction: int, device: torch.device) -> None:
-    """Images must be (N, channels, H, W), floating point, at least one cell large and where the model is.
+    """Check that images are floating point (N, channels, H, W), at least one cell large, and on the model's device.
+
+    Args:
+        images: to explain.
+        channels: of the model's images.
+        reduction: pixels per cell of the last map.
+        device: of the model.
 
     Raises:
         ContractError: they are not.
     """
-    wanted = f"explain takes floating point images (N, {channels}, H, W)"
+    expected = f"explain takes floating point images (N, {channels}, H, W)"
     if not isinstance(images, Tensor):
-        raise ContractError(f"{wanted}, got {type(images).__name__}")
+        raise ContractError(f"{expected}, got {type(images).__name__}")
     if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape:
-        raise ContractError(f"{wanted}, got {tuple(images.shape)}")
+        raise ContractError(f"{expected}, got {tuple(images.shape)}")
     if not images.is_floating_point():
-        raise ContractError(f"{wanted}, got {images.dtype}: normalise the images first")
+        raise ContractError(f"{expected}, got {images.dtype}: normalise the images first")
     if min(images.shape[-2:]) < reduction:
         raise ContractError(
             f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one cell of the last map "
@@ -33,25 +39,31 @@ def check_images(images: Tensor, channels: int, reduction: int, device: torch.de
 
 
 def check_logits(logits: Tensor, images: Tensor) -> None:
-    """Logits (N, K) must be finite.
+    """Check that logits (N, K) are finite.
 
     Raises:
-        ContractError: they are not, because images are not or because the network is broken.
+        ContractError: they are not, because the images are not or because the network is broken.
     """
     if torch.compiler.is_compiling() or bool(torch.isfinite(logits).all()):
         return
     broken = (~torch.isfinite(images).flatten(1).all(1)).nonzero()[:, 0].tolist()
     if broken:
-        raise ContractError(f"images {_some(broken)} hold NaN or infinite values: leave them out or mend them")
-    which = (~torch.isfinite(logits).all(1)).nonzero()[:, 0].tolist()
+        raise ContractError(
+            f"images {_format_indices(broken)} hold NaN or infinite values: leave them out or mend them"
+        )
+    indices = (~torch.isfinite(logits).all(1)).nonzero()[:, 0].tolist()
     raise ContractError(
-        f"the network's logits of images {_some(which)} are NaN or infinite, the images are not: look at its weights "
-        "and at their type"
+        f"the network's logits of images {_format_indices(indices)} are NaN or infinite, the images are not: look at its "
+        "weights and at their type"
     )
 
 
 def check_targets(targets: Tensor | int | None, logits: Tensor) -> Tensor:
-    """Class indices (N,): those given, one for all, or the predicted ones.
+    """Return class indices (N,).
+
+    Args:
+        targets: (N,) class indices, one class for all images, or None for the predicted classes.
+        logits: (N, K).
 
     Raises:
         ContractError: not class indices, or of a class the model does not have.
@@ -59,21 +71,17 @@ def check_targets(targets: Tensor | int | None, logits: Tensor) -> Tensor:
     if targets is None:
         return logits.argmax(1)
     try:
-        chosen = torch.as_tensor(targets, device=logits.device)
+        classes = torch.as_tensor(targets, device=logits.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ContractError(f"targets must be class indices, got {targets!r}") from error
-    if (
-        chosen.is_floating_point()
-        or chosen.is_complex()
-        or chosen.ndim > 1
-        or (chosen.ndim == 1 and len(chosen) != len(logits))
-    ):
-        raise ContractError(f"targets must be {len(logits)} class indices or one for all, got {tuple(chosen.shape)}")
-    if not torch.compiler.is_compiling() and bool(((chosen < 0) | (chosen >= logits.shape[1])).any()):
-        raise ContractError(f"targets must lie in 0..{logits.shape[1] - 1}, got {chosen.tolist()}")
-    return chosen.expand(len(logits)).long()
+    is_integer = not classes.is_floating_point() and not classes.is_complex()
+    if not is_integer or classes.ndim > 1 or (classes.ndim == 1 and len(classes) != len(logits)):
+        raise ContractError(f"targets must be {len(logits)} class indices or one for all, got {tuple(classes.shape)}")
+    if not torch.compiler.is_compiling() and bool(((classes < 0) | (classes >= logits.shape[1])).any()):
+        raise ContractError(f"targets must lie in 0..{logits.shape[1] - 1}, got {classes.tolist()}")
+    return classes.expand(len(logits)).long()
 
 
-def _some(indices: list[int]) -> str:
-    shown = ", ".join(map(str, indices[:10]))
-    return shown + (f" and {len(indices) - 10} more" if len(indices) > 10 else "")
+def _list_first(indices: list[int]) -> str:
+    text = ", ".join(map(str, indices[:10]))
+    return text + (f" and {len(indices) - 10} more" if len(indices) > 10 else "")

@@ -34,9 +34,9 @@ from interp_core.lap.explanation import (
 from interp_core.lap.forward_pass import ForwardPass, has_hooks, register_hooks
 from interp_core.lap.hub import HubMixin
 from interp_core.lap.input_checks import check_images, check_logits, check_targets
-from interp_core.lap.options import LapOptions, check_concepts, concept_names, concepts_as_lists
+from interp_core.lap.options import LapOptions, check_concepts, concepts_as_lists, names_by_site
 from interp_core.lap.recording import HeadRecord, Recording, TargetRecord
-from interp_core.lap.refine import Refiner, detail, levels_to_refine, refined_map
+from interp_core.lap.refine import Refiner, detail, levels_to_refine, map_from_scores
 from interp_core.lap.wrappers import unwrap
 
 # Defaults of `finest`. A gate at half the input resolution costs as much as all others together and sees little more
@@ -61,7 +61,7 @@ class LapModel(HubMixin, nn.Module):
         super().__init__()
         self.backbone, self.info, self.options = backbone, info, options
         self.backbone_spec: BackboneSpec | None = None
-        self.sites = _gated_sites(info, options.finest)
+        self.sites = _sites_to_gate(info, options.finest)
         self.gates = nn.ModuleList(
             GateBlock(
                 site.module,
@@ -72,7 +72,7 @@ class LapModel(HubMixin, nn.Module):
                 aggregate=options.aggregate,
                 weighting=options.weighting,
             )
-            for site, names in zip(self.sites, concept_names(options.concepts, self.sites), strict=True)
+            for site, names in zip(self.sites, names_by_site(options.concepts, self.sites), strict=True)
         )
         self.head = _head_block(info, options)
         self.tapped = levels_to_refine(info, options.refine) if options.refine else ()
@@ -96,7 +96,7 @@ class LapModel(HubMixin, nn.Module):
             raise BackboneError("LAP is attached to this model already: use it, or detach it first")
         info = inspect_backbone(backbone, options.image_size)
         finest = options.finest if options.finest is not None else _default_finest(backbone, info, options)
-        check_concepts(options.concepts, _gated_sites(info, finest))
+        check_concepts(options.concepts, _sites_to_gate(info, finest))
         lap = cls(backbone, info, replace(options, finest=finest, concepts=concepts_as_lists(options.concepts)))
         parameter = next(p for p in backbone.parameters() if p.is_floating_point())
         lap.training = backbone.training
@@ -106,9 +106,10 @@ class LapModel(HubMixin, nn.Module):
         return lap
 
     @classmethod
-    def _rebuild(cls, description: dict[str, Any], backbone: nn.Module | None) -> Self:
-        spec = description.get("recipe")
+    def _from_description(cls, description: dict[str, Any], backbone: nn.Module | None) -> Self:
+        spec: BackboneSpec | None = description.get("recipe")
         if backbone is None:
+            assert spec is not None
             backbone = create_backbone(spec["name"], **spec["kwargs"] | WITHOUT_WEIGHTS)
         lap = cls.from_backbone(backbone, LapOptions(**description["options"]))
         lap.backbone_spec = spec
@@ -202,14 +203,14 @@ class LapModel(HubMixin, nn.Module):
         if self.refiner is None:
             native, first, pitch = default_map(head), self.info.first, float(self.info.reduction)
         else:
-            native = refined_map(self.refined(recording, target.classes, contributions, concept))
+            native = map_from_scores(self.refine(recording, target.classes, contributions, concept))
             first, pitch = self.refined_grid
         maps = resize(native, images.shape[-2], images.shape[-1], first, pitch)
         if self.refiner is not None:
             maps = maps * detail(images)
         below = tuple(
             Level(site, names, recording.gates[site.module])
-            for site, names in zip(self.sites, concept_names(self.options.concepts, self.sites), strict=True)
+            for site, names in zip(self.sites, names_by_site(self.options.concepts, self.sites), strict=True)
         )
         return Explanation(maps, native, target.classes, logits, bias, head, below, images)
 
@@ -233,7 +234,7 @@ class LapModel(HubMixin, nn.Module):
         assert contributions is not None
         return concept, contributions, logits.gather(1, classes[:, None])[:, 0] - contributions.sum((1, 2, 3))
 
-    def refined(self, recording: Recording, targets: Tensor, contributions: Tensor, concept: Tensor) -> Tensor:
+    def refine(self, recording: Recording, targets: Tensor, contributions: Tensor, concept: Tensor) -> Tensor:
         """Compute region scores and effects of one class an image, (N, 2, h, w).
 
         Args:
@@ -318,7 +319,7 @@ def _default_finest(backbone: nn.Module, info: BackboneInfo, options: LapOptions
     return max(FINEST, ceil(max(info.size) / MAX_CELLS)) if is_size_known else FINEST
 
 
-def _gated_sites(info: BackboneInfo, finest: int | None) -> tuple[Site, ...]:
+def _sites_to_gate(info: BackboneInfo, finest: int | None) -> tuple[Site, ...]:
     return tuple(site for site in info.sites if finest is None or site.reduction >= finest)
 
 

@@ -41,7 +41,7 @@ class LapOptions:
             raise ContractError(f"aggregate must be one of {', '.join(AGGREGATES)}, got {self.aggregate!r}")
 
 
-def concept_names(concepts: Concepts | None, sites: Sequence[Site]) -> list[tuple[str, ...]]:
+def names_by_site(concepts: Concepts | None, sites: Sequence[Site]) -> list[tuple[str, ...]]:
     """Return the names of the concepts of each site."""
     if concepts is None:
         return [UNNAMED] * len(sites)
@@ -62,7 +62,7 @@ def check_concepts(concepts: Concepts | None, sites: Sequence[Site]) -> None:
         levels = ", ".join(site.module for site in sites)
         raise ContractError(f"concepts for {', '.join(unknown)}, where no gate is; gates are at {levels}")
     is_string = any(isinstance(names, str) for names in (concepts, *by_level.values()))
-    for names in concept_names(concepts, sites):
+    for names in names_by_site(concepts, sites):
         if is_string or not names or len(set(names)) < len(names):
             raise ContractError(f"concepts of a level must be different names, at least one, got {names}")
 

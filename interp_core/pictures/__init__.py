@@ -1,1 +1,1 @@
-"""Draw explanations."""
+"""Draw explanations and find their top regions."""

@@ -21,5 +21,5 @@ def encode_png(picture: Figure | Image.Image) -> bytes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         # Not savefig, which follows the user's settings for background, margins and dpi.
-        FigureCanvasAgg(picture).print_png(buffer, metadata={"Software": None})
+        FigureCanvasAgg(picture).print_png(buffer, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return buffer.getvalue()

@@ -1,12 +1,12 @@
-"""Explanations as pictures: a sheet that shows every map of an explained image, for notebooks and files.
+"""Draw a sheet with every map of the explained images, for notebooks and files.
 
-Pure functions of arrays, drawn on matplotlib's Figure without pyplot, so that no window opens, nothing global changes
-and threads may draw at once. Maps of evidence use a colour map ordered by lightness, signed contributions a diverging
-one centred at 0, concept scores one fixed scale from 0 to 1. All maps but scores are scaled by themselves: compare
-places within one picture, and pictures by the numbers at their colour bars.
+Functions take arrays and draw on matplotlib's Figure without pyplot, so that no window opens, nothing global changes
+and threads can draw at the same time. Explanations use a colour map ordered by lightness, signed contributions a
+diverging one centred at 0, concept scores a fixed scale from 0 to 1. All maps but scores are scaled by their own
+maximum: compare positions within one picture, and pictures by the numbers at their colour bars.
 
-Limit: maps on their own grid are drawn as tiles that fill the picture. Where the cells of a map lie on the image, by
-their receptive fields, only the overlay shows.
+Limit: a map on its own grid is drawn as tiles that fill the picture. Only the overlay shows where its cells lie on the
+image, by their receptive fields.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from interp_core.errors import ContractError
-from interp_core.pictures.overlay import HEAT, overlay, save_overlays, to_display
-from interp_core.pictures.top_regions import Region
+from interp_core.pictures.overlay import HEAT, Array, overlay, save_overlays, to_display
+from interp_core.pictures.top_regions import TopRegion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,13 +33,13 @@ BOX, INK, PALE = "#56B4E9", "#222222", "#6B6B6B"
 SIDE, GAP, MARGIN = 1.6, 0.16, 0.12
 TITLE, HEADING, BAR, FOOT = 0.28, 0.36, 0.07, 0.64
 LARGE, SMALL, TINY = 11, 9, 8.2  # type sizes in points
-LETTERS = 9.5  # of the large bold type that fit into an inch
+LETTERS_PER_INCH = 9.5  # of the large bold type
 DPI = 120
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """All that the sheet shows of one explained image.
+    """Contents of one row of the sheet, for one explained image.
 
     Attributes:
         title: one line above the row, see `caption`.
@@ -48,203 +47,219 @@ class Panel:
         map: (H, W) >= 0 at input resolution.
         native: (h, w) >= 0, the same before it was upsampled.
         contributions: (h, w) signed parts of the target's logit on their own grid.
-        bias: part of the target's logit that no position carries; None leaves the sum without it.
+        bias: part of the target's logit that belongs to no position; None leaves the sum without it.
         levels: (name, concept scores (h, w) in [0, 1]) of each level, finest first.
-        regions: boxes drawn on the overlay, see `regions.top_regions`.
+        regions: boxes drawn on the overlay, see `interp_core.pictures.top_regions`.
     """
 
     title: str
-    image: NDArray
-    map: NDArray
-    native: NDArray
-    contributions: NDArray
+    image: Array
+    map: Array
+    native: Array
+    contributions: Array
     bias: float | None = None
-    levels: tuple[tuple[str, NDArray], ...] = ()
-    regions: tuple[Region, ...] = ()
+    levels: tuple[tuple[str, Array], ...] = ()
+    regions: tuple[TopRegion, ...] = ()
 
 
 def caption(target: int, logit: float, probability: float, name: str | None = None) -> str:
-    """Title of a panel: which class is explained, and what the model says of it."""
-    shown = f"class {target}" + (f", {_fitted(name, 40, tail=0)}" if name else "")
-    return f"{shown}: logit {_signed(logit)}, probability {probability:.3f}"
+    """Return the title of a panel: the explained class, its logit and its probability."""
+    label = f"class {target}" + (f", {_shorten(name, 40, tail=0)}" if name else "")
+    return f"{label}: logit {_format_signed(logit)}, probability {probability:.3f}"
 
 
 def sheet(panels: Sequence[Panel], *, rows: int = 4, total: int | None = None) -> Figure:
-    """One row per image: the image, its map over it, the map and the contributions on their own grids, each level.
+    """Draw one row per image: image, overlay, map and contributions on their own grids, and each level.
 
     Args:
         panels: at least one, all with equally many levels.
-        rows: most of them that are drawn; how many of how many is stated below.
-        total: images there are, if not all came as panels.
+        rows: largest number of rows; a line below says how many images are shown.
+        total: number of images, if there are more than panels.
 
     Raises:
         ContractError: no panels, or panels that differ in their levels or hold arrays of a wrong shape.
     """
     from matplotlib.figure import Figure
 
-    _check(panels, rows)
-    shown = list(panels[:rows])
-    every = max(len(panels), total or 0)
-    heights = [SIDE * min(max(panel.image.shape[0] / panel.image.shape[1], 0.4), 2.5) for panel in shown]
-    columns = 4 + len(shown[0].levels)
+    _check_panels(panels, rows)
+    drawn_panels = list(panels[:rows])
+    count, total_count = len(drawn_panels), max(len(panels), total or 0)
+    heights = [SIDE * min(max(panel.image.shape[0] / panel.image.shape[1], 0.4), 2.5) for panel in drawn_panels]
+    columns = 4 + len(drawn_panels[0].levels)
     width = 2 * MARGIN + columns * SIDE + (columns - 1) * GAP
-    below = 0.2 if every > len(shown) else 0.0
-    height = 2 * MARGIN + sum(heights) + len(shown) * (TITLE + HEADING + BAR + FOOT) + below
+    note_height = 0.2 if total_count > count else 0.0
+    height = 2 * MARGIN + sum(heights) + count * (TITLE + HEADING + BAR + FOOT) + note_height
     figure = Figure((width, height), dpi=DPI, facecolor="white")
     top = height - MARGIN
-    for panel, tall in zip(shown, heights, strict=True):
-        _row(figure, panel, top, tall)
-        top -= TITLE + HEADING + tall + BAR + FOOT
-    if below:
-        _write(figure, MARGIN, MARGIN, f"{len(shown)} of {every} images shown", TINY, color=PALE, va="bottom")
+    for panel, picture_height in zip(drawn_panels, heights, strict=True):
+        _draw_row(figure, panel, top, picture_height)
+        top -= TITLE + HEADING + picture_height + BAR + FOOT
+    if note_height:
+        _write(figure, MARGIN, MARGIN, f"{count} of {total_count} images shown", TINY, color=PALE, va="bottom")
     return figure
 
 
-def _row(figure: Figure, panel: Panel, top: float, tall: float) -> None:
-    """All pictures of one image; `top` in inches from the bottom of the figure, `tall` the height of a picture."""
+def _draw_row(figure: Figure, panel: Panel, top: float, height: float) -> None:
+    """Draw all pictures of one image.
+
+    Args:
+        figure: to draw on.
+        panel: contents of the row.
+        top: upper end of the row, in inches from the bottom of the figure.
+        height: height of a picture in inches.
+    """
     columns = 4 + len(panel.levels)
-    title = _fitted(panel.title, int(columns * (SIDE + GAP) * LETTERS), tail=33)
+    title = _shorten(panel.title, int(columns * (SIDE + GAP) * LETTERS_PER_INCH), tail=33)
     _write(figure, MARGIN, top - 0.02, title, LARGE, weight="bold", va="top")
-    bottom = top - TITLE - HEADING - tall
-    places = (_Place(figure, MARGIN + i * (SIDE + GAP), bottom, tall) for i in range(columns))
-    height, width = panel.map.shape
-    first = next(places)
-    first.head("image", f"{height} × {width} pixels")
-    first.picture(panel.image)
-    _overlaid(next(places), panel)
-    _heat(next(places), panel.native)
-    _contributed(next(places), panel.contributions, panel.bias)
-    for place, (name, scores) in zip(places, panel.levels, strict=True):
-        _scored(place, name, scores)
+    bottom = top - TITLE - HEADING - height
+    slots = (_Slot(figure, MARGIN + i * (SIDE + GAP), bottom, height) for i in range(columns))
+    image_slot = next(slots)
+    image_slot.write_heading("image", f"{panel.map.shape[0]} × {panel.map.shape[1]} pixels")
+    image_slot.draw_picture(panel.image)
+    _draw_overlay(next(slots), panel)
+    _draw_native_map(next(slots), panel.native)
+    _draw_contributions(next(slots), panel.contributions, panel.bias)
+    for slot, (name, scores) in zip(slots, panel.levels, strict=True):
+        _draw_scores(slot, name, scores)
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Room for one picture with its heading, colour bar and foot; inches from the lower left corner of the figure."""
+class _Slot:
+    """Area of one picture with its heading, colour bar and foot.
+
+    Attributes:
+        figure: to draw on.
+        left: left end of the picture, in inches from the left end of the figure.
+        bottom: lower end of the picture, in inches from the lower end of the figure.
+        height: of the picture, in inches.
+    """
 
     figure: Figure
     left: float
     bottom: float
-    tall: float
+    height: float
 
-    def head(self, text: str, below: str) -> None:
-        height = self.bottom + self.tall
-        _write(self.figure, self.left, height + 0.18, text, SMALL, va="bottom")
-        _write(self.figure, self.left, height + 0.04, below, TINY, color=PALE, va="bottom")
+    def write_heading(self, title: str, subtitle: str) -> None:
+        top = self.bottom + self.height
+        _write(self.figure, self.left, top + 0.18, title, SMALL, va="bottom")
+        _write(self.figure, self.left, top + 0.04, subtitle, TINY, color=PALE, va="bottom")
 
-    def foot(self, text: str, bar: bool = True) -> None:
+    def write_foot(self, text: str, bar: bool = True) -> None:
         _write(self.figure, self.left, self.bottom - (BAR + 0.2 if bar else 0.03), text, TINY, color=PALE, va="top")
 
-    def picture(self, values: NDArray, aspect: Literal["equal", "auto"] = "equal", **kwargs: Any) -> tuple[Axes, Any]:
-        smooth = "antialiased" if values.ndim == 3 else "nearest"
-        axes = _axes(self.figure, self.left, self.bottom, SIDE, self.tall)
-        shown = axes.imshow(values, interpolation=smooth, origin="upper", aspect=aspect, **kwargs)
+    def draw_picture(
+        self, values: Array, aspect: Literal["equal", "auto"] = "equal", **kwargs: Any
+    ) -> tuple[Axes, Any]:
+        interpolation = "antialiased" if values.ndim == 3 else "nearest"
+        axes = _add_axes(self.figure, self.left, self.bottom, SIDE, self.height)
+        picture = axes.imshow(values, interpolation=interpolation, origin="upper", aspect=aspect, **kwargs)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-        return axes, shown
+        return axes, picture
 
-    def mapped(self, values: NDArray, colours: str, low: float, high: float) -> None:
-        """A map with its colour bar, in the shape of the image; a hatched field where it cannot be shown."""
+    def draw_map(self, values: Array, colours: str, low: float, high: float) -> None:
+        """Draw a map with its colour bar in the shape of the image, or a hatched field if it is not finite."""
         if not np.isfinite(values).all():
-            return self.missing()
-        _, shown = self.picture(values, "auto", cmap=colours, vmin=low, vmax=high)
-        axes = _axes(self.figure, self.left, self.bottom - BAR - 0.03, SIDE, BAR)
-        bar = self.figure.colorbar(shown, cax=axes, orientation="horizontal")
-        bar.set_ticks(ticks := [low, (low + high) / 2, high], labels=[_short(tick) for tick in ticks])
-        bar.outline.set_visible(False)  # type: ignore[operator]
+            return self.draw_missing()
+        _, picture = self.draw_picture(values, "auto", cmap=colours, vmin=low, vmax=high)
+        axes = _add_axes(self.figure, self.left, self.bottom - BAR - 0.03, SIDE, BAR)
+        bar = self.figure.colorbar(picture, cax=axes, orientation="horizontal")
+        bar.set_ticks(ticks := [low, (low + high) / 2, high], labels=[_format(tick) for tick in ticks])
+        bar.outline.set_visible(False)
         axes.tick_params(labelsize=TINY, length=0, pad=1.5, labelcolor=INK)
         first, _, last = axes.get_xticklabels()
         first.set_horizontalalignment("left")
         last.set_horizontalalignment("right")
         return None
 
-    def missing(self) -> None:
-        axes = _axes(self.figure, self.left, self.bottom, SIDE, self.tall)
+    def draw_missing(self) -> None:
+        axes = _add_axes(self.figure, self.left, self.bottom, SIDE, self.height)
         axes.set(xticks=[], yticks=[])
         axes.patch.set(facecolor="#F4F4F4", edgecolor="#BBBBBB", hatch="///")
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
         axes.text(0.5, 0.5, "no map\n(NaN or infinite)", ha="center", va="center", fontsize=TINY, color=INK, bbox=box)
 
 
-def _overlaid(place: _Place, panel: Panel) -> None:
+def _draw_overlay(slot: _Slot, panel: Panel) -> None:
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
-    place.head("map over the image", "bright: most evidence")
+    slot.write_heading("map over the image", "bright: most evidence")
     if not np.isfinite(panel.map).all():
-        return place.missing()
-    axes, _ = place.picture(overlay(panel.image, panel.map))
+        return slot.draw_missing()
+    axes, _ = slot.draw_picture(overlay(panel.image, panel.map))
     if not panel.map.any():
-        place.foot("zero everywhere", bar=False)
+        slot.write_foot("zero everywhere", bar=False)
     edge = [withStroke(linewidth=2.2, foreground="black")]
     for region in panel.regions:
-        wide, tall = region.right - region.left, region.bottom - region.top
+        width, height = region.right - region.left, region.bottom - region.top
         corner = region.left - 0.5, region.top - 0.5
-        axes.add_patch(Rectangle(corner, wide, tall, fill=False, edgecolor=BOX, linewidth=1.1, path_effects=edge))
+        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=BOX, linewidth=1.1, path_effects=edge))
     if panel.regions:
-        place.foot(f"boxed: {100 * sum(region.mass for region in panel.regions):.0f} % of it", bar=False)
+        slot.write_foot(f"boxed: {100 * sum(region.mass for region in panel.regions):.0f} % of it", bar=False)
     return None
 
 
-def _heat(place: _Place, values: NDArray) -> None:
-    place.head("map, its own grid", _cells(values))
-    place.mapped(values, HEAT, 0, _top(values))
+def _draw_native_map(slot: _Slot, values: Array) -> None:
+    slot.write_heading("map, its own grid", _grid_size(values))
+    slot.draw_map(values, HEAT, 0, _upper_end(values))
 
 
-def _contributed(place: _Place, values: NDArray, bias: float | None) -> None:
-    place.head("contributions", f"{_cells(values)}; red: for")
-    high = _top(np.abs(values))
-    place.mapped(values, SIGNED, -high, high)
+def _draw_contributions(slot: _Slot, values: Array, bias: float | None) -> None:
+    slot.write_heading("contributions", f"{_grid_size(values)}; red: for")
+    high = _upper_end(np.abs(values))
+    slot.draw_map(values, SIGNED, -high, high)
     total = float(values.sum(dtype=np.float64))
     if not np.isfinite(total):
         return
-    added = "" if bias is None else f", with the\nbias {_signed(bias)}: logit {_signed(total + bias)}"
-    place.foot(f"sum {_signed(total)}{added}")
+    bias_note = "" if bias is None else f", with the\nbias {_format_signed(bias)}: logit {_format_signed(total + bias)}"
+    slot.write_foot(f"sum {_format_signed(total)}{bias_note}")
 
 
-def _scored(place: _Place, name: str, scores: NDArray) -> None:
-    place.head(f"concept, {_fitted(name, 14, tail=7)}", _cells(scores))
-    place.mapped(scores, SCORE, 0, 1)
+def _draw_scores(slot: _Slot, name: str, scores: Array) -> None:
+    slot.write_heading(f"concept, {_shorten(name, 14, tail=7)}", _grid_size(scores))
+    slot.draw_map(scores, SCORE, 0, 1)
     if np.isfinite(scores).all():
-        place.foot(f"scores {scores.min():.2f} to {scores.max():.2f}")
+        slot.write_foot(f"scores {scores.min():.2f} to {scores.max():.2f}")
 
 
-def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    across, up = figure.get_size_inches()
-    axes = figure.add_axes((left / across, bottom / up, width / across, height / up))
-    axes.grid(False)  # which the user's settings may have asked for
+def _add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    figure_width, figure_height = figure.get_size_inches()
+    bounds = (left / figure_width, bottom / figure_height, width / figure_width, height / figure_height)
+    axes = figure.add_axes(bounds)
+    axes.grid(False)  # the user's settings may turn it on
     return axes
 
 
 def _write(figure: Figure, left: float, bottom: float, text: str, size: float, color: str = INK, **kwargs: Any) -> None:
-    across, up = figure.get_size_inches()
-    figure.text(left / across, bottom / up, text, fontsize=size, color=color, parse_math=False, **kwargs)
+    width, height = figure.get_size_inches()
+    figure.text(left / width, bottom / height, text, fontsize=size, color=color, parse_math=False, **kwargs)
 
 
-def _top(values: NDArray) -> float:
-    """Upper end of a colour bar: the maximum, or 1 where there is nothing above 0."""
+def _upper_end(values: Array) -> float:
+    """Return the upper end of a colour bar, the maximum, or 1 if nothing is above 0."""
     return float(values.max()) if np.isfinite(values).all() and values.max() > 0 else 1.0
 
 
-def _fitted(text: str, room: int, tail: int) -> str:
-    """Text in one line of at most `room` letters; what is too much goes from before its last `tail` letters."""
+def _shorten(text: str, room: int, tail: int) -> str:
+    """Shorten a text to one line of at most `room` letters, and keep its last `tail` letters."""
     line = " ".join(text.split())
     return line if len(line) <= room else f"{line[: room - 1 - tail].rstrip(' ,')}…{line[len(line) - tail :]}"
 
 
-def _signed(value: float) -> str:
+def _format_signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−") if abs(value) < 1e5 else f"{value:+.2e}"
 
 
-def _short(value: float) -> str:
+def _format(value: float) -> str:
     return f"{value:.2g}".replace("-", "−")
 
 
-def _cells(values: NDArray) -> str:
+def _grid_size(values: Array) -> str:
     return f"{values.shape[0]} × {values.shape[1]} cells"
 
 
-def _check(panels: Sequence[Panel], rows: int) -> None:
+def _check_panels(panels: Sequence[Panel], rows: int) -> None:
     if not panels or rows < 1:
         raise ContractError(f"sheet takes at least one panel and one row, got {len(panels)} and {rows}")
     if len({len(panel.levels) for panel in panels}) > 1:

@@ -1,10 +1,10 @@
-"""Top regions of a map as boxes: where to look first, in numbers.
+"""Find the top regions of a map, as boxes.
 
-Per image the highest pixels are taken until they hold a share of the map's mass; what touches, diagonally too, is one
-region. Pixels that tie with the last one needed are all taken, so that nothing depends on the order of pixels: the
-regions then hold more than the share, and a constant positive map is one region, the whole image.
+The highest pixels of an image that together hold a share of the map's sum are split into connected regions; pixels that
+touch diagonally are connected. All pixels that tie with the last one are included, so that nothing depends on the order
+of pixels. The regions may then hold more than the share, and a constant positive map is one region.
 
-Limits: a box is the hull of its region and may hold other pixels; `mass` counts the region's own. Maps upsampled from a
+Limits: a box is the hull of its region and may contain other pixels, which `mass` does not count. Maps upsampled from a
 coarse grid have regions no finer than that grid.
 """
 
@@ -21,8 +21,8 @@ from interp_core.errors import ContractError
 
 
 @dataclass(frozen=True)
-class Region:
-    """A connected region of high values.
+class TopRegion:
+    """A connected region of the highest values of a map.
 
     Attributes:
         top: first row of the box, in pixels.
@@ -31,7 +31,7 @@ class Region:
         right: column after the last.
         mass: share of the map's sum inside the region (not the box), in (0, 1].
         peak: highest value.
-        peak_at: (row, column) of it, the first in reading order among equals.
+        peak_at: (row, column) of the peak, the first in reading order among equals.
     """
 
     top: int
@@ -43,65 +43,72 @@ class Region:
     peak_at: tuple[int, int]
 
 
-def top_regions(maps: Tensor, *, share: float = 0.5, most: int = 5) -> list[list[Region]]:
-    """Regions of the highest pixels that together hold `share` of each map, largest mass first.
+def top_regions(maps: Tensor, *, share: float = 0.5, most: int = 5) -> list[list[TopRegion]]:
+    """Return the regions of the highest pixels that together hold `share` of each map, largest mass first.
 
     Args:
         maps: (N, 1, H, W), >= 0 and finite.
-        share: of each map's sum, in (0, 1].
-        most: regions kept per map, >= 1.
+        share: share of each map's sum, in (0, 1].
+        most: largest number of regions per map, >= 1.
 
     Returns:
         One list per map; empty where the map is zero everywhere.
 
     Raises:
         ContractError: maps of another shape, negative, NaN or infinite values, or a share or number out of range.
+
+    >>> [[region]] = top_regions(torch.tensor([[[[0.0, 3.0], [0.0, 1.0]]]]))
+    >>> region.top, region.left, region.bottom, region.right, region.mass
+    (0, 1, 1, 2, 0.75)
     """
-    _check(maps, share, most)
+    _check_arguments(maps, share, most)
     values = maps.detach()[:, 0].cpu().double().numpy()
-    found: list[list[Region]] = [[] for _ in values]
+    regions: list[list[TopRegion]] = [[] for _ in values]
     if values.size:
-        # By a power of two, which rounds nothing: sums of very large or small values would leave the floating range.
+        # Scaling by a power of two rounds nothing, and sums of very large or small values stay in range.
         scaled = np.ldexp(values, -np.frexp(values.max((1, 2), keepdims=True))[1])
-        _collect(found, values, scaled, top_pixels(scaled, share), most)
-    return found
+        _collect_regions(regions, values, scaled, top_pixels(scaled, share), most)
+    return regions
 
 
 def top_pixels(values: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
-    """The highest pixels of maps (N, H, W) >= 0 that hold `share` of each, with all that tie with the last one."""
-    order = -np.sort(-values.reshape(len(values), -1), axis=1)
-    running = order.cumsum(1)
-    last = (running >= share * running[:, -1:]).argmax(1)
-    threshold = np.take_along_axis(order, last[:, None], 1)[:, :, None]
+    """Mark the highest pixels of maps (N, H, W) >= 0 that hold `share` of each, with all that tie with the last one."""
+    descending = -np.sort(-values.reshape(len(values), -1), axis=1)
+    sums = descending.cumsum(1)
+    last = (sums >= share * sums[:, -1:]).argmax(1)
+    threshold = np.take_along_axis(descending, last[:, None], 1)[:, :, None]
     return (values >= threshold) & (values > 0)
 
 
-def _collect(
-    found: list[list[Region]], values: NDArray[np.float64], scaled: NDArray[np.float64], kept: NDArray, most: int
+def _collect_regions(
+    regions: list[list[TopRegion]],
+    values: NDArray[np.float64],
+    scaled: NDArray[np.float64],
+    pixels: NDArray[np.bool_],
+    most: int,
 ) -> None:
-    """Label all maps at once, neighbours within a map only, and put each map's largest regions in its list."""
+    """Label the marked pixels of all maps at once, and append each map's largest regions to its list."""
     from scipy import ndimage
 
-    within = np.zeros((3, 3, 3), dtype=int)
-    within[1] = 1
-    labels, count = ndimage.label(kept, structure=within)
-    boxes, names = ndimage.find_objects(labels), np.arange(1, count + 1)
-    masses = ndimage.sum_labels(scaled, labels, names)
+    neighbours = np.zeros((3, 3, 3), dtype=int)
+    neighbours[1] = 1  # of the same map only
+    labels, count = ndimage.label(pixels, structure=neighbours)
+    boxes = ndimage.find_objects(labels)
+    masses = np.asarray(ndimage.sum_labels(scaled, labels, np.arange(1, count + 1)))
     totals = scaled.sum((1, 2))
-    # A stable sort: regions of equal mass stay in reading order.
-    for place in np.argsort(-np.asarray(masses), kind="stable"):
-        image, rows, columns = boxes[place]
-        regions = found[image.start]
-        if len(regions) < most:
-            mass = float(min(masses[place] / totals[image.start], 1.0))
-            own = np.where(labels[boxes[place]][0] == place + 1, values[boxes[place]][0], -1.0)
-            row, column = np.unravel_index(own.argmax(), own.shape)
+    # The sort is stable, so that regions of equal mass stay in reading order.
+    for index in np.argsort(-masses, kind="stable"):
+        image, rows, columns = boxes[index]
+        if len(regions[image.start]) < most:
+            mass = float(min(masses[index] / totals[image.start], 1.0))
+            region = np.where(labels[boxes[index]][0] == index + 1, values[boxes[index]][0], -1.0)
+            row, column = np.unravel_index(region.argmax(), region.shape)
             peak_at = int(rows.start + row), int(columns.start + column)
             box = rows.start, columns.start, rows.stop, columns.stop
-            regions.append(Region(*box, mass, float(own.max()), peak_at))
+            regions[image.start].append(TopRegion(*box, mass, float(region.max()), peak_at))
 
 
-def _check(maps: Tensor, share: float, most: int) -> None:
+def _check_arguments(maps: Tensor, share: float, most: int) -> None:
     if not isinstance(maps, Tensor) or maps.ndim != 4 or maps.shape[1] != 1:
         got = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise ContractError(f"top_regions takes maps (N, 1, H, W), got {got}")

@@ -15,7 +15,7 @@ from interp_core import LapModel
 from interp_core.deploy.serving import Serving
 from interp_core.knowledge import Area, Necessity, Order, Removal, Sufficiency, observe, view_of
 from interp_core.lap.explanation import default_map
-from interp_core.lap.refine import Refiner, detail, levels_to_refine, refined_map
+from interp_core.lap.refine import Refiner, detail, levels_to_refine, map_from_scores
 from interp_core.training import MAP_TERMS, Recipe, evaluate, fit
 
 NETS = ["test_resnet", "test_efficientnet", "test_convnext", "test_vgg", "densenet121", "hrnet_w18_small"]
@@ -104,12 +104,12 @@ def test_the_class_asked_for_decides_the_map() -> None:
 def test_the_map_is_the_effect_where_the_region_is_and_a_tenth_of_it_elsewhere() -> None:
     scores = torch.tensor([[[[50.0, -50.0, 50.0, -50.0]], [[1.0, 1.0, 0.0, -1.0]]]])
     expected = [1.1, 0.1, 1.1 * 0.6931472 / 20, 0.0]
-    assert refined_map(scores).flatten().tolist() == pytest.approx(expected, abs=1e-5)
+    assert map_from_scores(scores).flatten().tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_order_of_effects_is_kept_below_zero_too() -> None:
     scores = torch.stack([torch.zeros(101), torch.linspace(-3, 3, 101)]).view(1, 2, 1, -1)
-    assert bool((refined_map(scores).diff() > 0).all())
+    assert bool((map_from_scores(scores).diff() > 0).all())
 
 
 def test_within_a_cell_what_stands_out_counts_more() -> None:
@@ -136,7 +136,7 @@ def test_masking_terms_open_the_refined_map() -> None:
     assert sample.level == "refined"
     assert sample.effects is not None
     scores = torch.cat([sample.maps.logit(), sample.effects], 1)
-    torch.testing.assert_close(refined_map(scores), lap.explain(images, targets).native, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(map_from_scores(scores), lap.explain(images, targets).native, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from interp_core.errors import ContractError
 from interp_core.pictures import sheet as picture
 from interp_core.pictures.png import encode_png
 from interp_core.pictures.sheet import Panel, caption, sheet
-from interp_core.pictures.top_regions import Region
+from interp_core.pictures.top_regions import TopRegion
 
 LEVELS = (("blocks.1", 8), ("blocks.3.0.conv_dw", 4), ("head", 2))
 
@@ -37,7 +37,7 @@ def make_panel(seed: int = 0, *, height: int = 32, width: int = 32, **changes: A
         contributions=rng.normal(size=(8, 8)),
         bias=-123.456,
         levels=tuple((name, rng.random((side, side))) for name, side in LEVELS),
-        regions=(Region(2, 3, 10, 12, 0.31, 1.0, (4, 4)), Region(20, 20, 30, 28, 0.2, 0.9, (22, 22))),
+        regions=(TopRegion(2, 3, 10, 12, 0.31, 1.0, (4, 4)), TopRegion(20, 20, 30, 28, 0.2, 0.9, (22, 22))),
     )
     return replace(made, **changes)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interp_core.errors import ContractError
-from interp_core.pictures.top_regions import Region, top_pixels, top_regions
+from interp_core.pictures.top_regions import TopRegion, top_pixels, top_regions
 
 
 def as_maps(*rows: list[list[float]]) -> Tensor:
@@ -24,8 +24,8 @@ def test_two_regions_solved_by_hand() -> None:
     maps = as_maps([[4, 4, 0, 0, 0], [0, 0, 0, 0, 6], [1, 0, 0, 0, 1]])
     assert top_regions(maps, share=0.875) == [
         [
-            Region(0, 0, 1, 2, mass=0.5, peak=4.0, peak_at=(0, 0)),
-            Region(1, 4, 2, 5, mass=0.375, peak=6.0, peak_at=(1, 4)),
+            TopRegion(0, 0, 1, 2, mass=0.5, peak=4.0, peak_at=(0, 0)),
+            TopRegion(1, 4, 2, 5, mass=0.375, peak=6.0, peak_at=(1, 4)),
         ]
     ]
 
@@ -38,15 +38,15 @@ def test_takes_no_more_pixels_than_the_share_needs() -> None:
 
 def test_diagonal_neighbours_are_one_region() -> None:
     (found,) = top_regions(as_maps([[1, 0, 0], [0, 1, 0], [0, 0, 0]]))
-    assert found == [Region(0, 0, 2, 2, 1.0, 1.0, (0, 0))]
+    assert found == [TopRegion(0, 0, 2, 2, 1.0, 1.0, (0, 0))]
 
 
 def test_a_region_inside_the_box_of_another_is_not_part_of_it() -> None:
     maps = as_maps([[3, 3, 3, 3, 3], [3, 0, 0, 0, 3], [3, 0, 10, 0, 3], [3, 0, 0, 0, 0]])
     (found,) = top_regions(maps, share=1)
     assert found == [
-        Region(0, 0, 4, 5, 0.75, 3.0, (0, 0)),
-        Region(2, 2, 3, 3, 0.25, 10.0, (2, 2)),
+        TopRegion(0, 0, 4, 5, 0.75, 3.0, (0, 0)),
+        TopRegion(2, 2, 3, 3, 0.25, 10.0, (2, 2)),
     ]
 
 
@@ -70,13 +70,13 @@ def test_images_do_not_touch_each_other() -> None:
 def test_a_constant_map_is_one_region_and_a_zero_map_none() -> None:
     maps = torch.stack([torch.full((1, 4, 5), 0.25), torch.zeros(1, 4, 5)])
     constant, zero = top_regions(maps)
-    assert constant == [Region(0, 0, 4, 5, 1.0, 0.25, (0, 0))]
+    assert constant == [TopRegion(0, 0, 4, 5, 1.0, 0.25, (0, 0))]
     assert zero == []
 
 
 def test_zero_pixels_belong_to_no_region_even_when_all_mass_is_asked_for() -> None:
     (found,) = top_regions(as_maps([[0, 5, 0], [0, 0, 0]]), share=1)
-    assert found == [Region(0, 1, 1, 2, 1.0, 5.0, (0, 1))]
+    assert found == [TopRegion(0, 1, 1, 2, 1.0, 5.0, (0, 1))]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
@@ -138,7 +138,7 @@ def test_scale_does_not_matter_up_to_the_ends_of_the_range() -> None:
 def test_takes_any_type_of_number(dtype: torch.dtype) -> None:
     maps = torch.zeros(1, 1, 3, 3, dtype=dtype)
     maps[0, 0, 1, 2] = 1
-    assert top_regions(maps) == [[Region(1, 2, 2, 3, 1.0, 1.0, (1, 2))]]
+    assert top_regions(maps) == [[TopRegion(1, 2, 2, 3, 1.0, 1.0, (1, 2))]]
 
 
 def test_no_maps_no_regions() -> None:
