@@ -48,12 +48,10 @@ def check_logits(logits: Tensor, images: Tensor) -> None:
         return
     broken = (~torch.isfinite(images).flatten(1).all(1)).nonzero()[:, 0].tolist()
     if broken:
-        raise ContractError(
-            f"images {_format_indices(broken)} hold NaN or infinite values: leave them out or mend them"
-        )
+        raise ContractError(f"images {_list_first(broken)} hold NaN or infinite values: leave them out or fix them")
     indices = (~torch.isfinite(logits).all(1)).nonzero()[:, 0].tolist()
     raise ContractError(
-        f"the network's logits of images {_format_indices(indices)} are NaN or infinite, the images are not: look at its "
+        f"the network's logits of images {_list_first(indices)} are NaN or infinite, the images are not: look at its "
         "weights and at their type"
     )
 

@@ -86,7 +86,7 @@ def test_finite_logits_pass_whatever_the_images() -> None:
 def test_images_that_are_not_finite_are_named(value: float) -> None:
     images, logits = spoiled(torch.zeros(5, 3, 8, 8), 1, 4, value=value), torch.zeros(5, 4)
     logits[1] = logits[4] = NAN
-    with refused(ContractError, "images 1, 4 hold NaN or infinite values: leave them out or mend them"):
+    with refused(ContractError, "images 1, 4 hold NaN or infinite values: leave them out or fix them"):
         check_logits(logits, images)
 
 
