@@ -58,13 +58,13 @@ class TellingNet(nn.Module):
         return self.backbone(images)
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        seen: list[Tensor] = []
+        outputs: list[Tensor] = []
         last = self.backbone.layer4
         assert isinstance(last, nn.Module)
-        handle = last.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        handle = last.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
         self(images)
         handle.remove()
-        return seen[0].detach().square().sum(1, keepdim=True)
+        return outputs[0].detach().square().sum(1, keepdim=True)
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ class RegionNet(nn.Module):
         self.gain = gain
 
     def forward(self, images: Tensor) -> Tensor:
-        part = images[..., self.box[0], self.box[1]]
-        logit = self.gain * (part * checkerboard(*part.shape[-2:])).mean((1, 2, 3))
+        patch = images[..., self.box[0], self.box[1]]
+        logit = self.gain * (patch * checkerboard(*patch.shape[-2:])).mean((1, 2, 3))
         return torch.stack([torch.zeros_like(logit), logit, torch.zeros_like(logit)], dim=1)
 
 

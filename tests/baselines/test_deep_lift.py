@@ -87,18 +87,18 @@ class Functional(Doubling):
 
 def test_functional_calls_are_found_by_what_they_miss() -> None:
     torch.manual_seed(0)
-    said = DeepLift().refusal(Functional(twice=False)) or DeepLift().caveat(Functional(twice=False))
-    assert said is not None
-    assert "no rule for products, gates and functional calls" in said
+    reason = DeepLift().refusal(Functional(twice=False)) or DeepLift().caveat(Functional(twice=False))
+    assert reason is not None
+    assert "no rule for products, gates and functional calls" in reason
 
 
 def test_lap_that_attends_is_measured(attentive: nn.Module, images: Tensor) -> None:
     gap = try_on_noise(attentive)
     assert isinstance(gap, float)
     assert gap > 0.01
-    said = DeepLift().refusal(attentive) or DeepLift().caveat(attentive)
-    assert said is not None
-    assert f"miss the change of the logit by {gap:.1%}; it has no rule for the gates of LAP" in said
+    reason = DeepLift().refusal(attentive) or DeepLift().caveat(attentive)
+    assert reason is not None
+    assert f"miss the change of the logit by {gap:.1%}; it has no rule for the gates of LAP" in reason
 
 
 def test_what_cannot_be_tried_is_flagged() -> None:

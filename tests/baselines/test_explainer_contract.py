@@ -214,10 +214,10 @@ def test_every_explainer_runs_on_a_lap_model(name: str, lap: nn.Module, images: 
 
 
 def test_the_issue_s_explainers_are_all_there() -> None:
-    asked = set(FORWARDS)
+    expected = set(FORWARDS)
     controls = {"random", "smoothed_random", "centre_gaussian", "edges", "mask"}
-    assert len(asked) >= 18
-    assert asked | controls <= set(explainers)
+    assert len(expected) >= 18
+    assert expected | controls <= set(explainers)
     assert controls == {name for name in controls if explainers[name].kind == "control"}
 
 

@@ -16,8 +16,8 @@ def test_is_the_model_s_own_map(lap: nn.Module, images: Tensor) -> None:
 
 def test_depends_on_the_target(lap: nn.Module, images: Tensor) -> None:
     explain = explainers["lap"]()
-    one, two = (explain(lap, images, torch.full((2,), k)) for k in (0, 1))
-    assert not torch.allclose(one, two)
+    first, second = (explain(lap, images, torch.full((2,), k)) for k in (0, 1))
+    assert not torch.allclose(first, second)
 
 
 def test_is_refused_on_a_network_without_lap(plain: nn.Module, images: Tensor) -> None:

@@ -58,10 +58,10 @@ def test_on_a_linear_head_the_map_sums_to_the_logit_without_bias(any_network: nn
 def test_relevance_is_kept_on_timm_families(name: str) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=4, pretrained_cfg_overlay={"input_size": (3, 64, 64)}).eval()
-    found = plan_relevance(model)
-    assert found.reason is None
-    assert found.lost < 0.05
-    assert (Lrp().caveat(model) is None) == (found.lost <= 0.01)
+    plan = plan_relevance(model)
+    assert plan.reason is None
+    assert plan.lost < 0.05
+    assert (Lrp().caveat(model) is None) == (plan.lost <= 0.01)
 
 
 def test_evidence_against_the_target_is_negative(plain: nn.Module, images: Tensor) -> None:

@@ -30,8 +30,8 @@ class Share(nn.Module):
     """Probability of class 1 is how much of pixel (10, 20) shows; looks at nothing else."""
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = x[:, :1, 10, 20].clamp(1e-6, 1 - 1e-6)
-        return torch.cat([torch.log(1 - seen), torch.log(seen)], 1)
+        pixel = x[:, :1, 10, 20].clamp(1e-6, 1 - 1e-6)
+        return torch.cat([torch.log(1 - pixel), torch.log(pixel)], 1)
 
 
 def test_is_the_mean_mask_given_what_the_network_sees() -> None:
@@ -72,7 +72,7 @@ def test_with_several_classes_an_image_the_others_do_not_count(explainer: Explai
             self.factor = factor
 
         def forward(self, images: Tensor) -> Tensor:
-            left, right = (part.mean((1, 2, 3)) for part in images.split(16, dim=3))
+            left, right = (half.mean((1, 2, 3)) for half in images.split(16, dim=3))
             return torch.stack([left, self.factor * right], 1)
 
     images, targets = torch.rand(1, 3, 32, 32), torch.tensor([0])

@@ -27,7 +27,7 @@ class TinyNet(Pooled):
         return self.body(self.stem(images))
 
 
-def tiny(*, lap: bool) -> nn.Module:
+def make_tiny(*, lap: bool) -> nn.Module:
     torch.manual_seed(0)
     return interp_core.attach(TinyNet(), finest=2) if lap else TinyNet()
 
@@ -43,8 +43,8 @@ def squares(count: int = 48) -> tuple[Tensor, Tensor]:
     return images, targets
 
 
-class Held:
-    """Images handed out batch by batch, some of which cannot be read."""
+class MemorySource:
+    """Source of images in memory, some of which cannot be read."""
 
     def __init__(self, images: Tensor, unreadable: Sequence[int] = ()) -> None:
         self.images, self.unreadable = images, unreadable
@@ -56,10 +56,10 @@ class Held:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batches(self, chosen: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        for indices in chosen:
-            kept = indices[[int(i) not in self.unreadable for i in indices]]
-            yield kept, self.images[kept]
+    def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in indices:
+            readable = batch[[int(i) not in self.unreadable for i in batch]]
+            yield readable, self.images[readable]
 
 
 class Smooth(nn.Module):
@@ -76,12 +76,12 @@ class Smooth(nn.Module):
     get_classifier, forward = TinyNet.get_classifier, TinyNet.forward
 
 
-def smooth(dropout: float = 0.0) -> interp_core.LapModel:
+def make_smooth(dropout: float = 0.0) -> interp_core.LapModel:
     torch.manual_seed(0)
     return interp_core.attach(Smooth(dropout), finest=2)
 
 
-def same(first: nn.Module, second: nn.Module) -> bool:
-    """Whether two models have the very same weights and buffers."""
+def same_weights(first: nn.Module, second: nn.Module) -> bool:
+    """Return whether two models have equal weights and buffers."""
     ours, theirs = first.state_dict(), second.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)

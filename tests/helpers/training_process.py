@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.learners import Held, smooth, squares
+from helpers.learners import MemorySource, make_smooth, squares
 from interp_core import Recipe, fit
 from interp_core.training import Callback, CsvLog
 
@@ -17,18 +17,18 @@ RECIPE = Recipe(epochs=2, batch_size=9, shift=2, flip=True, clip=1.0, patience=2
 UNREADABLE = (1, 4, 11)
 
 
-class Noting(Held):
-    """Remembers which images were asked for."""
+class RecordingSource(MemorySource):
+    """Source that records the indices of its batches."""
 
     asked: list[list[int]]
 
-    def batches(self, chosen):  # type: ignore[no-untyped-def]
-        self.asked = [*getattr(self, "asked", []), *(indices.tolist() for indices in chosen)]
-        return super().batches(chosen)
+    def batches(self, indices):  # type: ignore[no-untyped-def]
+        self.asked = [*getattr(self, "asked", []), *(batch.tolist() for batch in indices)]
+        return super().batches(indices)
 
 
-class Keep(Callback):
-    """Keeps the checkpoint as it is in the middle of the second epoch."""
+class CopyCheckpoint(Callback):
+    """Copies the checkpoint in the middle of the second epoch."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,8 +39,8 @@ class Keep(Callback):
 
 
 def train(checkpoint: Path | None = None, progress=None, unreadable=()):  # type: ignore[no-untyped-def]
-    model, (images, targets) = smooth(), squares(27)
-    source = Noting(images, unreadable)
+    model, (images, targets) = make_smooth(), squares(27)
+    source = RecordingSource(images, unreadable)
     history = fit(
         model, source, targets, recipe=RECIPE, validation=squares(20),
         progress=progress, checkpoint=checkpoint, save_every=1,
@@ -55,10 +55,10 @@ def train(checkpoint: Path | None = None, progress=None, unreadable=()):  # type
 
 def main(folder: Path) -> None:
     rank = os.environ["RANK"]
-    found = {"whole": train(progress=CsvLog(folder / f"{rank}.csv")), "gaps": train(unreadable=UNREADABLE)}
-    train(folder / "run.pt", progress=Keep(folder / "run.pt"))
-    found["resumed"] = train(folder / "half.pt")
-    torch.save(found, folder / f"{rank}.pt")
+    results = {"whole": train(progress=CsvLog(folder / f"{rank}.csv")), "gaps": train(unreadable=UNREADABLE)}
+    train(folder / "run.pt", progress=CopyCheckpoint(folder / "run.pt"))
+    results["resumed"] = train(folder / "half.pt")
+    torch.save(results, folder / f"{rank}.pt")
 
 
 if __name__ == "__main__":

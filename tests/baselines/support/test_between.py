@@ -11,12 +11,14 @@ SIGNAL, GATE = torch.ones(2, 3, 4, 4, requires_grad=True), torch.ones(2, 3, 1, 1
 
 
 def test_functions_and_operators_are_met_by_name() -> None:
-    seen: list[str] = []
-    with FunctionRules({"relu": lambda *_: "replaced", "add": lambda *_: UNCHANGED}, lambda name, _: seen.append(name)):
+    names: list[str] = []
+    with FunctionRules(
+        {"relu": lambda *_: "replaced", "add": lambda *_: UNCHANGED}, lambda name, _: names.append(name)
+    ):
         assert F.relu(SIGNAL) == "replaced"
         torch.testing.assert_close(SIGNAL + 1, torch.full_like(SIGNAL, 2.0))
         torch.sigmoid(SIGNAL)
-    assert "sigmoid" in seen
+    assert "sigmoid" in names
     assert isinstance(F.relu(SIGNAL), torch.Tensor)
 
 

@@ -64,10 +64,10 @@ def test_elsewhere_they_differ(gap_net: Any, images: Tensor) -> None:
     gap_net.head = nn.Linear(5 * 8 * 8, 3)
     gap_net.forward_head = lambda x: gap_net.head(x.flatten(1))
     gap_net.pretrained_cfg = {"input_size": (3, 32, 32)}
-    one, other = (cells(name, gap_net, images) for name in ("grad_cam", "hires_cam"))
-    assert not torch.allclose(one, other.relu(), rtol=0.01)
+    grad_cam, hires_cam = (cells(name, gap_net, images) for name in ("grad_cam", "hires_cam"))
+    assert not torch.allclose(grad_cam, hires_cam.relu(), rtol=0.01)
     expected = gap_net(images)[torch.arange(2), TARGETS] - gap_net.head.bias[TARGETS]
-    torch.testing.assert_close(other.sum((1, 2, 3)), expected.detach())
+    torch.testing.assert_close(hires_cam.sum((1, 2, 3)), expected.detach())
 
 
 def test_grad_cam_pp_by_hand(gap_net: Any, images: Tensor) -> None:
@@ -145,8 +145,8 @@ def test_eigen_cam_says_that_it_does_not_look_at_the_class(plain: nn.Module, ima
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_batch_size_changes_nothing(name: str, plain: nn.Module, images: Tensor) -> None:
-    one, two = (explainers[name](internal_batch_size=size)(plain, images, TARGETS) for size in (1, 2))
-    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-6)
+    single, pairs = (explainers[name](internal_batch_size=size)(plain, images, TARGETS) for size in (1, 2))
+    torch.testing.assert_close(single, pairs, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", FAMILY)

@@ -142,11 +142,11 @@ def test_guided_and_deconvolution_by_hand(two_layers: nn.Sequential, small: Tens
 
 
 def test_guided_grad_cam_is_the_product(plain: nn.Module, images: Tensor) -> None:
-    one, other = (explainers[name]()(plain, images, TARGETS) for name in ("guided_backprop", "grad_cam"))
-    torch.testing.assert_close(explainers["guided_grad_cam"]()(plain, images, TARGETS), one * other)
+    guided, cam = (explainers[name]()(plain, images, TARGETS) for name in ("guided_backprop", "grad_cam"))
+    torch.testing.assert_close(explainers["guided_grad_cam"]()(plain, images, TARGETS), guided * cam)
     maps = GuidedGradCam(aligned=False)(plain, images, TARGETS)
-    other = explainers["grad_cam"](aligned=False)(plain, images, TARGETS)
-    torch.testing.assert_close(maps, one * other)
+    cam = explainers["grad_cam"](aligned=False)(plain, images, TARGETS)
+    torch.testing.assert_close(maps, guided * cam)
 
 
 @pytest.mark.parametrize("name", GUIDED)

@@ -65,26 +65,26 @@ def test_preserved_evaluates_inside_and_keeps_mixed_training_flags(net: nn.Seque
 
 
 def test_preserved_takes_off_the_hooks_left_behind_and_keeps_the_caller_s(net: nn.Sequential, points: Tensor) -> None:
-    seen: list[str] = []
-    net[1].register_forward_hook(lambda *_: seen.append("caller"))
+    calls: list[str] = []
+    net[1].register_forward_hook(lambda *_: calls.append("caller"))
     with preserve(net):
-        net[1].register_forward_hook(lambda *_: seen.append("left behind"))
-        net[3].register_forward_pre_hook(lambda *_: seen.append("left behind"))
+        net[1].register_forward_hook(lambda *_: calls.append("left behind"))
+        net[3].register_forward_pre_hook(lambda *_: calls.append("left behind"))
         net[3].register_full_backward_hook(lambda *_: None)
     net(points)
-    assert seen == ["caller"]
+    assert calls == ["caller"]
     assert not net[3]._backward_hooks
 
 
 def test_preserved_puts_gradients_and_their_flags_back(net: nn.Sequential, points: Tensor) -> None:
-    kept = torch.ones(3)
-    net[4].bias.grad = kept
+    gradient = torch.ones(3)
+    net[4].bias.grad = gradient
     net[1].weight.requires_grad_(False)
     with preserve(net):
         net.requires_grad_(True)
         net.zero_grad()
         net(points).sum().backward()
-    assert net[4].bias.grad is kept
+    assert net[4].bias.grad is gradient
     assert net[1].bias.grad is None
     assert not net[1].weight.requires_grad
 

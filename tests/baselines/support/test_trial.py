@@ -24,27 +24,27 @@ def test_there_is_none_where_nothing_tells_the_size() -> None:
 
 
 def test_it_is_asked_once_for_each_state_of_the_weights(plain: nn.Module) -> None:
-    asked = []
+    calls = []
 
     @cache_by_weights
     def find(model: nn.Module) -> float:
         assert not model.training
-        asked.append(model)
+        calls.append(model)
         return next(model.parameters()).sum().item()
 
     plain.train()
     first = find(plain)
     assert find(plain) == first
     assert plain.training
-    assert len(asked) == 1
+    assert len(calls) == 1
     with torch.no_grad():
         next(plain.parameters()).add_(1)
     assert find(plain) != first
-    assert len(asked) == 2
+    assert len(calls) == 2
     state = {key: value * 2 for key, value in plain.state_dict().items()}
     plain.load_state_dict(state)
     find(plain)
-    assert len(asked) == 3
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize(

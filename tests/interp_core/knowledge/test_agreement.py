@@ -79,38 +79,38 @@ def test_maps_that_move_with_the_image_agree(seed: int) -> None:
 def test_maps_that_stay_are_charged_for_it() -> None:
     images = torch.zeros(2, 2, 10, 11)
     labels = torch.tensor([[1.0, 0.0], [0.0, 0.0]])  # an image without a class counts nothing
-    found = set()
+    losses = set()
     for seed in range(12):
         generator = torch.Generator().manual_seed(seed)
         view = view_of(columns(images, True)[1], labels, images=images, model=ModelAccess(columns), generator=generator)
-        found.add(round(Agreement(shift=0).loss(view).item(), 6))
+        losses.add(round(Agreement(shift=0).loss(view).item(), 6))
     ramp = torch.linspace(0, 1, 11)
-    assert found == {0.0, round((ramp - ramp.flip(0)).square().mean().item(), 6)}
+    assert losses == {0.0, round((ramp - ramp.flip(0)).square().mean().item(), 6)}
 
 
 def test_a_shift_of_a_ramp_by_hand() -> None:
     images = torch.zeros(1, 2, 10, 11)
-    found = set()
+    losses = set()
     for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
         view = view_of(
             columns(images, True)[1], torch.ones(1, 2), images=images, model=ModelAccess(columns), generator=generator
         )
-        found.add(round(Agreement(shift=0.2, flip=False).loss(view).item(), 4))
+        losses.add(round(Agreement(shift=0.2, flip=False).loss(view).item(), 4))
     # A ramp of a tenth a column, moved by up to two columns; what comes in over the edge is not judged.
-    assert found == {0.0, 0.01, 0.04}
+    assert losses == {0.0, 0.01, 0.04}
 
 
 def test_a_share_of_the_images_is_moved() -> None:
-    images, looked = torch.zeros(4, 2, 10, 11), []
+    images, sizes = torch.zeros(4, 2, 10, 11), []
 
-    def ask(images: Tensor, look: bool) -> tuple[Tensor, Tensor]:
-        looked.append(len(images))
-        return columns(images, look)
+    def forward_again(images: Tensor, needs_maps: bool) -> tuple[Tensor, Tensor]:
+        sizes.append(len(images))
+        return columns(images, needs_maps)
 
-    view = view_of(columns(images, True)[1], torch.ones(4, 2), images=images, model=ModelAccess(ask))
+    view = view_of(columns(images, True)[1], torch.ones(4, 2), images=images, model=ModelAccess(forward_again))
     Agreement(share=0.5).loss(view)
-    assert looked == [2]
+    assert sizes == [2]
 
 
 def test_moved_images_repeat_their_edges() -> None:

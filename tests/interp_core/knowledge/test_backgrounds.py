@@ -17,8 +17,8 @@ def exact_blur(images: Tensor, sigma: float) -> Tensor:
     """Every weight of a Gaussian renormalised at the border, pixel by pixel."""
     sides = []
     for side in images.shape[-2:]:
-        place = torch.arange(side, dtype=torch.float64)
-        weights = torch.exp(-((place[:, None] - place) / sigma).square() / 2)
+        position = torch.arange(side, dtype=torch.float64)
+        weights = torch.exp(-((position[:, None] - position) / sigma).square() / 2)
         sides.append((weights / weights.sum(1, keepdim=True)).float())
     return sides[0] @ images @ sides[1].t()
 
@@ -62,16 +62,16 @@ def test_a_fill_invents_no_colour() -> None:
     keep = random(1, 1, 21, 21).round()
     torch.testing.assert_close(fill(torch.full((1, 3, 21, 21), 0.3), keep), torch.full((1, 3, 21, 21), 0.3))
     images = random(1, 3, 21, 21)
-    filled, known = fill(images, keep), images[keep.bool().expand_as(images)]
-    assert known.min() - 1e-6 <= filled.min()
-    assert filled.max() <= known.max() + 1e-6
+    filled, visible = fill(images, keep), images[keep.bool().expand_as(images)]
+    assert visible.min() - 1e-6 <= filled.min()
+    assert filled.max() <= visible.max() + 1e-6
 
 
 def test_a_fill_does_not_know_what_was_removed() -> None:
     images, keep = random(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
     keep[..., 4:12, 5:9] = 0
-    other = torch.where(keep.bool(), images, torch.full_like(images, 9.0))
-    torch.testing.assert_close(fill(images, keep), fill(other, keep))
+    replaced = torch.where(keep.bool(), images, torch.full_like(images, 9.0))
+    torch.testing.assert_close(fill(images, keep), fill(replaced, keep))
 
 
 def test_a_hole_between_two_colours_is_filled_from_both_sides() -> None:

@@ -158,8 +158,8 @@ def test_descending_reaches_what_the_terms_ask_for() -> None:
     for _ in range(200):
         optimizer.zero_grad()
         maps = scores.sigmoid()
-        wanted = [Presence(share=0.1), Absence(), Area(low=0.1, high=0.2, weight=10)]
-        torch.stack([term.weight * term.loss(view_of(maps, labels)) for term in wanted]).sum().backward()
+        group = [Presence(share=0.1), Absence(), Area(low=0.1, high=0.2, weight=10)]
+        torch.stack([term.weight * term.loss(view_of(maps, labels)) for term in group]).sum().backward()
         optimizer.step()
     maps = scores.sigmoid()
     assert top_mean(maps, 0.1)[0, 0] > 0.9

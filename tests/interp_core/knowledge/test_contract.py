@@ -56,8 +56,8 @@ def test_descending_lowers_what_a_term_asks(make_lap: MakeLap, images: Tensor, n
     lap = make_lap(refine=terms[name].needs_refiner).eval()
     nn.init.normal_(lap.head.scorer.expand.weight, std=0.1)
     term = terms[name](**{"high": 0.01, "low": 0.0} if name == "area" else {})
-    own = [parameter for key, parameter in lap.named_parameters() if not key.startswith("backbone.")]
-    optimizer, values = torch.optim.Adam(own, lr=0.003), []  # at 0.01 the effects of `removal` overshoot
+    parameters = [parameter for key, parameter in lap.named_parameters() if not key.startswith("backbone.")]
+    optimizer, values = torch.optim.Adam(parameters, lr=0.003), []  # at 0.01 the effects of `removal` overshoot
     for _ in range(20):
         loss = term.loss(make_view(lap, images))
         optimizer.zero_grad()
@@ -80,8 +80,8 @@ def test_all_terms_take_one_backward_pass_together(make_lap: MakeLap, images: Te
 
 def test_hard_sigmoids_would_refuse_a_second_derivative(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap("mobilenetv3_small_050")
-    asked = images.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(lap(asked).sum(), asked, create_graph=True)
+    leaf = images.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(lap(leaf).sum(), leaf, create_graph=True)
     with pytest.raises(RuntimeError, match="hardsigmoid_backward is not implemented"):
         slope.square().sum().backward()
 
@@ -95,15 +95,15 @@ class Shapes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, _types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         out = func(*args, **(kwargs or {}))
-        for one in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(one, Tensor):
-                self.found.add(tuple(one.shape))
+        for value in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(value, Tensor):
+                self.found.add(tuple(value.shape))
         return out
 
 
 def test_a_thousand_classes_make_no_thousand_maps(images: Tensor, make_backbone: Callable[..., nn.Module]) -> None:
     lap = interp_core.attach(make_backbone(classes=1000), refine=True).train()
-    with Shapes() as made:
+    with Shapes() as shapes:
         view = make_view(lap, images, torch.tensor([999, 3]))
         torch.stack([terms[name]().loss(view) for name in NAMES]).sum().backward()
     assert view.logits.shape == (2, 1000)
@@ -113,7 +113,7 @@ def test_a_thousand_classes_make_no_thousand_maps(images: Tensor, make_backbone:
     assert view.labels.tolist() == [[1.0] + [0.0] * LIKELY_ABSENT] * 2
     classifier = lap.get_classifier()
     assert isinstance(classifier, nn.Linear)
-    with_classes = {shape for shape in made.found if 1000 in shape}
+    with_classes = {shape for shape in shapes.found if 1000 in shape}
     assert with_classes
     allowed = max(classifier.weight.numel(), 2 * 1000)
     assert all(torch.Size(shape).numel() <= allowed for shape in with_classes)
@@ -127,9 +127,9 @@ def test_columns_of_many_classes_are_those_of_all(images: Tensor, make_backbone:
         nn.init.constant_(block.a, 1.0)
     targets = torch.tensor([99, 3])
     view = observe(lap, images, targets)
-    told = lap.explain(images, targets)
-    torch.testing.assert_close(view.maps[:, :1], told.head.concepts)
-    torch.testing.assert_close(view.contributions[:, :1], told.head.contributions)
+    explanation = lap.explain(images, targets)
+    torch.testing.assert_close(view.maps[:, :1], explanation.head.concepts)
+    torch.testing.assert_close(view.contributions[:, :1], explanation.head.contributions)
     torch.testing.assert_close(view.maps_of(images), view.maps)
     torch.testing.assert_close(view.maps_of(images[:1]), view.maps[:1])
 
@@ -137,8 +137,8 @@ def test_columns_of_many_classes_are_those_of_all(images: Tensor, make_backbone:
 @pytest.mark.parametrize("name", NAMES)
 def test_one_seed_one_loss(make_lap: MakeLap, images: Tensor, name: str) -> None:
     lap = make_lap(refine=terms[name].needs_refiner)
-    first, again = (terms[name]().loss(make_view(lap, images, seed=3)) for _ in range(2))
-    assert torch.equal(first, again)
+    first, second = (terms[name]().loss(make_view(lap, images, seed=3)) for _ in range(2))
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -156,16 +156,16 @@ def test_a_term_says_what_it_is(name: str) -> None:
     assert cls.name == name
     assert cls.__doc__
     assert issubclass(cls, Term)
-    own = set(cls.model_fields) - set(Term.model_fields)
-    assert all(any(f"{field}:" in (base.__doc__ or "") for base in cls.__mro__) for field in own)
+    fields = set(cls.model_fields) - set(Term.model_fields)
+    assert all(any(f"{field}:" in (base.__doc__ or "") for base in cls.__mro__) for field in fields)
 
 
 def test_passes_are_as_many_as_a_term_says(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap(refine=True)
-    made: list[int] = []
-    lap.register_forward_hook(lambda *_: made.append(1))
+    passes: list[int] = []
+    lap.register_forward_hook(lambda *_: passes.append(1))
     for name in NAMES:
         view = make_view(lap, images)
-        made.clear()
+        passes.clear()
         terms[name]().loss(view)
-        assert len(made) == terms[name]().passes, name
+        assert len(passes) == terms[name]().passes, name

@@ -24,9 +24,9 @@ def corner(count: int, *rows: int) -> Tensor:
 
 def test_a_region_comes_from_the_next_image_that_has_one() -> None:
     images, masks = bright(1.0, 2.0, 3.0, 4.0), corner(4, 0, 2, 3)
-    made = exchange_regions(images, masks, torch.tensor([1.0, 0.0, 1.0, 1.0]))
-    assert made[[0, 2, 3], 0, 0, 0].tolist() == [3.0, 4.0, 1.0]
-    assert made[:, 0, 7, 7].tolist() == [1.0, 2.0, 3.0, 4.0]
+    exchanged = exchange_regions(images, masks, torch.tensor([1.0, 0.0, 1.0, 1.0]))
+    assert exchanged[[0, 2, 3], 0, 0, 0].tolist() == [3.0, 4.0, 1.0]
+    assert exchanged[:, 0, 7, 7].tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_what_lay_in_the_region_is_gone_where_the_other_lies_elsewhere() -> None:
@@ -34,10 +34,10 @@ def test_what_lay_in_the_region_is_gone_where_the_other_lies_elsewhere() -> None
     masks = torch.zeros(2, 1, 8, 8)
     masks[0, :, :2, :2], masks[1, :, 6:, 6:] = 1, 1
     images[0, :, :2, :2], images[1, :, 6:, 6:] = 5, 7
-    made = exchange_regions(images, masks, torch.ones(2))
-    assert made[0, :, :2, :2].abs().max() < 1e-5
-    assert (made[0, :, 6:, 6:] == 7).all()
-    assert (made[1, :, :2, :2] == 5).all()
+    exchanged = exchange_regions(images, masks, torch.ones(2))
+    assert exchanged[0, :, :2, :2].abs().max() < 1e-5
+    assert (exchanged[0, :, 6:, 6:] == 7).all()
+    assert (exchanged[1, :, :2, :2] == 5).all()
 
 
 def test_alone_an_image_keeps_its_region() -> None:

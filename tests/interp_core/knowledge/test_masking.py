@@ -107,8 +107,8 @@ def test_a_concept_below_the_head_has_no_decision() -> None:
 def test_the_class_is_drawn_once_a_step_and_alike_for_both_terms() -> None:
     images, labels = torch.zeros(200, 1, 2, 2), torch.tensor([[1.0, 1.0, 0.0]]).expand(200, -1)
     view = view_of(torch.zeros(200, 3, 2, 2), labels, images=images, generator=torch.Generator().manual_seed(0))
-    first, again = (MaskingTerm.sample_masks(term, view)[1] for term in (Sufficiency(), Necessity()))
-    assert torch.equal(first, again)
+    first, second = (MaskingTerm.sample_masks(term, view)[1] for term in (Sufficiency(), Necessity()))
+    assert torch.equal(first, second)
     assert 70 < (first == 0).sum() < 130
     assert set(first.tolist()) == {0, 1}
 
@@ -117,16 +117,16 @@ def test_any_background_is_drawn_anew_each_step() -> None:
     images = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     maps, labels = torch.full((1, 1, 16, 16), 0.5), torch.ones(1, 1)
     generator, keep = torch.Generator().manual_seed(0), torch.full((1, 1, 16, 16), 0.5)
-    found = set()
+    spreads = set()
     for _ in range(20):
         view = view_of(maps, labels, images=images, generator=generator)
-        found.add(round(Sufficiency().mix(view, keep).std().item(), 6))
+        spreads.add(round(Sufficiency().mix(view, keep).std().item(), 6))
     fixed = {
         round(Sufficiency(background=name).mix(view_of(maps, labels, images=images), keep).std().item(), 6)
         for name in ("blur", "fill")
     }
-    assert found == fixed
-    assert len(found) == 2
+    assert spreads == fixed
+    assert len(spreads) == 2
 
 
 def test_a_cut_mask_is_open_as_often_as_the_soft_one_is() -> None:
@@ -148,8 +148,8 @@ def test_a_share_of_the_images_is_looked_at() -> None:
         torch.tensor([[MASK, OTHER]]).expand(3, -1, -1, -1), labels, images=images, model=ModelAccess(first_pixel)
     )
     view.logits = first_pixel(images)[0]
-    wanted = (softplus(-3.5) + softplus(-7)) / 2
-    assert Sufficiency(background="mean", share=0.5).loss(view).item() == pytest.approx(wanted, rel=1e-5)
+    expected = (softplus(-3.5) + softplus(-7)) / 2
+    assert Sufficiency(background="mean", share=0.5).loss(view).item() == pytest.approx(expected, rel=1e-5)
     assert Sufficiency(background="mean", share=0.5, against="answer").loss(view).item() > 0
     assert Necessity(background="mean", share=0.01).loss(view).item() == pytest.approx(softplus(0.5), rel=1e-5)
 
@@ -158,13 +158,13 @@ def test_a_share_of_the_images_is_looked_at() -> None:
 def test_log_odds_are_exact_where_probabilities_are_not(multi_label: bool) -> None:
     logits = torch.tensor([[80.0, -80.0, 0.0], [1.0, 2.0, 3.0]])
     classes = torch.tensor([0, 2])
-    found = log_odds(logits, classes, multi_label)
+    odds = log_odds(logits, classes, multi_label)
     if multi_label:
-        assert found.tolist() == [80.0, 3.0]
+        assert odds.tolist() == [80.0, 3.0]
     else:
-        rest = math.log(math.exp(1) + math.exp(2))
-        assert found.tolist() == pytest.approx([80.0, 3 - rest])
-        torch.testing.assert_close(F.softplus(-found), F.cross_entropy(logits, classes, reduction="none"))
+        others = math.log(math.exp(1) + math.exp(2))
+        assert odds.tolist() == pytest.approx([80.0, 3 - others])
+        torch.testing.assert_close(F.softplus(-odds), F.cross_entropy(logits, classes, reduction="none"))
 
 
 def test_a_divergence_is_zero_between_equals_and_positive_elsewhere() -> None:
@@ -201,11 +201,11 @@ def test_descending_finds_what_the_decision_rests_on() -> None:
     scores = torch.zeros(4, 2, 12, 12, requires_grad=True)
     labels = torch.tensor([[1.0, 0.0]]).expand(4, -1)
     optimizer = torch.optim.Adam([scores], lr=0.1)
-    wanted = [Sufficiency(), Necessity(), Area(low=0.0, high=0.05, weight=30)]
+    group = [Sufficiency(), Necessity(), Area(low=0.0, high=0.05, weight=30)]
     for _ in range(100):
         view = view_of(scores.sigmoid(), labels, images=images, model=ModelAccess(forward_again), generator=generator)
         optimizer.zero_grad()
-        torch.stack([term.weight * term.loss(view) for term in wanted]).sum().backward()
+        torch.stack([term.weight * term.loss(view) for term in group]).sum().backward()
         optimizer.step()
     maps = scores.sigmoid()[:, 0]
     inside = maps[:, 2:5, 6:9].sum((1, 2)) / maps.sum((1, 2))

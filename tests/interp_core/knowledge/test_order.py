@@ -75,11 +75,11 @@ def test_the_loss_is_that_of_both_parts(multi_label: bool) -> None:
     # 16 pixels decide, fewer than any cut leaves on either side: by log odds of 64, 32 as a sigmoid's own.
     weights[SIDE // 2 :, -1] = 4.0
     term = Order(background="zero", softness=1e-4)
-    right = term.loss(make_view(ramp(), weights, 64, multi_label)).item()
-    wrong = term.loss(make_view(1 - ramp(), weights, 64, multi_label)).item()
+    best = term.loss(make_view(ramp(), weights, 64, multi_label)).item()
+    worst = term.loss(make_view(1 - ramp(), weights, 64, multi_label)).item()
     # The right map keeps it all, softplus(-64), and leaves softplus(0); the wrong one keeps nothing and leaves all.
-    assert right == pytest.approx(math.log(2), rel=1e-3)
-    assert wrong == pytest.approx(math.log(2) + 64 / (2 if multi_label else 1), rel=1e-3)
+    assert best == pytest.approx(math.log(2), rel=1e-3)
+    assert worst == pytest.approx(math.log(2) + 64 / (2 if multi_label else 1), rel=1e-3)
 
 
 def test_only_effects_learn_and_towards_the_right_order() -> None:

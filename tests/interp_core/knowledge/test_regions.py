@@ -119,8 +119,8 @@ def test_marked_weighs_inside_and_outside_alike() -> None:
     # Inside 0.5 and 0, which is finite; outside 1, likewise, and 0.2.
     floor = -math.log(1e-6)
     inside, outside = (math.log(2) + floor) / 2, (floor - math.log(0.8)) / 2
-    found = Marked(of=0, region="place").loss(make_view([[1.0, 0.0]], place=[LEFT])).item()
-    assert found == pytest.approx((inside + outside) / 2, rel=1e-4)
+    loss = Marked(of=0, region="place").loss(make_view([[1.0, 0.0]], place=[LEFT])).item()
+    assert loss == pytest.approx((inside + outside) / 2, rel=1e-4)
 
 
 def test_a_map_that_is_its_mask_costs_nothing() -> None:
@@ -183,6 +183,6 @@ def test_shares_are_those_of_the_map_at_input_resolution() -> None:
     masks = torch.rand(2, 1, 40, 33, generator=torch.Generator().manual_seed(1)).round()
     grid = Grid(2.5, 9.0)
     view = view_of(maps, torch.ones(2, 3), images=torch.zeros(2, 3, 40, 33), grids={"head": grid})
-    placed = view.to_image_grid(maps)
-    expected = (placed * masks).sum((2, 3)) / placed.sum((2, 3))
+    resized = view.to_image_grid(maps)
+    expected = (resized * masks).sum((2, 3)) / resized.sum((2, 3))
     torch.testing.assert_close(share_inside(maps, masks, view.head()), expected, atol=1e-5, rtol=1e-5)

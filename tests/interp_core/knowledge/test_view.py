@@ -41,9 +41,9 @@ def make_named_view() -> View:
     ],
 )
 def test_classes_by_index_or_name(of: str | int | tuple, present: list[int], absent: list[int]) -> None:
-    part = make_named_view().head(of)
-    assert part.present[0].tolist() == present
-    assert part.absent[0].tolist() == absent
+    subject = make_named_view().head(of)
+    assert subject.present[0].tolist() == present
+    assert subject.absent[0].tolist() == absent
 
 
 def test_concepts_by_name() -> None:
@@ -51,23 +51,23 @@ def test_concepts_by_name() -> None:
     (tail,) = view.subjects("tail")
     assert (tail.level, tail.maps.tolist()) == ("body", [[[[0.5, 0.5]] * 2]])
     assert tail.present.tolist() == [[1]]
-    assert [part.level for part in view.subjects("any")] == ["stem", "body"]
-    assert [part.level for part in view.subjects("stem:any")] == ["stem"]
-    assert [part.level for part in view.subjects(("tail", "cat", 1))] == ["head", "body"]
+    assert [subject.level for subject in view.subjects("any")] == ["stem", "body"]
+    assert [subject.level for subject in view.subjects("stem:any")] == ["stem"]
+    assert [subject.level for subject in view.subjects(("tail", "cat", 1))] == ["head", "body"]
 
 
 @pytest.mark.parametrize(("by", "there"), [("dog", 0), ("cat", 1), (("dog", "cat"), 1), (1, 0)])
 def test_a_concept_is_there_where_its_classes_are(by: str | int | tuple, there: int) -> None:
-    (part,) = make_named_view().subjects("tail", by)
-    assert part.present.tolist() == [[there]]
-    assert part.absent.tolist() == [[1 - there]]
+    (subject,) = make_named_view().subjects("tail", by)
+    assert subject.present.tolist() == [[there]]
+    assert subject.absent.tolist() == [[1 - there]]
 
 
 def test_a_concept_named_after_a_class_follows_it() -> None:
     view = make_named_view()
     view.concepts = {"stem": ("any", "dog"), "body": ("any", "tail")}
-    (part,) = view.subjects("stem:dog")
-    assert (part.level, part.present.tolist()) == ("stem", [[0]])
+    (subject,) = view.subjects("stem:dog")
+    assert (subject.level, subject.present.tolist()) == ("stem", [[0]])
 
 
 def test_terms_speak_of_what_they_are_told() -> None:
@@ -109,13 +109,13 @@ def test_few_classes_are_all_columns_and_of_many_the_present_and_the_likely() ->
     logits = torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(3, 200)
     labels[0, [5, 17, 150]] = labels[1, 3] = 1
-    found = columns_of(logits, labels)
-    assert found is not None
-    assert found.shape == (3, 3 + LIKELY_ABSENT)
-    assert set(found[0, :3].tolist()) == {5, 17, 150}
-    assert found[1, 0] == 3
-    assert found[2].tolist() == logits[2].topk(3 + LIKELY_ABSENT).indices.tolist()
-    assert all(len(set(row.tolist())) == 3 + LIKELY_ABSENT for row in found)
+    columns = columns_of(logits, labels)
+    assert columns is not None
+    assert columns.shape == (3, 3 + LIKELY_ABSENT)
+    assert set(columns[0, :3].tolist()) == {5, 17, 150}
+    assert columns[1, 0] == 3
+    assert columns[2].tolist() == logits[2].topk(3 + LIKELY_ABSENT).indices.tolist()
+    assert all(len(set(row.tolist())) == 3 + LIKELY_ABSENT for row in columns)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_050"])
@@ -126,10 +126,10 @@ def test_the_view_of_a_pass(make_lap: MakeLap, images: Tensor, name: str) -> Non
     assert view.classes is None
     assert view.labels.tolist() == [[0, 0, 1, 0], [1, 0, 0, 0]]
     assert list(view.below) == [site.module for site in lap.sites]
-    told = lap.explain(images, targets)
+    explanation = lap.explain(images, targets)
     for n, k in enumerate(targets.tolist()):
-        torch.testing.assert_close(view.maps[n, k], told.head.concepts[n, 0], atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(view.contributions[n, k], told.head.contributions[n, 0], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(view.maps[n, k], explanation.head.concepts[n, 0], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(view.contributions[n, k], explanation.head.contributions[n, 0], atol=1e-6, rtol=1e-5)
 
 
 def test_evidence_of_every_column_adds_up_to_its_logit(make_lap: MakeLap, images: Tensor) -> None:
@@ -142,9 +142,9 @@ def test_evidence_of_every_column_adds_up_to_its_logit(make_lap: MakeLap, images
 def test_evidence_of_a_head_with_hidden_layers_is_its_first_order(make_lap: MakeLap, images: Tensor) -> None:
     lap, targets = make_lap("vgg11_bn"), torch.tensor([2, 0])
     assert not lap.info.linear_head
-    view, told = observe(lap, images, targets), lap.explain(images, targets)
+    view, explanation = observe(lap, images, targets), lap.explain(images, targets)
     for n, k in enumerate(targets.tolist()):
-        torch.testing.assert_close(view.contributions[n, k], told.head.contributions[n, 0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(view.contributions[n, k], explanation.head.contributions[n, 0], atol=1e-5, rtol=1e-4)
     view.contributions.sum().backward()
     assert lap.head.a.grad is not None
     with torch.no_grad():
@@ -157,8 +157,8 @@ def test_the_loss_of_a_region_is_the_share_of_the_map_that_is_shown(make_lap: Ma
     lap, targets = make_lap(), torch.tensor([2, 0])
     masks = torch.zeros(2, 1, 64, 64)
     masks[:, :, 10:40, 20:64] = 1
-    told = lap.explain(images, targets).map
-    outside = 1 - (told * masks).sum((1, 2, 3)) / told.sum((1, 2, 3))
+    maps = lap.explain(images, targets).map
+    outside = 1 - (maps * masks).sum((1, 2, 3)) / maps.sum((1, 2, 3))
     view = observe(lap, images, targets, regions={"object": masks, "irrelevant": 1 - masks})
     for term in (Region(evidence="map"), Forbid(evidence="map")):
         assert term.loss(view).item() == pytest.approx(outside.mean().item(), abs=1e-3)

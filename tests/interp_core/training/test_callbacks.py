@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.learners import squares, tiny
+from helpers.learners import make_tiny, squares
 from rich.console import Console
 
 from interp_core import Recipe, fit
@@ -38,13 +38,13 @@ class Notes(Callback):
 
 
 def test_watchers_hear_of_steps_and_functions_of_epochs() -> None:
-    notes, told = Notes(), []
-    history = fit(tiny(lap=False), *squares(16), recipe=RECIPE, progress=[notes, told.append])
-    wanted: list[tuple] = [("begin", 6, 0)]
+    notes, epochs = Notes(), []
+    history = fit(make_tiny(lap=False), *squares(16), recipe=RECIPE, progress=[notes, epochs.append])
+    expected: list[tuple] = [("begin", 6, 0)]
     for epoch in (1, 2, 3):
-        wanted += [("step", 2 * epoch - 1), ("step", 2 * epoch), ("epoch", epoch)]
-    assert notes.heard == [*wanted, ("close",)]
-    assert told == history
+        expected += [("step", 2 * epoch - 1), ("step", 2 * epoch), ("epoch", epoch)]
+    assert notes.heard == [*expected, ("close",)]
+    assert epochs == history
 
 
 def test_watchers_are_closed_where_training_breaks_off() -> None:
@@ -54,7 +54,7 @@ def test_watchers_are_closed_where_training_breaks_off() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny(lap=False), *squares(16), recipe=RECIPE, progress=(notes, stop))
+        fit(make_tiny(lap=False), *squares(16), recipe=RECIPE, progress=(notes, stop))
     assert notes.heard[-1] == ("close",)
 
 
@@ -64,17 +64,17 @@ def test_a_training_that_goes_on_begins_where_it_stopped(tmp_path: Path) -> None
             if done == 5:
                 raise KeyboardInterrupt
 
-    given = {"recipe": RECIPE, "checkpoint": tmp_path / "run.pt"}
+    options = {"recipe": RECIPE, "checkpoint": tmp_path / "run.pt"}
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny(lap=False), *squares(16), progress=Stop(), **given)
+        fit(make_tiny(lap=False), *squares(16), progress=Stop(), **options)
     notes = Notes()
-    history = fit(tiny(lap=False), *squares(16), progress=notes, **given)
+    history = fit(make_tiny(lap=False), *squares(16), progress=notes, **options)
     assert notes.heard == [("begin", 6, 4), ("step", 5), ("step", 6), ("epoch", 3), ("close",)]
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
 
 
 def test_the_time_left_is_what_the_epochs_left_take() -> None:
-    history = fit(tiny(lap=False), *squares(16), recipe=RECIPE)
+    history = fit(make_tiny(lap=False), *squares(16), recipe=RECIPE)
     for epoch in history:
         # The pace is taken an instant before the seconds are.
         assert epoch.remaining == pytest.approx(epoch.seconds / epoch.epoch * (3 - epoch.epoch), rel=0.05, abs=2e-3)
@@ -86,7 +86,7 @@ def test_the_time_left_is_what_the_epochs_left_take() -> None:
 def test_csv_has_a_row_an_epoch_also_where_epochs_are_made_again(tmp_path: Path) -> None:
     log, path = CsvLog(tmp_path / "logs" / "run.csv"), tmp_path / "logs" / "run.csv"
     images, targets = squares(16)
-    history = fit(tiny(lap=True), images, targets, recipe=RECIPE, validation=(images, targets), progress=log)
+    history = fit(make_tiny(lap=True), images, targets, recipe=RECIPE, validation=(images, targets), progress=log)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
@@ -104,12 +104,12 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    history = fit(tiny(lap=True), *squares(16), recipe=RECIPE, progress=TensorBoardLog(tmp_path / "logs"))
-    found = EventAccumulator(str(tmp_path / "logs")).Reload()
-    assert [(event.step, event.value) for event in found.Scalars("loss/area")] == [
+    history = fit(make_tiny(lap=True), *squares(16), recipe=RECIPE, progress=TensorBoardLog(tmp_path / "logs"))
+    events = EventAccumulator(str(tmp_path / "logs")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss/area")] == [
         (epoch.epoch, pytest.approx(epoch.terms["area"])) for epoch in history
     ]
-    assert "val_accuracy" not in found.Tags()["scalars"]
+    assert "val_accuracy" not in events.Tags()["scalars"]
 
 
 def test_without_tensorboard_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_without_tensorboard_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 
 def test_the_bar_shows_epoch_loss_and_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
-    drawn, (images, targets) = io.StringIO(), squares(16)
-    bar = Bar(Console(file=drawn, force_terminal=True, width=100))
-    history = fit(tiny(lap=False), images, targets, recipe=RECIPE, validation=(images, targets), progress=bar)
-    assert f"epoch 3 loss {history[-1].loss:.3f} accuracy {history[-1].val_accuracy:.3f}" in drawn.getvalue()
-    assert "6/6" in drawn.getvalue()
+    output, (images, targets) = io.StringIO(), squares(16)
+    bar = Bar(Console(file=output, force_terminal=True, width=100))
+    history = fit(make_tiny(lap=False), images, targets, recipe=RECIPE, validation=(images, targets), progress=bar)
+    assert f"epoch 3 loss {history[-1].loss:.3f} accuracy {history[-1].val_accuracy:.3f}" in output.getvalue()
+    assert "6/6" in output.getvalue()
     assert capsys.readouterr().out == ""

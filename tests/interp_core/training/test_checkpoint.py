@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.learners import same, smooth, squares, tiny
+from helpers.learners import make_smooth, make_tiny, same_weights, squares
 from helpers.shared import ROOT
 
 from interp_core import LapModel, Recipe, fit
@@ -44,13 +44,13 @@ def training(
     path: Path | None, *, kill: int | None = None, recipe: Recipe = RECIPE, **more: Any
 ) -> tuple[LapModel, list]:
     """One training of 9 steps, of a network with dropout, from the same start each time."""
-    model = smooth(dropout=0.3)
+    model = make_smooth(dropout=0.3)
     torch.manual_seed(7)
     images, targets = squares(24)
     watch = [] if kill is None else [Kill(kill)]
-    chosen = [*DEFAULT_TERMS, *([terms["sufficiency"](weight=0.5)] if "sufficiency" in terms else [])]
+    group = [*DEFAULT_TERMS, *([terms["sufficiency"](weight=0.5)] if "sufficiency" in terms else [])]
     history = fit(
-        model, images, targets, recipe=recipe, terms=chosen, validation=squares(12), progress=watch,
+        model, images, targets, recipe=recipe, terms=group, validation=squares(12), progress=watch,
         checkpoint=path, save_every=2, **more,
     )  # fmt: skip
     return model, history
@@ -61,60 +61,60 @@ def losses(history: list[Epoch]) -> list[tuple]:
 
 
 @pytest.fixture(scope="module")
-def whole() -> tuple[LapModel, list[Epoch]]:
+def uninterrupted() -> tuple[LapModel, list[Epoch]]:
     """Never stopped, and without a checkpoint."""
     return training(None)
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
-def test_stopped_after_any_step_it_ends_with_the_same_bits(step: int, tmp_path: Path, whole: tuple) -> None:
+def test_stopped_after_any_step_it_ends_with_the_same_bits(step: int, tmp_path: Path, uninterrupted: tuple) -> None:
     path = tmp_path / "new" / "run.pt"
     with pytest.raises(Killed):
         training(path, kill=step)
     model, history = training(path)
-    assert same(model, whole[0])
-    assert losses(history) == losses(whole[1])
+    assert same_weights(model, uninterrupted[0])
+    assert losses(history) == losses(uninterrupted[1])
     assert [epoch.seconds for epoch in history] == sorted(epoch.seconds for epoch in history)
 
 
-def test_stopped_again_and_again(tmp_path: Path, whole: tuple) -> None:
+def test_stopped_again_and_again(tmp_path: Path, uninterrupted: tuple) -> None:
     for step in (3, 5, 8):
         with pytest.raises(Killed):
             training(tmp_path / "run.pt", kill=step)
-    assert same(training(tmp_path / "run.pt")[0], whole[0])
+    assert same_weights(training(tmp_path / "run.pt")[0], uninterrupted[0])
 
 
 @pytest.mark.parametrize("recipe", [RECIPE.model_copy(update={"precision": "bf16", "accumulate": 2})])
 def test_in_mixed_precision_and_in_parts(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         training(tmp_path / "run.pt", kill=5, recipe=recipe)
-    assert same(training(tmp_path / "run.pt", recipe=recipe)[0], training(None, recipe=recipe)[0])
+    assert same_weights(training(tmp_path / "run.pt", recipe=recipe)[0], training(None, recipe=recipe)[0])
 
 
 def test_batch_norms_and_a_frozen_backbone_go_on_too(tmp_path: Path) -> None:
     for mode in ("scratch", "finetune", "frozen"):
         recipe, path = Recipe(mode=mode, epochs=2, batch_size=8), tmp_path / f"{mode}.pt"  # type: ignore[arg-type]
-        first, second = tiny(lap=True), tiny(lap=True)
+        first, second = make_tiny(lap=True), make_tiny(lap=True)
         fit(first, *squares(24), recipe=recipe)
         with pytest.raises(Killed):
-            fit(tiny(lap=True), *squares(24), recipe=recipe, progress=Kill(4), checkpoint=path, save_every=1)
+            fit(make_tiny(lap=True), *squares(24), recipe=recipe, progress=Kill(4), checkpoint=path, save_every=1)
         fit(second, *squares(24), recipe=recipe, checkpoint=path)
-        assert same(first, second)
+        assert same_weights(first, second)
 
 
-def test_one_that_ended_is_not_made_again(tmp_path: Path, whole: tuple) -> None:
+def test_one_that_ended_is_not_made_again(tmp_path: Path, uninterrupted: tuple) -> None:
     training(tmp_path / "run.pt")
     model, history = training(tmp_path / "run.pt", kill=1)
-    assert same(model, whole[0])
-    assert losses(history) == losses(whole[1])
+    assert same_weights(model, uninterrupted[0])
+    assert losses(history) == losses(uninterrupted[1])
     assert not (tmp_path / "run.pt.part").exists()
 
 
-def test_a_half_written_file_is_never_read(tmp_path: Path, whole: tuple) -> None:
+def test_a_half_written_file_is_never_read(tmp_path: Path, uninterrupted: tuple) -> None:
     with pytest.raises(Killed):
         training(tmp_path / "run.pt", kill=5)
     (tmp_path / "run.pt.part").write_bytes(b"half")
-    assert same(training(tmp_path / "run.pt")[0], whole[0])
+    assert same_weights(training(tmp_path / "run.pt")[0], uninterrupted[0])
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
@@ -157,9 +157,9 @@ t.training(t.Path({path!r}), kill=1)
 """
 
 
-def test_a_process_that_is_killed_goes_on(tmp_path: Path, whole: tuple) -> None:
+def test_a_process_that_is_killed_goes_on(tmp_path: Path, uninterrupted: tuple) -> None:
     code = CHILD.format(here=__file__, folders=[str(ROOT), str(ROOT / "tests")], path=str(tmp_path / "run.pt"), step=7)
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    found = subprocess.run([sys.executable, "-c", code], env=os.environ | threads, check=False)
-    assert found.returncode == -signal.SIGKILL
-    assert same(training(tmp_path / "run.pt")[0], whole[0])
+    process = subprocess.run([sys.executable, "-c", code], env=os.environ | threads, check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert same_weights(training(tmp_path / "run.pt")[0], uninterrupted[0])

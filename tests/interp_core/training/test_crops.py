@@ -25,15 +25,15 @@ def ramp(height: int, width: int) -> torch.Tensor:
 
 def test_a_box_of_the_whole_image_changes_nothing() -> None:
     images = torch.rand(2, 3, 7, 9, generator=generator())
-    made = crop_and_resize(images, torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(2, 4))
-    assert torch.allclose(made, images, atol=1e-5)
+    crops = crop_and_resize(images, torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(2, 4))
+    assert torch.allclose(crops, images, atol=1e-5)
 
 
 def test_a_crop_by_hand() -> None:
     # Rows 2 to 6 and columns 4 to 8 of 8 x 16 pixels: output pixel i lies at 2 + (i + 1/2) / 2 - 1/2.
-    made = crop_and_resize(ramp(8, 16), torch.tensor([[0.25, 0.25, 0.5, 0.25]]))
-    assert torch.allclose(made[0, 0, :, 3], 2 + (torch.arange(8) + 0.5) / 2 - 0.5, atol=1e-4)
-    assert torch.allclose(made[0, 1, 3], 4 + (torch.arange(16) + 0.5) / 4 - 0.5, atol=1e-4)
+    crops = crop_and_resize(ramp(8, 16), torch.tensor([[0.25, 0.25, 0.5, 0.25]]))
+    assert torch.allclose(crops[0, 0, :, 3], 2 + (torch.arange(8) + 0.5) / 2 - 0.5, atol=1e-4)
+    assert torch.allclose(crops[0, 1, 3], 4 + (torch.arange(16) + 0.5) / 4 - 0.5, atol=1e-4)
 
 
 def test_boxes_lie_in_the_image_and_are_as_large_as_asked() -> None:
@@ -53,9 +53,9 @@ def test_boxes_lie_in_the_image_and_are_as_large_as_asked() -> None:
 def test_masks_go_with_their_images_and_stay_masks() -> None:
     images = (torch.rand(4, 1, 12, 12, generator=generator()) > 0.5).float()
     moves = sample_moves(4, 3, True, generator(1), 0.5)
-    made, masks = moves(images), moves(images.clone())
-    assert torch.equal(made, masks)
-    assert not torch.equal(made, images)
+    moved_images, masks = moves(images), moves(images.clone())
+    assert torch.equal(moved_images, masks)
+    assert not torch.equal(moved_images, images)
     assert 0 <= masks.min() <= masks.max() <= 1 + 1e-6
     masks[2] = torch.nan
     assert moves(masks).flatten(1).isnan().all(1).tolist() == [False, False, True, False]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.learners import COLOURS, Held, squares, tiny
+from helpers.learners import COLOURS, MemorySource, make_tiny, squares
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -41,7 +41,7 @@ MakeLap = Callable[..., LapModel]
 @pytest.mark.parametrize("lap", [False, True])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_it_learns_a_task_that_colour_decides(lap: bool, channels_last: bool) -> None:
-    model = tiny(lap=lap)
+    model = make_tiny(lap=lap)
     images, targets = squares()
     recipe = Recipe(epochs=12, batch_size=16, learning_rate=0.02, shift=1, channels_last=channels_last)
     history = fit(model, images, targets, recipe=recipe)
@@ -52,7 +52,7 @@ def test_it_learns_a_task_that_colour_decides(lap: bool, channels_last: bool) ->
 
 
 def test_the_map_of_a_trained_lap_model_points_at_the_square() -> None:
-    model = tiny(lap=True)
+    model = make_tiny(lap=True)
     images, targets = squares()
     fit(model, images, targets, recipe=Recipe(epochs=20, batch_size=16, learning_rate=0.02, shift=1))
     assert isinstance(model, LapModel)
@@ -64,13 +64,13 @@ def test_the_map_of_a_trained_lap_model_points_at_the_square() -> None:
 
 
 def test_history_and_progress_tell_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    told: list[Epoch] = []
+    epochs: list[Epoch] = []
     images, targets = squares(20)
     recipe = Recipe(epochs=3, batch_size=8)
-    model = tiny(lap=True)
-    history = fit(model, images, targets, recipe=recipe, validation=(images, targets), progress=told.append)
+    model = make_tiny(lap=True)
+    history = fit(model, images, targets, recipe=recipe, validation=(images, targets), progress=epochs.append)
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
-    assert all(a is b for a, b in zip(history, told, strict=True))
+    assert all(a is b for a, b in zip(history, epochs, strict=True))
     for epoch in history:
         assert set(epoch.terms) == {"cross_entropy", "presence", "absence", "area"}
         assert epoch.loss == pytest.approx(sum(epoch.terms.values()))
@@ -82,21 +82,21 @@ def test_history_and_progress_tell_the_same(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_without_validation_there_is_no_accuracy() -> None:
-    (epoch,) = fit(tiny(lap=False), *squares(8), recipe=QUICK)
+    (epoch,) = fit(make_tiny(lap=False), *squares(8), recipe=QUICK)
     assert epoch.val_accuracy is None
     assert set(epoch.terms) == {"cross_entropy"}
 
 
 def test_the_last_short_batch_is_left_out() -> None:
-    seen: list[int] = []
-    model = tiny(lap=False)
-    model.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
+    sizes: list[int] = []
+    model = make_tiny(lap=False)
+    model.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
     fit(model, *squares(21), recipe=Recipe(epochs=2, batch_size=8))
-    assert seen == [8, 8, 8, 8]
+    assert sizes == [8, 8, 8, 8]
 
 
 def test_no_gradient_is_carried_into_the_next_step() -> None:
-    model, gradients = tiny(lap=False), []
+    model, gradients = make_tiny(lap=False), []
     images, targets = squares(8)
     recipe = Recipe(epochs=3, batch_size=8, learning_rate=1e-12, shift=0)
     fit(model, images, targets, recipe=recipe, progress=lambda _: gradients.append(model.fc.bias.grad.clone()))  # type: ignore[union-attr, operator]
@@ -106,7 +106,7 @@ def test_no_gradient_is_carried_into_the_next_step() -> None:
 
 
 def state_after_fit(seed: int, *, lap: bool, elsewhere: int) -> dict[str, Tensor]:
-    model = tiny(lap=lap)
+    model = make_tiny(lap=lap)
     torch.manual_seed(elsewhere)  # the global generator must not matter
     fit(model, *squares(24), recipe=Recipe(epochs=2, batch_size=8, seed=seed))
     return model.state_dict()
@@ -114,10 +114,10 @@ def state_after_fit(seed: int, *, lap: bool, elsewhere: int) -> dict[str, Tensor
 
 @pytest.mark.parametrize("lap", [False, True])
 def test_a_seed_decides_everything(lap: bool) -> None:
-    first, again = (state_after_fit(3, lap=lap, elsewhere=elsewhere) for elsewhere in (1, 2))
-    other = state_after_fit(4, lap=lap, elsewhere=1)
-    assert all(torch.equal(first[key], again[key]) for key in first)
-    assert any(not torch.equal(first[key], other[key]) for key in first)
+    first, second = (state_after_fit(3, lap=lap, elsewhere=elsewhere) for elsewhere in (1, 2))
+    different = state_after_fit(4, lap=lap, elsewhere=1)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], different[key]) for key in first)
 
 
 def test_step_losses_are_the_weighted_terms(make_lap: MakeLap, images: Tensor) -> None:
@@ -170,7 +170,7 @@ def test_two_terms_of_one_kind_both_count(make_lap: MakeLap, images: Tensor) -> 
     lap, targets = make_lap(), torch.tensor([1, 3])
     tight, loose = Area(low=0.0, high=0.0), Area(low=1.0, high=1.0)
     total, first, second = (
-        sum(step_losses(lap, images, targets, chosen).values()) for chosen in ([tight, loose], [tight], [loose])
+        sum(step_losses(lap, images, targets, group).values()) for group in ([tight, loose], [tight], [loose])
     )
     cross_entropy = step_losses(lap, images, targets, [])["cross_entropy"]
     torch.testing.assert_close(total, first + second - cross_entropy)
@@ -204,7 +204,7 @@ def test_attention_starts_where_it_is_zero_and_only_there(make_lap: MakeLap) -> 
 
 
 def test_training_moves_a_away_from_its_start() -> None:
-    model = tiny(lap=True)
+    model = make_tiny(lap=True)
     assert isinstance(model, LapModel)
     blocks = [*model.gates, model.head]
     assert all(block.a.item() == 0 for block in blocks)  # type: ignore[union-attr, operator]
@@ -216,7 +216,7 @@ def test_training_moves_a_away_from_its_start() -> None:
 
 
 def test_frozen_weights_stay(images: Tensor) -> None:
-    model = tiny(lap=True)
+    model = make_tiny(lap=True)
     assert isinstance(model, LapModel)
     model.backbone.requires_grad_(False)
     before = copy.deepcopy(dict(model.named_parameters()))
@@ -234,7 +234,7 @@ def test_decay_falls_on_weights_of_two_dimensions_alone(monkeypatch: pytest.Monk
         return adamw(parameters, **kwargs)
 
     monkeypatch.setattr(torch.optim, "AdamW", spy)
-    model = tiny(lap=True)
+    model = make_tiny(lap=True)
     fit(model, *squares(8), recipe=QUICK)
     decayed, free = groups
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
@@ -245,7 +245,7 @@ def test_decay_falls_on_weights_of_two_dimensions_alone(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_run_may_be_very_short(steps: int) -> None:
-    history = fit(tiny(lap=False), *squares(8 * steps), recipe=QUICK)
+    history = fit(make_tiny(lap=False), *squares(8 * steps), recipe=QUICK)
     assert torch.isfinite(torch.tensor(history[0].loss))
 
 
@@ -260,14 +260,14 @@ def test_a_run_may_be_very_short(steps: int) -> None:
 )
 def test_images_and_targets_must_fit_each_other(images: Tensor, targets: Tensor) -> None:
     with pytest.raises(ContractError, match=r"images \(N, C, H, W\) and integer targets \(N,\)"):
-        fit(tiny(lap=False), images, targets, recipe=QUICK)
+        fit(make_tiny(lap=False), images, targets, recipe=QUICK)
 
 
 def test_fewer_images_than_a_batch_are_refused() -> None:
     with pytest.raises(ContractError, match="7 training images are fewer than one batch of 8"):
-        fit(tiny(lap=False), *squares(7), recipe=QUICK)
+        fit(make_tiny(lap=False), *squares(7), recipe=QUICK)
     with pytest.raises(ContractError, match="one batch of 64"):
-        fit(tiny(lap=False), *squares(7))
+        fit(make_tiny(lap=False), *squares(7))
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_recipes_out_of_range_are_refused(fields: dict[str, Any]) -> None:
 
 
 def test_no_epochs_leave_the_network_as_it_is() -> None:
-    model = tiny(lap=True).train()
+    model = make_tiny(lap=True).train()
     before = copy.deepcopy(model.state_dict())
     assert fit(model, *squares(4), recipe=Recipe(epochs=0)) == []
     assert not model.training
@@ -298,26 +298,26 @@ def test_no_epochs_leave_the_network_as_it_is() -> None:
 def test_images_handed_out_batch_by_batch_train_the_same_network() -> None:
     images, targets = squares()
     recipe = Recipe(epochs=2, batch_size=8, shift=1)
-    first, second = tiny(lap=True), tiny(lap=True)
-    held = Held(images)
-    told = [
-        fit(model, given, targets, recipe=recipe, validation=(given, targets))
-        for model, given in ((first, images), (second, held))
+    first, second = make_tiny(lap=True), make_tiny(lap=True)
+    source = MemorySource(images)
+    histories = [
+        fit(model, data, targets, recipe=recipe, validation=(data, targets))
+        for model, data in ((first, images), (second, source))
     ]
     assert all(torch.equal(value, first.state_dict()[key]) for key, value in second.state_dict().items())
-    assert [epoch.val_accuracy for epoch in told[0]] == [epoch.val_accuracy for epoch in told[1]]
+    assert [epoch.val_accuracy for epoch in histories[0]] == [epoch.val_accuracy for epoch in histories[1]]
 
 
 def test_images_that_cannot_be_read_are_left_out() -> None:
     images, targets = squares()
     recipe = Recipe(epochs=12, batch_size=8, learning_rate=0.02, shift=1)
-    model, unreadable = tiny(lap=False), range(0, 48, 5)
+    model, unreadable = make_tiny(lap=False), range(0, 48, 5)
     images[list(unreadable)] = torch.nan
-    fit(model, Held(images, unreadable), targets, recipe=recipe)
-    assert evaluate(model, Held(images, unreadable), targets, batch_size=7) >= 0.9
+    fit(model, MemorySource(images, unreadable), targets, recipe=recipe)
+    assert evaluate(model, MemorySource(images, unreadable), targets, batch_size=7) >= 0.9
     with pytest.raises(ContractError, match="none of the training images"):
-        fit(model, Held(images, range(48)), targets, recipe=recipe)
-    assert math.isnan(evaluate(model, Held(images, range(48)), targets))
+        fit(model, MemorySource(images, range(48)), targets, recipe=recipe)
+    assert math.isnan(evaluate(model, MemorySource(images, range(48)), targets))
 
 
 @pytest.mark.parametrize("lap", [False, True])
@@ -325,7 +325,7 @@ def test_several_classes_an_image_are_learned_each_for_itself(lap: bool) -> None
     images, targets = squares()
     both = (images + images.roll(1, 0)).clamp(max=3)
     labels = ((F.one_hot(targets, COLOURS) + F.one_hot(targets.roll(1, 0), COLOURS)) > 0).float()
-    model = tiny(lap=lap)
+    model = make_tiny(lap=lap)
     history = fit(model, both, labels, recipe=Recipe(epochs=20, batch_size=16, learning_rate=0.02, shift=1))
     assert evaluate(model, both, labels) >= 0.9
     assert history[-1].terms["cross_entropy"] < history[0].terms["cross_entropy"]
@@ -336,8 +336,8 @@ def test_answers_are_judged_as_their_targets_ask() -> None:
     assert is_correct(logits, torch.tensor([0, 1])).tolist() == [1.0, 0.0]
     labels = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     assert is_correct(logits, labels).tolist() == pytest.approx([2 / 3, 1.0])
-    wanted = -torch.where(labels > 0, logits.sigmoid(), 1 - logits.sigmoid()).log().mean()
-    torch.testing.assert_close(decision_loss(logits, labels), wanted)
+    expected = -torch.where(labels > 0, logits.sigmoid(), 1 - logits.sigmoid()).log().mean()
+    torch.testing.assert_close(decision_loss(logits, labels), expected)
 
 
 def test_fewer_large_images_are_judged_at_once() -> None:
@@ -346,7 +346,7 @@ def test_fewer_large_images_are_judged_at_once() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_predict_is_the_forward_in_evaluation_mode(training: bool) -> None:
-    model = tiny(lap=False).train(training)
+    model = make_tiny(lap=False).train(training)
     images, targets = squares(10)
     before = copy.deepcopy(model.state_dict())
     logits = predict(model, images, batch_size=4)
@@ -359,7 +359,7 @@ def test_predict_is_the_forward_in_evaluation_mode(training: bool) -> None:
 
 
 def test_predict_keeps_frozen_submodules_in_evaluation_mode() -> None:
-    model = tiny(lap=False).train()
+    model = make_tiny(lap=False).train()
     model.get_submodule("stem.1").eval()
     predict(model, squares(4)[0])
     assert not model.get_submodule("stem.1").training
@@ -367,24 +367,24 @@ def test_predict_keeps_frozen_submodules_in_evaluation_mode() -> None:
 
 def slow_shift(image: Tensor, down: int, right: int) -> Tensor:
     height, width = image.shape[-2:]
-    moved = torch.empty_like(image)
+    result = torch.empty_like(image)
     for y in range(height):
         for x in range(width):
-            moved[:, y, x] = image[:, min(max(y + down, 0), height - 1), min(max(x + right, 0), width - 1)]
-    return moved
+            result[:, y, x] = image[:, min(max(y + down, 0), height - 1), min(max(x + right, 0), width - 1)]
+    return result
 
 
 def test_shifted_moves_each_image_and_repeats_its_edges() -> None:
     images = torch.arange(40.0 * 2 * 4 * 5).reshape(40, 2, 4, 5)
-    moved = shifted(images, 2, torch.Generator().manual_seed(0))
-    assert moved.shape == images.shape
-    seen = set()
-    for image, result in zip(images, moved, strict=True):
+    results = shifted(images, 2, torch.Generator().manual_seed(0))
+    assert results.shape == images.shape
+    offsets = set()
+    for image, result in zip(images, results, strict=True):
         steps = [(d, r) for d in range(-2, 3) for r in range(-2, 3) if torch.equal(result, slow_shift(image, d, r))]
         assert len(steps) == 1
-        seen.update(steps)
-    assert {down for down, _ in seen} == {right for _, right in seen} == {-2, -1, 0, 1, 2}
-    assert len(seen) > 10
+        offsets.update(steps)
+    assert {down for down, _ in offsets} == {right for _, right in offsets} == {-2, -1, 0, 1, 2}
+    assert len(offsets) > 10
 
 
 def test_no_shift_is_the_images_themselves() -> None:
@@ -395,7 +395,7 @@ def test_no_shift_is_the_images_themselves() -> None:
 def test_a_shift_repeats_for_its_seed_and_leaves_its_input() -> None:
     images, _ = squares(4)
     before = images.clone()
-    first, again = (shifted(images, 3, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert torch.equal(first, again)
+    first, second = (shifted(images, 3, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, second)
     assert not torch.equal(first, images)
     assert torch.equal(images, before)

@@ -32,8 +32,10 @@ def data() -> tuple[Tensor, Tensor]:
     return torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 3
 
 
-def made(monkeypatch: pytest.MonkeyPatch, lap: LapModel, recipe: Recipe, terms: list[Term], **more: Any) -> list[Any]:
-    """What a training asked for, call by call: a graph, or None."""
+def record_fast_logits(
+    monkeypatch: pytest.MonkeyPatch, lap: LapModel, recipe: Recipe, terms: list[Term], **more: Any
+) -> list[Any]:
+    """Return what a training made call by call: a function of a flat graph, or None."""
     calls: list[Any] = []
 
     def spy(*given: Any) -> Any:
@@ -49,7 +51,7 @@ def made(monkeypatch: pytest.MonkeyPatch, lap: LapModel, recipe: Recipe, terms: 
 @pytest.mark.parametrize("term", [Order(), Sufficiency(), Removal(patches=2)], ids=lambda term: term.name)
 def test_the_training_is_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch, name: str, term: Term) -> None:
     quick, plain = network(name), network(name)
-    calls = made(monkeypatch, quick, FROZEN, [term])
+    calls = record_fast_logits(monkeypatch, quick, FROZEN, [term])
     assert len(calls) == 1
     assert calls[0] is not None
     monkeypatch.setattr(running, "make_fast_logits", lambda *_: None)
@@ -58,10 +60,10 @@ def test_the_training_is_the_same_to_rounding(monkeypatch: pytest.MonkeyPatch, n
     assert quick.refiner is not None
     start = network(name).refiner
     assert start is not None
-    for one, other in zip(quick.refiner.parameters(), plain.refiner.parameters(), strict=True):
-        assert torch.allclose(one, other, atol=2e-3)
-    moved = [not torch.equal(a, b) for a, b in zip(quick.refiner.parameters(), start.parameters(), strict=True)]
-    assert any(moved)
+    for fast_weight, plain_weight in zip(quick.refiner.parameters(), plain.refiner.parameters(), strict=True):
+        assert torch.allclose(fast_weight, plain_weight, atol=2e-3)
+    changed = [not torch.equal(a, b) for a, b in zip(quick.refiner.parameters(), start.parameters(), strict=True)]
+    assert any(changed)
 
 
 def test_further_passes_go_through_the_graph() -> None:
@@ -77,11 +79,11 @@ def test_further_passes_go_through_the_graph() -> None:
             return graph(batch)
 
         generator = torch.Generator().manual_seed(0)
-        found = step_losses(lap, images, targets, [Order()], generator=generator, fast_logits=fast_logits)
+        fast = step_losses(lap, images, targets, [Order()], generator=generator, fast_logits=fast_logits)
         generator.manual_seed(0)
-        wanted = step_losses(lap, images, targets, [Order()], generator=generator)
+        plain = step_losses(lap, images, targets, [Order()], generator=generator)
     assert sizes == [8, 8]
-    assert found["order"].item() == pytest.approx(wanted["order"].item(), rel=1e-4)
+    assert fast["order"].item() == pytest.approx(plain["order"].item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +99,11 @@ def test_further_passes_go_through_the_graph() -> None:
 def test_no_graph_where_the_function_learns_or_is_of_mixed_precision(
     monkeypatch: pytest.MonkeyPatch, recipe: Recipe
 ) -> None:
-    assert made(monkeypatch, network(), recipe, [Order()]) == [None]
+    assert record_fast_logits(monkeypatch, network(), recipe, [Order()]) == [None]
 
 
 def test_no_graph_is_made_for_terms_that_do_not_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert made(monkeypatch, network(), FROZEN, [Presence(), Area()]) == []
+    assert record_fast_logits(monkeypatch, network(), FROZEN, [Presence(), Area()]) == []
 
 
 def test_the_graph_is_of_the_weights_a_checkpoint_brings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
@@ -114,10 +116,10 @@ def test_the_graph_is_of_the_weights_a_checkpoint_brings(monkeypatch: pytest.Mon
     first = network()
     with pytest.raises(KeyboardInterrupt):
         fit(first, *data(), recipe=FROZEN, terms=[Order()], checkpoint=file, save_every=1, progress=interrupt)
-    other = network()
+    resumed = network()
     with torch.no_grad():
-        next(other.backbone.parameters()).add_(1.0)  # what the checkpoint holds is put in its place
-    calls = made(monkeypatch, other, FROZEN, [Order()], checkpoint=file)
+        next(resumed.backbone.parameters()).add_(1.0)  # what the checkpoint holds is put in its place
+    calls = record_fast_logits(monkeypatch, resumed, FROZEN, [Order()], checkpoint=file)
     with torch.no_grad():
         assert torch.allclose(calls[0](data()[0]), first.eval()(data()[0]), atol=1e-4)
 

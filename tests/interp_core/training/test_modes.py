@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.learners import TinyNet, squares, tiny
+from helpers.learners import TinyNet, make_tiny, squares
 from torch import Tensor, nn
 
 import interp_core
@@ -23,12 +23,12 @@ SHORT = {"epochs": 2, "batch_size": 8, "shift": 1}
 
 
 def lap() -> LapModel:
-    model = tiny(lap=True)
+    model = make_tiny(lap=True)
     assert isinstance(model, LapModel)
     return model
 
 
-def changed(model: nn.Module, before: nn.Module) -> set[str]:
+def changed_weights(model: nn.Module, before: nn.Module) -> set[str]:
     """Names of parameters and buffers that differ."""
     old = before.state_dict()
     return {key for key, value in model.state_dict().items() if not torch.equal(value, old[key])}
@@ -49,8 +49,8 @@ def test_frozen_moves_what_the_model_owns_and_nothing_else(learn_gates: bool) ->
     before = copy.deepcopy(model)
     fit(model, *squares(16), recipe=Recipe(mode="frozen", learn_gates=learn_gates, start_a=0.5, **SHORT))
     owned = ("head.", "gates.") if learn_gates else ("head.",)
-    wanted = {name for name, _ in model.named_parameters() if name.startswith(owned)}
-    assert changed(model, before) == wanted
+    expected = {name for name, _ in model.named_parameters() if name.startswith(owned)}
+    assert changed_weights(model, before) == expected
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.backbone.parameters())
     assert all(gate.a.item() != 0 for gate in model.gates) == learn_gates  # type: ignore[operator]
@@ -84,7 +84,7 @@ def test_features_take_no_graph_where_nothing_below_the_head_learns(learn_gates:
 
 
 def test_frozen_gives_a_trained_network_maps_and_leaves_its_answers() -> None:
-    plain, (images, targets) = tiny(lap=False), squares()
+    plain, (images, targets) = make_tiny(lap=False), squares()
     fit(plain, images, targets, recipe=Recipe(epochs=12, batch_size=16, learning_rate=0.02, shift=1))
     before, model = predict(plain, images).argmax(1), interp_core.attach(plain, finest=2)
     recipe = Recipe(mode="frozen", epochs=8, batch_size=16, learning_rate=0.02)
@@ -95,11 +95,11 @@ def test_frozen_gives_a_trained_network_maps_and_leaves_its_answers() -> None:
 
 def test_a_plain_network_has_nothing_beside_its_backbone() -> None:
     with pytest.raises(ContractError, match="TinyNet has no backbone: attach LAP first"):
-        fit(tiny(lap=False), *squares(64), mode="frozen")
+        fit(make_tiny(lap=False), *squares(64), mode="frozen")
 
 
 def test_a_network_of_which_nothing_learns_is_refused() -> None:
-    model = tiny(lap=False).requires_grad_(False)
+    model = make_tiny(lap=False).requires_grad_(False)
     with pytest.raises(ContractError, match="nothing of TinyNet learns"):
         fit(model, *squares(8), recipe=Recipe(**SHORT))
 
@@ -116,14 +116,14 @@ def test_finetune_leaves_running_statistics_and_moves_the_backbone_a_tenth_as_fa
     initialise_attention(before, 0.5)
     recipe = Recipe(mode="finetune", epochs=1, batch_size=8, weight_decay=0, clip=None)
     fit(model, *squares(24), recipe=recipe)
-    assert not any("running" in name or "num_batches" in name for name in changed(model, before))
-    moved = {
+    assert not any("running" in name or "num_batches" in name for name in changed_weights(model, before))
+    distances = {
         name: (parameter - old).abs().max().item()
         for (name, parameter), old in zip(model.named_parameters(), before.parameters(), strict=True)
     }
     # Adam's steps are about the rate times the sign of the gradient.
-    slow = max(value for name, value in moved.items() if name.startswith("backbone."))
-    fast = max(value for name, value in moved.items() if not name.startswith("backbone."))
+    slow = max(value for name, value in distances.items() if name.startswith("backbone."))
+    fast = max(value for name, value in distances.items() if not name.startswith("backbone."))
     assert slow == pytest.approx(0.1 * fast, rel=0.2)
     assert slow > 1e-5
 
@@ -132,8 +132,8 @@ def test_groups_of_the_backbone_have_their_own_rate() -> None:
     model = lap()
     groups = parameter_groups(model, Recipe(learning_rate=1.0, backbone_rate=0.25, weight_decay=0.5))
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1, 0.5), (1, 0), (0.25, 0.5), (0.25, 0)]
-    own = {p for group in groups[:2] for p in group["params"]}
-    assert own == {*model.gates.parameters(), *model.head.parameters()}
+    outside = {p for group in groups[:2] for p in group["params"]}
+    assert outside == {*model.gates.parameters(), *model.head.parameters()}
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     plain = parameter_groups(TinyNet(), Recipe(learning_rate=1.0, backbone_rate=0.25))
     assert [group["lr"] for group in plain] == [0.25, 0.25]
@@ -181,7 +181,7 @@ def test_a_model_with_losses_of_its_own_is_trained_by_them() -> None:
     assert model.scale.item() != 1
     frozen = copy.deepcopy(model)
     fit(frozen, *squares(16), recipe=Recipe(mode="frozen", epochs=1, batch_size=8))
-    assert changed(frozen, model) == {"scale"}
+    assert changed_weights(frozen, model) == {"scale"}
 
 
 def test_regions_go_where_their_images_go() -> None:
@@ -191,17 +191,17 @@ def test_regions_go_where_their_images_go() -> None:
     masks = images[which, :1]  # so that a region can be told from its image
     recipe = Recipe(epochs=2, batch_size=8, shift=3, flip=True)
     fit(model, images, targets, recipe=recipe, regions={"object": (which, masks), "tag": (which[:1], masks[:1] > 0.5)})
-    found = 0
+    count = 0
     for batch, regions in model.seen:
         assert {name: region.shape for name, region in regions.items()} == dict.fromkeys(
             ("object", "tag"), (8, 1, 16, 16)
         )
-        known = ~regions["object"].isnan().flatten(1).all(1)
-        torch.testing.assert_close(regions["object"][known], batch[known, :1])
+        has_mask = ~regions["object"].isnan().flatten(1).all(1)
+        torch.testing.assert_close(regions["object"][has_mask], batch[has_mask, :1])
         tagged = ~regions["tag"].isnan().flatten(1).all(1)
         assert torch.equal(regions["tag"][tagged], (batch[tagged, :1] > 0.5).float())
-        found += int(known.sum())
-    assert found == 2 * 3
+        count += int(has_mask.sum())
+    assert count == 2 * 3
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,9 @@ def test_frozen_sees_the_backbone_of_a_compiled_model() -> None:
         *squares(16),
         recipe=Recipe(mode="frozen", learn_gates=True, start_a=0.5, **SHORT),
     )  # type: ignore[arg-type]
-    assert changed(model, before) == {name for name, _ in model.named_parameters() if not name.startswith("backbone.")}
+    assert changed_weights(model, before) == {
+        name for name, _ in model.named_parameters() if not name.startswith("backbone.")
+    }
 
 
 def test_interp_core_stays_without_accelerate_until_it_trains() -> None:

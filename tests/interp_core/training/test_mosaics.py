@@ -34,8 +34,8 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_four_images_of_four_classes_all_take_part() -> None:
     targets = torch.arange(4)
-    made = make_mosaics(plain_images(targets), targets, 1.0, generator())
-    assert (quarters(made).sort(1).values == torch.tensor([1.0, 2, 3, 4])).all()
+    mosaics = make_mosaics(plain_images(targets), targets, 1.0, generator())
+    assert (quarters(mosaics).sort(1).values == torch.tensor([1.0, 2, 3, 4])).all()
 
 
 def test_own_quarter_alone_is_of_the_class_where_there_are_enough_others() -> None:
@@ -50,25 +50,25 @@ def test_own_quarter_alone_is_of_the_class_where_there_are_enough_others() -> No
 def test_own_quarter_lies_anywhere() -> None:
     targets = torch.arange(4)
     first = [quarters(make_mosaics(plain_images(targets), targets, 1.0, generator(s)))[0].tolist() for s in range(40)]
-    assert {found.index(1.0) for found in first} == {0, 1, 2, 3}
+    assert {classes.index(1.0) for classes in first} == {0, 1, 2, 3}
 
 
 def test_each_quarter_is_the_whole_image_halved() -> None:
     images = torch.rand(4, 3, 8, 6, generator=generator(1))
-    made = make_mosaics(images, torch.arange(4), 1.0, generator())
+    mosaics = make_mosaics(images, torch.arange(4), 1.0, generator())
     halves = images.unflatten(2, (4, 2)).unflatten(4, (3, 2)).mean((3, 5))
-    places = made[0].unflatten(1, (2, 4)).unflatten(3, (2, 3)).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    corners = mosaics[0].unflatten(1, (2, 4)).unflatten(3, (2, 3)).permute(1, 3, 0, 2, 4).flatten(0, 1)
     for half in halves:
-        assert min((place - half).abs().max().item() for place in places) < 1e-6
+        assert min((corner - half).abs().max().item() for corner in corners) < 1e-6
 
 
 @pytest.mark.parametrize("size", [(7, 8), (8, 7), (9, 9)])
 def test_odd_sizes_are_kept(size: tuple[int, int]) -> None:
     targets = torch.arange(5)
     images = plain_images(targets, size)
-    made = make_mosaics(images, targets, 1.0, generator())
-    assert made.shape == images.shape
-    assert all(len(set(row)) == 4 for row in quarters(made).tolist())
+    mosaics = make_mosaics(images, targets, 1.0, generator())
+    assert mosaics.shape == images.shape
+    assert all(len(set(row)) == 4 for row in quarters(mosaics).tolist())
 
 
 def test_a_share_of_the_images() -> None:
@@ -87,9 +87,9 @@ def test_fewer_than_four_stay() -> None:
 def test_one_number_is_drawn_however_many_images() -> None:
     states = []
     for count in (2, 5, 9):
-        drawn = generator()
-        make_mosaics(plain_images(torch.arange(count)), torch.arange(count), 0.5, drawn)
-        states.append(drawn.get_state())
+        used = generator()
+        make_mosaics(plain_images(torch.arange(count)), torch.arange(count), 0.5, used)
+        states.append(used.get_state())
     assert all(torch.equal(states[0], state) for state in states)
 
 
@@ -97,12 +97,12 @@ def test_fit_shows_mosaics_to_the_network_and_refuses_what_they_cannot_carry() -
     torch.manual_seed(0)
     lap = attach(timm.create_model("test_resnet", num_classes=3), image_size=32, refine=8)
     images, targets = torch.rand(8, 3, 32, 32), torch.arange(8) % 3
-    seen: list[Tensor] = []
-    lap.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach().clone()))
+    batches: list[Tensor] = []
+    lap.backbone.register_forward_pre_hook(lambda _, given: batches.append(given[0].detach().clone()))
     recipe = Recipe(mode="frozen", epochs=1, batch_size=4, shift=0, mosaics=1.0)
     history = fit(lap, images, targets, recipe=recipe)
     assert torch.tensor([epoch.loss for epoch in history]).isfinite().all()
-    assert not any((images == one).flatten(1).all(1).any() for batch in seen[:1] for one in batch)
+    assert not any((images == image).flatten(1).all(1).any() for batch in batches[:1] for image in batch)
     with pytest.raises(ContractError, match="mosaics"):
         fit(lap, images, targets.float()[:, None].expand(-1, 3).clamp(max=1), recipe=recipe)
     with pytest.raises(ContractError, match="mosaics"):

@@ -20,9 +20,9 @@ HELPERS = Path(training_process.__file__).parent
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -51,34 +51,36 @@ def both(folder: Path) -> list[dict[str, Any]]:
 
 def test_both_end_with_the_network_of_one_process(both: list[dict[str, Any]]) -> None:
     alone = train()
-    for found in both:
-        torch.testing.assert_close(found["whole"]["state"], alone["state"], rtol=1e-3, atol=1e-5)
-        for ours, theirs in zip(found["whole"]["losses"], alone["losses"], strict=True):
+    for results in both:
+        torch.testing.assert_close(results["whole"]["state"], alone["state"], rtol=1e-3, atol=1e-5)
+        for ours, theirs in zip(results["whole"]["losses"], alone["losses"], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-3)
-        for ours, theirs in zip(found["whole"]["validation"], alone["validation"], strict=True):
+        for ours, theirs in zip(results["whole"]["validation"], alone["validation"], strict=True):
             assert ours == pytest.approx(theirs, rel=1e-3)
-    first, second = (found["whole"]["state"] for found in both)
+    first, second = (results["whole"]["state"] for results in both)
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_each_sees_its_share_of_every_batch(both: list[dict[str, Any]]) -> None:
-    asked, (first, second) = train()["asked"], (found["whole"]["asked"] for found in both)
-    assert [a + b for a, b in zip(first, second, strict=True)] == asked
-    assert {len(part) for part in first} == {5}
-    assert {len(part) for part in second} == {4}
+    single, (first, second) = train()["asked"], (results["whole"]["asked"] for results in both)
+    assert [a + b for a, b in zip(first, second, strict=True)] == single
+    assert {len(share) for share in first} == {5}
+    assert {len(share) for share in second} == {4}
 
 
 def test_images_that_cannot_be_read_do_not_part_them(both: list[dict[str, Any]]) -> None:
-    first, second = (found["gaps"]["state"] for found in both)
+    first, second = (results["gaps"]["state"] for results in both)
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not torch.equal(first["head.a"], both[0]["whole"]["state"]["head.a"])
-    assert set(UNREADABLE) <= {index for part in both[0]["gaps"]["asked"] + both[1]["gaps"]["asked"] for index in part}
+    assert set(UNREADABLE) <= {
+        index for share in both[0]["gaps"]["asked"] + both[1]["gaps"]["asked"] for index in share
+    }
 
 
 def test_they_go_on_from_a_checkpoint_with_the_same_bits(both: list[dict[str, Any]]) -> None:
-    for found in both:
-        whole, resumed = found["whole"]["state"], found["resumed"]["state"]
-        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    for results in both:
+        expected, resumed = results["whole"]["state"], results["resumed"]["state"]
+        assert all(torch.equal(expected[key], resumed[key]) for key in expected)
 
 
 def test_only_the_first_is_watched(folder: Path) -> None:
