@@ -1,4 +1,4 @@
-"""Data sets: images with their targets and the evidence for them, as arrays. They know no model."""
+"""Data sets: images with their targets and evidence masks, as arrays. They know no model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from interp_core.datasets.celeba.dataset import CelebA
 from interp_core.datasets.contract import DatasetConfig, Images, ImageSet, datasets
 from interp_core.datasets.files.dataset import FileDataset
 from interp_core.datasets.files.image_set import FileImageSet
+from interp_core.datasets.files.splits import SplitRecord, complete_splits
 from interp_core.datasets.folder import Folder
 from interp_core.datasets.huggingface import HuggingFace
 from interp_core.datasets.imagenet.dataset import ImageNet
@@ -33,6 +34,8 @@ __all__ = [
     "Record",
     "Rsna",
     "SplitName",
+    "SplitRecord",
+    "complete_splits",
     "datasets",
 ]
 
