@@ -79,12 +79,7 @@ def observe(
         regions=regions or {},
         grids=_grids(lap),
         generator=generator,
-        model=ModelAccess(
-            forward_again=passes.forward_again,
-            contributions=lambda: passes.contributions(record, logits),
-            activations=partial(_activations, lap, record, classes) if lap.info.linear_head else None,
-            refine=None if lap.refiner is None else partial(_refine, lap, record),
-        ),
+        model=passes.access(record, logits),
     )
 
 
@@ -103,6 +98,15 @@ class _FurtherPasses:
     images: Tensor
     classes: Tensor | None
     fast_logits: Callable[[Tensor], Tensor] | None = None
+
+    def access(self, record: Recording, logits: Tensor) -> ModelAccess:
+        """Collect the functions of the model, for the pass that was recorded."""
+        return ModelAccess(
+            forward_again=self.forward_again,
+            contributions=partial(self.contributions, record, logits),
+            activations=partial(_activations, self.lap, record, self.classes) if self.lap.info.linear_head else None,
+            refine=None if self.lap.refiner is None else partial(_refine, self.lap, record),
+        )
 
     def forward_again(self, images: Tensor, needs_maps: bool) -> tuple[Tensor, Tensor | None]:
         """Return logits (n, K) and, if needed, concept maps (n, m, h, w) of other versions of the first n images."""
