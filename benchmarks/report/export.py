@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.report.files import named_tables
+from benchmarks.report.files import tables_by_name
 from benchmarks.report.latex import latex_table
 from benchmarks.statistics.analysis import analyse
 from benchmarks.store.atomic import write_atomically
@@ -28,7 +28,7 @@ def export(data: RunData, folder: Path, form: Format = "csv") -> list[Path]:
     Raises:
         StoreError: the folder cannot be written.
     """
-    tables = named_tables(analyse(data))
+    tables = tables_by_name(analyse(data))
     if form == "csv":
         tables["scores"] = data.all_scores
     write = {"csv": lambda table: table.to_csv(index=False), "latex": latex_table}[form]

@@ -33,17 +33,17 @@ def write_tables(analysis: RunAnalysis, folder: Path) -> list[Path]:
     Returns:
         The paths of the files written.
     """
-    tables = named_tables(analysis)
+    tables = tables_by_name(analysis)
     filled = {name: table for name, table in tables.items() if name in ALWAYS_WRITTEN or len(table)}
     contents = {f"{name}.csv": table.to_csv(index=False) for name, table in filled.items()}
-    contents |= {"summary.md": markdown(analysis), "summary.tex": latex(analysis)}
+    contents |= {"summary.md": summary_markdown(analysis), "summary.tex": summary_latex(analysis)}
     paths = [write_atomically(folder / name, text) for name, text in contents.items()]
     for name in tables.keys() - filled.keys():
         (folder / f"{name}.csv").unlink(missing_ok=True)
     return paths
 
 
-def named_tables(analysis: RunAnalysis) -> dict[str, pd.DataFrame]:
+def tables_by_name(analysis: RunAnalysis) -> dict[str, pd.DataFrame]:
     """Return every table of a run by the name of its file."""
     return {
         "summary": analysis.summary,
@@ -87,7 +87,7 @@ def best_rows(analysis: RunAnalysis) -> set[int]:
     return best
 
 
-def markdown(analysis: RunAnalysis) -> str:
+def summary_markdown(analysis: RunAnalysis) -> str:
     """Format the summary as a Markdown table, the best in bold."""
     best, table = best_rows(analysis), _with_titles(analysis)
     table = table.map(lambda cell: cell.replace("|", r"\|"))
@@ -95,7 +95,7 @@ def markdown(analysis: RunAnalysis) -> str:
     return markdown_table(table, NUMBERS) + "\n"
 
 
-def latex(analysis: RunAnalysis) -> str:
+def summary_latex(analysis: RunAnalysis) -> str:
     """Format the summary as a LaTeX tabular, the best in bold."""
     table = _with_titles(analysis)
     bold = [index for index, label in enumerate(table.index) if label in best_rows(analysis)]

@@ -92,10 +92,10 @@ def duration(seconds: Any) -> str:
         return _milliseconds(1000 * x)
     if x < 9.95:
         return f"{x:.1f}".removesuffix(".0") + " s"
-    minutes, left = divmod(round(x), 60)
+    minutes, seconds = divmod(round(x), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {left} s" if minutes else f"{left} s"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def join_names(names: Sequence[str]) -> str:

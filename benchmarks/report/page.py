@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, Undefined
 from benchmarks.report import format, page_tables, summary_text
 from benchmarks.report.figures import pairs, palette, svg
 from benchmarks.report.figures.figure_set import PAGE_FORM, RenderedFigure
-from benchmarks.report.verdict import judge, ranked_networks
+from benchmarks.report.verdict import judge, networks_with_ranks
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.record import RunRecord
 from benchmarks.store.run_data import ModelInfo
@@ -80,7 +80,7 @@ def context(analysis: RunAnalysis, figures: Sequence[RenderedFigure]) -> dict[st
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "run": _run(analysis.data.record),
         "dataset": analysis.data.record.dataset,
-        "figures": _embed_by_section(analysis, figures),
+        "figures": _figures_by_section(analysis, figures),
         "pairs": _pairs(analysis),
         **_summary(analysis),
         **_statistics(analysis),
@@ -92,7 +92,7 @@ def context(analysis: RunAnalysis, figures: Sequence[RenderedFigure]) -> dict[st
 def _summary(analysis: RunAnalysis) -> dict[str, Any]:
     return {
         "verdict": judge(analysis),
-        "cards": [page_tables.card(analysis, model) for model in ranked_networks(analysis)],
+        "cards": [page_tables.card(analysis, model) for model in networks_with_ranks(analysis)],
         "other_networks": summary_text.other_networks(analysis),
         "summaries": summary_text.network_summaries(analysis),
         "caveats": summary_text.caveats(analysis),
@@ -139,7 +139,7 @@ def _method(analysis: RunAnalysis) -> dict[str, Any]:
 
 def _networks(analysis: RunAnalysis) -> list[ModelInfo]:
     """Return all networks with scores, those of the cards first."""
-    ranked = ranked_networks(analysis)
+    ranked = networks_with_ranks(analysis)
     return ranked + [model for model in analysis.models() if model not in ranked]
 
 
@@ -149,10 +149,10 @@ def _has_section(name: str, values: Mapping[str, Any]) -> bool:
 
 def _pairs(analysis: RunAnalysis) -> list[dict[str, Any]]:
     """Collect the best, median and worst images of the own explainer against each external one, by network."""
-    data, own = analysis.data, analysis.own_explainer or ""
+    data, own_name = analysis.data, analysis.own_explainer or ""
     by_pair: dict[tuple[str, str], dict[str, Any]] = {}
     for example in analysis.examples:
-        title, opponent = data.explainers[own].title, data.explainers[example.explainer].title
+        title, opponent = data.explainers[own_name].title, data.explainers[example.explainer].title
         metric = data.metrics[example.metric]
         pair = by_pair.setdefault(
             (example.model, example.explainer),
@@ -160,7 +160,7 @@ def _pairs(analysis: RunAnalysis) -> list[dict[str, Any]]:
              "other": opponent, "metric": metric.title, "better": metric.direction, "strips": []},
         )  # fmt: skip
         label = data.gallery.labels[data.gallery.ids.index(example.image)] if data.gallery else ""
-        source = _uri("image/webp", pairs.strip(data, example, own))
+        source = _uri("image/webp", pairs.strip(data, example, own_name))
         pair["strips"].append({"example": example, "label": label, "source": source})
     return list(by_pair.values())
 
@@ -178,7 +178,7 @@ def _run(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _embed_by_section(analysis: RunAnalysis, figures: Sequence[RenderedFigure]) -> dict[str, list[dict[str, str]]]:
+def _figures_by_section(analysis: RunAnalysis, figures: Sequence[RenderedFigure]) -> dict[str, list[dict[str, str]]]:
     """Embed the figures, those of networks in the order of the cards."""
     order = [model.title for model in _networks(analysis)]
     by_section: dict[str, list[dict[str, str]]] = {}

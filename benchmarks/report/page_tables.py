@@ -33,7 +33,7 @@ def card(analysis: RunAnalysis, model: ModelInfo) -> Row:
         whether it is the best of its row). Empty columns where nothing is ranked.
     """
     contestants = standings(analysis, model.name)
-    shown = contestants[:2] + [row for row in contestants[2:] if row.explainer == analysis.own_explainer]
+    compared = contestants[:2] + [row for row in contestants[2:] if row.explainer == analysis.own_explainer]
     columns = [
         {
             "title": analysis.title(row.explainer),
@@ -41,23 +41,25 @@ def card(analysis: RunAnalysis, model: ModelInfo) -> Row:
             "control": analysis.data.explainers[row.explainer].control,
             "own": row.explainer == analysis.own_explainer,
         }
-        for row in shown
+        for row in compared
     ]
-    rows = [*_rank_rows(analysis, model.name, shown), *_cost_rows(analysis, model.name, shown)] if shown else []
+    rows = (
+        [*_rank_rows(analysis, model.name, compared), *_cost_rows(analysis, model.name, compared)] if compared else []
+    )
     return {"name": model.name, "title": model.title, "columns": columns, "rows": rows, "total": len(contestants)}
 
 
-def _rank_rows(analysis: RunAnalysis, model: str, shown: Sequence[Standing]) -> Iterator[Row]:
+def _rank_rows(analysis: RunAnalysis, model: str, compared: Sequence[Standing]) -> Iterator[Row]:
     cells = [
-        (format.decimals(row.mean_rank), _span(row.low, row.high, "{} to {}")) for row in shown
+        (format.decimals(row.mean_rank), _span(row.low, row.high, "{} to {}")) for row in compared
     ]  # the interval stands below its mean rank
-    best = _best([row.mean_rank for row in shown], "lower")
+    best = _best([row.mean_rank for row in compared], "lower")
     yield {
-        "label": "Mean rank", "note": f"1 is best; over {format.plural(shown[0].metrics, 'metric')}",
+        "label": "Mean rank", "note": f"1 is best; over {format.plural(compared[0].metrics, 'metric')}",
         "cells": [(text, span, flag) for (text, span), flag in zip(cells, best, strict=True)],
     }  # fmt: skip
     for family in JUDGED:
-        ranks = [analysis.rank(model, row.explainer, family) for row in shown]
+        ranks = [analysis.rank(model, row.explainer, family) for row in compared]
         if not np.isnan(ranks).all():
             yield {
                 "label": family.capitalize(), "note": "mean rank",
@@ -65,10 +67,10 @@ def _rank_rows(analysis: RunAnalysis, model: str, shown: Sequence[Standing]) -> 
                     (format.decimals(rank), "", flag) for rank, flag in zip(ranks, _best(ranks, "lower"), strict=True)
                 ],
             }  # fmt: skip
-            yield from _typical_score(analysis, model, family, shown)
+            yield from _typical_score(analysis, model, family, compared)
 
 
-def _typical_score(analysis: RunAnalysis, model: str, family: str, shown: Sequence[Standing]) -> Iterator[Row]:
+def _typical_score(analysis: RunAnalysis, model: str, family: str, compared: Sequence[Standing]) -> Iterator[Row]:
     """Yield the scores of the metric of a family on which the images agree most."""
     names = [info.name for info in analysis.metrics(family)]
     table = analysis.reliability[analysis.reliability["metric"].isin(names)]
@@ -76,7 +78,7 @@ def _typical_score(analysis: RunAnalysis, model: str, family: str, shown: Sequen
     if name is None:
         return
     metric = analysis.data.metrics[name]
-    rows = [analysis.row(model, row.explainer, name) for row in shown]
+    rows = [analysis.row(model, row.explainer, name) for row in compared]
     means = [float(row["mean"]) if row is not None else float("nan") for row in rows]
     yield {
         "label": metric.title, "note": f"{metric.direction} is better", "detail": True,
@@ -86,9 +88,9 @@ def _typical_score(analysis: RunAnalysis, model: str, family: str, shown: Sequen
     }  # fmt: skip
 
 
-def _cost_rows(analysis: RunAnalysis, model: str, shown: Sequence[Standing]) -> Iterator[Row]:
+def _cost_rows(analysis: RunAnalysis, model: str, compared: Sequence[Standing]) -> Iterator[Row]:
     for name, label in COSTS:
-        rows = [analysis.row(model, row.explainer, name) for row in shown]
+        rows = [analysis.row(model, row.explainer, name) for row in compared]
         values = [float(row["mean"]) if row is not None else float("nan") for row in rows]
         if not np.isnan(values).all():
             write = format.duration if name == "seconds" else format.count
@@ -114,11 +116,11 @@ def leaderboard(analysis: RunAnalysis, model: ModelInfo) -> Row:
     table = analysis.ranks[analysis.ranks["model"] == model.name].set_index("explainer")
     families = [family for family in JUDGED if family in table and table[family].notna().any()]
     is_gated = len(table) and (table["metrics"] != table["metrics_all"]).any()
-    measured = {explainer for name, explainer, _ in analysis.keys if name == model.name}
+    explainers = {explainer for name, explainer, _ in analysis.keys if name == model.name}
     rows = [
         _leaderboard_row(analysis, model.name, info, table, families)
         for info in analysis.explainers()
-        if info.name in measured
+        if info.name in explainers
     ]
     rows.sort(key=lambda row: (row["control"], np.isnan(row["mean"]), row["mean"]))
     return {"title": model.title, "families": families, "rows": rows, "gated": bool(is_gated)}
@@ -236,7 +238,7 @@ def agreements(analysis: RunAnalysis) -> list[Row]:
         lines = [
             (
                 analysis.data.metrics[name].title,
-                [correlations.get(frozenset((name, other)), float("nan")) for other in names],
+                [correlations.get(frozenset((name, column)), float("nan")) for column in names],
             )
             for name in names
         ]
@@ -322,8 +324,8 @@ def networks(analysis: RunAnalysis) -> Row:
         external = [
             name for name in ranked["explainer"] if name in analysis.data.methods and name != analysis.own_explainer
         ]
-        own = [analysis.own_explainer] if analysis.own_explainer in set(ranked["explainer"]) else []
-        for name in [*own, *external[:1]]:
+        own_rows = [analysis.own_explainer] if analysis.own_explainer in set(ranked["explainer"]) else []
+        for name in [*own_rows, *external[:1]]:
             cells = [scores.get((model.name, name, metric), float("nan")) for metric in metrics]
             role = "own" if name == analysis.own_explainer else "best external"
             lines.append({"model": model.title, "title": analysis.title(str(name)), "role": role, "cells": cells})

@@ -48,8 +48,8 @@ class NetworkSummary:
 
 def network_summaries(analysis: RunAnalysis) -> list[NetworkSummary]:
     """Summarise each network whose own explanation has a mean rank."""
-    own = analysis.own_explainer or ""
-    networks = [model for model in analysis.models() if not np.isnan(analysis.rank(model.name, own))]
+    own_name = analysis.own_explainer or ""
+    networks = [model for model in analysis.models() if not np.isnan(analysis.rank(model.name, own_name))]
     return [_summarise(analysis, model) for model in networks]
 
 
@@ -135,12 +135,12 @@ def holm_sentence(analysis: RunAnalysis, model: str) -> str:
 
 def interval_sentence(analysis: RunAnalysis, model: str) -> str:
     """Give the interval of the own explainer's mean rank."""
-    own = next((row for row in standings(analysis, model) if row.explainer == analysis.own_explainer), None)
-    if own is None or np.isnan(own.low):
+    standing = next((row for row in standings(analysis, model) if row.explainer == analysis.own_explainer), None)
+    if standing is None or np.isnan(standing.low):
         return ""
     return (
-        f"When {_unit(analysis)} are drawn again, its mean rank lies between {format.decimals(own.low)} and "
-        f"{format.decimals(own.high)} in 95 % of the cases."
+        f"When {_unit(analysis)} are drawn again, its mean rank lies between {format.decimals(standing.low)} and "
+        f"{format.decimals(standing.high)} in 95 % of the cases."
     )
 
 
@@ -182,11 +182,11 @@ def _families(analysis: RunAnalysis, model: str) -> str:
         own_rank = analysis.rank(model, analysis.own_explainer or "", family)
         if not np.isnan(own_rank):
             column = analysis.ranks[analysis.ranks["model"] == model][family]
-            place = format.ordinal(int((column < own_rank - TIE).sum()) + 1)
-            parts.append(f"{place} on {family} (mean rank {format.decimals(own_rank)})")
+            ordinal = format.ordinal(int((column < own_rank - TIE).sum()) + 1)
+            parts.append(f"{ordinal} on {family} (mean rank {format.decimals(own_rank)})")
     contestants = standings(analysis, model)
-    place = format.ordinal(position(contestants, str(analysis.own_explainer)))
-    start = f"{analysis.title(analysis.own_explainer)} comes {place} among {len(contestants)} contestants"
+    ordinal = format.ordinal(position(contestants, str(analysis.own_explainer)))
+    start = f"{analysis.title(analysis.own_explainer)} comes {ordinal} among {len(contestants)} contestants"
     return f"{start}: {format.join_names(parts)}." if parts else f"{start}."
 
 
@@ -224,7 +224,7 @@ def _count_verdicts(metrics: Sequence[MetricComparison], opponents: str, titles:
 
 
 def _cost(analysis: RunAnalysis, model: str) -> str:
-    own, others = "", []
+    own_cost, others = "", []
     for info in analysis.explainers():
         forwards, seconds = (analysis.row(model, info.name, cost) for cost in ("forwards", "seconds"))
         if info.control or forwards is None or seconds is None:
@@ -232,15 +232,15 @@ def _cost(analysis: RunAnalysis, model: str) -> str:
         if info.name == analysis.own_explainer:
             passes = format.count(forwards["mean"])
             noun = "forward pass" if passes == "1" else "forward passes"
-            own = f"One explanation takes {passes} {noun} and {format.duration(seconds['mean'])}"
+            own_cost = f"One explanation takes {passes} {noun} and {format.duration(seconds['mean'])}"
         else:
             others.append((info.title, float(forwards["mean"]), float(seconds["mean"])))
-    if not own or not others:
+    if not own_cost or not others:
         return ""
     if len(others) > MAX_NAMES:
-        return f"{own}; {_cost_range(others)}."
+        return f"{own_cost}; {_cost_range(others)}."
     costs = [f"{title} takes {format.count(passes)} and {format.duration(time)}" for title, passes, time in others]
-    return f"{own}; {format.join_names(costs)}."
+    return f"{own_cost}; {format.join_names(costs)}."
 
 
 def _cost_range(costs: Sequence[tuple[str, float, float]]) -> str:

@@ -67,7 +67,7 @@ def judge(analysis: RunAnalysis) -> Verdict:
             "There is nothing to be certain about.",
             "Start the run again with the same configuration to compute what is missing.",
         )
-    networks = ranked_networks(analysis)
+    networks = networks_with_ranks(analysis)
     if not networks:
         return _nothing_ranked(analysis)
     self_explained = [
@@ -80,7 +80,7 @@ def judge(analysis: RunAnalysis) -> Verdict:
     return _of_one_network(analysis, contested[0]) if len(contested) == 1 else _of_many_networks(analysis, contested)
 
 
-def ranked_networks(analysis: RunAnalysis) -> list[ModelInfo]:
+def networks_with_ranks(analysis: RunAnalysis) -> list[ModelInfo]:
     """Return the networks on which at least one explainer has a mean rank, those that LAP explains first."""
     ranked = set(analysis.ranks.dropna(subset=["mean_rank"])["model"])
     networks = [model for model in analysis.models() if model.name in ranked]
@@ -176,25 +176,24 @@ def _duel(analysis: RunAnalysis, model: str, winner: Standing, second: Standing)
     if analysis.own_explainer not in pair:
         return ""
     (opponent,) = pair - {analysis.own_explainer}
-    rows = _paired(analysis, model)
+    rows = _comparisons(analysis, model)
     verdicts = rows[rows["explainer"] == opponent]["verdict"]
     if verdicts.empty:
         return ""
     better, worse = (int((verdicts == verdict).sum()) for verdict in ("ahead", "behind"))
-    own = analysis.title(analysis.own_explainer)
-    return f"; image by image {own} is better on {better} of {_metrics(len(verdicts))} and worse on {worse or 'none'}"
+    title = analysis.title(analysis.own_explainer)
+    return f"; image by image {title} is better on {better} of {_metrics(len(verdicts))} and worse on {worse or 'none'}"
 
 
 def _losses(analysis: RunAnalysis, model: str, contestants: Sequence[Standing]) -> str:
-    own = analysis.own_explainer
-    standing = next((row for row in contestants if row.explainer == own), None)
-    if own is None or standing is None:
+    standing = next((row for row in contestants if row.explainer == analysis.own_explainer), None)
+    if standing is None:
         return _weakest_metric(analysis, model, contestants[0])
-    title, place = analysis.title(own), position(contestants, own)
+    title, rank = analysis.title(standing.explainer), position(contestants, standing.explainer)
     subject = title
-    if place > 1:
-        subject = f"{title} comes {format.ordinal(place)} ({format.decimals(standing.mean_rank)}): it"
-    rows = _paired(analysis, model)
+    if rank > 1:
+        subject = f"{title} comes {format.ordinal(rank)} ({format.decimals(standing.mean_rank)}): it"
+    rows = _comparisons(analysis, model)
     if rows.empty:
         return f"{subject} cannot be compared image by image, because too few images have been scored."
     total = _metrics(rows["metric"].nunique())
@@ -205,11 +204,11 @@ def _losses(analysis: RunAnalysis, model: str, contestants: Sequence[Standing]) 
             f"{subject} is not behind any contestant on any of {total}, and better in {better} of {len(rows)} "
             "comparisons image by image."
         )
-    named = _named_losses(analysis, model, behind)
-    return f"{subject} loses to at least one contestant on {behind['metric'].nunique()} of {total}{named}."
+    clearest = _clearest_losses(analysis, model, behind)
+    return f"{subject} loses to at least one contestant on {behind['metric'].nunique()} of {total}{clearest}."
 
 
-def _named_losses(analysis: RunAnalysis, model: str, behind: pd.DataFrame) -> str:
+def _clearest_losses(analysis: RunAnalysis, model: str, behind: pd.DataFrame) -> str:
     """Return the metrics with the clearest losses, each with both means."""
     clearest = behind.sort_values("rank_biserial", kind="stable").drop_duplicates("metric")
     texts = []
@@ -231,7 +230,7 @@ def _weakest_metric(analysis: RunAnalysis, model: str, winner: Standing) -> str:
     name = _name(analysis, winner.explainer)
     if mine.empty or mine["rank"].max() <= 1:
         return _sentence(f"{name} is best on every metric that counts.")
-    row = mine.loc[mine["rank"].idxmax()]
+    row = mine.sort_values("rank", ascending=False, kind="stable").iloc[0]
     best = rows[rows["metric"] == row["metric"]].sort_values("rank", kind="stable").iloc[0]
     scores = f"{_score(row)} against {_score(best)} of {_name(analysis, best['explainer'])}"
     metric = analysis.data.metrics[row["metric"]].title
@@ -265,21 +264,20 @@ def _certainty_of_many(won: int, firm: int) -> str:
 
 def _subject(analysis: RunAnalysis, boards: Sequence[Sequence[Standing]]) -> str:
     """Return the explainer that the verdict on many networks is about: the own one, else the most frequent winner."""
-    own = analysis.own_explainer
-    if own is not None and any(row.explainer == own for board in boards for row in board):
-        return own
+    if any(row.explainer == analysis.own_explainer for board in boards for row in board):
+        return str(analysis.own_explainer)
     winners = [board[0].explainer for board in boards]
     return max(dict.fromkeys(winners), key=winners.count)
 
 
 def _lost_networks(analysis: RunAnalysis, boards: Mapping[str, Sequence[Standing]], subject: str) -> str:
     name = _name(analysis, subject)
-    places = {title: position(board, subject) for title, board in boards.items()}
-    lost = sorted((title for title in boards if places[title] > 1), key=lambda title: -places[title])
+    positions = {title: position(board, subject) for title, board in boards.items()}
+    lost = sorted((title for title in boards if positions[title] > 1), key=lambda title: -positions[title])
     if not lost:
         return ""
     texts = [
-        f"“{title}” ({format.ordinal(places[title])}, behind {_name(analysis, boards[title][0].explainer)})"
+        f"“{title}” ({format.ordinal(positions[title])}, behind {_name(analysis, boards[title][0].explainer)})"
         for title in lost[:MAX_NETWORKS_NAMED]
     ]
     if len(lost) > len(texts):
@@ -289,14 +287,14 @@ def _lost_networks(analysis: RunAnalysis, boards: Mapping[str, Sequence[Standing
 
 def _lost_comparisons(analysis: RunAnalysis, networks: Sequence[ModelInfo], subject: str) -> str:
     start = f"{_name(analysis, subject)} is first on every network"
-    verdicts = pd.concat([_paired(analysis, model.name)["verdict"] for model in networks])
+    verdicts = pd.concat([_comparisons(analysis, model.name)["verdict"] for model in networks])
     if subject != analysis.own_explainer or verdicts.empty:
         return _sentence(f"{start}.")
     behind = int((verdicts == "behind").sum())
     return f"{start}, and image by image it is behind in {behind or 'none'} of {len(verdicts)} comparisons."
 
 
-def _paired(analysis: RunAnalysis, model: str) -> pd.DataFrame:
+def _comparisons(analysis: RunAnalysis, model: str) -> pd.DataFrame:
     """Return the paired comparisons of a network on the metrics that pass the gate."""
     rows = analysis.paired[(analysis.paired["model"] == model) & ~analysis.paired["explainer"].isin(REFERENCES)]
     rows = rows[rows["verdict"].isin(["ahead", "level", "behind"])]

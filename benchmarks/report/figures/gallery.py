@@ -72,12 +72,12 @@ def scale_map(values: np.ndarray, signed: bool) -> np.ndarray | None:
 
 
 def _make_figure(columns: int, rows: int, width: float) -> Figure:
-    left, top = 0.82, 0.42
-    side = min((width - left - 0.05) / max(1, columns), 0.8)
-    full_width, full_height = left + side * columns + 0.05, top + rows * side * 1.02 + 0.05
+    margin, header = 0.82, 0.42
+    side = min((width - margin - 0.05) / max(1, columns), 0.8)
+    full_width, full_height = margin + side * columns + 0.05, header + rows * side * 1.02 + 0.05
     figure = Figure((full_width, full_height))
     figure.subplots_adjust(
-        left / full_width, 0.05 / full_height, 1 - 0.05 / full_width, 1 - top / full_height, 0.04, 0.04
+        margin / full_width, 0.05 / full_height, 1 - 0.05 / full_width, 1 - header / full_height, 0.04, 0.04
     )
     return figure
 

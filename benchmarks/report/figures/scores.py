@@ -133,11 +133,11 @@ def _set_score_axis(axes: Axes, metric: MetricInfo) -> None:
         _set_log_axis(axes, metric.name, 3)
         return
     axes.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
-    left, right = axes.get_xlim()
-    low = metric.low if np.isfinite(metric.low) else left
-    high = metric.high if np.isfinite(metric.high) else right
-    margin = 0.02 * (right - left)
-    axes.set_xlim(max(left, low - margin), min(right, high + margin))
+    least, greatest = axes.get_xlim()
+    low = metric.low if np.isfinite(metric.low) else least
+    high = metric.high if np.isfinite(metric.high) else greatest
+    margin = 0.02 * (greatest - least)
+    axes.set_xlim(max(least, low - margin), min(greatest, high + margin))
 
 
 def _set_log_axis(axes: Axes, metric: str, max_ticks: int = 5) -> None:
@@ -166,7 +166,9 @@ def _decades(threshold: float, values: np.ndarray, max_ticks: int) -> list[float
 
 
 def _tick_label(metric: str, value: float) -> str:
-    return format.duration(value) if metric == "seconds" else format.count(value)
+    if metric != "seconds":
+        return format.count(value)
+    return format.duration(value) if value >= 1e-5 else f"{1000 * value:.6f}".rstrip("0").rstrip(".") + " ms"
 
 
 def _by_rank(analysis: RunAnalysis) -> list[ExplainerInfo]:

@@ -27,7 +27,7 @@ WIDE, NARROW = 7.2, 3.5  # inches
 DPI = 200
 MARKERS = ("o", "s", "^", "D", "v", "P")
 STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
-COLOURS = {
+COLOURS: Any = {
     "axes.edgecolor": palette.AXIS,
     "axes.labelcolor": palette.INK,
     "xtick.color": palette.INK,

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.config.run import RunConfig
 from benchmarks.report import analyse
 from benchmarks.report.export import export
-from benchmarks.report.files import named_tables
+from benchmarks.report.files import tables_by_name
 from benchmarks.report.latex import latex_table
 from benchmarks.run.engine import Outcome
 from benchmarks.store.run_folder import read_run
@@ -22,7 +22,7 @@ def test_every_table_with_rows_is_written(
 ) -> None:
     data = read_run(done[1].folder)
     written = export(data, tmp_path / "out", form)  # type: ignore[arg-type]
-    expected = {name for name, table in named_tables(analyse(data)).items() if len(table)} | (
+    expected = {name for name, table in tables_by_name(analyse(data)).items() if len(table)} | (
         {"scores"} if form == "csv" else set()
     )
     assert {path.stem for path in written} == expected >= {"summary", "ranks", "paired", "degenerate"}

@@ -138,7 +138,7 @@ def test_csv_parses_back_with_exact_columns_and_full_precision(findings: RunAnal
 
 
 def test_markdown_has_one_row_each_and_bold_only_for_the_best_contestant(findings: RunAnalysis) -> None:
-    lines = files.markdown(findings).splitlines()
+    lines = files.summary_markdown(findings).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
     assert lines[0] == f"| {' | '.join(COLUMNS[:9])} |"
     assert len(rows) == len(findings.summary)
@@ -161,7 +161,7 @@ def test_bold_follows_the_direction(findings: RunAnalysis) -> None:
 
 
 def test_latex_uses_booktabs_and_escapes(findings: RunAnalysis) -> None:
-    text = files.latex(findings)
+    text = files.summary_latex(findings)
     assert text.count(r"\\") == len(findings.summary) + 1
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"ci\_low"))
     assert escape("a_b & 5% {x} $y$ #1 ~^\\") == (
@@ -172,7 +172,7 @@ def test_latex_uses_booktabs_and_escapes(findings: RunAnalysis) -> None:
 def test_a_bar_in_a_title_does_not_break_the_markdown_table() -> None:
     data = synthetic.run(images=3)
     data.record.explainers[3].title = "LI|ME\nagain"
-    text = files.markdown(analyse(data, Resampling(resamples=20)))
+    text = files.summary_markdown(analyse(data, Resampling(resamples=20)))
     assert r"LI\|ME again" in text
     assert len(text.splitlines()) == len(analyse(data, Resampling(resamples=20)).summary) + 2
 

@@ -10,7 +10,7 @@ import pytest
 from helpers import runs as synthetic
 
 from benchmarks.report import RunData, analyse, format
-from benchmarks.report.verdict import Verdict, judge, position, ranked_networks, standings
+from benchmarks.report.verdict import Verdict, judge, networks_with_ranks, position, standings
 from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.record import RunRecord
@@ -189,4 +189,4 @@ def test_several_networks_are_counted(by: tuple[float, float], count: int) -> No
 
 
 def test_networks_that_lap_explains_come_first() -> None:
-    assert [model.name for model in ranked_networks(analyse(synthetic.run(images=4), FEW))] == ["lap", "plain"]
+    assert [model.name for model in networks_with_ranks(analyse(synthetic.run(images=4), FEW))] == ["lap", "plain"]
