@@ -2,7 +2,7 @@
 
 Over images alone: Efron and Tibshirani 1993, by scipy.stats.bootstrap.
 
-Over several training seeds: seeds are drawn first, then images. All seeds are judged on the same images, so one draw of
+Over several training seeds: seeds and images are both drawn. All seeds are scored on the same images, so one draw of
 images serves all seeds of a resample (crossed factors; Owen, "The pigeonhole bootstrap", 2007). Drawing images anew
 within each seed would average away how hard an image is, and the interval would be too short. Seeds that share no image
 draw their own.

@@ -3,12 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.scores import UP
 
 from benchmarks.statistics import Resampling, bootstrap_ci, hierarchical_ci, paired_differences, summarise, to_wide
 from benchmarks.statistics.intervals import draws, resample_means
 from benchmarks.statistics.scores import blocks
-
-UP = {"name": "up", "direction": "higher", "family": "localisation", "ranked": True}
 
 
 def simulate(rng: np.random.Generator, seeds: int, images: int, of_seed: float, of_image: float) -> np.ndarray:

@@ -1,25 +1,14 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.scores import DOWN, UP, long_table, rows_of
 from scipy import stats
 
 from benchmarks.statistics import Resampling, count_significant, holm, paired_differences, signed_rank
-
-UP = {"name": "up", "direction": "higher", "family": "localisation", "ranked": True}
-DOWN = {"name": "down", "direction": "lower", "family": "faithfulness", "ranked": True}
-
-
-def long(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["model", "explainer", "metric", "seed", "image_id", "value"])
-
-
-def column(explainer: str, values: Any, metric: str = "up") -> list[tuple[Any, ...]]:
-    return [("m", explainer, metric, 0, str(i), float(value)) for i, value in enumerate(values)]
 
 
 def test_the_p_value_is_that_of_all_signs() -> None:
@@ -70,28 +59,30 @@ def test_holm_by_hand() -> None:
 def test_holm_spans_all_comparisons_of_a_model_and_no_more() -> None:
     rng = np.random.default_rng(0)
     scores = rng.random(20)
-    rows = column("own", scores) + column("own", scores, "down")
+    rows = rows_of("own", scores) + rows_of("own", scores, "down")
     for shift, name in ((0.05, "a"), (0.2, "b")):
-        rows += column(name, scores - shift * rng.random(20)) + column(name, scores + shift * rng.random(20), "down")
-    table = paired_differences(long(rows), [UP, DOWN], "own", resampling=Resampling(resamples=50))
+        rows += rows_of(name, scores - shift * rng.random(20)) + rows_of(name, scores + shift * rng.random(20), "down")
+    table = paired_differences(long_table(rows), [UP, DOWN], "own", resampling=Resampling(resamples=50))
     assert table["p_holm"].to_numpy() == pytest.approx(holm(table["p"].to_numpy()))
     assert len(table) == 4
-    twice = pd.concat([long(rows), long([("k", *row[1:]) for row in rows])])
+    twice = pd.concat([long_table(rows), long_table([("k", *row[1:]) for row in rows])])
     both = paired_differences(twice, [UP, DOWN], "own", resampling=Resampling(resamples=50))
     assert both[both["model"] == "m"]["p_holm"].to_numpy() == pytest.approx(table["p_holm"].to_numpy())
 
 
 def test_effect_and_difference_have_the_same_sign_whatever_is_better() -> None:
-    rows = column("own", range(10)) + column("other", np.arange(10) - 1.0)
-    rows += column("own", range(10), "down") + column("other", np.arange(10) - 1.0, "down")
-    table = paired_differences(long(rows), [UP, DOWN], "own", resampling=Resampling(resamples=50)).set_index("metric")
+    rows = rows_of("own", range(10)) + rows_of("other", np.arange(10) - 1.0)
+    rows += rows_of("own", range(10), "down") + rows_of("other", np.arange(10) - 1.0, "down")
+    table = paired_differences(long_table(rows), [UP, DOWN], "own", resampling=Resampling(resamples=50)).set_index(
+        "metric"
+    )
     assert table["rank_biserial"].to_dict() == {"up": 1.0, "down": -1.0}
     assert (table["difference"] * table["rank_biserial"] > 0).all()
 
 
 def test_rounding_is_no_difference() -> None:
-    rows = column("own", [0.1 + 0.2] * 6) + column("other", [0.3] * 6)
-    row = paired_differences(long(rows), [UP], "own").iloc[0]
+    rows = rows_of("own", [0.1 + 0.2] * 6) + rows_of("other", [0.3] * 6)
+    row = paired_differences(long_table(rows), [UP], "own").iloc[0]
     assert (row["difference"], row["p"], row["rank_biserial"], row["verdict"]) == (0, 1, 0, "level")
 
 

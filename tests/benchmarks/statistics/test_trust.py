@@ -6,24 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import runs as synthetic
+from helpers.scores import DOWN, SIDE, UP, long_table
 from scipy import stats
 
 from benchmarks.statistics import Resampling, agreement, gate, gate_failures, reliability
 from benchmarks.statistics.reliability import concordance, fillings, retest, spearman, split_half
 
-UP = {"name": "up", "direction": "higher", "family": "localisation", "ranked": True}
-DOWN = {"name": "down", "direction": "lower", "family": "faithfulness", "ranked": True}
-SIDE = {"name": "side", "direction": "none", "family": "descriptor", "ranked": False}
 METHODS = ("p", "q", "r")
-
-
-def long(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["model", "explainer", "metric", "seed", "image_id", "value"])
 
 
 def means(metric: str, spread: float = 0.0, **levels: float) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    return long(
+    return long_table(
         [("m", name, metric, 0, str(i), level + spread * rng.standard_normal()) for name, level in levels.items()
          for i in range(12)]
     )  # fmt: skip

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import runs as synthetic
+from helpers.scores import DOWN, UP, long_table, rows_of
 
 from benchmarks.statistics import (
     Resampling,
@@ -23,18 +22,6 @@ from benchmarks.statistics import (
 )
 from benchmarks.store.score_names import transform_of
 
-UP = {"name": "up", "direction": "higher", "family": "localisation", "ranked": True}
-DOWN = {"name": "down", "direction": "lower", "family": "faithfulness", "ranked": True}
-
-
-def long(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["model", "explainer", "metric", "seed", "image_id", "value"])
-
-
-def column(explainer: str, values: Any, metric: str = "up") -> list[tuple[Any, ...]]:
-    return [("m", explainer, metric, 0, f"i{i}", float(value)) for i, value in enumerate(values)]
-
-
 # --- sizes ----------------------------------------------------------------------------------------------------------
 
 
@@ -47,7 +34,7 @@ def test_bins_are_thirds() -> None:
 
 
 def test_means_by_size_are_those_of_the_images_in_it() -> None:
-    scores = long(column("x", range(9)) + column("x", range(9), "down"))
+    scores = long_table(rows_of("x", range(9)) + rows_of("x", range(9), "down"))
     areas = {f"i{i}": 0.01 * (i + 1) for i in range(9)} | {"not scored": 0.9}
     table = by_size(scores, [UP], areas, resampling=Resampling(resamples=50))
     assert table["mean"].tolist() == [1, 4, 7]
@@ -67,10 +54,10 @@ def test_names_of_transformed_maps() -> None:
 
 
 def test_gains_and_ranks_before_and_after_by_hand() -> None:
-    rows = column("x", [0.9] * 5) + column("y", [0.5] * 5) + column("z", [0.7] * 5)
-    rows += column("x@smooth2", [0.6] * 5) + column("y@smooth2", [0.8] * 5) + column("mask@smooth2", [0.95] * 5)
-    rows += column("mask", [1.0] * 5)
-    table = transform_effects(long(rows), [UP], resampling=Resampling(resamples=20)).set_index("explainer")
+    rows = rows_of("x", [0.9] * 5) + rows_of("y", [0.5] * 5) + rows_of("z", [0.7] * 5)
+    rows += rows_of("x@smooth2", [0.6] * 5) + rows_of("y@smooth2", [0.8] * 5) + rows_of("mask@smooth2", [0.95] * 5)
+    rows += rows_of("mask", [1.0] * 5)
+    table = transform_effects(long_table(rows), [UP], resampling=Resampling(resamples=20)).set_index("explainer")
     assert table.loc["x", ["plain", "changed", "gain"]].tolist() == pytest.approx([0.9, 0.6, -0.3])
     # z has no smoothed maps: it has no place among those that are compared
     assert table.loc["x", ["rank_plain", "rank_changed"]].tolist() == [1, 2]
@@ -80,22 +67,22 @@ def test_gains_and_ranks_before_and_after_by_hand() -> None:
 
 
 def test_a_gain_is_positive_where_the_score_gets_better() -> None:
-    rows = column("x", [0.9] * 5, "down") + column("x@grid8", [0.4] * 5, "down")
-    row = transform_effects(long(rows), [DOWN], resampling=Resampling(resamples=20)).iloc[0]
+    rows = rows_of("x", [0.9] * 5, "down") + rows_of("x@grid8", [0.4] * 5, "down")
+    row = transform_effects(long_table(rows), [DOWN], resampling=Resampling(resamples=20)).iloc[0]
     assert row["gain"] == pytest.approx(0.5)
     assert row["transform"] == "grid8"
 
 
 def test_mean_ranks_shift_over_metrics_that_are_not_gated() -> None:
     rows = (
-        column("x", [0.9] * 5)
-        + column("y", [0.5] * 5)
-        + column("x", [0.1] * 5, "down")
-        + column("y", [0.5] * 5, "down")
+        rows_of("x", [0.9] * 5)
+        + rows_of("y", [0.5] * 5)
+        + rows_of("x", [0.1] * 5, "down")
+        + rows_of("y", [0.5] * 5, "down")
     )
-    rows += column("x@s", [0.4] * 5) + column("y@s", [0.5] * 5) + column("x@s", [0.1] * 5, "down")
-    rows += column("y@s", [0.5] * 5, "down")
-    table = transform_effects(long(rows), [UP, DOWN], resampling=Resampling(resamples=20))
+    rows += rows_of("x@s", [0.4] * 5) + rows_of("y@s", [0.5] * 5) + rows_of("x@s", [0.1] * 5, "down")
+    rows += rows_of("y@s", [0.5] * 5, "down")
+    table = transform_effects(long_table(rows), [UP, DOWN], resampling=Resampling(resamples=20))
     shift = rank_changes(table).set_index("explainer")
     assert shift.loc["x", ["mean_rank_plain", "mean_rank_changed"]].tolist() == [1, 1.5]
     gated = rank_changes(table, {("m", "down")}).set_index("explainer")
@@ -103,12 +90,12 @@ def test_mean_ranks_shift_over_metrics_that_are_not_gated() -> None:
 
 
 def test_each_explainer_takes_the_form_that_suits_it_best() -> None:
-    rows = column("x", [0.8] * 5) + column("x@sharp2", [0.7] * 5) + column("x@sharp0.5", [0.6] * 5)
-    rows += column("y", [0.5] * 5) + column("y@sharp2", [0.9] * 5) + column("y@sharp0.5", [0.1] * 5)
-    rows += column("x@smooth2", [0.85] * 5) + column("y@smooth2", [0.84] * 5)
+    rows = rows_of("x", [0.8] * 5) + rows_of("x@sharp2", [0.7] * 5) + rows_of("x@sharp0.5", [0.6] * 5)
+    rows += rows_of("y", [0.5] * 5) + rows_of("y@sharp2", [0.9] * 5) + rows_of("y@sharp0.5", [0.1] * 5)
+    rows += rows_of("x@smooth2", [0.85] * 5) + rows_of("y@smooth2", [0.84] * 5)
     metrics = [UP, DOWN]
     best = best_transforms(
-        transform_effects(long(rows), metrics, resampling=Resampling(resamples=20)), metrics
+        transform_effects(long_table(rows), metrics, resampling=Resampling(resamples=20)), metrics
     ).set_index(["kind", "explainer"])
     assert best.loc["sharp", "chosen"].to_dict() == {"y": "sharp2", "x": ""}
     assert best.loc["sharp", "mean_rank"].to_dict() == {"y": 1, "x": 2}  # plain, x is the first
@@ -120,8 +107,8 @@ def test_each_explainer_takes_the_form_that_suits_it_best() -> None:
 
 def test_forms_are_chosen_over_all_metrics() -> None:
     rows = [row for name, up, down in (("x", 0.9, 0.9), ("x@sharp2", 0.1, 0.1), ("y", 0.5, 0.5), ("y@sharp2", 0.4, 0.6))
-            for row in column(name, [up] * 5) + column(name, [down] * 5, "down")]  # fmt: skip
-    table = transform_effects(long(rows), [UP, DOWN], resampling=Resampling(resamples=20))
+            for row in rows_of(name, [up] * 5) + rows_of(name, [down] * 5, "down")]  # fmt: skip
+    table = transform_effects(long_table(rows), [UP, DOWN], resampling=Resampling(resamples=20))
     both, down = (
         best_transforms(effects, [UP, DOWN]).set_index("explainer")
         for effects in (table, table[table["metric"] == "down"])
@@ -132,15 +119,15 @@ def test_forms_are_chosen_over_all_metrics() -> None:
 
 def test_runs_without_transforms_have_no_ablations() -> None:
     assert transform_effects(synthetic.scores(images=3), synthetic.meta()["metrics"]).empty
-    assert rank_changes(transform_effects(long([]), [UP])).empty
-    assert best_transforms(transform_effects(long([]), [UP]), [UP]).empty
+    assert rank_changes(transform_effects(long_table([]), [UP])).empty
+    assert best_transforms(transform_effects(long_table([]), [UP]), [UP]).empty
 
 
 # --- examples -------------------------------------------------------------------------------------------------------
 
 
 def test_best_median_and_worst_by_the_paired_difference() -> None:
-    scores = long(column("own", [5, 1, 3, 2, 9]) + column("other", [1, 3, 2, 2, 0]))
+    scores = long_table(rows_of("own", [5, 1, 3, 2, 9]) + rows_of("other", [1, 3, 2, 2, 0]))
     by_role = {e.role: e for e in examples(scores, [UP], "own", ["other"], {"m": "up"})}
     assert {role: e.image for role, e in by_role.items()} == {"best": "i4", "median": "i2", "worst": "i1"}
     assert [e.rank for e in by_role.values()] == [1, 3, 5]
@@ -151,7 +138,7 @@ def test_best_median_and_worst_by_the_paired_difference() -> None:
 
 
 def test_only_images_with_both_maps_are_shown_at_their_true_place() -> None:
-    scores = long(column("own", [5, 1, 3, 2, 9]) + column("other", [0] * 5))
+    scores = long_table(rows_of("own", [5, 1, 3, 2, 9]) + rows_of("other", [0] * 5))
     available = {("m", "own"): {"i0", "i1", "i3"}, ("m", "other"): {"i0", "i3", "i4"}}
     selected = examples(scores, [UP], "own", ["other"], {"m": "up"}, available)
     assert [(e.role, e.image, e.rank) for e in selected] == [("best", "i0", 2), ("worst", "i3", 4)]
@@ -171,9 +158,9 @@ def test_the_metric_of_the_examples_is_the_one_images_agree_on_and_not_gated() -
 
 
 def test_relative_scores_put_random_at_zero_and_the_mask_at_one() -> None:
-    rows = column("x", [0.6] * 3) + column("random", [0.2] * 3) + column("mask", [1.0] * 3)
-    rows += column("x", [0.3] * 3, "down") + column("random", [0.5] * 3, "down") + column("mask", [0.1] * 3, "down")
-    summary = summarise(long(rows), [UP, DOWN], resampling=Resampling(resamples=10))
+    rows = rows_of("x", [0.6] * 3) + rows_of("random", [0.2] * 3) + rows_of("mask", [1.0] * 3)
+    rows += rows_of("x", [0.3] * 3, "down") + rows_of("random", [0.5] * 3, "down") + rows_of("mask", [0.1] * 3, "down")
+    summary = summarise(long_table(rows), [UP, DOWN], resampling=Resampling(resamples=10))
     table = relative_scores(summary).set_index(["metric", "explainer"])["relative"]
     for metric in ("up", "down"):
         assert table[metric].to_dict() == pytest.approx({"mask": 1, "random": 0, "x": 0.5})
