@@ -19,3 +19,8 @@ def long_table(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
 def rows_of(explainer: str, values: Any, metric: str = "up") -> list[tuple[Any, ...]]:
     """Return the rows of one explainer on model "m", one value an image."""
     return [("m", explainer, metric, 0, f"i{i}", float(value)) for i, value in enumerate(values)]
+
+
+def constant_rows(metric: str, **values: float) -> list[tuple[Any, ...]]:
+    """Return rows on model "m" where each explainer has one value for all of three images."""
+    return [("m", name, metric, 0, image, value) for name, value in values.items() for image in ("a", "b", "c")]

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import gc
 import warnings
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,14 +9,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from helpers.cases import SIDE, Square, square_case
-from torch import nn
+from helpers.cases import SIDE, square_case
 
 from baselines.support.guard import preserve
 from benchmarks.metrics import Batch, Metric, Score, metrics
 from benchmarks.metrics.base import JITTER, break_ties, is_degenerate
-from benchmarks.metrics.map_ranks import positive_part, ranks, remove_jitter, subtract_minimum
-from benchmarks.metrics.quantus_adapter import evaluate, predictions
+from benchmarks.metrics.map_ranks import ranks
 from interp_core.errors import ContractError, UnknownNameError
 
 CHEAP = {"faithfulness_correlation": {"runs": 30}, "sensitivity": {"samples": 2}, "mprt": {"seeds": 1}}
@@ -185,78 +181,3 @@ class TestMaps:
         first, second = (ranks(break_ties(maps, seed)).ravel() for seed in (0, 1))
         assert abs(np.corrcoef(first, np.arange(64 * 64))[0, 1]) < 0.05
         assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
-
-    def test_ranks_by_hand(self) -> None:
-        maps = np.array([[[[3.0, -1.0], [0.0, 9.0]]]])
-        assert ranks(maps).ravel().tolist() == [3, 1, 2, 4]
-        assert ranks(-maps).ravel().tolist() == [2, 4, 3, 1]
-
-    def test_jitter_is_taken_out_of_zeros_and_signs_are_kept(self) -> None:
-        maps = np.zeros((1, 1, 8, 8), np.float32)
-        maps[..., 0, 0], maps[..., 1, 1] = 4, -2
-        ready = break_ties(maps, seed=0)
-        assert np.count_nonzero(remove_jitter(ready)) == 2
-        assert np.count_nonzero(positive_part(ready)) == 1
-        assert subtract_minimum(ready).min() == 0
-
-
-class TestAdapter:
-    def test_hidden_softmax_layers_do_not_confuse_quantus(self) -> None:
-        """Quantus takes a softmax that is registered last for the network's output."""
-
-        class Attentive(Square):
-            def __init__(self, mask: np.ndarray) -> None:
-                super().__init__(mask)
-                self.attention = nn.Softmax(-1)
-
-        case = square_case()
-        assert isinstance(case.model, Square)
-        network = Attentive(case.masks[:1])  # type: ignore[index]
-        for name in ("pixel_flipping", "faithfulness_correlation"):
-            metric = build(name, "quantus")
-            plain, attentive = metric(case), metric(replace(case, model=network.eval()))
-            assert all(np.array_equal(plain[key], attentive[key]) for key in plain)
-
-    def test_networks_are_not_kept_alive(self) -> None:
-        case = square_case(2)
-        reference = weakref.ref(case.model)
-        for engine in ("device", "quantus"):
-            build("pixel_flipping", engine)(case)
-        del case
-        gc.collect()
-        assert reference() is None
-
-    def test_a_network_in_training_mode_is_refused(self) -> None:
-        case = square_case(2)
-        assert case.model is not None
-        case.model.train()
-        with pytest.raises(ContractError, match="evaluation mode"):
-            build("pixel_flipping")(case)
-
-    def test_what_quantus_refuses_is_said_in_one_line(self) -> None:
-        case = square_case(2)
-        with pytest.raises(ContractError, match=r"quantus Sparseness refuses this batch: .*zero") as caught:
-            evaluate("Sparseness", case, np.zeros_like(case.maps), with_model=False)
-        assert "\n" not in str(caught.value)
-
-    @pytest.mark.parametrize("name", ["pixel_flipping", "region_perturbation", "faithfulness_correlation"])
-    @pytest.mark.parametrize("targets", [[0, 9], [0, -1], [0, 1, 1]])
-    def test_targets_that_do_not_fit_are_refused(self, name: str, targets: list[int]) -> None:
-        with pytest.raises(ContractError):
-            build(name)(replace(square_case(2), targets=np.array(targets)))
-
-    def test_predictions_are_the_probabilities_of_the_targets(self) -> None:
-        case = replace(square_case(), targets=np.array([0, 1, 1, 0]))
-        logit = case.maps.sum((1, 2, 3)) / 20
-        probability = 1 / (1 + np.exp(-logit.astype(np.float64)))
-        assert np.allclose(predictions(case), np.where(case.targets == 1, probability, 1 - probability), atol=1e-6)
-
-
-class TestSparseness:
-    @pytest.mark.parametrize("unit", [1e-6, 1.0, -1e6])
-    def test_single_pixel_and_half_and_any_unit(self, unit: float) -> None:
-        maps = np.zeros((2, 1, 8, 8), np.float32)
-        maps[0, 0, 3, 3] = 1
-        maps[1, 0, :4] = 1
-        case = Batch(None, np.ones((2, 1, 8, 8), np.float32), np.zeros(2, np.int64), maps * unit, None)
-        assert np.allclose(build("sparseness")(case)["sparseness"], [63 / 64, 0.5], atol=2e-5)

@@ -4,8 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.scores import UP
+from scipy import stats
 
-from benchmarks.statistics import Resampling, bootstrap_ci, hierarchical_ci, paired_differences, summarise, to_wide
+from benchmarks.statistics import (
+    Resampling,
+    bootstrap_ci,
+    hierarchical_ci,
+    paired_differences,
+    summarise,
+    to_wide,
+)
 from benchmarks.statistics.intervals import draws, resample_means
 from benchmarks.statistics.scores import blocks
 
@@ -121,3 +129,40 @@ def test_wide_tables_keep_what_is_all_nan_and_are_made_once() -> None:
     assert to_wide(wide) is wide
     (block,) = blocks(wide).values()
     np.testing.assert_array_equal(block, [[np.nan, np.nan], [1.0, 2.0]])
+
+
+def test_interval_of_equal_values_is_the_value() -> None:
+    assert bootstrap_ci([0.3] * 7) == (0.3, 0.3)
+
+
+def test_interval_is_scipys_percentile_interval() -> None:
+    values = np.random.default_rng(3).normal(size=40)
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
+    assert bootstrap_ci(values, Resampling(seed=5)) == pytest.approx((expected.low, expected.high))
+
+
+def test_interval_agrees_with_the_normal_theory_on_many_values() -> None:
+    values = np.random.default_rng(0).normal(size=2000)
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert bootstrap_ci(values) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
+
+
+def test_interval_widens_with_the_level_and_repeats_with_the_seed() -> None:
+    values = np.random.default_rng(1).random(30)
+    low, high = bootstrap_ci(values, Resampling(0.9))
+    wider = bootstrap_ci(values, Resampling(0.99))
+    assert wider[0] < low < values.mean() < high < wider[1]
+    assert bootstrap_ci(values, Resampling(0.9)) == (low, high)
+    assert bootstrap_ci(values, Resampling(0.9, seed=1)) != (low, high)
+
+
+def test_interval_drops_nan() -> None:
+    values = [0.1, 0.4, np.nan, 0.9, np.nan]
+    assert bootstrap_ci(values) == bootstrap_ci([0.1, 0.4, 0.9])
+
+
+@pytest.mark.parametrize("values", [[], [0.5], [0.5, np.nan], [np.nan, np.nan]])
+def test_interval_of_fewer_than_two_values_is_nan(values: list[float]) -> None:
+    assert np.isnan(bootstrap_ci(values)).all()

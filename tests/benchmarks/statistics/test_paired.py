@@ -5,10 +5,16 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.scores import DOWN, UP, long_table, rows_of
+from helpers.scores import DOWN, SIDE, UP, constant_rows, long_table, rows_of
 from scipy import stats
 
-from benchmarks.statistics import Resampling, count_significant, holm, paired_differences, signed_rank
+from benchmarks.statistics import (
+    Resampling,
+    count_significant,
+    holm,
+    paired_differences,
+    signed_rank,
+)
 
 
 def test_the_p_value_is_that_of_all_signs() -> None:
@@ -100,3 +106,37 @@ def test_false_alarms_are_kept_by_holm() -> None:
         p = [signed_rank(rng.standard_normal(25))[0] for _ in range(12)]
         alarms += bool((holm(p) < 0.05).any())
     assert alarms / 20 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 20)
+
+
+def test_paired_differences_are_positive_where_the_reference_is_better() -> None:
+    rows = [
+        *constant_rows("up", own=0.9, other=0.5),
+        *constant_rows("down", own=0.9, other=0.5),
+        *constant_rows("side", own=1, other=0),
+    ]
+    table = paired_differences(long_table(rows), [UP, DOWN, SIDE], "own").set_index("metric")
+    assert list(table.index) == ["down", "up"]
+    assert table.loc["up", "difference"] == pytest.approx(0.4)
+    assert table.loc["down", "difference"] == pytest.approx(-0.4)
+    assert table["verdict"].to_dict() == {"up": "ahead", "down": "behind"}
+
+
+def test_pairing_uses_only_shared_images_and_sees_what_means_hide() -> None:
+    # images differ far more than explainers do: only the paired interval can tell them apart
+    base = np.linspace(0, 1, 20)
+    rows = [("m", "own", "up", 0, str(i), value + 0.01) for i, value in enumerate(base)]
+    rows += [("m", "other", "up", 0, str(i), value) for i, value in enumerate(base[:15])]
+    row = paired_differences(long_table(rows), [UP], "own").iloc[0]
+    assert (row["n"], row["verdict"]) == (15, "ahead")
+    assert row["difference"] == pytest.approx(0.01)
+
+
+def test_equal_explainers_are_level_and_one_image_says_nothing() -> None:
+    level = paired_differences(long_table(constant_rows("up", own=0.5, other=0.5)), [UP], "own")
+    assert level["verdict"].tolist() == ["level"]
+    single = long_table([("m", "own", "up", 0, "a", 1.0), ("m", "other", "up", 0, "a", 0.0)])
+    assert paired_differences(single, [UP], "own")["verdict"].tolist() == ["unknown"]
+
+
+def test_models_without_the_reference_are_left_out() -> None:
+    assert paired_differences(long_table(constant_rows("up", x=0.5, y=0.4)), [UP], "own").empty

@@ -6,9 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import runs as synthetic
+from helpers.scores import DOWN, SIDE, UP, constant_rows, long_table
 from scipy import stats
 
-from benchmarks.statistics import Resampling, critical_difference, mean_ranks, rank_intervals, rank_test, summarise
+from benchmarks.statistics import (
+    RANK_COLUMNS,
+    Resampling,
+    critical_difference,
+    mean_ranks,
+    rank_intervals,
+    rank_test,
+    summarise,
+)
 
 KNOWN: list[dict[str, Any]] = [
     {"name": name, "direction": direction, "family": "localisation", "ranked": True}
@@ -136,3 +145,21 @@ def test_the_mask_and_gated_metrics_have_no_part_in_the_intervals() -> None:
     assert rank_intervals(
         scores, synthetic.meta()["metrics"], gated=every_metric, resampling=Resampling(resamples=20)
     ).empty
+
+
+def test_mean_ranks_by_hand() -> None:
+    rows = [
+        *constant_rows("up", mask=1, x=0.9, y=0.5),
+        *constant_rows("down", x=0.9, y=0.5),
+        *constant_rows("side", x=0.9, y=0.5),
+    ]
+    rows += constant_rows("third", x=0.9, y=0.5)
+    third = {**UP, "name": "third"}
+    families = {"up": "localisation", "third": "localisation", "down": "faithfulness", "side": "descriptor"}
+    table = mean_ranks(summarise(long_table(rows), [UP, DOWN, SIDE, third]), families)
+    assert list(table.columns) == [*RANK_COLUMNS, "faithfulness", "localisation"]
+    x, y = (table.set_index("explainer").loc[name] for name in "xy")
+    assert x["mean_rank"] == pytest.approx(4 / 3)
+    assert (x["best_rank"], x["worst_rank"], x["metrics"], x["contestants"]) == (1, 2, 3, 2)
+    assert (x["localisation"], x["faithfulness"], y["localisation"]) == (1, 2, 2)
+    assert table["explainer"].tolist() == ["x", "y"]

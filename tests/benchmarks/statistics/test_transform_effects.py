@@ -1,9 +1,6 @@
-"""Sizes, ablations, examples, and scores between networks."""
-
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from helpers import runs as synthetic
 from helpers.scores import DOWN, UP, long_table, rows_of
@@ -11,41 +8,10 @@ from helpers.scores import DOWN, UP, long_table, rows_of
 from benchmarks.statistics import (
     Resampling,
     best_transforms,
-    by_size,
-    examples,
-    most_reliable_metric,
     rank_changes,
-    relative_scores,
-    size_bins,
-    summarise,
     transform_effects,
 )
 from benchmarks.store.score_names import transform_of
-
-# --- sizes ----------------------------------------------------------------------------------------------------------
-
-
-def test_bins_are_thirds() -> None:
-    areas = {f"i{i}": 0.01 * (i + 1) for i in range(9)}
-    bins = size_bins(areas)
-    assert [bins[f"i{i}"] for i in range(9)] == ["small"] * 3 + ["medium"] * 3 + ["large"] * 3
-    assert size_bins({"a": 0.2, "b": 0.2}) == {}
-    assert "e" not in size_bins({**areas, "e": 0.0})
-
-
-def test_means_by_size_are_those_of_the_images_in_it() -> None:
-    scores = long_table(rows_of("x", range(9)) + rows_of("x", range(9), "down"))
-    areas = {f"i{i}": 0.01 * (i + 1) for i in range(9)} | {"not scored": 0.9}
-    table = by_size(scores, [UP], areas, resampling=Resampling(resamples=50))
-    assert table["mean"].tolist() == [1, 4, 7]
-    assert table["n"].tolist() == [3, 3, 3]
-    assert table["least"].tolist() == pytest.approx([0.01, 0.04, 0.07])
-    assert table["most"].tolist() == pytest.approx([0.03, 0.06, 0.09])
-    assert set(table["metric"]) == {"up"}
-    assert by_size(scores, [UP], {}).empty
-
-
-# --- ablations ------------------------------------------------------------------------------------------------------
 
 
 def test_names_of_transformed_maps() -> None:
@@ -121,47 +87,3 @@ def test_runs_without_transforms_have_no_ablations() -> None:
     assert transform_effects(synthetic.scores(images=3), synthetic.meta()["metrics"]).empty
     assert rank_changes(transform_effects(long_table([]), [UP])).empty
     assert best_transforms(transform_effects(long_table([]), [UP]), [UP]).empty
-
-
-# --- examples -------------------------------------------------------------------------------------------------------
-
-
-def test_best_median_and_worst_by_the_paired_difference() -> None:
-    scores = long_table(rows_of("own", [5, 1, 3, 2, 9]) + rows_of("other", [1, 3, 2, 2, 0]))
-    by_role = {e.role: e for e in examples(scores, [UP], "own", ["other"], {"m": "up"})}
-    assert {role: e.image for role, e in by_role.items()} == {"best": "i4", "median": "i2", "worst": "i1"}
-    assert [e.rank for e in by_role.values()] == [1, 3, 5]
-    assert all(e.exact for e in by_role.values())
-    assert (by_role["worst"].own_score, by_role["worst"].other_score, by_role["worst"].images) == (1, 3, 5)
-    lower = {e.role: e.image for e in examples(scores.assign(metric="down"), [DOWN], "own", ["other"], {"m": "down"})}
-    assert (lower["best"], lower["worst"]) == ("i1", "i4")
-
-
-def test_only_images_with_both_maps_are_shown_at_their_true_place() -> None:
-    scores = long_table(rows_of("own", [5, 1, 3, 2, 9]) + rows_of("other", [0] * 5))
-    available = {("m", "own"): {"i0", "i1", "i3"}, ("m", "other"): {"i0", "i3", "i4"}}
-    selected = examples(scores, [UP], "own", ["other"], {"m": "up"}, available)
-    assert [(e.role, e.image, e.rank) for e in selected] == [("best", "i0", 2), ("worst", "i3", 4)]
-    assert not any(e.exact for e in selected)
-    assert examples(scores, [UP], "own", ["other", "own", "absent"], {"m": "up"}, {}) == []
-
-
-def test_the_metric_of_the_examples_is_the_one_images_agree_on_and_not_gated() -> None:
-    trusted = pd.DataFrame({"model": "m", "metric": ["a", "b", "c"], "image_agreement": [0.2, 0.9, 0.5]})
-    gates = pd.DataFrame({"model": "m", "metric": ["a", "b", "c"], "verdict": ["passed", "failed", "passed"]})
-    assert most_reliable_metric(trusted, gates, "m") == "c"
-    assert most_reliable_metric(trusted, gates, "other") is None
-    assert most_reliable_metric(trusted.assign(image_agreement=np.nan), gates, "m") == "a"
-
-
-# --- between networks -----------------------------------------------------------------------------------------------
-
-
-def test_relative_scores_put_random_at_zero_and_the_mask_at_one() -> None:
-    rows = rows_of("x", [0.6] * 3) + rows_of("random", [0.2] * 3) + rows_of("mask", [1.0] * 3)
-    rows += rows_of("x", [0.3] * 3, "down") + rows_of("random", [0.5] * 3, "down") + rows_of("mask", [0.1] * 3, "down")
-    summary = summarise(long_table(rows), [UP, DOWN], resampling=Resampling(resamples=10))
-    table = relative_scores(summary).set_index(["metric", "explainer"])["relative"]
-    for metric in ("up", "down"):
-        assert table[metric].to_dict() == pytest.approx({"mask": 1, "random": 0, "x": 0.5})
-    assert set(relative_scores(summary, {("m", "up")})["metric"]) == {"down"}
