@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.command import exit_code
 
-from benchmarks import cli
 from benchmarks.studies import faces, linear_probe, results_page, retrofit
 from benchmarks.studies.shortcut import study as shortcut
 from benchmarks.studies.tables import fits, networks, twins
@@ -19,12 +19,8 @@ pytestmark = pytest.mark.slow
 STUDIES = ("coverage", "retrofit", "linear-probe", "faces", "shortcut", "xray", "fits", "networks", "twins", "page")
 
 
-def exit_code(*words: str) -> int:
-    try:
-        cli.main(["study", *words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
+def study_code(*words: str) -> int:
+    return exit_code("study", *words)
 
 
 def record(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[Any]:
@@ -40,14 +36,14 @@ def record(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[Any]:
 
 
 def test_every_study_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code("--help") == 0
+    assert study_code("--help") == 0
     out = capsys.readouterr().out
     assert all(name in out for name in STUDIES)
 
 
 def test_a_study_runs_and_says_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "timm.csv"
-    assert exit_code("coverage", "test_resnet", "--output", str(path)) == 0
+    assert study_code("coverage", "test_resnet", "--output", str(path)) == 0
     out = capsys.readouterr().out
     assert "convolutional: 1 of 1 attached" in out
     assert out.splitlines()[-2:] == [str(path), str(path.with_suffix(".json"))]
@@ -55,29 +51,31 @@ def test_a_study_runs_and_says_what_it_wrote(tmp_path: Path, capsys: pytest.Capt
 
 def test_options_reach_the_studies(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls = record(monkeypatch, shortcut)
-    assert exit_code("shortcut", "--seeds", "0, 3", "--arms", "plain,lap", "--epochs", "2", "--report") == 0
+    assert study_code("shortcut", "--seeds", "0, 3", "--arms", "plain,lap", "--epochs", "2", "--report") == 0
     root, output = Path("tinyimagenet20.tar"), Path("results/method")
     assert calls == [("digits", root, [0, 3], ["plain", "lap"], None, 2, output, {"report_only": True})]
     assert capsys.readouterr().out == "results/made.csv\n"
     calls = record(monkeypatch, xray)
-    assert exit_code("xray", "--root", "rsna", "--on", "val") == 0
+    assert study_code("xray", "--root", "rsna", "--on", "val") == 0
     assert calls == [(Path("rsna"), [0, 1, 2], 5, list(xray.DEFAULT_ARMS), "val", None, xray.OUTPUT, None)]
     calls = record(monkeypatch, faces)
-    assert exit_code("faces", "--root", "celeba") == 0
+    assert study_code("faces", "--root", "celeba") == 0
     assert calls == [(Path("celeba"), list(faces.ATTRIBUTES), 64, None, faces.OUTPUT)]
 
 
 def test_options_in_json_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     common = ("--backbone", "resnet18", "--weights", "w.pt", "--out", "o.safetensors", "--kwargs", '{"stem_width": 8}')
     calls = record(monkeypatch, retrofit)
-    assert exit_code("retrofit", *common, "--data", "a:train:5", "--data", "b:val:6", "--effects", '{"crop": 0.5}') == 0
+    assert (
+        study_code("retrofit", *common, "--data", "a:train:5", "--data", "b:val:6", "--effects", '{"crop": 0.5}') == 0
+    )
     settings = calls[0][0]
     assert (settings.data, settings.effects) == (["a:train:5", "b:val:6"], {"crop": 0.5})
     assert settings.model().kwargs == {"stem_width": 8}
     calls = record(monkeypatch, linear_probe)
     normalise = {"mean": [0.5] * 3, "std": [0.25] * 3}
     words = ("--data", '{"name": "folder"}', "--normalise", json.dumps(normalise))
-    assert exit_code("linear-probe", *common, *words) == 0
+    assert study_code("linear-probe", *common, *words) == 0
     model, *others = calls[0]
     assert others == [1000, {"name": "folder"}, Path("o.safetensors")]
     assert model.model_dump(mode="json")["normalise"] == normalise
@@ -85,13 +83,13 @@ def test_options_in_json_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_folders_of_runs_reach_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = record(monkeypatch, fits)
-    assert exit_code("fits", "every", "one", "two", "--into", "made") == 0
+    assert study_code("fits", "every", "one", "two", "--into", "made") == 0
     assert calls == [(Path("every"), [Path("one"), Path("two")], Path("made"), fits.ALIKE)]
     calls = record(monkeypatch, networks)
-    assert exit_code("networks", "run") == 0
+    assert study_code("networks", "run") == 0
     assert calls == [(Path("run"),)]
     calls = record(monkeypatch, twins)
-    assert exit_code("twins", "a:b", "c:d") == 0
+    assert study_code("twins", "a:b", "c:d") == 0
     assert calls == [([(Path("a"), Path("b")), (Path("c"), Path("d"))], twins.OUTPUT)]
 
 
@@ -100,9 +98,9 @@ def test_the_page_of_results_is_checked_or_written(
 ) -> None:
     monkeypatch.setattr(results_page, "outdated", lambda root: [root / "README.md"] if root.name == "old" else [])
     monkeypatch.setattr(results_page, "write_pages", lambda root: [root / "docs" / "results.md"])
-    assert exit_code("page", "--check", "new") == 0
-    assert exit_code("page", "--check", "old") == 1
-    assert exit_code("page", "old") == 0
+    assert study_code("page", "--check", "new") == 0
+    assert study_code("page", "--check", "old") == 1
+    assert study_code("page", "old") == 0
     assert capsys.readouterr().out.splitlines() == ["old/README.md", "old/docs/results.md"]
 
 
@@ -118,7 +116,7 @@ def test_the_page_of_results_is_checked_or_written(
     ],
 )
 def test_errors_are_one_line(words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(*words) == 2
+    assert study_code(*words) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
