@@ -31,13 +31,13 @@ class ProgressBars(Progress):
         )
         self._phase: TaskID | None = None
 
-    def begin(self, what: str, total: int) -> None:
+    def begin(self, phase: str, total: int) -> None:
         """Complete the bar of the phase before and start one."""
         if self._phase is not None:
             self.update(self._phase, completed=self.tasks[self._phase].total)
-        self._phase = self.add_task(what, total=total)
+        self._phase = self.add_task(phase, total=total)
 
-    def step(self, what: str, steps: int = 1) -> None:
+    def step(self, state: str, steps: int = 1) -> None:
         """Advance the bar of the current phase."""
         assert self._phase is not None
-        self.update(self._phase, advance=steps, description=what)
+        self.update(self._phase, advance=steps, description=state)

@@ -192,7 +192,7 @@ class Engine:
             self.progress.step("Training on the cluster")
 
     def _select_images(self, networks: Sequence[TrainedNetwork]) -> SelectedImages:
-        split = self.images.explained(self.config.split)
+        split = self.images.split_to_explain(self.config.split)
         side = min(split.shape[-2:])
         if max(self.config.grids, default=0) > side:
             raise ConfigError(f"grids: {max(self.config.grids)} cells a side do not fit images of {side} pixels")

@@ -1,65 +1,66 @@
-"""The gallery of a run: the first images under every explainer, and the telling ones of each pair.
+"""Build the gallery of a run: the first images under every explainer, and examples for each pair.
 
-Telling are the best, the median and the worst image of the network's own explainer against another, known only once
-all is scored (`statistics.analysis.images_to_keep`). Maps are those of the first training seed.
+Examples are the best, the median and the worst image of the network's own explainer against another one. They are known
+only once all is scored (`statistics.analysis.images_to_keep`). Maps are those of the first training seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from benchmarks.run.selection import SelectedImages
 from benchmarks.store.gallery import Gallery, Pair
 
-Maps = Callable[[Pair, int], np.ndarray | None]
+MapsOf = Callable[[Pair, int], np.ndarray | None]
 
 
 def build_gallery(
-    chosen: SelectedImages,
+    selected: SelectedImages,
     classes: Sequence[str],
     pairs: Sequence[Pair],
-    wanted: dict[Pair, list[str]],
-    first: int,
-    maps_of: Maps,
+    examples: Mapping[Pair, Sequence[str]],
+    count: int,
+    maps_of: MapsOf,
 ) -> Gallery:
-    """Images and maps that the report shows.
+    """Collect the images and maps that the report shows.
 
     Args:
-        chosen: the images that were explained.
+        selected: the images that were explained.
         classes: names of the targets.
         pairs: (model, explainer) of the run.
-        wanted: ids of further images of each pair.
-        first: how many of the first images every pair shows.
-        maps_of: maps (N, 1, H, W) of a pair and the shard that begins with this image; None where there are none.
+        examples: ids of further images of each pair.
+        count: number of first images that every pair shows.
+        maps_of: returns the maps (N, 1, H, W) of a pair and the shard that begins with an image, or None.
     """
-    number = {name: place for place, name in enumerate(chosen.ids)}
-    overview = list(range(min(first, len(chosen))))
-    kept: dict[Pair, dict[int, np.ndarray]] = {}
+    number_of = {image_id: number for number, image_id in enumerate(selected.ids)}
+    overview = list(range(min(count, len(selected))))
+    maps: dict[Pair, dict[int, np.ndarray]] = {}
     for pair in pairs:
-        further = [number[name] for name in wanted.get(pair, []) if name in number]
-        found = _maps(pair, [*overview, *further], chosen.size, maps_of)
-        if found:
-            kept[pair] = found
-    shown = sorted({*overview, *(place for found in kept.values() for place in found)})
-    row = {place: i for i, place in enumerate(shown)}
-    split = chosen.take(shown)
+        further = [number_of[image_id] for image_id in examples.get(pair, []) if image_id in number_of]
+        pair_maps = _read_maps(pair, {*overview, *further}, selected.shard_size, maps_of)
+        if pair_maps:
+            maps[pair] = pair_maps
+    numbers = sorted({*overview, *(number for pair_maps in maps.values() for number in pair_maps)})
+    row = {number: i for i, number in enumerate(numbers)}
+    images = selected.take(numbers)
     return Gallery(
-        split.images.transpose(0, 2, 3, 1),
-        split.masks[:, 0],
-        split.ids,
-        [classes[target] for target in split.targets],
-        {pair: np.stack(list(found.values())) for pair, found in kept.items()},
-        {pair: np.array([row[place] for place in found]) for pair, found in kept.items()},
+        images.images.transpose(0, 2, 3, 1),
+        images.masks[:, 0],
+        images.ids,
+        [classes[target] for target in images.targets],
+        {pair: np.stack(list(pair_maps.values())) for pair, pair_maps in maps.items()},
+        {pair: np.array([row[number] for number in pair_maps]) for pair, pair_maps in maps.items()},
     )
 
 
-def _maps(pair: Pair, places: Sequence[int], size: int, maps_of: Maps) -> dict[int, np.ndarray]:
-    """Maps (H, W) by the number of their image, a shard read once."""
-    found: dict[int, np.ndarray] = {}
-    for start in dict.fromkeys(place // size * size for place in sorted(places)):
-        maps = maps_of(pair, start)
-        if maps is not None:
-            found |= {place: maps[place - start, 0] for place in sorted(set(places)) if start <= place < start + size}
-    return found
+def _read_maps(pair: Pair, numbers: set[int], shard_size: int, maps_of: MapsOf) -> dict[int, np.ndarray]:
+    """Return maps (H, W) by the number of their image; every shard is read once."""
+    maps: dict[int, np.ndarray] = {}
+    for start in dict.fromkeys(number // shard_size * shard_size for number in sorted(numbers)):
+        shard_maps = maps_of(pair, start)
+        if shard_maps is not None:
+            inside = [number for number in sorted(numbers) if start <= number < start + shard_size]
+            maps |= {number: shard_maps[number - start, 0] for number in inside}
+    return maps

@@ -1,6 +1,7 @@
-"""The images of a run: split by split when they are asked for, normalised for a network, and never more than wanted.
+"""Load the images of a run split by split, and normalise them for a network.
 
-A split in memory (`ImageSet`) stays there, uint8, until it is forgotten; a `FileImageSet` is read as it is used.
+A split in memory (`ImageSet`, uint8) stays there until it is forgotten; files of a `FileImageSet` are read when they
+are used. Only the images of one batch are floating point numbers.
 """
 
 from __future__ import annotations
@@ -22,39 +23,42 @@ PLAIN: Statistics = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 class RunImages:
-    """The run's data set, made split by split when it is asked for.
+    """The splits of a data set, each loaded when it is first asked for.
+
+    Args:
+        dataset: the data set.
 
     Attributes:
-        seconds: spent making and reading images.
+        seconds: time spent on making and reading images.
     """
 
     def __init__(self, dataset: DatasetConfig) -> None:
         self.dataset = dataset
         self.seconds = 0.0
-        self._kept: dict[tuple[str, SplitName], Images] = {}
-        self._lost: dict[SplitName, dict[str, str]] = {}
+        self._splits: dict[tuple[str, SplitName], Images] = {}
+        self._forgotten_unreadable: dict[SplitName, dict[str, str]] = {}
         self._statistics: Statistics | None = None
 
     def split(self, name: SplitName) -> Images:
-        """Images of one split, kept."""
-        return self._made("load", name, self.dataset.load)
+        """Return the images of a split, loaded once."""
+        return self._load_once("load", name, self.dataset.load)
 
-    def explained(self, name: SplitName) -> Images:
-        """What can be explained of one split, kept."""
+    def split_to_explain(self, name: SplitName) -> Images:
+        """Return the images of a split that can be explained, loaded once."""
         if type(self.dataset).load_explained is DatasetConfig.load_explained:  # all of them, and they may be large
             return self.split(name)
-        return self._made("explained", name, self.dataset.load_explained)
+        return self._load_once("explained", name, self.dataset.load_explained)
 
-    def _made(self, kind: str, name: SplitName, make: Callable[[SplitName], Images]) -> Images:
+    def _load_once(self, kind: str, name: SplitName, load: Callable[[SplitName], Images]) -> Images:
         begin = time.perf_counter()
-        if (kind, name) not in self._kept:
-            self._kept[kind, name] = make(name)
+        if (kind, name) not in self._splits:
+            self._splits[kind, name] = load(name)
         self.seconds += time.perf_counter() - begin
-        return self._kept[kind, name]
+        return self._splits[kind, name]
 
     @property
     def statistics(self) -> Statistics:
-        """Mean and standard deviation per channel of the training images, in [0, 1] units; kept."""
+        """Mean and standard deviation per channel of the training images, in [0, 1] units; computed once."""
         if self._statistics is None:
             begin = time.perf_counter()
             self._statistics = self.dataset.channel_statistics()
@@ -62,7 +66,7 @@ class RunImages:
         return self._statistics
 
     def tensors(self, split: ImageSet, statistics: Statistics | None = None) -> tuple[Tensor, Tensor]:
-        """Normalised images (N, C, H, W) float32 and targets.
+        """Return normalised images (N, C, H, W) float32, and targets.
 
         Args:
             split: images in memory.
@@ -74,7 +78,7 @@ class RunImages:
         return images, torch.from_numpy(split.targets)
 
     def source(self, split: Images, statistics: Statistics) -> tuple[Tensor | Source, Tensor]:
-        """Images as `fit` takes them, and targets: a tensor where they are in memory, else read batch by batch."""
+        """Return images in the form that `fit` takes, and targets: a tensor if they are in memory, else a source."""
         if isinstance(split, ImageSet):
             return self.tensors(split, statistics)
         return FileImageSource(self, split, statistics), torch.from_numpy(split.targets)
@@ -82,57 +86,65 @@ class RunImages:
     def batches(
         self, split: Images, statistics: Statistics | None = None, size: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-        """All images that can be read, `size` at a time: normalised, their targets, and their indices.
+        """Yield all images that can be read, in batches: normalised images, targets, indices.
 
         Args:
             split: images.
             statistics: that normalise them; None for those of the training images.
-            size: only so many are ever floating point; None for fewer where images are large.
+            size: images in a batch; None for a number that depends on the size of the images.
         """
         size = size or eval_batch_size(split.shape)
-        parts = [np.arange(start, min(start + size, len(split))) for start in range(0, len(split), size)]
-        for numbers, part in self.parts(split, parts):
-            yield *self.tensors(part, statistics), numbers
+        batches = [np.arange(start, min(start + size, len(split))) for start in range(0, len(split), size)]
+        for indices, images in self.read(split, batches):
+            yield *self.tensors(images, statistics), indices
 
-    def parts(self, split: Images, chosen: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, ImageSet]]:
-        """`split.batches`, its time counted as that of data, parts of which nothing can be read left out."""
-        found = split.batches(chosen)
+    def read(self, split: Images, batches: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, ImageSet]]:
+        """Read images, and count the time; see `Images.batches`.
+
+        Args:
+            split: images.
+            batches: indices of each batch.
+
+        Yields:
+            Indices of the images that could be read, and these images. Batches without any are left out.
+        """
+        batches_read = split.batches(batches)
         while True:
             begin = time.perf_counter()
-            made = next(found, None)
+            batch = next(batches_read, None)
             self.seconds += time.perf_counter() - begin
-            if made is None:
+            if batch is None:
                 return
-            if len(made[0]):
-                yield made
+            if len(batch[0]):
+                yield batch
 
     @property
     def unreadable(self) -> dict[SplitName, dict[str, str]]:
-        """Ids of images that could not be read so far, with the reason, by split."""
-        found = {name: dict(lost) for name, lost in self._lost.items()}
-        for (_, name), split in self._kept.items():
+        """Reasons why images could not be read so far, by split and image id."""
+        reasons = {name: dict(by_id) for name, by_id in self._forgotten_unreadable.items()}
+        for (_, name), split in self._splits.items():
             if split.unreadable:
-                found.setdefault(name, {}).update(split.unreadable)
-        return found
+                reasons.setdefault(name, {}).update(split.unreadable)
+        return reasons
 
     def forget(self, name: SplitName) -> None:
-        """Free a split."""
-        for key in [key for key in self._kept if key[1] == name]:
-            if lost := self._kept.pop(key).unreadable:
-                self._lost.setdefault(name, {}).update(lost)
+        """Free the memory of a split."""
+        for key in [key for key in self._splits if key[1] == name]:
+            if unreadable := self._splits.pop(key).unreadable:
+                self._forgotten_unreadable.setdefault(name, {}).update(unreadable)
 
 
 class FileImageSource:
-    """Images of files as `fit` takes them: normalised, read ahead in the order of the batches.
+    """Images of files in the form that `fit` takes: normalised, and read ahead in the order of the batches.
 
     Args:
-        data: whose time is counted.
-        split: images.
+        images: count the time of reading.
+        split: images to read.
         statistics: that normalise them.
     """
 
-    def __init__(self, data: RunImages, split: Images, statistics: Statistics) -> None:
-        self.data, self.split, self.statistics = data, split, statistics
+    def __init__(self, images: RunImages, split: Images, statistics: Statistics) -> None:
+        self.images, self.split, self.statistics = images, split, statistics
 
     def __len__(self) -> int:
         return len(self.split)
@@ -142,18 +154,18 @@ class FileImageSource:
         """(N, C, H, W)."""
         return (len(self.split), *self.split.shape)
 
-    def batches(self, chosen: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each of `chosen` (n,) the indices that could be read, and these images."""
-        for numbers, part in self.data.parts(self.split, [indices.numpy() for indices in chosen]):
-            yield torch.from_numpy(numbers), self.data.tensors(part, self.statistics)[0]
+    def batches(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield, for each batch of indices (n,), those of the images that could be read, and these images."""
+        for indices, images in self.images.read(self.split, [batch.numpy() for batch in batches]):
+            yield torch.from_numpy(indices), self.images.tensors(images, self.statistics)[0]
 
 
 def normalised(images: np.ndarray, statistics: Statistics) -> Tensor:
-    """Images (N, C, H, W) uint8 as float32 of mean 0 and standard deviation 1 per channel.
+    """Convert images (N, C, H, W) from uint8 to float32 with mean 0 and standard deviation 1.
 
     Args:
         images: pixels.
-        statistics: mean and standard deviation (C,) of the training images, in [0, 1] units.
+        statistics: mean and standard deviation (C,) per channel, in [0, 1] units.
     """
     mean, std = (torch.tensor(values)[:, None, None] for values in statistics)
     return (torch.from_numpy(images).float() / 255 - mean) / std

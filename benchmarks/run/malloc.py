@@ -1,10 +1,10 @@
-"""Memory that a network has used once is kept for the next one, where glibc would give it back and fetch it again.
+"""Let glibc keep freed memory for the next network pass, instead of returning it to the kernel.
 
 A forward pass on a CPU allocates and frees blocks of many megabytes, layer by layer. By default glibc maps each such
-block anew and returns it afterwards, and the kernel has to clear its pages every time. Kept instead, batches of 16
-images of 224 pixels through MobileNetV2 on one core took 0.6 to 0.8 of the time, more where pages are dear (virtual
-machines). Results do not change. The process keeps the most it ever needed until it ends, so this is for commands,
-which own their process, and no part of the library calls it.
+block anew and returns it afterwards, and the kernel has to clear its pages every time. With memory kept, batches of 16
+images of 224 pixels through MobileNetV2 on one core took 0.6 to 0.8 of the time, and less on virtual machines. Results
+do not change. The process keeps the most memory it has needed until it ends: so commands call this, the library does
+not.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from __future__ import annotations
 import ctypes
 import sys
 
-# Numbers of malloc.h, the same on all of Linux.
+# Option numbers of malloc.h, the same on all of Linux.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
-AHEAD = 64 << 20  # bytes fetched at once
+TOP_PAD_BYTES = 64 << 20  # bytes requested from the kernel at once
 
 
 def keep_freed_memory() -> bool:
-    """Whether the process now keeps what it frees: on Linux with glibc; elsewhere nothing is done."""
+    """Let the process keep the memory it frees; return whether that is possible, on Linux with glibc."""
     if not sys.platform.startswith("linux"):
         return False
-    setting = getattr(ctypes.CDLL(None), "mallopt", None)
-    if setting is None:  # musl
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # musl
         return False
-    return all(setting(option, value) == 1 for option, value in (
-        (MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, AHEAD),
-    ))  # fmt: skip
+    options = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, TOP_PAD_BYTES))
+    return all(mallopt(option, value) == 1 for option, value in options)

@@ -24,7 +24,7 @@ class NormalisedNetwork(nn.Module):
 
     Args:
         network: takes normalised images.
-        statistics: that normalise them.
+        statistics: mean and standard deviation that normalise them.
     """
 
     mean: Tensor
@@ -38,39 +38,39 @@ class NormalisedNetwork(nn.Module):
         self.to(next(network.parameters()).device)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K)."""
+        """Return logits (N, K)."""
         return self.network((images - self.mean) / self.std)
 
 
 def build_network(
     model: ModelConfig, classes: int, seed: int, *, weights: bool = True, statistics: FindStatistics | None = None
 ) -> nn.Module:
-    """A fresh network: the weights of its checkpoint, else timm's pretrained ones, else random from `seed`.
+    """Build a network with the weights of its checkpoint, else timm's pretrained ones, else random ones.
 
     Args:
         model: what to build.
         classes: number of classes.
         seed: of random weights.
-        weights: whether trained weights are wanted; False where all weights are about to be replaced.
-        statistics: what normalises the images of a backbone, for rivals that must know; None for what timm says.
+        weights: load trained weights; False if all weights are about to be replaced.
+        statistics: returns what normalises the images of a backbone, for rivals that need it; None for timm's.
 
     Raises:
         ConfigError: timm or attach does not take the arguments, or the checkpoint does not fit.
-        BackboneError: LAP or the rival cannot stand on this backbone.
+        BackboneError: LAP or the rival does not support this backbone.
     """
     torch.manual_seed(seed)
     arguments = {"num_classes": classes, **model.kwargs, **({} if weights else WITHOUT_WEIGHTS)}
     try:
         backbone = create_backbone(model.backbone, **arguments)
-        whole = model.lap and model.checkpoint is not None and holds_lap(model.checkpoint)
-        if model.checkpoint is not None and weights and not whole:
+        is_lap_file = model.lap and model.checkpoint is not None and holds_lap(model.checkpoint)
+        if model.checkpoint is not None and weights and not is_lap_file:
             load_weights(backbone, model.checkpoint)
         if model.rival is not None:
             return build_rival(model.rival.name, backbone, model.rival.build(), statistics and statistics(backbone))
         if not model.lap:
             return backbone
         lap = attach(backbone, **model.attach)
-        if model.checkpoint is not None and weights and whole:
+        if model.checkpoint is not None and weights and is_lap_file:
             load_weights(lap, model.checkpoint)
         return freeze_for_ablation(lap, model.fixed)
     except (TypeError, AssertionError, ValueError) as error:
@@ -78,28 +78,34 @@ def build_network(
 
 
 def freeze_for_ablation(lap: LapModel, fixed: Iterable[str]) -> LapModel:
-    """The network with what an ablation leaves out held: no gradient, and every `a` held is 0.
+    """Switch parts of LAP off for an ablation: their sharpness `a` is 0 and does not learn.
 
     Args:
         lap: not trained yet.
-        fixed: "a" for attention everywhere, "gates" for all of the blocks below the head.
+        fixed: "a" for attention in all blocks; "gates" for attention and scores of all blocks below the head.
     """
-    for what in fixed:
-        blocks = lap.gates if what == "gates" else (*lap.gates, lap.head)
-        if what == "gates":
+    for name in fixed:
+        blocks = lap.gates if name == "gates" else (*lap.gates, lap.head)
+        if name == "gates":
             lap.gates.requires_grad_(False)
         for block in blocks:
             block.a.requires_grad_(False).zero_()  # type: ignore[union-attr, operator]
     return lap
 
 
-def statistics_for(model: ModelConfig, network: nn.Module, data: RunImages) -> Statistics:
-    """What normalises the images of a network: as said, else what its trained weights are used to, else the data's."""
-    trained = model.checkpoint is not None or bool(model.kwargs.get("pretrained"))
-    wanted = model.normalise or ("backbone" if trained else "data")
-    if wanted == "data":
-        return data.statistics
-    if wanted == "backbone":
-        found = timm_preprocessing(getattr(network, "backbone", network))
-        return found.mean, found.std
-    return wanted.mean, wanted.std
+def statistics_for(model: ModelConfig, network: nn.Module, images: RunImages) -> Statistics:
+    """Return mean and standard deviation that normalise the images of a network.
+
+    Args:
+        model: its configuration, which may say them.
+        network: a network with trained weights gets what those were trained with, unless the model says otherwise.
+        images: any other network gets the statistics of the training images.
+    """
+    is_pretrained = model.checkpoint is not None or bool(model.kwargs.get("pretrained"))
+    choice = model.normalise or ("backbone" if is_pretrained else "data")
+    if choice == "data":
+        return images.statistics
+    if choice == "backbone":
+        preprocessing = timm_preprocessing(getattr(network, "backbone", network))
+        return preprocessing.mean, preprocessing.std
+    return choice.mean, choice.std

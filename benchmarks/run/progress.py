@@ -1,4 +1,4 @@
-"""Who watches a run, and where its seconds went."""
+"""Interface through which a run reports its progress."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """What the engine tells whoever watches."""
+    """Receiver of an engine's progress."""
 
-    def begin(self, what: str, total: int) -> None:
-        """A phase of `total` steps starts."""
+    def begin(self, phase: str, total: int) -> None:
+        """Start a phase of `total` steps."""
 
-    def step(self, what: str, steps: int = 1) -> None:
-        """So many steps of the phase are done; `what` says how it stands."""
+    def step(self, state: str, steps: int = 1) -> None:
+        """Count steps of the phase as done; `state` describes for people how far it is."""
 
 
 class Silent:
-    """Nobody watches."""
+    """Progress that is not shown."""
 
-    def begin(self, what: str, total: int) -> None:
-        """Nothing."""
+    def begin(self, phase: str, total: int) -> None:
+        """Do nothing."""
 
-    def step(self, what: str, steps: int = 1) -> None:
-        """Nothing."""
+    def step(self, state: str, steps: int = 1) -> None:
+        """Do nothing."""

@@ -1,6 +1,7 @@
-"""Masks of a few training images, as a stage's regions ask for them: from arrays, or read from files.
+"""Collect the region masks of a few training images, for the loss terms of a training stage.
 
-Of files only the chosen ones are read, a few at a time. Known limit: the masks stay in memory, one byte a pixel.
+Of a data set of files only the drawn images are read, a few at a time. Known limit: masks stay in memory, one byte a
+pixel.
 """
 
 from __future__ import annotations
@@ -23,34 +24,37 @@ EVIDENCE = "mask"
 
 
 def regions_of(
-    data: RunImages, split: Images, sources: Mapping[str, RegionSource], seed: int
+    images: RunImages, split: Images, sources: Mapping[str, RegionSource], seed: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Indices (n,) of the images that get a mask, and these masks (n, 1, H, W) bool, by name of the region.
+    """Draw images for each region, and read their masks.
 
     Args:
-        data: reads them.
+        images: read them.
         split: the training images.
         sources: by name of the region.
         seed: of the training, added to that of each source.
 
+    Returns:
+        By name of the region: indices (n,) of the images, and their masks (n, 1, H, W) bool.
+
     Raises:
         UnknownNameError: the images have no such mask.
-        ConfigError: none of them has one.
+        ConfigError: none of the images has one.
     """
-    return {name: _region(data, split, name, source, seed) for name, source in sources.items()}
+    return {name: _region(images, split, name, source, seed) for name, source in sources.items()}
 
 
-def _region(data: RunImages, split: Images, name: str, source: RegionSource, seed: int) -> tuple[Tensor, Tensor]:
-    known = candidates(split, source.of)
-    count = max(1, round(source.share * len(known)))
-    chosen = known[draw_images(split.targets[known], count, source, seed)]
+def _region(images: RunImages, split: Images, name: str, source: RegionSource, seed: int) -> tuple[Tensor, Tensor]:
+    with_mask = candidates(split, source.of)
+    count = max(1, round(source.share * len(with_mask)))
+    drawn = with_mask[draw_images(split.targets[with_mask], count, source, seed)]
     indices, masks = [], []
-    for numbers, part in data.parts(split, np.array_split(chosen, -(-len(chosen) // BATCH) or 1)):
-        found = part.masks if source.of == EVIDENCE else part.regions[source.of]
-        left = found.any((1, 2, 3))  # a box may lie outside what the preprocessing keeps of the picture
-        indices.append(numbers[left])
-        masks.append(~found[left] if source.outside else found[left])
-    if not any(len(part) for part in indices):
+    for numbers, batch in images.read(split, np.array_split(drawn, -(-len(drawn) // BATCH) or 1)):
+        inside = batch.masks if source.of == EVIDENCE else batch.regions[source.of]
+        visible = inside.any((1, 2, 3))  # preprocessing may have cut a box off
+        indices.append(numbers[visible])
+        masks.append(~inside[visible] if source.outside else inside[visible])
+    if not any(len(batch) for batch in indices):
         raise ConfigError(
             f"region {name!r}: no training image that can be read has a {source.of}: leave the region out"
         )
@@ -58,15 +62,15 @@ def _region(data: RunImages, split: Images, name: str, source: RegionSource, see
 
 
 def candidates(split: Images, of: str) -> np.ndarray:
-    """Indices (n,) of the images that have a mask of this name, found without opening a file.
+    """Return indices (n,) of the images that have a mask of some name, without opening a file.
 
     Raises:
         UnknownNameError: no mask has this name.
     """
-    named = {EVIDENCE: split.masks, **split.regions} if isinstance(split, ImageSet) else {EVIDENCE: None}
-    if of not in named:
-        raise UnknownNameError("mask of the training images", of, named)
-    masks = named[of]
+    by_name = {EVIDENCE: split.masks, **split.regions} if isinstance(split, ImageSet) else {EVIDENCE: None}
+    if of not in by_name:
+        raise UnknownNameError("mask of the training images", of, by_name)
+    masks = by_name[of]
     if masks is not None:
         return np.flatnonzero(masks.any((1, 2, 3)))
     if isinstance(split, FileImageSet):
@@ -80,13 +84,16 @@ def _has_evidence(item: Item) -> bool:
 
 
 def draw_images(targets: np.ndarray, count: int, source: RegionSource, seed: int) -> np.ndarray:
-    """Indices (count,) of the drawn images, in their order; of one seed a smaller draw is a part of a larger one.
+    """Draw images at random; with one seed a smaller draw is a subset of a larger one.
 
     Args:
-        targets: (N,) classes, or (N, K) where an image may show several.
-        count: how many, at most N.
-        source: how and with which seed.
-        seed: added to it.
+        targets: (N,) classes, or (N, K) for multi-label images.
+        count: number of images, at most N.
+        source: says how to draw, and the seed.
+        seed: added to that seed.
+
+    Returns:
+        Indices (count,), in ascending order.
     """
     order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(source.seed + seed)).numpy()
     if source.draw == "stratified" and targets.ndim == 1:

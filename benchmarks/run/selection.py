@@ -1,4 +1,4 @@
-"""The images that are explained: a few of the test split, handed out shard by shard."""
+"""Select the images to explain, a few of the test split, and hand them out shard by shard."""
 
 from __future__ import annotations
 
@@ -20,46 +20,50 @@ from interp_core.training import predict
 def correct_everywhere(
     networks: Iterable[nn.Module],
     batches: Iterable[tuple[Tensor, Tensor, np.ndarray]],
-    most: int,
+    count: int,
     *,
     multi_label: bool = False,
 ) -> np.ndarray:
-    """Indices of the first `most` images that every network classifies correctly; batches after them are not asked for.
+    """Return indices of the first images that every network classifies correctly.
 
     Args:
         networks: in evaluation mode.
-        batches: images (N, C, H, W) as the networks take them, targets (N,), and indices (N,), which are returned.
-        most: images wanted.
-        multi_label: whether a positive logit of the target is correct, and not the highest one.
+        batches: images (N, C, H, W) as the networks take them, targets (N,), and indices (N,). Reading ends with the
+            batch that has the last image.
+        count: most images to return.
+        multi_label: an image counts as correct if the logit of its target is positive, not only if it is the highest.
 
     Raises:
         ConfigError: there is none.
     """
-    networks, chosen = list(networks), np.empty(0, np.int64)
-    for images, targets, numbers in batches:
-        kept = torch.ones(len(targets), dtype=torch.bool)
+    networks, selected = list(networks), np.empty(0, np.int64)
+    for images, targets, indices in batches:
+        correct = torch.ones(len(targets), dtype=torch.bool)
         for network in networks:
             logits = predict(network, images)
-            kept &= logits.gather(1, targets[:, None])[:, 0] > 0 if multi_label else logits.argmax(1) == targets
-        chosen = np.concatenate([chosen, numbers[kept.numpy()]])[:most]
-        if len(chosen) == most:
+            correct &= logits.gather(1, targets[:, None])[:, 0] > 0 if multi_label else logits.argmax(1) == targets
+        selected = np.concatenate([selected, indices[correct.numpy()]])[:count]
+        if len(selected) == count:
             break
-    if len(chosen) == 0:
+    if len(selected) == 0:
         raise ConfigError("no test image is classified correctly by every network: train longer (recipe.epochs)")
-    return chosen
+    return selected
 
 
 class SelectedImages:
-    """Images of a split that are explained. Pixels stay where they are, in files or uint8, until a shard is asked for.
+    """The images to explain. Their pixels stay in files, or uint8, until a shard is read.
 
     Args:
-        split: all images.
-        indices: (n,) of the chosen ones, in their order.
-        size: images of a shard.
+        split: the images they were selected from.
+        indices: (n,) of the selected images, in their order.
+        shard_size: images in a shard.
+
+    Attributes:
+        ids: n image ids.
     """
 
-    def __init__(self, split: Images, indices: np.ndarray, size: int) -> None:
-        self.split, self.indices, self.size = split, indices, size
+    def __init__(self, split: Images, indices: np.ndarray, shard_size: int) -> None:
+        self.split, self.indices, self.shard_size = split, indices, shard_size
         self.ids = [split.ids[i] for i in indices]
 
     def __len__(self) -> int:
@@ -68,36 +72,40 @@ class SelectedImages:
     @property
     def starts(self) -> list[int]:
         """Number of the first image of each shard."""
-        return [start for start, _ in shards(len(self), self.size)]
+        return [start for start, _ in shards(len(self), self.shard_size)]
 
     def shard(self, start: int, statistics: Statistics) -> Shard:
-        """The shard that begins with image number `start`, to be normalised by `statistics`.
+        """Read one shard.
+
+        Args:
+            start: number of its first image.
+            statistics: mean and standard deviation that normalise it.
 
         Raises:
             StoreError: one of its images can no longer be read.
         """
-        return Shard(start, self._read(self.indices[start : start + self.size]), statistics)
+        return Shard(start, self._read(self.indices[start : start + self.shard_size]), statistics)
 
     def shards(self, statistics: Statistics) -> Iterator[Shard]:
-        """All shards, made one by one."""
+        """Yield all shards, read one by one."""
         return (self.shard(start, statistics) for start in self.starts)
 
-    def take(self, places: Sequence[int]) -> ImageSet:
-        """Single images by their number among the chosen ones.
+    def take(self, numbers: Sequence[int]) -> ImageSet:
+        """Read single images by their number among the selected ones.
 
         Raises:
             StoreError: one of them can no longer be read.
         """
-        return self._read(self.indices[np.asarray(places, dtype=np.int64)])
+        return self._read(self.indices[np.asarray(numbers, dtype=np.int64)])
 
     def _read(self, indices: np.ndarray) -> ImageSet:
-        found = self.split.take(indices)
-        if len(found) < len(indices):
-            lost = next(name for name in (self.split.ids[i] for i in indices) if name not in found.ids)
+        images = self.split.take(indices)
+        if len(images) < len(indices):
+            lost = next(name for name in (self.split.ids[i] for i in indices) if name not in images.ids)
             raise StoreError(f"image {lost} can no longer be read, and could before: have files moved during the run?")
-        return found
+        return images
 
     def areas(self) -> dict[str, float]:
-        """Share of each image that its evidence covers, by id."""
-        found = self.split.areas(self.indices)
-        return {name: round(float(area), 5) for name, area in zip(self.ids, found, strict=True)}
+        """Return the share of each image that its evidence covers, by id."""
+        areas = self.split.areas(self.indices)
+        return {image_id: round(float(area), 5) for image_id, area in zip(self.ids, areas, strict=True)}

@@ -1,7 +1,7 @@
-"""The networks of a run: built, trained, kept as safetensors, and found again.
+"""Train the networks of a run, store them as safetensors, and load them again.
 
-While a network is trained in a folder of this machine, checkpoints lie beside its place in the store, so that a run
-that is killed goes on within the training. Known limit: where the store is a URL, the training starts anew.
+While a network is trained, its checkpoints lie in the run's folder, so that a killed run goes on within the training.
+Known limit: if the store is a URL, there are no checkpoints and the training starts anew.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ from interp_core.training.checkpoint import Checkpoint
 
 @dataclass
 class TrainedNetwork:
-    """A network in evaluation mode and what is known of it."""
+    """A network in evaluation mode.
+
+    Attributes:
+        cell: its key and configuration.
+        network: on the run's device.
+        facts: about its training, as plain data: see `_train`.
+    """
 
     cell: TrainCell
     network: nn.Module
@@ -49,31 +55,44 @@ class TrainedNetwork:
 
 def train_or_load(
     cell: TrainCell,
-    parts: RunComponents,
-    data: RunImages,
+    components: RunComponents,
+    images: RunImages,
     store: Store,
     device: str,
     progress: Callable[[Epoch], None],
 ) -> TrainedNetwork:
-    """The network of a cell, from the store if it is there, else trained and stored."""
-    found = load_trained(cell, parts, store, device)
-    if found is not None:
-        return found
+    """Load a network from the store, or train and store it.
+
+    Args:
+        cell: which network.
+        components: data set and training stages of the run.
+        images: of the run.
+        store: of the run.
+        device: where the network is trained.
+        progress: called after each epoch.
+
+    Raises:
+        InterpError: a setting does not fit the network or the data.
+    """
+    trained = load_trained(cell, components, store, device)
+    if trained is not None:
+        return trained
 
     def statistics(backbone: nn.Module) -> Statistics:
-        return statistics_for(cell.model, backbone, data)
+        return statistics_for(cell.model, backbone, images)
 
-    network = build_network(cell.model, len(parts.dataset.classes), cell.seed, statistics=statistics).to(device)
-    facts = _train(network, cell, parts, data, store, progress)
+    classes = len(components.dataset.classes)
+    network = build_network(cell.model, classes, cell.seed, statistics=statistics).to(device)
+    facts = _train(network, cell, components, images, store, progress)
     _save(network, facts, cell, store)
     for path in list_files(store.folder / "models", f"{cell.key}.stage*.pt*"):
         if not path.name.endswith(".corrupt"):
             path.unlink()
-    return _ready(cell, network, facts, parts)
+    return _prepare(cell, network, facts, components)
 
 
-def load_trained(cell: TrainCell, parts: RunComponents, store: Store, device: str) -> TrainedNetwork | None:
-    """The network of a cell from the store; None if it is not there or cannot be read."""
+def load_trained(cell: TrainCell, components: RunComponents, store: Store, device: str) -> TrainedNetwork | None:
+    """Load a network from the store; None if it is not there or cannot be read."""
     weights = store.folder / "models" / f"{cell.key}.safetensors"
     description = weights.with_suffix(".json")
     if not description.exists() or not weights.exists():
@@ -81,20 +100,20 @@ def load_trained(cell: TrainCell, parts: RunComponents, store: Store, device: st
     try:
         facts = json.loads(description.read_text())["facts"]
         mean, std = (tuple(values) for values in facts["normalised_by"])
-        classes = len(parts.dataset.classes)
-        network = build_network(cell.model, classes, cell.seed, weights=False, statistics=lambda _: (mean, std)).to(
-            device
-        )
+        classes = len(components.dataset.classes)
+        network = build_network(cell.model, classes, cell.seed, weights=False, statistics=lambda _: (mean, std))
+        network = network.to(device)
         with local_copy(weights) as path:
             load_model(network, str(path))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         store.set_aside.append(f"models/{weights.name} could not be read and is trained again: {str(error)[:80]}")
         return None
-    return _ready(cell, network, facts, parts)
+    return _prepare(cell, network, facts, components)
 
 
-def _ready(cell: TrainCell, network: nn.Module, facts: dict[str, Any], parts: RunComponents) -> TrainedNetwork:
-    recipe = parts.training_stages[cell.model.name][-1].recipe
+def _prepare(cell: TrainCell, network: nn.Module, facts: dict[str, Any], components: RunComponents) -> TrainedNetwork:
+    """Put a network into evaluation mode, in the memory format of its last training stage."""
+    recipe = components.training_stages[cell.model.name][-1].recipe
     memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
     network.to(memory_format=memory_format)  # type: ignore[call-overload]
     return TrainedNetwork(cell, network.eval(), facts)
@@ -103,44 +122,47 @@ def _ready(cell: TrainCell, network: nn.Module, facts: dict[str, Any], parts: Ru
 def _train(
     network: nn.Module,
     cell: TrainCell,
-    parts: RunComponents,
-    data: RunImages,
+    components: RunComponents,
+    images: RunImages,
     store: Store,
     progress: Callable[[Epoch], None],
 ) -> dict[str, Any]:
-    statistics, stages = statistics_for(cell.model, network, data), parts.training_stages[cell.model.name]
-    training = any(stage.recipe.epochs for stage in stages)
+    """Train a network in place, and return the facts that are stored with it."""
+    statistics, stages = statistics_for(cell.model, network, images), components.training_stages[cell.model.name]
+    learns = any(stage.recipe.epochs for stage in stages)
     # A network that is judged as it is needs no validation images.
-    validation = data.source(data.split("val"), statistics) if training or _has(parts.dataset, "val") else None
-    made: list[dict[str, Any]] = []
-    if training:
-        split = data.split("train")
-        made = train_in_stages(
+    has_validation = learns or _has_split(components.dataset, "val")
+    validation = images.source(images.split("val"), statistics) if has_validation else None
+    stage_records: list[dict[str, Any]] = []
+    if learns:
+        split = images.split("train")
+        stage_records = train_in_stages(
             network,
             stages,
-            data.source(split, statistics),
-            [regions_of(data, split, stage.regions, cell.seed) for stage in stages],
-            [_checkpoint(cell, store, number) for number in range(1, len(stages) + 1)],
+            images.source(split, statistics),
+            [regions_of(images, split, stage.regions, cell.seed) for stage in stages],
+            [_checkpoint_path(cell, store, number) for number in range(1, len(stages) + 1)],
             seed=cell.seed,
-            names=parts.dataset.classes,
+            names=components.dataset.classes,
             validation=validation,
             progress=progress,
         )
     network.eval()
+    val_accuracy = stage_records[-1]["val_accuracy"] if learns else validation and evaluate(network, *validation)
     return {
-        "train_seconds": round(sum(stage["seconds"] for stage in made), 2),
-        "val_accuracy": made[-1]["val_accuracy"] if made else validation and evaluate(network, *validation),
-        "test_accuracy": accuracy(network, data.batches(data.split("test"), statistics)),
+        "train_seconds": round(sum(stage["seconds"] for stage in stage_records), 2),
+        "val_accuracy": val_accuracy,
+        "test_accuracy": accuracy(network, images.batches(images.split("test"), statistics)),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "normalised_by": [list(values) for values in statistics],
-        "unreadable": data.unreadable,
-        "history": [epoch for stage in made for epoch in stage["history"]],
-        "stages": made,
+        "unreadable": images.unreadable,
+        "history": [epoch for stage in stage_records for epoch in stage["history"]],
+        "stages": stage_records,
     }
 
 
-def _checkpoint(cell: TrainCell, store: Store, number: int) -> Path | None:
-    """Where a stage is kept while it is trained; one that cannot be read is set aside."""
+def _checkpoint_path(cell: TrainCell, store: Store, number: int) -> Path | None:
+    """Return where a stage has its checkpoint; one that cannot be read is renamed."""
     if is_url(store.folder):
         return None
     path = Path(str(store.folder), "models", f"{cell.key}.stage{number}.pt")
@@ -152,15 +174,14 @@ def _checkpoint(cell: TrainCell, store: Store, number: int) -> Path | None:
     return path
 
 
-def _has(dataset: DatasetConfig, split: SplitName) -> bool:
-    """Whether a data set has images of a split."""
+def _has_split(dataset: DatasetConfig, split: SplitName) -> bool:
     return not isinstance(dataset, FileDataset) or bool(dataset.checked_index.records.get(split))
 
 
 def accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor, np.ndarray]]) -> float:
     """Return the accuracy over all batches of images (N, C, H, W) and targets; see `training.is_correct`."""
-    found = [is_correct(predict(network, images), targets) for images, targets, _ in batches]
-    return torch.cat(found).mean().item() if found else float("nan")
+    correct = [is_correct(predict(network, images), targets) for images, targets, _ in batches]
+    return torch.cat(correct).mean().item() if correct else float("nan")
 
 
 def _save(network: nn.Module, facts: dict[str, Any], cell: TrainCell, store: Store) -> None:

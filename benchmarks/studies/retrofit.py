@@ -154,7 +154,7 @@ def load_photographs(sources: Sequence[str], model: ModelConfig, network: LapMod
         images = data.split(split)  # type: ignore[arg-type]
         rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: int(count)]
         statistics = statistics_for(model, network, data)
-        parts = data.parts(images, [part.numpy() for part in rows.sort().values.split(64)])
+        parts = data.read(images, [part.numpy() for part in rows.sort().values.split(64)])
         batches += [data.tensors(part, statistics)[0] for _, part in parts]
     return torch.cat(batches)
 
