@@ -89,7 +89,7 @@ def _tiles(dataset: FileDataset, split: SplitName, count: int) -> list[Image.Ima
     except InterpError:
         return []
     tiles: list[Image.Image] = []
-    for index in _preferred_order(images.items):
+    for index in _display_order(images.items):
         if len(tiles) == count:
             break
         image = images.take(np.array([index]))
@@ -99,7 +99,7 @@ def _tiles(dataset: FileDataset, split: SplitName, count: int) -> list[Image.Ima
     return tiles
 
 
-def _preferred_order(items: Sequence[Any]) -> list[int]:
+def _display_order(items: Sequence[Any]) -> list[int]:
     """Return indices sorted by whether there is evidence, then by occurrence within the class."""
     occurrences: Counter[int] = Counter()
     keys = []

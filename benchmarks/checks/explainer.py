@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import Cost, Explainer, explainers
-from benchmarks.config.plugins import load_plugin, registered_names
+from benchmarks.config.plugins import load_plugin, names_from
 from interp_core import LapModel, attach
 from interp_core.errors import InterpError, one_line
 
@@ -183,7 +183,7 @@ def small_task(device: str | None = None, *, lap: bool = False) -> Task:
 
 def _names(path: str) -> list[str]:
     """Load a plugin and return the names of its explainers."""
-    names = registered_names(load_plugin(path), explainers)
+    names = names_from(load_plugin(path), explainers)
     if not names:
         raise BrokenError("it registers no explainer: decorate a class with @explainers.register(name)")
     return names

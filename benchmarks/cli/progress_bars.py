@@ -1,4 +1,4 @@
-"""Progress bars of `interp-bench run`. A module of its own, so that other commands do not import `rich.progress`."""
+"""Progress bars of `interp-bench run`. A separate module, since importing `rich.progress` takes time."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationErro
 from pydantic_core import InitErrorDetails
 
 from baselines import explainers
-from benchmarks.config.errors import field_error, problems_of
+from benchmarks.config.errors import complete_error, problems_of
 from benchmarks.metrics import metrics
 from benchmarks.rivals import rivals
 from interp_core.datasets import datasets
@@ -56,7 +56,7 @@ class Choice(BaseModel):
         try:
             self.build()
         except InterpError as error:
-            raise field_error(str(error)) from error
+            raise complete_error(str(error)) from error
         except ValidationError as error:
             raise self._locate(error) from error
         return self
@@ -66,7 +66,7 @@ class Choice(BaseModel):
         problems = problems_of(error, self.parameter_model(self.name))
         lines = [
             InitErrorDetails(
-                type=field_error(problem.what), loc=(f"({self.name})", *detail["loc"]), input=detail["input"]
+                type=complete_error(problem.what), loc=(f"({self.name})", *detail["loc"]), input=detail["input"]
             )
             for problem, detail in zip(problems, error.errors(), strict=True)
         ]

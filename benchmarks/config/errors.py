@@ -34,7 +34,7 @@ class ConfigProblem:
         return f"{self.where}: {self.what}" if self.where else self.what
 
 
-def field_error(what: str) -> PydanticCustomError:
+def complete_error(what: str) -> PydanticCustomError:
     """Return an error that a validator may raise; its message is shown without the value of the field."""
     return PydanticCustomError(COMPLETE, "{what}", {"what": what})
 

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from benchmarks.config.choice import RivalChoice, TermChoice
-from benchmarks.config.errors import field_error
+from benchmarks.config.errors import complete_error
 from interp_core.errors import UnknownNameError
 from interp_core.training import Recipe
 
@@ -134,7 +134,7 @@ class ModelConfig(BaseModel):
         import timm
 
         if not timm.is_model(name):
-            raise field_error(str(UnknownNameError("backbone", name, timm.list_models())))
+            raise complete_error(str(UnknownNameError("backbone", name, timm.list_models())))
         return name
 
     @field_validator("kwargs")

@@ -50,6 +50,6 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def registered_names(module: ModuleType, registry: Registry[Any]) -> list[str]:
+def names_from(module: ModuleType, registry: Registry[Any]) -> list[str]:
     """Return the names under which a registry has classes that the module defines."""
     return [name for name, cls in registry.items() if cls.__module__ == module.__name__]

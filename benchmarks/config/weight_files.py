@@ -74,7 +74,7 @@ def _check_exists(path: Path) -> None:
 
 
 @lru_cache(maxsize=64)
-def _cached_digest(path: Path, _size: int, _time: int) -> str:
+def _digest(path: Path, _size: int, _time: int) -> str:
     """Return the SHA-256 of a file; size and time are part of the cache key."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -88,4 +88,4 @@ def file_digest(path: Path) -> str:
     """
     _check_exists(path)
     stat = path.stat()
-    return _cached_digest(path, stat.st_size, stat.st_mtime_ns)
+    return _digest(path, stat.st_size, stat.st_mtime_ns)

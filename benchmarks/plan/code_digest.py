@@ -126,7 +126,7 @@ def _imports(name: str) -> tuple[str, ...]:
         return ()
     packages = {*PACKAGES, name.partition(".")[0]}
     modules: list[str] = []
-    for node in _executed(_parse(path)):
+    for node in _walk_executed(_parse(path)):
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names if alias.name.partition(".")[0] in packages]
         elif isinstance(node, ast.ImportFrom):
@@ -136,13 +136,13 @@ def _imports(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(modules))
 
 
-def _executed(node: ast.AST) -> Iterator[ast.AST]:
+def _walk_executed(node: ast.AST) -> Iterator[ast.AST]:
     """Yield all nodes of a tree but the bodies of `if TYPE_CHECKING`."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue
         yield child
-        yield from _executed(child)
+        yield from _walk_executed(child)
 
 
 def _absolute(node: ast.ImportFrom, name: str, path: Path) -> str:
@@ -181,7 +181,7 @@ def _parse(path: Path) -> ast.Module:
 
 @cache
 def _source(name: str) -> Path | None:
-    """Return the file of a module; None for what is no module or has no Python source."""
+    """Return the file of a module; None without Python source."""
     if name.partition(".")[0] in PACKAGES:
         stem = ROOT.joinpath(*name.split("."))
         return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)

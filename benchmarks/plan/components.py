@@ -8,7 +8,7 @@ from typing import Any
 
 from baselines import Explainer
 from benchmarks.config.choice import Choice, ExplainerChoice, MetricChoice
-from benchmarks.config.plugins import load_plugin, registered_names
+from benchmarks.config.plugins import load_plugin, names_from
 from benchmarks.config.run import RunConfig
 from benchmarks.config.weight_files import file_digest
 from benchmarks.metrics import Metric
@@ -42,10 +42,10 @@ class RunComponents:
         self.terms: tuple[Term, ...] | None = (
             None if config.terms is None else tuple(choice.build() for choice in config.terms)
         )
-        self.explainers: dict[str, Explainer] = _build(ExplainerChoice, config.explainers, plugins)
+        self.explainers: dict[str, Explainer] = _create(ExplainerChoice, config.explainers, plugins)
         self.metrics: dict[str, Metric] = {
             name: _with_engine(metric, config.metric_engine)
-            for name, metric in _build(MetricChoice, config.metrics, plugins).items()
+            for name, metric in _create(MetricChoice, config.metrics, plugins).items()
         }
         for model in config.models:
             if model.checkpoint is not None:
@@ -56,11 +56,11 @@ class RunComponents:
         }
 
 
-def _build(kind: type[Choice], choices: Sequence[Choice], plugins: list[ModuleType]) -> dict[str, Any]:
+def _create(kind: type[Choice], choices: Sequence[Choice], plugins: list[ModuleType]) -> dict[str, Any]:
     """Build the entries that the configuration names, then those that plugins register."""
     objects = {choice.name: choice.build() for choice in choices}
     for plugin in plugins:
-        for name in registered_names(plugin, kind.registry):
+        for name in names_from(plugin, kind.registry):
             if name not in objects:
                 objects[name] = kind(name=name).build()
     return objects

@@ -45,7 +45,7 @@ def validate(path: Path, assignments: Sequence[str] = ()) -> list[ConfigProblem]
     content = apply_assignments(read_content(path), assignments)
     problems = [
         *_plugin_problems(content),  # first, since plugins register names
-        *_field_problems(content),
+        *_schema_problems(content),
         *_model_problems(content),
         *_machine_problems(content),
     ]
@@ -59,7 +59,7 @@ def _plugin_problems(content: dict[str, Any]) -> Iterator[ConfigProblem]:
             yield from _attempt(f"plugins.{index}", load_plugin, name)
 
 
-def _field_problems(content: dict[str, Any]) -> list[ConfigProblem]:
+def _schema_problems(content: dict[str, Any]) -> list[ConfigProblem]:
     try:
         RunConfig.model_validate(content)
     except ValidationError as error:
