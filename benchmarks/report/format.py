@@ -46,7 +46,10 @@ def compact(value: Any) -> str:
 
 
 def interval(mean: Any, low: Any, high: Any) -> str:
-    """Format a mean with its interval, "0.512 [0.480, 0.540]", or alone where there is no interval."""
+    """Format a mean with its interval: "0.512 [0.480, 0.540]".
+
+    The mean stands alone where there is no interval.
+    """
     return _with_interval([number(value) for value in (mean, low, high)])
 
 
@@ -84,7 +87,10 @@ def probability(value: Any) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """Format seconds as "1.8 ms", "100 ms", "2.4 s", "48 s", "3 min 20 s" or "2 h 5 min"."""
+    """Format a duration with its unit.
+
+    Examples: "1.8 ms", "100 ms", "2.4 s", "48 s", "3 min 20 s", "2 h 5 min".
+    """
     x = _finite(seconds)
     if x is None:
         return DASH
@@ -119,12 +125,15 @@ def ordinal(position: int) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut a text to `width` letters, with an ellipsis where letters are left out."""
+    """Cut a text to `width` letters, the last one an ellipsis if any is cut."""
     return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"
 
 
 def metric_title(metric: MetricInfo) -> str:
-    """Return the title of a metric; durations have their unit beside the number, not in the title."""
+    """Return the title of a metric for people.
+
+    Durations have their unit beside the number, not in the title.
+    """
     return "Time per image" if metric.name == "seconds" else metric.title
 
 

@@ -18,7 +18,9 @@ ESCAPES = {
 def latex_table(
     table: pd.DataFrame, numbers: Collection[str] | None = None, bold: tuple[Collection[int], str] | None = None
 ) -> str:
-    """Format a table as a tabular: text escaped, numbers with three decimals, missing ones as a dash.
+    """Format a table as a tabular.
+
+    Text is escaped. Numbers have three decimals, missing ones are a dash.
 
     Args:
         table: numbers or text.

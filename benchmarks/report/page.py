@@ -148,7 +148,7 @@ def _has_section(name: str, values: Mapping[str, Any]) -> bool:
 
 
 def _pairs(analysis: RunAnalysis) -> list[dict[str, Any]]:
-    """Collect the best, median and worst images of the own explainer against each external one, by network."""
+    """Collect the example images of the own explainer against each other one."""
     data, own_name = analysis.data, analysis.own_explainer or ""
     by_pair: dict[tuple[str, str], dict[str, Any]] = {}
     for example in analysis.examples:

@@ -26,7 +26,9 @@ Row = dict[str, Any]
 
 
 def card(analysis: RunAnalysis, model: ModelInfo) -> Row:
-    """Set the winner on a network beside the runner-up, and beside the own explainer if it is neither.
+    """Compare the winner on a network with the runner-up.
+
+    The own explainer is added where it is neither.
 
     Returns:
         The title of the network, the columns (explainer, place), and rows of (label, note, cells); a cell is (text,
@@ -103,7 +105,7 @@ def _cost_rows(analysis: RunAnalysis, model: str, compared: Sequence[Standing]) 
 
 
 def _best(values: Sequence[float], direction: str) -> list[bool]:
-    """Flag the best value, or several equal ones; none where all are equal."""
+    """Flag the best values; none where all are equal."""
     finite = [value for value in values if np.isfinite(value)]
     if len(set(finite)) < 2:
         return [False] * len(values)
@@ -112,7 +114,7 @@ def _best(values: Sequence[float], direction: str) -> list[bool]:
 
 
 def leaderboard(analysis: RunAnalysis, model: ModelInfo) -> Row:
-    """List mean ranks with intervals, by family, with and without gated metrics, and costs; controls last."""
+    """List mean ranks with intervals, ranks by family and costs; controls last."""
     table = analysis.ranks[analysis.ranks["model"] == model.name].set_index("explainer")
     families = [family for family in JUDGED if family in table and table[family].notna().any()]
     is_gated = len(table) and (table["metrics"] != table["metrics_all"]).any()
@@ -183,7 +185,10 @@ def checks(analysis: RunAnalysis, model: ModelInfo) -> Row:
 
 
 def _check(row: pd.Series | None, metric: MetricInfo) -> tuple[str, str, float]:
-    """Return the mean with interval, "passed" or "failed" (empty without a bound), and the mean to sort by."""
+    """Return the text of a check, its outcome, and the mean to sort by.
+
+    The outcome is "passed", "failed", or empty where no bound is known.
+    """
     if row is None:
         return format.DASH, "", float("nan")
     text, mean = format.interval(row["mean"], row["ci_low"], row["ci_high"]), float(row["mean"])
@@ -209,7 +214,7 @@ def comparisons(analysis: RunAnalysis, model: ModelInfo) -> Row:
 
 
 def gates(analysis: RunAnalysis) -> list[Row]:
-    """List the verdict, reason and reliability of each ranked metric, one table for each network."""
+    """List gate and reliability of each ranked metric, by network."""
     reliability = {(row.model, row.metric): row for row in _rows(analysis.reliability)}
     boards = []
     for model, table in analysis.gates.groupby("model", sort=False):
@@ -229,7 +234,7 @@ def gates(analysis: RunAnalysis) -> list[Row]:
 
 
 def agreements(analysis: RunAnalysis) -> list[Row]:
-    """Correlate the orders that each two metrics give the explainers, one matrix for each network."""
+    """List how alike two metrics order the explainers, a matrix for each network."""
     matrices = []
     for model in analysis.models():
         table = analysis.agreement[analysis.agreement["model"] == model.name].dropna(subset=["correlation"])
@@ -256,7 +261,7 @@ def agreements(analysis: RunAnalysis) -> list[Row]:
 
 
 def sizes(analysis: RunAnalysis) -> list[Row]:
-    """List means by the size of the evidence, one table for each network and localisation metric."""
+    """List means by the size of the evidence, by network and metric."""
     boards = []
     titles = {info.name: info.title for info in analysis.data.metrics.values() if info.family == "localisation"}
     groups: Any = analysis.sizes.groupby(["model", "metric"], sort=False)
@@ -278,7 +283,7 @@ def sizes(analysis: RunAnalysis) -> list[Row]:
 
 
 def ablations(analysis: RunAnalysis) -> list[Row]:
-    """List ranks before and after each map transform and the change of each score, a table for each network."""
+    """List ranks and scores before and after each map transform."""
     boards = []
     titles = {entry.name: f" ({entry.title})" for entry in analysis.data.record.ablations}
     groups: Any = analysis.transform_effects.groupby(["model", "transform"], sort=False)
@@ -306,7 +311,10 @@ def ablations(analysis: RunAnalysis) -> list[Row]:
 
 
 def _score_change(row: Any) -> tuple[str, str]:
-    """Return the scores before and after, and "better", "worse" or "level" by the interval of the change."""
+    """Return the scores before and after, and the verdict on the change.
+
+    The verdict is "better", "worse" or "level", by the interval of the paired difference.
+    """
     if np.isnan(row.plain):
         return format.DASH, ""
     verdict = "better" if row.ci_low > 0 else "worse" if row.ci_high < 0 else "level"
@@ -314,7 +322,10 @@ def _score_change(row: Any) -> tuple[str, str]:
 
 
 def networks(analysis: RunAnalysis) -> Row:
-    """Compare networks on the scale from random (0) to mask (1): own explanation and best external one."""
+    """Compare networks on the scale from random maps (0) to the mask (1).
+
+    Each has its own explanation and its best external one.
+    """
     table = analysis.relative
     metrics = [name for name in analysis.data.metrics if name in set(table["metric"])]
     scores = {(row.model, row.explainer, row.metric): row.relative for row in _rows(table)}
@@ -333,7 +344,7 @@ def networks(analysis: RunAnalysis) -> Row:
 
 
 def degenerate(analysis: RunAnalysis) -> list[Row]:
-    """Count the maps without information, a row for each explainer and a column for each network."""
+    """Count the maps without information, by explainer and network."""
     table = analysis.degenerate
     models = [info for info in analysis.data.models.values() if info.name in set(table["model"])]
     counts = {(row.model, row.explainer): f"{row.degenerate} of {row.total}" for row in _rows(table)}

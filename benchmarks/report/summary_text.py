@@ -47,14 +47,17 @@ class NetworkSummary:
 
 
 def network_summaries(analysis: RunAnalysis) -> list[NetworkSummary]:
-    """Summarise each network whose own explanation has a mean rank."""
+    """Describe each network whose own explanation has a mean rank."""
     own_name = analysis.own_explainer or ""
     networks = [model for model in analysis.models() if not np.isnan(analysis.rank(model.name, own_name))]
     return [_summarise(analysis, model) for model in networks]
 
 
 def other_networks(analysis: RunAnalysis) -> list[str]:
-    """Name the best explainer of each network that the own explainer has no rank on, and give all accuracies."""
+    """Describe the networks without a rank of the own explainer.
+
+    Each gets its best explainer, and the accuracies of all networks follow.
+    """
     sentences = []
     for model in analysis.models():
         methods = [row for row in standings(analysis, model.name) if row.explainer in analysis.data.methods]
@@ -122,7 +125,7 @@ def _summarise(analysis: RunAnalysis, model: ModelInfo) -> NetworkSummary:
 
 
 def holm_sentence(analysis: RunAnalysis, model: str) -> str:
-    """Say how many verdicts of the paired table hold after Holm's correction."""
+    """Count the paired verdicts that hold after Holm's correction."""
     rows = analysis.paired[(analysis.paired["model"] == model) & ~analysis.paired["explainer"].isin(REFERENCES)]
     decided = int(rows["verdict"].isin(["ahead", "behind"]).sum())
     if not decided:
@@ -145,7 +148,7 @@ def interval_sentence(analysis: RunAnalysis, model: str) -> str:
 
 
 def friedman_sentence(analysis: RunAnalysis, model: str) -> str:
-    """Give Friedman's test, and the contestants beyond the critical difference from the own explainer."""
+    """Give Friedman's test and the contestants beyond the critical difference."""
     test = analysis.tests.get(model)
     if test is None or analysis.own_explainer not in test.ranks:
         return ""

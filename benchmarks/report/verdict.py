@@ -81,7 +81,7 @@ def judge(analysis: RunAnalysis) -> Verdict:
 
 
 def networks_with_ranks(analysis: RunAnalysis) -> list[ModelInfo]:
-    """Return the networks on which at least one explainer has a mean rank, those that LAP explains first."""
+    """Return the networks with mean ranks, those with the own explainer first."""
     ranked = set(analysis.ranks.dropna(subset=["mean_rank"])["model"])
     networks = [model for model in analysis.models() if model.name in ranked]
     return sorted(networks, key=lambda model: bool(np.isnan(analysis.rank(model.name, analysis.own_explainer or ""))))
@@ -99,7 +99,10 @@ def standings(analysis: RunAnalysis, model: str) -> list[Standing]:
 
 
 def position(contestants: Sequence[Standing], explainer: str) -> int:
-    """Return the position of an explainer, 1 for the best; equal mean ranks share a position."""
+    """Return the position of an explainer, 1 for the best.
+
+    Equal mean ranks share a position.
+    """
     (mean_rank,) = (contestant.mean_rank for contestant in contestants if contestant.explainer == explainer)
     return 1 + sum(contestant.mean_rank < mean_rank - TIE for contestant in contestants)
 
@@ -171,7 +174,10 @@ def _certainty(analysis: RunAnalysis, model: str, contestants: Sequence[Standing
 
 
 def _duel(analysis: RunAnalysis, model: str, winner: Standing, second: Standing) -> str:
-    """Say on how many metrics the first beats the second image by image; empty if that was not tested."""
+    """Count the metrics on which the own explainer beats its rival image by image.
+
+    Empty if the own explainer is not among the first two.
+    """
     pair = {winner.explainer, second.explainer}
     if analysis.own_explainer not in pair:
         return ""
@@ -263,7 +269,7 @@ def _certainty_of_many(won: int, firm: int) -> str:
 
 
 def _subject(analysis: RunAnalysis, boards: Sequence[Sequence[Standing]]) -> str:
-    """Return the explainer that the verdict on many networks is about: the own one, else the most frequent winner."""
+    """Return the own explainer, or the most frequent winner where it has no rank."""
     if any(row.explainer == analysis.own_explainer for board in boards for row in board):
         return str(analysis.own_explainer)
     winners = [board[0].explainer for board in boards]

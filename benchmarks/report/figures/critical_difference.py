@@ -23,7 +23,10 @@ _BAR_HEIGHT = 2.1  # of the bar of the critical difference, above the line of ra
 
 @style.use_style
 def critical_figure(analysis: RunAnalysis, narrow: bool = False) -> Figure:
-    """Draw a panel for each network with a rank test; labels on both sides, on the left alone when narrow."""
+    """Draw a panel for each network that has a rank test.
+
+    Labels stand on both sides, or on the left alone when narrow.
+    """
     tests = list(analysis.tests.values())
     heights = [(len(test.ranks) if narrow else -(-len(test.ranks) // 2)) + 6 for test in tests] or [4]
     width = style.NARROW if narrow else style.WIDE

@@ -27,9 +27,9 @@ _LABEL_WIDTH = 13  # letters, so that a label does not meet its neighbour
 
 @style.use_style
 def gallery_figure(data: RunData, model: str, narrow: bool = False) -> Figure:
-    """Draw images as columns, with the image and then each explainer's overlay as rows, for one network.
+    """Draw the maps of all explainers of one network.
 
-    Only images are shown that every explainer has a map of. The others are for pairs.
+    Columns are images. The first row is the image, the others are the explainers' overlays. Only images are shown that every explainer has a map of. The others are for pairs.
 
     Raises:
         ValueError: the run has no gallery.
@@ -52,18 +52,32 @@ def gallery_figure(data: RunData, model: str, narrow: bool = False) -> Figure:
 
 
 def overlay(image: np.ndarray, scaled_map: np.ndarray) -> np.ndarray:
-    """Lay a map (H, W) in [0, 1] in colours over the grey image (H, W, 3) uint8; returns (H, W, 3) in [0, 1]."""
+    """Lay a map in colours over the grey image.
+
+    Args:
+        image: (H, W, 3) as uint8.
+        scaled_map: (H, W) in [0, 1].
+
+    Returns:
+        The picture, (H, W, 3) in [0, 1].
+    """
     grey = image.astype(np.float64).mean(-1, keepdims=True) / 255
     return (1 - _MAP_SHARE) * grey + _MAP_SHARE * np.asarray(_INFERNO(scaled_map))[..., :3]
 
 
 def label_text(label: str) -> str:
-    """Shorten a class name to stand above its image; of ImageNet's synonyms the first is used."""
+    """Shorten a class name to stand above its image.
+
+    Of ImageNet's lists of synonyms the first is used.
+    """
     return shorten(label.split(",")[0].strip(), _LABEL_WIDTH)
 
 
 def scale_map(values: np.ndarray, signed: bool) -> np.ndarray | None:
-    """Scale a map (H, W), or its positive part if signed, to [0, 1]; None for a constant or non-finite map."""
+    """Scale a map (H, W), or its positive part if signed, to [0, 1].
+
+    Returns None for a map without information: constant, NaN or infinite.
+    """
     if not np.isfinite(values).all() or np.ptp(values) == 0:
         return None
     positive = np.maximum(values, 0) if signed else values

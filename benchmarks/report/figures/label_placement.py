@@ -25,7 +25,10 @@ _HALF_POINT = 3.5
 
 
 def place_labels(axes: Axes, x: Sequence[float], y: Sequence[float], texts: Sequence[str]) -> list[Annotation]:
-    """Write `texts` beside the points (x, y) in data units; call when limits and layout are final."""
+    """Write a text beside each point (x, y), in data units.
+
+    Call it when limits and layout are final.
+    """
     figure = axes.get_figure(root=True)
     assert isinstance(figure, Figure)
     FigureCanvasAgg(figure)
@@ -69,7 +72,7 @@ def _move(label: Annotation, radius: float, angle: float) -> tuple[float, float]
 
 
 def _overlap(box: Bbox, obstacles: Sequence[Bbox], frame: Bbox) -> float:
-    """Return the area that a box shares with obstacles, plus a penalty for what sticks out of the frame."""
+    """Return the area shared with obstacles, plus a penalty for leaving the frame."""
     outside = max(0.0, frame.x0 - box.x0) + max(0.0, box.x1 - frame.x1)
     outside += max(0.0, frame.y0 - box.y0) + max(0.0, box.y1 - frame.y1)
     intersections = (Bbox.intersection(box, obstacle) for obstacle in obstacles)

@@ -32,7 +32,10 @@ ONE_FAMILY_PANEL = "Metrics that pass the gate, all of {}"
 
 @style.use_style
 def scores_figure(analysis: RunAnalysis, families: tuple[str, ...], narrow: bool = False) -> Figure:
-    """Draw a panel for each score of these families: mean over images with its 95 % interval, explainers as rows."""
+    """Draw means over images with 95 % intervals, a panel for each score.
+
+    Rows are explainers.
+    """
     metrics = [info for family in families for info in analysis.metrics(family)]
     explainers = analysis.explainers()
     columns = min(2 if narrow else 4, max(1, len(metrics)))
@@ -51,7 +54,10 @@ def scores_figure(analysis: RunAnalysis, families: tuple[str, ...], narrow: bool
 
 @style.use_style
 def ranks_figure(analysis: RunAnalysis, narrow: bool = False) -> Figure:
-    """Draw the mean rank of every explainer, over all ranked metrics and by family; ticks are the single metrics."""
+    """Draw the mean rank of every explainer, overall and by family.
+
+    Ticks are the ranks on the single metrics.
+    """
     titles = _rank_panels(analysis)
     explainers = _by_rank(analysis)
     rows, columns = (len(titles) or 1, 1) if narrow else (1, len(titles) or 1)
@@ -70,7 +76,10 @@ def ranks_figure(analysis: RunAnalysis, narrow: bool = False) -> Figure:
 
 @style.use_style
 def cost_figure(analysis: RunAnalysis, cost: str = "forwards", narrow: bool = False) -> Figure:
-    """Draw mean rank against cost per image on a logarithmic axis, a panel for each network; up and left is better."""
+    """Draw mean rank against cost per image, a panel for each network.
+
+    The axis of the cost is logarithmic. Up and left is better.
+    """
     models = analysis.models()
     shape = (max(1, len(models)), 1) if narrow else (1, max(1, len(models)))
     size = (style.NARROW, 0.3 + 2.7 * shape[0]) if narrow else (style.WIDE, 3.0)
@@ -178,7 +187,10 @@ def _by_rank(analysis: RunAnalysis) -> list[ExplainerInfo]:
 
 
 def _rank_panels(analysis: RunAnalysis) -> dict[str, str]:
-    """Return the columns of the ranks to draw, each with its title; no two show the same."""
+    """Return the columns of the ranks to draw, each with its title.
+
+    No two show the same.
+    """
     families = {family: family.capitalize() for family in JUDGED if family in analysis.ranks}
     if "mean_rank" not in analysis.ranks:
         return families

@@ -17,7 +17,10 @@ MARKER_SIZES = {"small": 2.5, "medium": 4.5, "large": 6.5}
 
 @style.use_style
 def sizes_figure(analysis: RunAnalysis, model: str, narrow: bool = False) -> Figure:
-    """Draw a panel for each ranked localisation metric, explainers of one network as rows, a marker for each third."""
+    """Draw a panel for each ranked localisation metric of one network.
+
+    Rows are explainers, with a marker for each third of the images.
+    """
     with_sizes = set(analysis.sizes["metric"])
     metrics = [info for info in analysis.metrics("localisation") if info.name in with_sizes]
     explainers = [info for info in analysis.explainers() if (model, info.name) in _pairs(analysis)]

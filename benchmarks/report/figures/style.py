@@ -42,7 +42,10 @@ TICK_STEPS = (1, 2, 5, 10, 20, 50, 100)
 
 
 def use_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Decorate a function to draw its figure in the project's style, whatever the user's settings are."""
+    """Decorate a function to draw its figure in the project's style.
+
+    The user's settings of matplotlib have no effect.
+    """
 
     @wraps(draw)
     def draw_in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -69,31 +72,46 @@ def render(figure: Figure, form: str, dpi: int = DPI) -> bytes:
 
 
 def colour_of(network: int, explainer: ExplainerInfo | None = None) -> str:
-    """Return the colour of the network with this index; controls are grey on every network."""
+    """Return the colour of the network with this index.
+
+    Controls are grey on every network.
+    """
     if explainer is not None and explainer.control:
         return palette.CONTROL
     return palette.NETWORKS[network % len(palette.NETWORKS)]
 
 
 def marker_of(network: int) -> str:
-    """Return the marker of the network with this index; colour and marker together differ for 36 networks."""
+    """Return the marker of the network with this index.
+
+    Colour and marker together differ for 36 networks.
+    """
     return MARKERS[(network + network // len(palette.NETWORKS)) % len(MARKERS)]
 
 
 def wrap(text: str, width: int) -> str:
-    """Wrap a text to lines of at most `width` letters, but not before or after a minus sign."""
+    """Wrap a text to lines of at most `width` letters.
+
+    Lines do not break before or after a minus sign.
+    """
     text = re.sub(r" ([-−]) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text)
     return "\n".join(textwrap.wrap(text, width, break_long_words=False)) or text
 
 
 def direction_label(metric: MetricInfo) -> str:
-    """Return the label under a panel: the better direction, and whether the score counts in the mean rank."""
+    """Return the label under a panel.
+
+    It gives the better direction, and says so where the score does not count in the mean rank.
+    """
     note = "" if metric.ranked or metric.family in UNRANKED else "\n(not in the mean rank)"
     return ARROWS.get(metric.direction, "") + note
 
 
 def row_heights(explainers: list[ExplainerInfo]) -> dict[str, float]:
-    """Return the height of each explainer's row, from the top down, with a gap before the controls."""
+    """Return the height of each explainer's row, from the top down.
+
+    There is a gap before the controls.
+    """
     heights, height = {}, 0.0
     for index, info in enumerate(explainers):
         has_gap = index > 0 and info.control and not explainers[index - 1].control
@@ -103,7 +121,10 @@ def row_heights(explainers: list[ExplainerInfo]) -> dict[str, float]:
 
 
 def rank_ticks(last: int) -> list[int]:
-    """Return the ranks to label on an axis from 1 to `last`: all of up to ten, else 1 and some round ones."""
+    """Return the ranks to label on an axis from 1 to `last`.
+
+    These are all of up to ten, else 1 and some round ones.
+    """
     step = next(step for step in TICK_STEPS if last / step <= 10 or step == TICK_STEPS[-1])
     return [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
 
