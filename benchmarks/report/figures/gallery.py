@@ -29,7 +29,8 @@ _LABEL_WIDTH = 13  # letters, so that a label does not meet its neighbour
 def gallery_figure(data: RunData, model: str, narrow: bool = False) -> Figure:
     """Draw the maps of all explainers of one network.
 
-    Columns are images. The first row is the image, the others are the explainers' overlays. Only images are shown that every explainer has a map of. The others are for pairs.
+    Columns are images. The first row is the image, the others are the explainers' overlays. Only images are shown
+    that every explainer has a map of. The others are for pairs.
 
     Raises:
         ValueError: the run has no gallery.
