@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+from helpers.reports import drawn
+
+from benchmarks.report import format
+from benchmarks.report.figures.critical_difference import critical_figure
+from benchmarks.statistics.analysis import RunAnalysis
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_the_critical_difference_names_every_contestant_at_its_rank(analysis: RunAnalysis, narrow: bool) -> None:
+    panels = drawn(critical_figure(analysis, narrow))
+    assert len(panels) == 2
+    test = analysis.tests["lap"]
+    texts = [" ".join(text.get_text().split()) for text in panels[1].texts]
+    for name, rank in test.ranks.items():
+        assert f"{analysis.data.explainers[str(name)].title} {format.decimals(rank)}" in texts
+    assert any(f"critical difference {test.critical:.2f}" in text for text in texts)
+    (bold,) = [text for text in panels[1].texts if text.get_fontweight() == "bold"]
+    assert bold.get_text().strip().startswith("LAP (own)")

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from helpers.reports import shifted
+
+from benchmarks.report import RunData, analyse
+from benchmarks.report.page import render_page
+from benchmarks.report.summary_text import caveats, network_summaries, other_networks
+from benchmarks.statistics import Resampling
+from benchmarks.statistics.analysis import RunAnalysis
+
+
+def test_a_win_on_all_metrics_has_no_opponent_ahead() -> None:
+    (summary,) = network_summaries(shifted("lap", 2))
+    assert sum(len(metric.external["ahead"]) for metric in summary.metrics) == 28
+    assert all(not metric.external["behind"] for metric in summary.metrics)
+
+
+def test_a_loss_on_all_metrics_is_behind_everywhere_and_controls_are_named() -> None:
+    analysis = shifted("lap", -2)
+    (summary,) = network_summaries(analysis)
+    assert sum(len(metric.external["behind"]) for metric in summary.metrics) == 28
+    assert "Not ahead of the controls" in render_page(analysis, [])
+
+
+def test_the_verdicts_by_metric_agree_with_the_paired_table(analysis: RunAnalysis) -> None:
+    (summary,) = network_summaries(analysis)
+    externals = analysis.paired[analysis.paired["explainer"].isin(["grad_cam", "integrated_gradients", "lime", "shap"])]
+    for verdict in ("ahead", "level", "behind"):
+        listed = sum(len(metric.external[verdict]) for metric in summary.metrics)
+        assert listed == (externals["verdict"] == verdict).sum()
+
+
+def test_the_twin_is_named_with_its_best_explainer_and_accuracy(analysis: RunAnalysis) -> None:
+    text = " ".join(other_networks(analysis))
+    best = analysis.ranks[analysis.ranks["model"] == "plain"].iloc[0]["explainer"]
+    assert analysis.data.explainers[best].title in text
+    assert all(share in text for share in ("95.3 %", "94.8 %"))
+
+
+def test_unequal_numbers_of_images_are_told(analysis: RunAnalysis) -> None:
+    data = analysis.data
+    gap = (data.scores["explainer"] == "lime") & (data.scores["image_id"] == "test-0001")
+    partial = analyse(RunData(data.record, data.scores[~gap]), Resampling(resamples=20))
+    assert "fewer images than others" in caveats(partial)[0]
+    assert "fewer" not in " ".join(caveats(analysis))
+
+
+def test_one_seed_is_said_to_cover_images_alone(full_analysis: RunAnalysis, full_page: str) -> None:
+    assert "The intervals cover the choice of images, not of the training run." in " ".join(caveats(full_analysis))
+    assert "Test-retest" not in full_page
