@@ -1,4 +1,4 @@
-"""A trained network is fitted without labels and keeps its answers; a linear probe gives it new classes."""
+"""A trained network is fitted without labels and keeps its answers."""
 
 from __future__ import annotations
 
@@ -6,45 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import timm
 import torch
-from PIL import Image
-from safetensors.torch import load_file, save_model
+from safetensors.torch import load_file
 
 from benchmarks.config.models import ModelConfig
 from benchmarks.run.networks import build_network
-from benchmarks.studies import linear_probe, retrofit
+from benchmarks.studies import retrofit
 from interp_core.errors import ContractError
 from interp_core.lap.model import LapModel
 
 pytestmark = pytest.mark.slow
 
+
 SIDE = 48
+
+
 ATTACH = {"refine": True, "image_size": SIDE}  # finer cells than the backbone's own image size would give
-
-
-@pytest.fixture
-def photographs(tmp_path: Path) -> str:
-    """Two classes of noise, one reddish and one bluish, as a data set in JSON."""
-    draw = np.random.default_rng(0)
-    for split, count in (("train", 24), ("test", 8)):
-        for name, channel in (("red", 0), ("blue", 2)):
-            folder = tmp_path / "pictures" / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                pixels = draw.integers(0, 120, (SIDE, SIDE, 3), dtype=np.uint8)
-                pixels[..., channel] += 100
-                Image.fromarray(pixels).save(folder / f"{i}.png")
-    return json.dumps({"name": "folder", "root": str(tmp_path / "pictures"), "image_size": SIDE})
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    save_model(timm.create_model("test_resnet", num_classes=5), str(tmp_path / "weights.safetensors"))
-    return tmp_path / "weights.safetensors"
 
 
 def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, weights: Path, tmp_path: Path) -> None:
@@ -130,19 +108,3 @@ def test_a_stopped_retrofit_ends_with_the_same_network(
     facts = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "stopped")]
     assert facts[0]["history"] == facts[1]["history"]
     assert not list(tmp_path.glob(".*.training"))
-
-
-def test_a_probe_changes_the_last_layer_alone(photographs: str, weights: Path, tmp_path: Path) -> None:
-    out = tmp_path / "probe.safetensors"
-    normalise = {"mean": [0.5] * 3, "std": [0.25] * 3}
-    model = ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights, normalise=normalise)
-    assert linear_probe.run(model, 5, json.loads(photographs), out) == [out, out.with_suffix(".json")]
-    facts = json.loads(out.with_suffix(".json").read_text())
-    assert facts["val_accuracy"] >= 0.9
-    assert facts["val_log_loss"][str(facts["strength"])] == min(facts["val_log_loss"].values())
-    assert facts["normalise"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
-    probed = build_network(ModelConfig(name="plain", backbone="test_resnet", checkpoint=out), 2, 1)
-    trained = build_network(ModelConfig(name="plain", backbone="test_resnet", checkpoint=weights), 5, 1)
-    others = {name: value for name, value in trained.state_dict().items() if not name.startswith("fc.")}
-    assert all(torch.equal(value, probed.state_dict()[name]) for name, value in others.items())
-    assert probed.get_classifier().weight.shape[0] == 2  # type: ignore[operator]
