@@ -17,8 +17,8 @@ from benchmarks.report.verdict import Standing, position, standings
 from benchmarks.statistics import SIZES, most_reliable_metric
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.statistics.gate import PASSED
-from benchmarks.store.run_data import FAMILIES, JUDGED, UNRANKED, ExplainerInfo, MetricInfo, ModelInfo
-from benchmarks.store.score_names import REFERENCES
+from benchmarks.store.run_data import FAMILIES, JUDGED, ExplainerInfo, MetricInfo, ModelInfo
+from benchmarks.store.score_names import REFERENCES, UNRANKED_FAMILIES
 
 KINDS = {"intrinsic": "the network's own", "external": "external", "control": "control"}
 COSTS = (("forwards", "Forward passes"), ("backwards", "Backward passes"), ("seconds", "Time"))
@@ -380,7 +380,7 @@ def metric_row(info: MetricInfo) -> Row:
     direction = {"higher": "higher", "lower": "lower"}.get(info.direction, format.DASH)
     has_bound = np.isfinite([info.low, info.high]).any()
     bounds = f"{format.count(info.low)} to {format.count(info.high)}".replace(f"to {format.DASH}", "and up")
-    is_counted = info.ranked and info.family not in UNRANKED
+    is_counted = info.ranked and info.family not in UNRANKED_FAMILIES
     return {
         "info": info, "better": direction, "span": bounds if has_bound else format.DASH,
         "counted": "yes" if is_counted else "no",

@@ -1,1 +1,1 @@
-"""3. Compute what a run's plan asks for."""
+"""Step 3 of a run: train networks, select images, explain them, score the maps."""

@@ -141,7 +141,7 @@ class ShardWorker:
 
     def earlier_failure(self, key: str) -> Problem | None:
         """Return how a cell failed before; None if it did not, or failed cells are tried again."""
-        return None if self.retry_failed else self.store.failure(key)
+        return None if self.retry_failed else self.store.read_failure(key)
 
     def write_failure(self, where: str, error: Exception, key: str) -> Problem:
         """Write to the store that a cell failed, and return the description."""
@@ -200,7 +200,7 @@ class ShardJob:
 
     def look_up(self, cell: ExplainCell, scores: Sequence[ScoreCell]) -> StoredState:
         """Return what the store has of an explainer; nothing is recorded."""
-        costs = self.store.cell(cell.key)
+        costs = self.store.read_cell(cell.key)
         stored = {score.key for score in scores if self.store.has_cell(score.key)}
         failures = {
             score.key: failure

@@ -1,1 +1,1 @@
-"""Keep scores, maps and the description of a run on disk. Knows no metric and no figure."""
+"""Step 4 of a run: its files, read and written. Knows no metric and no figure."""

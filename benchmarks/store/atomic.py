@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written beside their place, then renamed. A run may be killed anywhere."""
+"""Write files whole or not at all: under a temporary name, then renamed. A run may be killed at any point."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from interp_core.errors import StoreError
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes otherwise.
+    """Yield a temporary path beside `path`, which replaces it unless the block raises.
 
     Raises:
-        StoreError: the folder cannot be made or the file not written.
+        StoreError: the folder cannot be made or the file cannot be written.
     """
     temporary: Path | None = None
     try:
@@ -37,10 +37,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
-    """Write text (UTF-8) or bytes to `path`, making its folder.
+    """Write text (UTF-8) or bytes to a file, make its folder, and return the path.
 
     Raises:
-        StoreError: the folder cannot be made or the file not written.
+        StoreError: the folder cannot be made or the file cannot be written.
     """
     with atomic_file(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,7 +1,7 @@
-"""Cells as they lie in Parquet files: one in a file of its own, or many in one.
+"""Read and write cells as Parquet files: one in a file of its own, or many in one.
 
-A cell is the per-image scores of one (model, explainer, metric, shard, seed), with what is needed to trust them. Its
-layout has a number; a newer one is refused, since it is sound and this version cannot know what it says.
+A cell has the per-image scores of one (model, explainer, metric, shard, seed) and their provenance. The layout of the
+files has a number. A file with a newer layout is refused: it is sound, but this version cannot know what it means.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from benchmarks.store.run_data import SCORE_COLUMNS
 from interp_core.errors import StoreError, one_line
 
 SCHEMA = 1
+# Key of the provenance in the metadata of a Parquet file.
 PROVENANCE = b"interp-bench"
-# The packed file and its columns besides those of a cell.
-PACKED, KEY, MADE = "cells.parquet", "key", "provenance"
+PACKED = "cells.parquet"
+# Columns of the packed file besides those of a cell.
+KEY_COLUMN, PROVENANCE_COLUMN = "key", "provenance"
 _TYPES = dict.fromkeys(SCORE_COLUMNS, pa.string()) | {
     "seed": pa.int64(),
     "value": pa.float64(),
@@ -40,31 +42,31 @@ class NewerError(StoreError):
         )
 
 
-class Packed:
-    """The cells of a run that lie in one file; see `benchmarks.store.packing`.
+class PackedCells:
+    """The cells of a run that are in one file; see `benchmarks.store.packing`.
 
     Args:
-        table: columns of cells, `KEY` and `MADE`; the rows of a key follow each other.
+        table: columns of cells, `KEY_COLUMN` and `PROVENANCE_COLUMN`; the rows of a key follow each other.
     """
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
-        self._places: dict[str, tuple[int, int]] = {}
-        for row, key in enumerate(table[KEY].to_pylist()):
-            start, length = self._places.get(key, (row, 0))
-            self._places[key] = start, length + 1
+        self._spans: dict[str, tuple[int, int]] = {}
+        for row, key in enumerate(table[KEY_COLUMN].to_pylist()):
+            start, length = self._spans.get(key, (row, 0))
+            self._spans[key] = start, length + 1
 
     @classmethod
-    def of(cls, folder: Location) -> Packed:
-        """What is packed in a run's folder; nothing where there is no such file.
+    def read(cls, folder: Location) -> PackedCells:
+        """Read the packed cells of a run's folder; there are none if it has no such file.
 
         Raises:
-            StoreError: the file is damaged or holds something else.
+            StoreError: the file is damaged or is something else.
         """
         path = folder / PACKED
         if not path.exists():
-            return cls(pa.table({KEY: pa.array([], pa.string())}))
-        layout = pa.schema([*LAYOUT, (KEY, pa.string()), (MADE, pa.string())])
+            return cls(pa.table({KEY_COLUMN: pa.array([], pa.string())}))
+        layout = pa.schema([*LAYOUT, (KEY_COLUMN, pa.string()), (PROVENANCE_COLUMN, pa.string())])
         try:
             table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
             return cls(table.select(layout.names).cast(layout))
@@ -72,46 +74,46 @@ class Packed:
             raise StoreError(f"cannot read {path}: {one_line(error)}") from error
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._spans)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._spans)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._places
+        return key in self._spans
 
     def rows(self, key: str) -> pa.Table:
-        """All columns of a cell."""
-        return self._table.slice(*self._places[key])
+        """Return all columns of a cell."""
+        return self._table.slice(*self._spans[key])
 
-    def cell(self, key: str) -> pa.Table:
-        """Scores of a cell, in the present layout."""
+    def scores(self, key: str) -> pa.Table:
+        """Return the scores of a cell, in the present layout."""
         return self.rows(key).select(list(SCORE_COLUMNS))
 
 
 def write_columns(path: Location, content: pa.Table, provenance: str) -> None:
-    """Write a cell's scores, with what it says of its making as JSON."""
-    known = {b"schema": str(SCHEMA).encode(), PROVENANCE: provenance.encode()}
+    """Write the scores of a cell, with their provenance as JSON."""
+    metadata = {b"schema": str(SCHEMA).encode(), PROVENANCE: provenance.encode()}
     with writing(path) as local:
-        pq.write_table(content.replace_schema_metadata(known), local)
+        pq.write_table(content.replace_schema_metadata(metadata), local)
 
 
 def read_cell(path: Location) -> pd.DataFrame:
-    """Scores of a cell.
+    """Read the scores of a cell as a data frame.
 
     Raises:
         NewerError: a later version has written it.
-        StoreError: the file is damaged or holds something else.
+        StoreError: the file is damaged or is something else.
     """
     return read_columns(path).to_pandas()
 
 
 def read_columns(path: Location) -> pa.Table:
-    """A cell as it lies in the file, in the present layout.
+    """Read the scores of a cell as an Arrow table, in the present layout.
 
     Raises:
         NewerError: a later version has written it.
-        StoreError: the file is damaged or holds something else.
+        StoreError: the file is damaged or is something else.
     """
     try:
         table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
@@ -125,13 +127,22 @@ def read_columns(path: Location) -> pa.Table:
 
 
 def read_provenance(path: Location) -> dict[str, Any]:
-    """What a cell says of its making."""
+    """Read the provenance of a cell."""
+    return json.loads(read_provenance_text(path))
+
+
+def read_provenance_text(path: Location) -> str:
+    """Read the provenance of a cell as JSON, exactly as it was written."""
     metadata = pq.read_schema(io.BytesIO(path.read_bytes())).metadata or {}
-    return json.loads(metadata.get(PROVENANCE, b"{}"))
+    return metadata.get(PROVENANCE, b"{}").decode()
 
 
 def refuse_newer(path: Location, schema: bytes | int | None) -> None:
-    """Files without a number are of the first layout."""
+    """Check the number of a file's layout; a file without a number has the first layout.
+
+    Raises:
+        NewerError: a later version has written the file.
+    """
     number = int(schema or SCHEMA)
     if number > SCHEMA:
         raise NewerError(path, number)

@@ -1,9 +1,8 @@
-"""Folders of runs: on this machine, or anywhere fsspec reaches (`s3://`, `gs://`, `memory://`, ...).
+"""Folders and files of runs on this machine, or anywhere fsspec reaches (`s3://`, `gs://`, `memory://`, ...).
 
-Local files appear whole or not at all (`benchmarks.store.atomic`). Elsewhere a file is written in one piece from a
-local copy,
-which object stores make visible at once. Known limit: a file system reached by URL that is no object store may show a
-file while it is being written; a cell cut short is set aside when it is read.
+Local files appear whole or not at all (`benchmarks.store.atomic`). A remote file is written in one piece from a local
+copy; object stores make it visible at once. Known limit: another remote file system may show a file while it is being
+written; a cell that was cut short is renamed when it is read.
 """
 
 from __future__ import annotations
@@ -22,38 +21,38 @@ from interp_core.errors import StoreError, one_line
 Location: TypeAlias = Path | UPath
 
 
-def is_url(where: object) -> bool:
-    """Whether a folder is named by URL, such as s3://bucket/runs."""
-    return "://" in str(where)
+def is_url(name: object) -> bool:
+    """Return whether a folder is named by a URL, such as s3://bucket/runs."""
+    return "://" in str(name)
 
 
-def open_location(where: Location | str) -> Location:
-    """The folder or file of this name.
+def open_location(name: Location | str) -> Location:
+    """Return the path object of a folder or file.
 
     Args:
-        where: path on this machine, or URL that fsspec knows.
+        name: path on this machine, or a URL that fsspec knows.
 
     Raises:
         StoreError: fsspec has no such protocol, or the package behind it is not installed.
     """
-    if isinstance(where, Path) or not is_url(where):
-        return Path(str(where))
+    if isinstance(name, Path) or not is_url(name):
+        return Path(str(name))
     try:
-        found = UPath(where)
-        _ = found.fs  # the protocol's package is imported here
+        location = UPath(name)
+        _ = location.fs  # the protocol's package is imported here
     except (ImportError, ValueError) as error:
-        raise StoreError(f"cannot use {where}: {one_line(error)}") from error
-    return found
+        raise StoreError(f"cannot use {name}: {one_line(error)}") from error
+    return location
 
 
 def list_files(folder: Location, pattern: str) -> list[Location]:
-    """Files of a folder whose names match, such as "*.parquet", in the order of their names."""
+    """Return the files of a folder that match a pattern such as "*.parquet", sorted by name."""
     return sorted(cast(Iterable[Location], folder.glob(pattern)), key=str)
 
 
 @contextmanager
 def writing(path: Location) -> Iterator[Path]:
-    """A local path to write to, which becomes `path` when the block ends well.
+    """Yield a local path to write to; its file becomes `path` unless the block raises.
 
     Raises:
         StoreError: the file cannot be written there.
@@ -73,7 +72,7 @@ def writing(path: Location) -> Iterator[Path]:
 
 
 def write_file(path: Location, content: str | bytes) -> None:
-    """Write text (UTF-8) or bytes to `path`, whole.
+    """Write text (UTF-8) or bytes to a file, whole.
 
     Raises:
         StoreError: the file cannot be written there.
@@ -84,7 +83,7 @@ def write_file(path: Location, content: str | bytes) -> None:
 
 @contextmanager
 def local_copy(path: Location) -> Iterator[Path]:
-    """A local path to read `path` from, inside the block.
+    """Yield a local path that has the content of a file, inside the block.
 
     Raises:
         OSError: there is no such file.
@@ -99,10 +98,10 @@ def local_copy(path: Location) -> Iterator[Path]:
 
 
 def rename(path: Location, name: str) -> Location:
-    """Give a file another name in its folder; the new path."""
-    spare = path.with_name(name)
-    if isinstance(path, Path) and isinstance(spare, Path):
-        return path.replace(spare)
-    spare.write_bytes(path.read_bytes())
+    """Rename a file within its folder, and return the new path."""
+    target = path.with_name(name)
+    if isinstance(path, Path) and isinstance(target, Path):
+        return path.replace(target)
+    target.write_bytes(path.read_bytes())
     path.unlink()
-    return spare
+    return target

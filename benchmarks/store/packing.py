@@ -1,25 +1,31 @@
-"""All cells of a finished run in one Parquet file, and back: for copying, publishing and version control.
+"""Pack the cells of a finished run into one Parquet file, and unpack them: for copying, publishing, version control.
 
-`cells.parquet` has the columns of a cell, its key, and what the cell says of its making (JSON). A report, a comparison,
-an export and a further `run` read it where a cell has no file of its own; to merge, unpack first. Nothing is lost:
-unpacking writes the cells that were packed.
+`cells.parquet` has the columns of a cell, its key, and its provenance (JSON). A report, a comparison, an export and a
+further `run` read it if a cell has no file of its own; to merge runs, unpack them first. Nothing is lost: unpacking
+writes the cells that were packed.
 """
 
 from __future__ import annotations
 
-import io
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.store.cell_files import KEY, MADE, PACKED, PROVENANCE, Packed, read_columns, write_columns
+from benchmarks.store.cell_files import (
+    KEY_COLUMN,
+    PACKED,
+    PROVENANCE_COLUMN,
+    PackedCells,
+    read_columns,
+    read_provenance_text,
+    write_columns,
+)
 from benchmarks.store.locations import Location, list_files, writing
 from benchmarks.store.run_folder import read_record
 from interp_core.errors import StoreError
 
 
 def pack(folder: Location) -> int:
-    """Put every cell of a run into one file and delete the cells' own; how many there are now.
+    """Move every cell of a run into one file, and return the number of cells in it.
 
     Args:
         folder: of the run.
@@ -30,46 +36,44 @@ def pack(folder: Location) -> int:
     if not read_record(folder).finished:
         raise StoreError(f"{folder} is not finished: run it again to compute the rest, then pack it")
     paths = list_files(folder / "cells", "*.parquet")
-    own = {path.stem: _with_key(path) for path in paths}
-    before = Packed.of(folder)
-    tables = {key: before.rows(key) for key in before if key not in own} | own
+    unpacked = {path.stem: _read_with_key(path) for path in paths}
+    packed = PackedCells.read(folder)
+    tables = {key: packed.rows(key) for key in packed if key not in unpacked} | unpacked
     if not tables:
         raise StoreError(f"{folder} has no cells to pack")
-    joined = pa.concat_tables([tables[key] for key in sorted(tables)])
     with writing(folder / PACKED) as local:
-        pq.write_table(joined, local, compression="zstd")
+        pq.write_table(pa.concat_tables([tables[key] for key in sorted(tables)]), local, compression="zstd")
     for path in paths:
         path.unlink()
     return len(tables)
 
 
 def unpack(folder: Location) -> int:
-    """Give every cell a file of its own again and delete the packed one; how many were written.
+    """Write every packed cell into a file of its own, and return their number.
 
     Args:
         folder: of the run.
 
     Raises:
-        StoreError: nothing is packed there, or it cannot be read.
+        StoreError: there is no run, it has no packed cells, or they cannot be read.
     """
     read_record(folder)
-    packed = Packed.of(folder)
+    packed = PackedCells.read(folder)
     if not packed:
         raise StoreError(f"{folder} has no {PACKED}: nothing is packed")
     for key in packed:
         path = folder / "cells" / f"{key}.parquet"
-        if not path.exists():  # computed since, from the same key
+        if not path.exists():  # else it was computed since, under the same key
             path.parent.mkdir(parents=True, exist_ok=True)
             rows = packed.rows(key)
-            write_columns(path, rows.drop_columns([KEY, MADE]), rows[MADE][0].as_py())
+            scores = rows.drop_columns([KEY_COLUMN, PROVENANCE_COLUMN])
+            write_columns(path, scores, rows[PROVENANCE_COLUMN][0].as_py())
     (folder / PACKED).unlink()
     return len(packed)
 
 
-def _with_key(path: Location) -> pa.Table:
+def _read_with_key(path: Location) -> pa.Table:
     table = read_columns(path)
-    metadata = pq.read_schema(io.BytesIO(path.read_bytes())).metadata or {}
-    made = metadata.get(PROVENANCE, b"{}").decode()
-    for name, value in ((KEY, path.stem), (MADE, made)):
+    for name, value in ((KEY_COLUMN, path.stem), (PROVENANCE_COLUMN, read_provenance_text(path))):
         table = table.append_column(name, pa.array([value] * len(table), pa.string()))
     return table.replace_schema_metadata(None)

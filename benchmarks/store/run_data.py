@@ -16,14 +16,13 @@ import pandas as pd
 
 from benchmarks.store.gallery import Gallery
 from benchmarks.store.record import ExplainerRecord, MetricRecord, ModelRecord, RunRecord
-from benchmarks.store.score_names import COST, REFERENCES, transform_of
+from benchmarks.store.score_names import COST, REFERENCES, UNRANKED_FAMILIES, transform_of
 
 __all__ = ["SCORE_COLUMNS", "ExplainerInfo", "Gallery", "MetricInfo", "ModelInfo", "RunData"]
 
 SCORE_COLUMNS = ("model", "explainer", "metric", "seed", "image_id", "value", "degenerate")
 JUDGED = ("localisation", "faithfulness", "robustness")
-UNRANKED = ("check", "descriptor", "cost")
-FAMILIES = (*JUDGED, *UNRANKED)
+FAMILIES = (*JUDGED, *UNRANKED_FAMILIES)
 KINDS = ("intrinsic", "external", "control")
 T = TypeVar("T", "ModelInfo", "ExplainerInfo", "MetricInfo")
 

@@ -1,15 +1,15 @@
-"""A run's folder: cells are written once, whole, and found again by the content of what made them.
+"""Read and write a run's folder. Cells are written once, whole, under a key that hashes what made them.
 
-    results/<run>/run.json             what was run, on what, when, and what went wrong
+    results/<run>/run.json             the record: what was run, on what, when, and what went wrong
                   cells/*.parquet      per-image scores of one (model, explainer, metric, shard, seed), provenance
                   maps/*.npz           explanations, shared by all metrics
-                  models/*             trained networks: safetensors and JSON; checkpoints of those under way
-                  failures/*.json      cells that failed, with their traceback; not tried again unless asked for
+                  models/*             trained networks: safetensors and JSON; checkpoints during training
+                  failures/*.json      cells that failed, with their traceback; tried again only on request
                   gallery.npz          a few images with all maps, for the report
                   cells.parquet        cells in one file, where `benchmarks.store.packing` has put them there
 
-A cell that cannot be read is set aside, not trusted and not deleted; it is then computed again. One of a newer layout
-is refused: it is sound, and this version cannot know what it says.
+A cell that cannot be read is renamed and computed again. One with a newer layout is refused: it is sound, but this
+version cannot know what it means.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.store.cell_files import (
     LAYOUT,
     PACKED,
     NewerError,
-    Packed,
+    PackedCells,
     read_cell,
     read_columns,
     refuse_newer,
@@ -42,18 +42,23 @@ from benchmarks.store.run_data import SCORE_COLUMNS, Gallery, RunData
 from interp_core.errors import StoreError, one_line
 
 T = TypeVar("T", bound=BaseModel)
-PARTS = ("cells", "maps", "models", "failures")
-WRITTEN = (
+SUBFOLDERS = ("cells", "maps", "models", "failures")
+# Patterns of all files that a store writes.
+OWN_FILES = (
     "cells/*.parquet*", "maps/*.npz*", "models/*.safetensors", "models/*.json", "models/*.stage*.pt*",
     "failures/*.json*", "gallery.npz*", "run.json", PACKED,
 )  # fmt: skip
 
 
 class Store:
-    """One run's folder.
+    """The folder of one run.
 
     Args:
         folder: path or URL; made if it is not there.
+
+    Attributes:
+        folder: as a path.
+        set_aside: messages about files that could not be read and were renamed.
 
     Raises:
         StoreError: the folder cannot be made or written.
@@ -62,11 +67,11 @@ class Store:
     def __init__(self, folder: Location | str) -> None:
         self.folder = open_location(folder)
         self.set_aside: list[str] = []
-        self._packed: Packed | None = None
+        self._packed: PackedCells | None = None
         try:
-            for part in PARTS:
-                (self.folder / part).mkdir(parents=True, exist_ok=True)
-            probe = self.folder / f".probe-{uuid4().hex}"  # several workers may be at it
+            for name in SUBFOLDERS:
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".probe-{uuid4().hex}"  # several workers may do this at a time
             probe.write_bytes(b"")
             probe.unlink()
         except Exception as error:
@@ -76,8 +81,8 @@ class Store:
             raise StoreError(f"cannot write to {folder}: {reason}; choose another folder with --output") from error
 
     def clear(self) -> None:
-        """Delete what the store has written; other files in the folder stay."""
-        for pattern in WRITTEN:
+        """Delete what a store has written; other files in the folder stay."""
+        for pattern in OWN_FILES:
             for path in list_files(self.folder, pattern):
                 path.unlink()
         self._packed = None
@@ -87,58 +92,64 @@ class Store:
         write_file(self.folder / "run.json", record.to_json())
 
     def cell_path(self, key: str) -> Location:
-        """Where the scores of a cell lie."""
+        """Return the file of a cell's scores."""
         return self.folder / "cells" / f"{key}.parquet"
 
     def write_cell(self, key: str, table: pd.DataFrame, provenance: dict[str, Any]) -> None:
-        """Write the scores of one cell, columns `SCORE_COLUMNS`, with what is needed to trust them."""
+        """Write the scores of a cell.
+
+        Args:
+            key: of the cell.
+            table: scores, with the columns `SCORE_COLUMNS`.
+            provenance: what is needed to trust them, as plain data.
+        """
         content = pa.Table.from_pandas(table[list(SCORE_COLUMNS)], schema=LAYOUT, preserve_index=False)
         write_columns(self.cell_path(key), content, json.dumps(provenance, default=str))
 
-    def cell(self, key: str) -> pd.DataFrame | None:
-        """Scores of a cell; None if it is not there or cannot be read.
+    def read_cell(self, key: str) -> pd.DataFrame | None:
+        """Read the scores of a cell; None if it is not there or cannot be read.
 
         Raises:
             NewerError: a later version has written it.
         """
-        found = self._read(self.cell_path(key), read_cell)
-        if found is None:
-            self._packed = Packed.of(self.folder) if self._packed is None else self._packed
+        scores = self._read(self.cell_path(key), read_cell)
+        if scores is None:
+            self._packed = PackedCells.read(self.folder) if self._packed is None else self._packed
             if key in self._packed:
-                return self._packed.cell(key).to_pandas()
-        return found
+                return self._packed.scores(key).to_pandas()
+        return scores
 
     def has_cell(self, key: str) -> bool:
-        """Whether the cell is there and can be read."""
-        return self.cell(key) is not None
+        """Return whether a cell is there and can be read."""
+        return self.read_cell(key) is not None
 
     def maps_path(self, key: str) -> Location:
-        """Where the explanations of a cell lie."""
+        """Return the file of a cell's maps."""
         return self.folder / "maps" / f"{key}.npz"
 
     def write_maps(self, key: str, maps: np.ndarray, *, half: bool = False) -> None:
-        """Write explanations (N, 1, H, W) float32; `half` as float16, see `to_float16`."""
+        """Write maps (N, 1, H, W) float32; with `half` as float16, see `to_float16`."""
         arrays = to_float16(maps) if half else {"maps": maps}
         self._write_arrays(self.maps_path(key), arrays)
 
     def read_maps(self, key: str) -> np.ndarray | None:
-        """Explanations of a cell (N, 1, H, W) float32; None if they are not there or cannot be read."""
+        """Read the maps of a cell (N, 1, H, W) float32; None if they are not there or cannot be read."""
         return self._read(self.maps_path(key), lambda path: from_float16(_load_npz(path)))
 
     def failure_path(self, key: str) -> Location:
-        """Where it is said how a cell failed."""
+        """Return the file that says how a cell failed."""
         return self.folder / "failures" / f"{key}.json"
 
     def write_failure(self, key: str, problem: Problem) -> None:
         """Write how a cell failed."""
         write_file(self.failure_path(key), json.dumps(problem.to_dict(), indent=1) + "\n")
 
-    def failure(self, key: str) -> Problem | None:
-        """Return how a cell failed; None if it did not, or the file cannot be read."""
+    def read_failure(self, key: str) -> Problem | None:
+        """Read how a cell failed; None if it did not, or the file cannot be read."""
         return self._read(self.failure_path(key), _read_problem)
 
     def forget_failure(self, key: str) -> None:
-        """The cell has been computed after all."""
+        """Delete the failure of a cell that has been computed after all."""
         self.failure_path(key).unlink(missing_ok=True)
 
     def write_gallery(self, gallery: Gallery) -> None:
@@ -150,7 +161,7 @@ class Store:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     def _read(self, path: Location, read: Callable[[Location], Any]) -> Any:
-        """What `read` makes of a file; None, and the file set aside, if it cannot."""
+        """Read a file; if it is damaged, rename it and return None."""
         if not path.exists():
             return None
         try:
@@ -164,7 +175,11 @@ class Store:
 
 
 def to_float16(maps: np.ndarray) -> dict[str, np.ndarray]:
-    """Maps (N, 1, H, W) as float16 in units of their largest finite magnitude (N,), so that none overflows."""
+    """Convert maps (N, 1, H, W) to float16, each divided by its largest finite magnitude, so that none overflows.
+
+    Returns:
+        "maps" (N, 1, H, W) float16 and "scale" (N,) float32, the divisors.
+    """
     finite = np.where(np.isfinite(maps), np.abs(maps), 0)
     largest = finite.max(axis=(1, 2, 3))
     scale = np.where(largest > 0, largest, 1).astype(np.float32)
@@ -172,7 +187,14 @@ def to_float16(maps: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def from_float16(arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """Maps (N, 1, H, W) float32 from what is stored of them."""
+    """Convert stored maps to float32 (N, 1, H, W).
+
+    Args:
+        arrays: "maps", and "scale" if they are stored as float16; see `to_float16`.
+
+    Raises:
+        StoreError: there is no array "maps".
+    """
     if "maps" not in arrays:
         raise StoreError("no maps in the file")
     maps = arrays["maps"].astype(np.float32)
@@ -197,37 +219,39 @@ def read_record(folder: Location) -> RunRecord:
 
 
 def read_run(folder: Location | str, only: Collection[str] | None = None) -> RunData:
-    """Everything the report needs, from the store alone. Damaged cells are left out and listed as problems.
+    """Read everything a report needs. Damaged cells are left out and listed as problems.
 
     Args:
         folder: of the run.
-        only: names of the scores that are wanted; None for all.
+        only: names of the scores to read; None for all.
 
     Raises:
-        StoreError: there is no run, its description is damaged, or a later version has written it.
+        StoreError: there is no run, its record is damaged, or a later version has written it.
     """
     folder = open_location(folder)
     record = read_record(folder)
     problems = list(record.problems)
-    wanted = set(record.cells)
-    tables = _cells(folder, wanted, problems)
+    tables = _read_cells(folder, record.cells, problems)
     if only is not None:
-        named = pa.array(sorted(only), pa.string())
-        tables = [table.filter(pc.is_in(table["metric"], named)) for table in tables]
-    if wanted and not record.finished:
-        what = f"not finished: {len(tables)} of {len(wanted)} cells are there; run it again to compute the rest"
+        names = pa.array(sorted(only), pa.string())
+        tables = [table.filter(pc.is_in(table["metric"], names)) for table in tables]
+    if record.cells and not record.finished:
+        what = (
+            f"not finished: {len(tables)} of {len(set(record.cells))} cells are there; run it again to compute the rest"
+        )
         problems.append(Problem(where="run", what=what))
-    # Joined as they are: thousands of small data frames would take several times the memory of one.
+    # Joined as Arrow tables: thousands of small data frames would take several times the memory of one.
     scores = pa.concat_tables(tables or [LAYOUT.empty_table()]).to_pandas()
-    gallery = _shown(folder / "gallery.npz", problems)
+    gallery = _read_gallery_if_sound(folder / "gallery.npz", problems)
     return RunData(record.model_copy(update={"problems": problems}), scores, gallery)
 
 
-def _cells(folder: Location, wanted: Collection[str], problems: list[Problem]) -> list[pa.Table]:
-    """The wanted cells, or all where none are named; damaged ones are listed. A cell's own file goes first."""
+def _read_cells(folder: Location, keys: Collection[str], problems: list[Problem]) -> list[pa.Table]:
+    """Read some cells, or all if `keys` is empty, and list damaged ones. A cell's own file goes before a packed one."""
+    keys = set(keys)
     tables: dict[str, pa.Table] = {}
     for path in list_files(folder / "cells", "*.parquet"):
-        if wanted and path.stem not in wanted:
+        if keys and path.stem not in keys:
             continue
         try:
             tables[path.stem] = read_columns(path)
@@ -236,16 +260,16 @@ def _cells(folder: Location, wanted: Collection[str], problems: list[Problem]) -
         except StoreError as error:
             what = f"{error}; run again to compute it anew"
             problems.append(Problem(where=f"cells/{path.name}", what=what))
-    packed = Packed.of(folder)
-    more = [key for key in packed if key not in tables and (not wanted or key in wanted)]
-    return [*tables.values(), *(packed.cell(key) for key in more)]
+    packed = PackedCells.read(folder)
+    packed_keys = [key for key in packed if key not in tables and (not keys or key in keys)]
+    return [*tables.values(), *(packed.scores(key) for key in packed_keys)]
 
 
 def read_gallery(path: Location) -> Gallery | None:
-    """The gallery in a file; None if there is no such file.
+    """Read a gallery; None if there is no such file.
 
     Raises:
-        StoreError: it cannot be read.
+        StoreError: the file cannot be read.
     """
     try:
         return Gallery.from_arrays(_load_npz(path)) if path.exists() else None
@@ -253,8 +277,8 @@ def read_gallery(path: Location) -> Gallery | None:
         raise StoreError(f"cannot read {path}: no {error}") from error
 
 
-def _shown(path: Location, problems: list[Problem]) -> Gallery | None:
-    """The gallery; a damaged one is listed."""
+def _read_gallery_if_sound(path: Location, problems: list[Problem]) -> Gallery | None:
+    """Read a gallery; a damaged one is listed."""
     try:
         return read_gallery(path)
     except StoreError as error:
@@ -286,5 +310,5 @@ def _load_npz(path: Location) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
             return {name: content[name] for name in content.files}
-    except Exception as error:  # numpy, zipfile and zlib each have their own for a damaged file
+    except Exception as error:  # numpy, zipfile and zlib have errors of their own
         raise StoreError(f"cannot read {path}: {error}") from error

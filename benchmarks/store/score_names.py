@@ -1,34 +1,33 @@
-"""Name the columns, special explainers and cost scores of a run."""
+"""Names that scores are stored under: columns, special explainers, cost scores and transformed maps."""
 
 from __future__ import annotations
 
 from typing import Any
 
+# Columns that identify what was scored.
 KEYS = ["model", "explainer", "metric"]
 
-
+# Scores that every explain cell has, and how they are described where the record lacks them.
 COST: dict[str, dict[str, Any]] = {
     name: {"name": name, "title": title, "family": "cost", "direction": "lower", "ranked": False}
     for name, title in (("seconds", "Seconds per image"), ("forwards", "Forward passes per image"))
 }
 
-
+# The evidence mask as an explainer: the best that localisation can be.
 MASK = "mask"
-
-
+# Explainers that are shown but not ranked.
 REFERENCES = (MASK,)
-
-
+# The explainer that gives the chance level.
 CHANCE = "random"
 
+# Families of metrics that explainers are not ranked by.
+UNRANKED_FAMILIES = ("check", "descriptor", "cost")
 
-UNRANKED_FAMILIES = ("descriptor", "check", "cost")
-
-
-ABLATION = "@"
+# Separates explainer and transform, as in "lap@smooth2".
+TRANSFORM_SEPARATOR = "@"
 
 
 def transform_of(explainer: str) -> tuple[str, str]:
-    """Explainer and transform of a name such as "lap@smooth2"; the transform is "" where there is none."""
-    name, _, transform = explainer.partition(ABLATION)
+    """Split a name such as "lap@smooth2" into explainer and transform; the transform is "" if there is none."""
+    name, _, transform = explainer.partition(TRANSFORM_SEPARATOR)
     return name, transform

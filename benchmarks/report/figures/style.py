@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.report.figures import palette, svg
-from benchmarks.store.run_data import UNRANKED, ExplainerInfo, MetricInfo
+from benchmarks.store.run_data import ExplainerInfo, MetricInfo
+from benchmarks.store.score_names import UNRANKED_FAMILIES
 
 P = ParamSpec("P")
 WIDE, NARROW = 7.2, 3.5  # inches
@@ -103,7 +104,7 @@ def direction_label(metric: MetricInfo) -> str:
 
     It gives the better direction, and says so where the score does not count in the mean rank.
     """
-    note = "" if metric.ranked or metric.family in UNRANKED else "\n(not in the mean rank)"
+    note = "" if metric.ranked or metric.family in UNRANKED_FAMILIES else "\n(not in the mean rank)"
     return ARROWS.get(metric.direction, "") + note
 
 

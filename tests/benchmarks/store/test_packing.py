@@ -10,7 +10,7 @@ import pytest
 from benchmarks import cli
 from benchmarks.config.run import RunConfig
 from benchmarks.run.engine import Engine, Outcome
-from benchmarks.store.cell_files import PACKED, Packed, read_provenance
+from benchmarks.store.cell_files import PACKED, PackedCells, read_provenance
 from benchmarks.store.merging import merge
 from benchmarks.store.packing import pack, unpack
 from benchmarks.store.run_folder import Store, read_run
@@ -73,7 +73,7 @@ def test_a_cell_of_its_own_goes_before_the_packed_one(folder: Path) -> None:
     pack(folder)
     table["value"] = 0.25
     store.write_cell(path.stem, table, {"made": "since"})
-    found = store.cell(path.stem)
+    found = store.read_cell(path.stem)
     assert found is not None
     assert (found["value"] == 0.25).all()
     assert unpack(folder) > 1
@@ -104,7 +104,7 @@ def test_damage_is_told_and_nothing_deleted(folder: Path) -> None:
     assert not (folder / PACKED).exists()
     (folder / PACKED).write_bytes(b"PAR1 no")
     with pytest.raises(StoreError, match=PACKED):
-        Packed.of(folder)
+        PackedCells.read(folder)
     with pytest.raises(StoreError, match=PACKED):
         read_run(folder)
 

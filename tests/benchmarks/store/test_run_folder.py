@@ -135,12 +135,12 @@ def test_rounded_maps_are_near_and_rounding_twice_is_rounding_once(store: Store)
 
 def test_failures_come_back_until_they_are_forgotten(store: Store) -> None:
     entry = Problem(where="lap, random", what="no luck", traceback="...", cell="key")
-    assert store.failure("key") is None
+    assert store.read_failure("key") is None
     store.forget_failure("key")
     store.write_failure("key", entry)
-    assert store.failure("key") == entry
+    assert store.read_failure("key") == entry
     store.forget_failure("key")
-    assert store.failure("key") is None
+    assert store.read_failure("key") is None
 
 
 def test_clearing_takes_what_the_store_wrote_and_nothing_else(store: Store) -> None:
@@ -150,7 +150,7 @@ def test_clearing_takes_what_the_store_wrote_and_nothing_else(store: Store) -> N
     store.clear()
     assert (folder / "mine.txt").read_text() == "kept"
     assert not store.has_cell("one")
-    assert store.failure("two") is None
+    assert store.read_failure("two") is None
     assert not (folder / "run.json").exists()
 
 
