@@ -18,18 +18,19 @@ from helpers import runs as synthetic
 NOTHING = RunData(RunRecord(), pd.DataFrame())
 
 
-def few(scores: pd.DataFrame) -> pd.DataFrame:
-    """Three scores of four explainers: quick to draw."""
+def few_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Select three scores of four explainers, which are quick to draw."""
     explainers = ["lap", "lime", "random", "mask"]
     return scores[scores["metric"].isin(["mass", "pf_diff", "forwards"]) & scores["explainer"].isin(explainers)]
 
 
-def drawn(figure: Figure) -> list[Any]:
+def visible_panels(figure: Figure) -> list[Any]:
+    """Return the axes of a figure that are not switched off."""
     return [axes for axes in figure.axes if axes.axison]
 
 
 class Tags(HTMLParser):
-    """Collects tags with their attributes, and checks that what is opened is closed."""
+    """Tags of a page with their attributes; an unclosed one fails."""
 
     VOID = frozenset({"meta", "img", "source", "br", "link"})
 
@@ -48,27 +49,27 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def shifted(explainer: str, by: float) -> RunAnalysis:
-    """The made-up run with one explainer better (or worse) on every score."""
+def analyse_shifted(explainer: str, by: float) -> RunAnalysis:
+    """Analyse the made-up run with one explainer better (or worse) on every score."""
     data = synthetic.run(images=16)
     scores = data.scores.copy()
-    worse = scores["metric"].isin(["pf_morf"])
-    mine = scores["explainer"] == explainer
-    scores.loc[mine, "value"] += np.where(worse[mine], -by, by)
+    is_lower_better = scores["metric"].isin(["pf_morf"])
+    rows = scores["explainer"] == explainer
+    scores.loc[rows, "value"] += np.where(is_lower_better[rows], -by, by)
     return analyse(RunData(data.record.model_copy(deep=True), scores), Resampling(resamples=200))
 
 
-def full(images: int = 24, seeds: tuple[int, ...] = (0,)) -> RunData:
-    """A made-up run with all that the report knows: areas, transformed maps, audit, caveats, traceback."""
+def full_run(images: int = 24, seeds: tuple[int, ...] = (0,)) -> RunData:
+    """Return a run with all that the report knows: areas, transformed maps, audit, caveats, traceback."""
     meta = synthetic.meta()
     meta["dataset"]["areas"] = synthetic.areas(images)
     scores = synthetic.transformed(synthetic.scores(images, seeds=seeds))
     return RunData(RunRecord.model_validate(meta), scores, synthetic.gallery(images=5, size=32))
 
 
-def upside_down(metric: str) -> RunData:
-    """The made-up run with one metric that puts random maps first."""
-    data = full()
+def with_random_first(metric: str) -> RunData:
+    """Return the full run with random maps first on one metric."""
+    data = full_run()
     scores = data.scores.copy()
     scores.loc[(scores["metric"] == metric) & (scores["explainer"] == "random"), "value"] += 5
     return RunData(data.record, scores, data.gallery)
@@ -77,10 +78,10 @@ def upside_down(metric: str) -> RunData:
 class Section(HTMLParser):
     """Text of one section of the page."""
 
-    def __init__(self, full_page: str, name: str) -> None:
+    def __init__(self, page: str, name: str) -> None:
         super().__init__()
         self.inside, self.parts, self.name = False, [], name
-        self.feed(full_page)
+        self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "section":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers import runs as synthetic
-from helpers.reports import full
+from helpers.reports import full_run
 
 from benchmarks.report import RunData, analyse, write_report
 from benchmarks.report.page import render_page
@@ -26,7 +26,7 @@ def page(analysis: RunAnalysis) -> str:
 @pytest.fixture(scope="session")
 def full_analysis() -> RunAnalysis:
     """The made-up run with areas and transformed maps, analysed."""
-    return analyse(full(), Resampling(resamples=100))
+    return analyse(full_run(), Resampling(resamples=100))
 
 
 @pytest.fixture(scope="session")

@@ -35,27 +35,27 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     meta["dataset"]["areas"] = synthetic.areas(16)
     scores = synthetic.transformed(synthetic.scores(16))
     scores = scores[scores["metric"].isin(["mass", "auc", "pf_diff", "fc", "seconds", "forwards"])]
-    found = analyse(
+    analysis = analyse(
         RunData(RunRecord.model_validate(meta), scores, synthetic.gallery(images=3, size=32)), Resampling(resamples=200)
     )
     target = tmp_path_factory.mktemp("page") / "report.html"
-    target.write_text(render_page(found, make_figure_set(found, forms=())), encoding="utf-8")
+    target.write_text(render_page(analysis, make_figure_set(analysis, forms=())), encoding="utf-8")
     return target
 
 
-def browser(folder: Path, *arguments: str) -> str:
+def run_browser(folder: Path, *arguments: str) -> str:
     command = [
         str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
         f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=4000", *arguments,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-def asked(page: Path, folder: Path, question: str, width: int, *arguments: str) -> Any:
-    """What a script says in a frame of this width; the page's policy is kept, and the script's hash added to it.
+def evaluate(page: Path, folder: Path, question: str, width: int, *arguments: str) -> Any:
+    """Evaluate a JavaScript expression on the page in a frame of this width.
 
-    A frame, since the browser's own window is never narrower than 500 pixels.
+    The page's policy is kept, and the script's hash is added to it. A frame is needed, because the browser's own window
+    is never narrower than 500 pixels.
     """
     script = f"window.addEventListener('load', () => {{ parent.document.title = JSON.stringify({question}); }});"
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -65,13 +65,13 @@ def asked(page: Path, folder: Path, question: str, width: int, *arguments: str) 
     frame = f'<iframe style="border:0" width="{width}" height="900" srcdoc="{html.escape(text)}"></iframe>'
     probe = folder / "probe.html"
     probe.write_text(head + frame, encoding="utf-8")
-    found = browser(folder, "--window-size=1400,1000", *arguments, "--dump-dom", probe.as_uri())
-    return json.loads(html.unescape(re.findall(r"<title>(.*?)</title>", found, re.DOTALL)[0]))
+    dom = run_browser(folder, "--window-size=1400,1000", *arguments, "--dump-dom", probe.as_uri())
+    return json.loads(html.unescape(re.findall(r"<title>(.*?)</title>", dom, re.DOTALL)[0]))
 
 
-def shot(page: Path, folder: Path, width: int, *arguments: str) -> np.ndarray:
+def screenshot(page: Path, folder: Path, width: int, *arguments: str) -> np.ndarray:
     target = folder / f"shot{width}.png"
-    browser(folder, f"--window-size={width},2000", *arguments, f"--screenshot={target}", page.as_uri())
+    run_browser(folder, f"--window-size={width},2000", *arguments, f"--screenshot={target}", page.as_uri())
     return np.asarray(Image.open(target).convert("RGB"))
 
 
@@ -82,17 +82,45 @@ def test_nothing_sticks_out(page: Path, tmp_path: Path, width: int) -> None:
         out: Array.from(document.querySelectorAll("section *:not(.scroll *):not(pre *)"))
             .filter((e) => e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName)
     }"""
-    found = asked(page, tmp_path, question, width)
-    assert found["seen"] == width
-    assert found["scroll"] <= width
-    assert found["out"] == []
+    layout = evaluate(page, tmp_path, question, width)
+    assert layout["seen"] == width
+    assert layout["scroll"] <= width
+    assert layout["out"] == []
+
+
+def test_cards_fit_on_a_phone_without_scrolling(page: Path, tmp_path: Path) -> None:
+    question = "Array.from(document.querySelectorAll('.cards .scroll')).map((e) => e.scrollWidth - e.clientWidth)"
+    overhang = evaluate(page, tmp_path, question, PHONE)
+    assert overhang
+    assert max(overhang) <= 0
+
+
+def test_print_unfolds_everything_and_folds_it_again(page: Path, tmp_path: Path) -> None:
+    question = """(() => {
+        const folded = () => document.querySelectorAll("details:not([open])").length, before = folded();
+        dispatchEvent(new Event("beforeprint"));
+        const printed = folded();
+        dispatchEvent(new Event("afterprint"));
+        return [before, printed, folded()];
+    })()"""
+    before, printed, after = evaluate(page, tmp_path, question, DESK)
+    assert before == after > 8
+    assert printed == 0
+
+
+def test_an_anchor_unfolds_its_section(page: Path, tmp_path: Path) -> None:
+    for anchor in ("cost", "provenance"):
+        dom = run_browser(tmp_path, "--dump-dom", f"{page.as_uri()}#{anchor}")
+        opened = re.findall(r'<section id="(\w+)"><details class="fold" open', dom)
+        assert anchor in opened
+        assert {"cost", "provenance"} - {anchor} - set(opened)
 
 
 def test_phones_get_the_narrow_figures_and_desks_the_wide(page: Path, tmp_path: Path) -> None:
     question = """Array.from(document.querySelectorAll("picture")).map((p) => {
         const image = p.querySelector("img"), narrow = p.querySelector("source").srcset;
         return [image.naturalWidth, image.currentSrc === narrow, image.currentSrc === image.src]; })"""
-    phone, desk = (asked(page, tmp_path, question, width) for width in (PHONE, DESK))
+    phone, desk = (evaluate(page, tmp_path, question, width) for width in (PHONE, DESK))
     assert len(phone) == len(desk) > 6
     assert all(width > 0 and narrow for width, narrow, _ in phone)
     assert all(width > 0 and wide for width, _, wide in desk)
@@ -101,7 +129,7 @@ def test_phones_get_the_narrow_figures_and_desks_the_wide(page: Path, tmp_path: 
 def test_every_picture_is_drawn(page: Path, tmp_path: Path) -> None:
     question = """(document.querySelectorAll("details").forEach((d) => { d.open = true; }),
         Array.from(document.images).map((i) => i.complete && i.naturalWidth > 0))"""
-    drawn = asked(page, tmp_path, question, DESK)
+    drawn = evaluate(page, tmp_path, question, DESK)
     assert len(drawn) > 12
     assert all(drawn)
 
@@ -116,17 +144,17 @@ def test_a_click_sorts_and_the_unknown_stays_last(page: Path, tmp_path: Path) ->
         head.querySelector("button").click();
         return {before, up, down: column(), first, second: head.getAttribute("aria-sort")};
     })()"""
-    found = asked(page, tmp_path, question, DESK)
-    values = [float(value) for value in found["up"] if value != "nan"]
-    assert (found["first"], found["second"]) == ("ascending", "descending")
+    layout = evaluate(page, tmp_path, question, DESK)
+    values = [float(value) for value in layout["up"] if value != "nan"]
+    assert (layout["first"], layout["second"]) == ("ascending", "descending")
     assert values == sorted(values)
-    assert len(values) == len(found["before"]) - 1
-    assert found["up"][-1] == found["down"][-1] == "nan"
-    assert [float(value) for value in found["down"][:-1]] == values[::-1]
+    assert len(values) == len(layout["before"]) - 1
+    assert layout["up"][-1] == layout["down"][-1] == "nan"
+    assert [float(value) for value in layout["down"][:-1]] == values[::-1]
 
 
 def test_dark_mode_is_dark_figures_too(page: Path, tmp_path: Path) -> None:
-    light, dark = shot(page, tmp_path, DESK), shot(page, tmp_path, DESK, DARK)
+    light, dark = screenshot(page, tmp_path, DESK), screenshot(page, tmp_path, DESK, DARK)
     assert light.mean() > 200
     assert dark.mean() < 70
     # no large bright card is left: figures turn dark with the page
@@ -145,8 +173,8 @@ def test_text_has_contrast_in_both_modes(page: Path, tmp_path: Path) -> None:
                 return [e.tagName, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)]; })
             .filter(([, ratio]) => ratio < 4.5);
     })()"""
-    assert asked(page, tmp_path, question, DESK) == []
-    assert asked(page, tmp_path, question, DESK, DARK) == []
+    assert evaluate(page, tmp_path, question, DESK) == []
+    assert evaluate(page, tmp_path, question, DESK, DARK) == []
 
 
 def test_without_the_script_all_is_there(page: Path, tmp_path: Path) -> None:
@@ -157,4 +185,4 @@ def test_without_the_script_all_is_there(page: Path, tmp_path: Path) -> None:
     question = (
         "[document.querySelectorAll('th button').length, document.querySelectorAll('#leaderboard tbody tr').length]"
     )
-    assert asked(bare, tmp_path, question, DESK) == [0, 19]
+    assert evaluate(bare, tmp_path, question, DESK) == [0, 19]

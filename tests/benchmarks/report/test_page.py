@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from helpers import runs as synthetic
-from helpers.reports import Section, Tags, few, full, upside_down
+from helpers.reports import Section, Tags, few_scores, full_run, with_random_first
 
 from benchmarks.report import RunData, analyse, files, format
 from benchmarks.report.figures.figure_set import make_figure_set
@@ -91,7 +91,7 @@ def test_no_number_of_the_page_has_an_exponent(page: str) -> None:
 
 
 def test_names_are_escaped_everywhere() -> None:
-    data = RunData(synthetic.record(), few(synthetic.scores(3)))
+    data = RunData(synthetic.record(), few_scores(synthetic.scores(3)))
     evil = "<script>alert(1)</script>"
     for part in ("models", "explainers", "metrics"):
         getattr(data.record, part)[0].title = evil
@@ -116,7 +116,7 @@ def test_any_key_of_the_description_may_be_missing_or_null(analysis: RunAnalysis
 
 
 def test_a_run_with_one_image_and_only_controls_renders() -> None:
-    scores = few(synthetic.scores(images=1))
+    scores = few_scores(synthetic.scores(images=1))
     scores = scores[scores["explainer"].isin(["random", "mask"])]
     analysis = analyse(RunData(synthetic.record(), scores))
     assert {figure.section for figure in make_figure_set(analysis, forms=())} == {"ranks", "scores", "cost"}
@@ -125,7 +125,7 @@ def test_a_run_with_one_image_and_only_controls_renders() -> None:
 
 
 def test_a_failing_metric_is_shown_with_its_reason_and_left_out_of_the_mean_rank(tmp_path: Path) -> None:
-    analysis = analyse(upside_down("fc"), Resampling(resamples=50))
+    analysis = analyse(with_random_first("fc"), Resampling(resamples=50))
     assert set(analysis.gates.query("verdict == 'failed'")["metric"]) == {"fc"}
     row = analysis.ranks.query("model == 'lap' and explainer == 'lap'").iloc[0]
     assert (row["metrics"], row["metrics_all"]) == (6, 7)
@@ -145,7 +145,7 @@ def test_with_all_metrics_passing_there_is_no_second_column(full_page: str) -> N
 
 
 def test_if_no_metric_passes_nothing_is_ranked_and_the_page_says_so() -> None:
-    data = full(images=16)
+    data = full_run(images=16)
     scores = data.scores.copy()
     scores.loc[scores["explainer"] == "random", "value"] += 5
     analysis = analyse(RunData(data.record, scores), Resampling(resamples=20))
@@ -163,7 +163,7 @@ def test_sizes_are_shown_where_the_run_has_areas(full_analysis: RunAnalysis, ful
 
 
 def test_several_seeds_are_told_apart_in_tables_and_words() -> None:
-    data = full(images=16, seeds=(0, 1, 2))
+    data = full_run(images=16, seeds=(0, 1, 2))
     data.record.models = [model.model_copy(update={"seed": seed}) for seed in (0, 1, 2) for model in data.record.models]
     analysis = analyse(data, Resampling(resamples=50))
     assert set(analysis.summary["resampled"]) == {"seeds and images"}

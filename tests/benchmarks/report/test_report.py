@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from helpers import runs as synthetic
-from helpers.reports import NOTHING, few
+from helpers.reports import NOTHING, few_scores
 
 from benchmarks.report import RunData, write_report
 from benchmarks.statistics import COLUMNS
@@ -12,7 +12,9 @@ from benchmarks.store.record import RunRecord
 
 
 def test_the_same_data_give_the_same_files(tmp_path: Path) -> None:
-    data = RunData(synthetic.record(), few(synthetic.scores(images=4)).query("model == 'lap' and metric != 'forwards'"))
+    data = RunData(
+        synthetic.record(), few_scores(synthetic.scores(images=4)).query("model == 'lap' and metric != 'forwards'")
+    )
     first = {path.name: path.read_bytes() for path in write_report(data, tmp_path / "a")}
     mixed = RunData(synthetic.record(), data.scores.sample(frac=1, random_state=1))
     assert {path.name: path.read_bytes() for path in write_report(mixed, tmp_path / "b")} == first
@@ -35,5 +37,5 @@ def test_entries_may_lack_everything_but_their_name(tmp_path: Path) -> None:
         meta[part] = [{"name": entry["name"]} for entry in meta[part]]
     meta["dataset"], meta["git"], meta["problems"] = {}, {}, [{}]
     assert (tmp_path / "report.html") in write_report(
-        RunData(RunRecord.model_validate(meta), few(synthetic.scores(images=3))), tmp_path
+        RunData(RunRecord.model_validate(meta), few_scores(synthetic.scores(images=3))), tmp_path
     )

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from helpers.reports import shifted
+from helpers.reports import analyse_shifted
 
 from benchmarks.report import RunData, analyse
 from benchmarks.report.page import render_page
@@ -10,13 +10,13 @@ from benchmarks.statistics.analysis import RunAnalysis
 
 
 def test_a_win_on_all_metrics_has_no_opponent_ahead() -> None:
-    (summary,) = network_summaries(shifted("lap", 2))
+    (summary,) = network_summaries(analyse_shifted("lap", 2))
     assert sum(len(metric.external["ahead"]) for metric in summary.metrics) == 28
     assert all(not metric.external["behind"] for metric in summary.metrics)
 
 
 def test_a_loss_on_all_metrics_is_behind_everywhere_and_controls_are_named() -> None:
-    analysis = shifted("lap", -2)
+    analysis = analyse_shifted("lap", -2)
     (summary,) = network_summaries(analysis)
     assert sum(len(metric.external["behind"]) for metric in summary.metrics) == 28
     assert "Not ahead of the controls" in render_page(analysis, [])

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 from helpers import runs as synthetic
-from helpers.reports import full
+from helpers.reports import full_run
 
 from benchmarks.report import Gallery, RunData, analyse, images_to_keep
 from benchmarks.statistics import Resampling
 
 
 def test_the_images_the_report_wants_are_those_it_shows() -> None:
-    data = full(images=16)
+    data = full_run(images=16)
     wanted = images_to_keep(RunData(data.record, data.scores))
     assert set(wanted) == {("lap", name) for name in ("lap", "grad_cam", "integrated_gradients", "lime", "shap")}
     assert all(len(ids) == 3 for (_, name), ids in wanted.items() if name != "lap")

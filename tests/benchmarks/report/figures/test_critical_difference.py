@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from helpers.reports import drawn
+from helpers.reports import visible_panels
 
 from benchmarks.report import format
 from benchmarks.report.figures.critical_difference import critical_figure
@@ -10,7 +10,7 @@ from benchmarks.statistics.analysis import RunAnalysis
 
 @pytest.mark.parametrize("narrow", [False, True])
 def test_the_critical_difference_names_every_contestant_at_its_rank(analysis: RunAnalysis, narrow: bool) -> None:
-    panels = drawn(critical_figure(analysis, narrow))
+    panels = visible_panels(critical_figure(analysis, narrow))
     assert len(panels) == 2
     test = analysis.tests["lap"]
     texts = [" ".join(text.get_text().split()) for text in panels[1].texts]
