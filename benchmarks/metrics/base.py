@@ -60,7 +60,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Batch:
-    """Input of a metric: images, their maps, and what the metric may use to judge them.
+    """Images with their maps, and everything a metric may use.
 
     Attributes:
         model: network in evaluation mode, normalised images to logits; None for metrics that need none.
@@ -90,10 +90,10 @@ class Batch:
 
 
 class Metric(BaseModel):
-    """One way to judge maps. A subclass declares `scores` and writes `score`; its fields are its parameters.
+    """One way to judge maps.
 
-    A metric that Quantus has too also writes `reference`: the same scores by Quantus' class. `benchmarks.run.audit`
-    compares the two in every run.
+    A subclass declares `scores` and writes `score`. Its fields are its parameters. A metric that Quantus has too also
+    writes `reference`: the same scores by Quantus' class. `benchmarks.run.audit` compares the two in every run.
 
     Class attributes:
         name: name in the registry, set by it.
@@ -132,7 +132,10 @@ class Metric(BaseModel):
         return cls.reference is not Metric.reference
 
     def score(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Compute values (N,) for each of `scores`, from maps that are finite and without ties."""
+        """Compute values (N,) for each of `scores`.
+
+        The maps of the batch are finite and without ties.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define score")
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
@@ -175,7 +178,7 @@ class Metric(BaseModel):
 
 
 def passes_of(batch: Batch) -> Passes:
-    """Return the shared forward passes of a batch, or new ones if it has none."""
+    """Return the shared forward passes of a batch, or new ones."""
     assert batch.model is not None
     if batch.passes is not None:
         return batch.passes
@@ -183,16 +186,20 @@ def passes_of(batch: Batch) -> Passes:
 
 
 def is_degenerate(maps: np.ndarray) -> np.ndarray:
-    """Return which maps (N, 1, H, W) are constant, or have NaN or infinite values, (N,) bool."""
+    """Return which maps (N, 1, H, W) are degenerate, (N,) bool.
+
+    A map is degenerate if it is constant, or has NaN or infinite values.
+    """
     flat = maps.reshape(len(maps), -1)
     finite = np.isfinite(flat).all(1)
     return ~finite | (np.ptp(np.where(finite[:, None], flat, 0), axis=1) == 0)
 
 
 def break_ties(maps: np.ndarray, seed: int) -> np.ndarray:
-    """Put equal values of maps (N, 1, H, W) in a seeded random order, and replace degenerate maps by noise in [0, 1).
+    """Put equal values of maps (N, 1, H, W) in a random order.
 
-    The result is float64: float32 cannot hold the jitter beside values far larger than the map's range.
+    Degenerate maps become noise in [0, 1). The result is float64: float32 cannot hold the jitter beside values far
+    larger than the map's range.
     """
     degenerate = is_degenerate(maps)
     noise = np.random.default_rng(seed).random(maps.shape)

@@ -58,7 +58,10 @@ def concatenate(outputs: Sequence[Outputs]) -> Outputs:
 
 @cache
 def single_threaded_pool(workers: int) -> ThreadPoolExecutor:
-    """Return a pool whose workers use one CPU thread of torch each; the caller keeps its own number."""
+    """Return a pool whose workers use one CPU thread of torch.
+
+    The caller keeps its number of threads.
+    """
     threads = torch.get_num_threads()
 
     def start() -> None:
@@ -110,7 +113,7 @@ class BatchedNetwork:
 
     @cached_property
     def module(self) -> nn.Module:
-        """The module that is run: a flat graph of the model, or the model itself."""
+        """Module that is run: a flat graph, or the model itself."""
         return flat_network_of(self.model, self._example.permute(0, 3, 1, 2))
 
     @cached_property
@@ -150,12 +153,18 @@ class BatchedNetwork:
         return Outputs(logits, probabilities, hits.astype(bool))
 
     def run_repeated(self, image: Tensor) -> Outputs:
-        """Run the network on one image (1, H, W, C) that all N images share, and return outputs (N, 1)."""
+        """Run the network on one image (1, H, W, C).
+
+        All N images share it, so the outputs (N, 1) repeat its logits.
+        """
         logits = self._forward(image).expand(len(self._targets), -1)
         return Outputs(*(values[:, None].numpy() for values in self._read(logits, self._targets)))
 
     def _for_each_block(self, run_block: Callable[[Block], Result], n: int, versions: int) -> Iterator[Result]:
-        """Yield the result of every block, in order; several blocks run at once if there are workers."""
+        """Yield the result of every block, in order.
+
+        Several blocks run at once if there are workers.
+        """
         if self.workers > 1:
             yield from single_threaded_pool(self.workers).map(run_block, self._blocks(n, versions))
             return
@@ -177,7 +186,10 @@ class BatchedNetwork:
             start += _size(block)
 
     def _block(self, start: int, n: int, versions: int) -> Block:
-        """Return the next block: some versions of one image, or all versions of some images."""
+        """Return the next block.
+
+        It holds some versions of one image, or all versions of some images.
+        """
         row, version = divmod(start, versions)
         if versions >= self.batch_size or version:
             # Blocks of equal size, since a small one at the end would be slow.
@@ -192,7 +204,7 @@ class BatchedNetwork:
         self.batch_size //= 2
 
     def _forward(self, images: Tensor) -> Tensor:
-        """Compute logits (n, K) of images (n, H, W, C), and count images and seconds."""
+        """Compute logits (n, K) of images (n, H, W, C)."""
         module = self.module  # built before the clock starts, and outside of inference mode
         begin = time.perf_counter()
         with torch.inference_mode():

@@ -53,13 +53,19 @@ class MaxBoxAcc(Localisation):
 
 
 def box_around(mask: np.ndarray) -> Box:
-    """Return the box of a mask (H, W) that is not empty: first row and column, one past the last row and column."""
+    """Return the box around a mask (H, W).
+
+    The mask must not be empty. A box is its first row and column, and one past its last row and column.
+    """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def largest_box(values: np.ndarray, threshold: float) -> Box:
-    """Return the box around the largest connected component of a map (H, W) above a share of its range."""
+    """Return the box around the largest component of a map (H, W).
+
+    Components are connected pixels at or above `threshold`, a share of the map's range.
+    """
     above = values >= values.min() + threshold * np.ptp(values)
     labels, count = ndimage.label(above)
     largest = 1 + int(np.argmax(np.bincount(labels.ravel(), minlength=count + 1)[1:]))
@@ -75,7 +81,7 @@ def intersection_over_union(a: Box, b: Box) -> float:
 
 
 def cross_validate(hits: np.ndarray) -> np.ndarray:
-    """Score each half of the images at the threshold that is best for the other half.
+    """Score each half of the images at the other half's best threshold.
 
     Args:
         hits: (N, thresholds), the score of each image at each threshold; NaN for images without a mask.

@@ -18,14 +18,16 @@ _SMALL = 1e-7
 
 
 def magnitudes(maps: np.ndarray) -> np.ndarray:
-    """Return the magnitudes (N, 1, H, W) of maps without ties, divided by the largest of each map."""
+    """Return magnitudes (N, 1, H, W) in units of each map's largest."""
     size = np.abs(remove_jitter(maps))
     return size / size.max(axis=(1, 2, 3), keepdims=True)
 
 
 @metrics.register("sparseness")
 class Sparseness(Metric):
-    """Gini coefficient of the map's magnitudes: 0 for a constant map, near 1 for a single pixel.
+    """Gini coefficient of the map's magnitudes.
+
+    It is 0 for a constant map and near 1 for a single pixel.
 
     Source: Chalasani et al. 2020; quantus.Sparseness.
     """
@@ -49,7 +51,9 @@ class Sparseness(Metric):
 
 @metrics.register("complexity")
 class Complexity(Metric):
-    """Entropy of the map's magnitudes as shares of their sum, in nats: 0 for a single pixel, log(H W) at most.
+    """Entropy of the map's magnitudes as shares of their sum, in nats.
+
+    It is 0 for a single pixel and at most log(H W).
 
     Source: Bhatt, Weller and Moura 2020; quantus.Complexity.
     """

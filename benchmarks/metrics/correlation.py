@@ -48,8 +48,9 @@ def random_subsets(n: int, features: int, size: int, runs: int, seed: int) -> np
 
 @metrics.register("faithfulness_correlation")
 class FaithfulnessCorrelation(Metric):
-    """Pearson correlation of the map's sum over random subsets of features with the drop of the target's logit.
+    """Correlation of the map with the logit's drop, over random subsets.
 
+    It is Pearson's correlation of the map's sum over each subset of features with the drop of the target's logit.
     Subsets are drawn from C*H*W features, each with the value of its pixel, and are the same for every explainer of a
     shard. NaN for an image whose logit no subset changes. With 100 runs the value of one image is noisy.
     Source: Bhatt, Weller and Moura 2020; quantus.FaithfulnessCorrelation.
@@ -89,7 +90,10 @@ class FaithfulnessCorrelation(Metric):
         return {"faithfulness_correlation": pearson(self._sums(batch, masks), drops)}
 
     def _masks(self, batch: Batch) -> np.ndarray:
-        """Draw the subsets as masks of features, eight to a byte, (N, runs, ceil(C*H*W / 8))."""
+        """Draw the subsets as masks of features.
+
+        They are packed eight to a byte, (N, runs, ceil(C*H*W / 8)).
+        """
         n, features = len(batch.images), prod(batch.images.shape[1:])
         subsets = random_subsets(n, features, self._size(batch), self.runs, batch.seed)
         masks = np.empty((n, self.runs, -(-features // 8)), np.uint8)
@@ -125,7 +129,10 @@ class FaithfulnessCorrelation(Metric):
 
 @metrics.register("faithfulness_estimate")
 class FaithfulnessEstimate(Metric):
-    """Pearson correlation of the map's sum over groups of pixels, in the map's order, with the drop of the logit.
+    """Correlation of the map with the logit's drop, over ordered groups.
+
+    It is Pearson's correlation of the map's sum over each group of pixels, in the map's order, with the drop of the
+    target's logit.
 
     Source: Alvarez-Melis and Jaakkola 2018; quantus.FaithfulnessEstimate.
 
@@ -173,7 +180,7 @@ class FaithfulnessEstimate(Metric):
 
 
 class SinglePatchRemoval(Metric):
-    """Base class of metrics that remove one square patch at a time from the whole image.
+    """Base class of metrics that remove one square patch at a time.
 
     Fields:
         patches_per_side: approximate number of patches along the shorter side, see `removal.patch_side`.
@@ -189,7 +196,7 @@ class SinglePatchRemoval(Metric):
         return patch_side(batch.images.shape[1:], self.patches_per_side)
 
     def drops(self, batch: Batch) -> np.ndarray:
-        """Compute the drop of the target's logit for each patch that is removed alone, (N, patches)."""
+        """Compute the logit's drop for each removed patch, (N, patches)."""
         height, width = batch.images.shape[-2:]
         side = self._side(batch)
         passes = passes_of(batch)
@@ -200,7 +207,10 @@ class SinglePatchRemoval(Metric):
 
 @metrics.register("single_deletion")
 class SingleDeletion(SinglePatchRemoval):
-    """Spearman correlation of the map's sum over each patch with the drop of the logit when it alone is removed.
+    """Rank correlation of the map with the logit's drop, over patches.
+
+    It is Spearman's correlation of the map's sum over each patch with the drop of the target's logit when that patch
+    alone is removed.
 
     Source: Hesse, Schaub-Meyer and Roth 2024 (IDSDS), without their fine-tuning on removed patches, so it must not be
     compared between networks. Quantus has no such metric.
@@ -216,7 +226,9 @@ class SingleDeletion(SinglePatchRemoval):
 
 @metrics.register("infidelity")
 class Infidelity(SinglePatchRemoval):
-    """Share of the drops' mean square that the map times the removed values does not explain at its best scale.
+    """Share of the logit's drops that the map does not explain.
+
+    The map times the removed values is compared with the drops at its best scale, in mean square.
 
         1 - max(0, <u, d>)^2 / (<u, u> <d, d>),  u_t = sum over patch t of map * (x - fill),  d_t = drop of the logit
 
@@ -256,7 +268,9 @@ class Infidelity(SinglePatchRemoval):
 
 
 def residual_share(drops: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Compute the share of `drops` (N, T) that no multiple >= 0 of `sums` (N, T) explains.
+    """Compute the share of drops that a multiple of the sums leaves.
+
+    The multiple is the best one >= 0. Both arrays are (N, T).
 
     Returns:
         (N,) in [0, 1]; NaN if all drops of an image are zero.

@@ -14,9 +14,9 @@ _graphs: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module | None]] = WeakKeyDic
 
 
 def flat_network_of(model: nn.Module, image: Tensor) -> nn.Module:
-    """Return a faster module with the same function, or the network itself if none can be built.
+    """Return a faster module with the same function as the network.
 
-    It is built once for the present weights.
+    It is built once for the present weights. If none can be built, the network itself is returned.
 
     Args:
         model: network in evaluation mode.

@@ -24,7 +24,9 @@ Fill = Literal["mean", "blur"]
 
 
 class PixelSweep(Metric):
-    """Base class of metrics that remove pixels in the order of the map and record the target's probability.
+    """Base class of metrics that remove pixels in the map's order.
+
+    They record the target's probability after each step.
 
     Fields:
         steps: approximate number of steps, see `removal.features_in_step`.
@@ -44,7 +46,10 @@ class PixelSweep(Metric):
         return passes_of(batch).run_removals(order, counts, self.fill, by_channel=True).probabilities
 
     def reference_curve(self, batch: Batch, *, least_first: bool = False) -> np.ndarray:
-        """Compute the same curve by quantus.PixelFlipping, and add the first point, which that leaves out."""
+        """Compute the same curve by quantus.PixelFlipping.
+
+        Quantus leaves out the first point, which is added.
+        """
         step, size = features_in_step(batch.images.shape[1:], self.steps), prod(batch.images.shape[1:])
         channels = batch.images.shape[1]
         # A different value for each feature, so that the channels of a pixel are removed one after the other.
@@ -62,7 +67,9 @@ class PixelSweep(Metric):
 
 @metrics.register("pixel_flipping")
 class PixelFlipping(PixelSweep):
-    """Area under the target's probability while pixels are removed in the map's order, from none to all.
+    """Area under the target's probability while pixels are removed.
+
+    Pixels are removed in the map's order, from none to all.
 
     `pixel_flipping` = LeRF area - MoRF area, in which the harm of removing any pixels cancels. The unperturbed point,
     which Quantus leaves out, is included. At most one pixel a step is removed channel by channel, none where steps are
@@ -91,9 +98,9 @@ class PixelFlipping(PixelSweep):
 
 @metrics.register("deletion")
 class Deletion(PixelSweep):
-    """Area under the target's probability while the most relevant pixels are replaced by the mean, first to last.
+    """Area under the probability while the most relevant pixels are removed.
 
-    With the same steps the curve is pixel flipping's MoRF curve and costs nothing more.
+    Removed pixels become the mean. With the same steps the curve is pixel flipping's MoRF curve and costs nothing more.
     Source: Petsiuk, Das and Saenko 2018 (RISE); curve by quantus.PixelFlipping.
     """
 
@@ -109,7 +116,7 @@ class Deletion(PixelSweep):
 
 @metrics.register("insertion")
 class Insertion(PixelSweep):
-    """Area under the target's probability while the most relevant pixels return to a blurred image.
+    """Area under the probability while relevant pixels return to a blur.
 
     This is the LeRF curve read from its end. The blur has a standard deviation of a sixteenth of the side.
     Source: Petsiuk, Das and Saenko 2018 (RISE); curve by quantus.PixelFlipping.

@@ -20,7 +20,9 @@ from benchmarks.metrics.map_ranks import positive_part
 
 @metrics.register("grid_pg")
 class GridPG(Metric):
-    """Share of the positive part of the map, for the class of one cell, inside that cell; chance is 1 / cells^2.
+    """Share of the positive map inside the cell of its class.
+
+    Chance is 1 / cells^2.
 
     Source: Rao, Böhle and Schiele 2022, after Böhle et al. 2021; Quantus has no such metric.
 
@@ -48,7 +50,9 @@ class GridPG(Metric):
 
 
 def draw_mosaics(targets: np.ndarray, cells: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the members of a mosaic for each image of a shard with enough classes.
+    """Draw the members of a mosaic for each image.
+
+    Images of a shard with too few classes get none.
 
     Args:
         targets: (N,) classes.
@@ -73,7 +77,10 @@ def draw_mosaics(targets: np.ndarray, cells: int, seed: int) -> tuple[np.ndarray
 
 
 def build_mosaics(images: np.ndarray, members: np.ndarray, cells: int) -> np.ndarray:
-    """Tile images (N, C, H, W) to mosaics (M, C, cells*H, cells*W), row by row, from image indices (M, cells^2)."""
+    """Tile images (N, C, H, W) to mosaics (M, C, cells*H, cells*W).
+
+    `members` (M, cells^2) are the indices of the images, row by row.
+    """
     tiles = images[members]
     m, _, channels, height, width = tiles.shape
     rows = tiles.reshape(m, cells, cells, channels, height, width).transpose(0, 3, 1, 4, 2, 5)
@@ -81,7 +88,9 @@ def build_mosaics(images: np.ndarray, members: np.ndarray, cells: int) -> np.nda
 
 
 def share_in_cell(maps: np.ndarray, positions: np.ndarray, cells: int) -> np.ndarray:
-    """Compute the share (M,) of each map inside one cell; 0 for an empty map.
+    """Compute the share (M,) of each map inside one cell.
+
+    It is 0 for an empty map.
 
     Args:
         maps: (M, 1, cells*H, cells*W) >= 0.

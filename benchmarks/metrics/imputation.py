@@ -38,9 +38,10 @@ def impute(images: Tensor, missing: Tensor) -> Tensor:
 
 
 def neighbour_sum(maps: Tensor) -> Tensor:
-    """Compute the weighted sum of the eight neighbours of each pixel, (N, C, H, W), with zeros beyond the border.
+    """Compute the weighted sum of each pixel's eight neighbours, (N, C, H, W).
 
-    Sums of slices are five times as fast on a CPU as a convolution of single channels.
+    There are zeros beyond the border. Sums of slices are five times as fast on a CPU as a convolution of single
+    channels.
     """
     padded = F.pad(maps, (1, 1, 1, 1))
     sides = padded[..., :-2] + padded[..., 2:]
@@ -92,12 +93,17 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """Divide a by b, 0 where b is 0, so that a solved image stays as it is while others go on."""
+    """Divide a by b, 0 where b is 0.
+
+    A solved image then stays as it is while others go on.
+    """
     return torch.where(b > 0, a / b.clamp(min=torch.finfo(b.dtype).tiny), 0.0)
 
 
 def first_guess(values: Tensor, share: Tensor) -> Tensor:
-    """Fill missing pixels from images of half the size, which are filled the same way.
+    """Fill missing pixels from images of half the size.
+
+    These are filled the same way.
 
     Args:
         values: (N, C, H, W), means over present pixels times `share`; 0 for missing pixels.

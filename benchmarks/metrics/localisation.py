@@ -81,7 +81,9 @@ class Localisation(Metric):
 
 @metrics.register("relevance_mass_accuracy")
 class RelevanceMassAccuracy(Localisation):
-    """Share of the positive part of the map inside the mask; 0 for a map without positive part.
+    """Share of the positive part of the map inside the mask.
+
+    It is 0 for a map without positive part.
 
     Source: Arras, Osman and Samek 2020 (CLEVR-XAI); quantus.RelevanceMassAccuracy.
     """
@@ -107,7 +109,9 @@ class RelevanceMassAccuracy(Localisation):
 
 @metrics.register("relevance_rank_accuracy")
 class RelevanceRankAccuracy(Localisation):
-    """Share of the mask's k pixels among the k highest of the map; a random order gives the mask's share of the image.
+    """Share of the mask's k pixels among the map's k highest.
+
+    A random order gives the mask's share of the image.
 
     Source: Arras, Osman and Samek 2020 (CLEVR-XAI); quantus.RelevanceRankAccuracy.
     """
@@ -127,10 +131,10 @@ class RelevanceRankAccuracy(Localisation):
 
 @metrics.register("pointing_game")
 class PointingGame(Localisation):
-    """1 if the highest pixel lies in the mask, else 0; 0 for a map without positive part.
+    """1 if the highest pixel lies in the mask, else 0.
 
-    Quantus counts every pixel that equals the highest, and counts an empty mask as a hit. Ranks have one highest pixel,
-    and images without a mask have no score.
+    It is 0 for a map without positive part. Quantus counts every pixel that equals the highest, and counts an empty
+    mask as a hit. Ranks have one highest pixel, and images without a mask have no score.
     Source: Zhang et al. 2018; quantus.PointingGame.
     """
 
@@ -151,9 +155,10 @@ class PointingGame(Localisation):
 
 @metrics.register("auc")
 class AUC(Localisation):
-    """Area under the ROC curve of the map as a detector of the mask's pixels; a random order gives 0.5.
+    """Area under the ROC curve of the map as a detector.
 
-    NaN also for a mask that covers the whole image.
+    It detects the pixels of the mask. A random order gives 0.5. A mask that covers the whole image gives NaN.
+
     Source: Fawcett 2006; quantus.AUC.
     """
 
@@ -175,10 +180,11 @@ class AUC(Localisation):
 
 @metrics.register("top_k_intersection")
 class TopKIntersection(Localisation):
-    """Share of the k highest pixels that lie in the mask, k a share of the mask's own pixels.
+    """Share of the k highest pixels that lie in the mask.
 
-    With k as many as the mask's pixels it is rank accuracy, with k = 1 the pointing game, so it is not ranked. Quantus
-    takes one k for all images (1000), which is more than most masks have, so the reference runs image by image.
+    k is a share of the mask's own pixels. With k as many as the mask's pixels it is rank accuracy, with k = 1 the
+    pointing game, so it is not ranked. Quantus takes one k for all images (1000), which is more than most masks have,
+    so the reference runs image by image.
     Source: Theiner, Müller-Budack and Ewerth 2022; quantus.TopKIntersection.
 
     Fields:
@@ -211,10 +217,10 @@ class TopKIntersection(Localisation):
 
 @metrics.register("attribution_localisation")
 class AttributionLocalisation(Localisation):
-    """Share of the map's magnitude inside the mask: mass accuracy that also counts negative values.
+    """Share of the map's magnitude inside the mask.
 
-    For maps without negative values it is mass accuracy, so it is not ranked. Quantus' weighted form depends on the
-    number of images in the batch and is not used.
+    It also counts negative values. For maps without any it is mass accuracy, so it is not ranked. Quantus' weighted
+    form depends on the number of images in the batch and is not used.
     Source: Kohlbrenner et al. 2020; quantus.AttributionLocalisation.
     """
 

@@ -12,7 +12,7 @@ from benchmarks.metrics.base import JITTER
 
 
 def ranks(maps: np.ndarray) -> np.ndarray:
-    """Rank the pixels of each map, 1 for the smallest to H*W for the largest, float64."""
+    """Rank the pixels of each map from 1, the smallest, float64."""
     flat = maps.reshape(len(maps), -1)
     order = np.argsort(flat, axis=1, kind="stable")
     positions = np.broadcast_to(np.arange(1.0, flat.shape[1] + 1), flat.shape)
@@ -22,7 +22,7 @@ def ranks(maps: np.ndarray) -> np.ndarray:
 
 
 def remove_jitter(maps: np.ndarray) -> np.ndarray:
-    """Set values to zero that are too small to be told from the jitter of the tie-breaking.
+    """Set values to zero that may be jitter of the tie-breaking.
 
     The bound is twice the height of the jitter, since the jitter also changes the range that it is measured by.
     """
@@ -31,10 +31,16 @@ def remove_jitter(maps: np.ndarray) -> np.ndarray:
 
 
 def positive_part(maps: np.ndarray) -> np.ndarray:
-    """Keep the values above the jitter, which speak for the target, and set all others to zero."""
+    """Keep values above the jitter, and set all others to zero.
+
+    Positive values speak for the target.
+    """
     return np.maximum(remove_jitter(maps), 0.0)
 
 
 def subtract_minimum(maps: np.ndarray) -> np.ndarray:
-    """Shift each map to a minimum of zero; sums over equally many pixels keep their differences."""
+    """Shift each map to a minimum of zero.
+
+    Sums over equally many pixels keep their differences.
+    """
     return maps - maps.min(axis=(1, 2, 3), keepdims=True)

@@ -56,7 +56,10 @@ class MapTransform:
         return _TITLES[self.kind].format(f"{self.value:g}")
 
     def __call__(self, maps: np.ndarray) -> np.ndarray:
-        """Transform maps (N, 1, H, W) to float32; degenerate maps are not changed."""
+        """Transform maps (N, 1, H, W), and return float32.
+
+        Degenerate maps are not changed.
+        """
         changed = _FUNCTIONS[self.kind](maps, self.value).astype(np.float32)
         return np.where(is_degenerate(maps)[:, None, None, None], maps, changed)
 
@@ -75,14 +78,20 @@ def blur(maps: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def average_on_grid(maps: np.ndarray, side: float) -> np.ndarray:
-    """Average maps (N, 1, H, W) over side x side cells and resize them back bilinearly."""
+    """Average maps (N, 1, H, W) over side x side cells.
+
+    They are resized back bilinearly.
+    """
     # In float64, so that a map of one value keeps one value.
     coarse = F.adaptive_avg_pool2d(torch.from_numpy(maps.astype(np.float64)), int(side))
     return F.interpolate(coarse, maps.shape[-2:], mode="bilinear", align_corners=False).numpy()
 
 
 def sharpened(maps: np.ndarray, power: float) -> np.ndarray:
-    """Raise maps (N, 1, H, W), in units of their largest magnitude, to `power` and keep their sign."""
+    """Raise maps (N, 1, H, W) to `power` and keep their sign.
+
+    They are divided by their largest magnitude first.
+    """
     largest = np.abs(maps).max(axis=(1, 2, 3), keepdims=True)
     unit = maps / np.where(largest > 0, largest, 1)
     return np.sign(unit) * np.abs(unit) ** power

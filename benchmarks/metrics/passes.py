@@ -91,7 +91,7 @@ class Passes:
         return self.network.seconds
 
     def _to_device(self, images: np.ndarray) -> Tensor:
-        """Convert images (N, C, H, W) to a tensor (N, H, W, C) on the device."""
+        """Convert images (N, C, H, W) to a tensor (N, H, W, C)."""
         rows = np.ascontiguousarray(images.transpose(0, 2, 3, 1), dtype=np.float32)
         return torch.from_numpy(rows).to(self.device)
 
@@ -179,7 +179,9 @@ class Passes:
         return self.run_masked(cache_key, count, keep, fill)
 
     def _number_features(self, labels: np.ndarray, *, by_channel: bool) -> Tensor:
-        """Number each channel of each pixel, (N, H, W, C) float32, from numbers of pixels (N, 1, H, W).
+        """Number each channel of each pixel, (N, H, W, C) float32.
+
+        `labels` are numbers of pixels (N, 1, H, W).
 
         The channels of a pixel share a number, or go one after the other. Floats are exact up to 16 million features.
         """

@@ -48,7 +48,9 @@ class PatchSweep(Metric):
 
 @metrics.register("region_perturbation")
 class RegionPerturbation(PatchSweep):
-    """Mean drop of the target's probability while square patches are removed, in the order of the map's sums over them.
+    """Mean drop of the target's probability while patches are removed.
+
+    Square patches are removed in the order of the map's sums over them.
 
         drop = mean over l = 1..L of p(nothing removed) - p(l patches removed)
 
@@ -124,7 +126,10 @@ class Selectivity(PatchSweep):
 
 
 def superpixels(images: np.ndarray) -> np.ndarray:
-    """Return the number of each pixel's superpixel, (N, 1, H, W) int32, as quantus.IROF cuts them (SLIC)."""
+    """Return the superpixel of each pixel, (N, 1, H, W) int32.
+
+    They are cut by SLIC, as in quantus.IROF.
+    """
     from quantus.helpers.utils import get_superpixel_segments
 
     cut = partial(get_superpixel_segments, segmentation_method="slic")
@@ -135,7 +140,9 @@ def superpixels(images: np.ndarray) -> np.ndarray:
 
 @metrics.register("irof")
 class Irof(Metric):
-    """Mean relative loss of the target's probability while superpixels are removed, by the mean of the map in each.
+    """Mean relative loss of the probability while superpixels are removed.
+
+    Superpixels are removed in the order of the map's means over them.
 
         loss = mean over l = 1..L of 1 - p(l superpixels removed) / p(nothing removed)
 

@@ -35,7 +35,7 @@ REFUSALS = (AssertionError, AttributeError, IndexError, TypeError, ValueError)
 
 
 class HiddenNetwork(nn.Module):
-    """Wrapper of a network whose modules Quantus cannot see, with probabilities as output if asked.
+    """Wrapper of a network whose modules Quantus cannot see.
 
     Args:
         model: the network.
@@ -118,7 +118,10 @@ def _explain_argument(batch: Batch, name: str) -> dict[str, Any]:
 
 
 def replace_by(fill: np.ndarray) -> dict[str, Any]:
-    """Return constructor arguments that make a metric of one batch replace features by `fill` (N, C, H, W)."""
+    """Return arguments that make a metric replace features by `fill`.
+
+    They go to the constructor of a Quantus metric. `fill` (N, C, H, W) belongs to one batch.
+    """
     if not fill.any():
         return {"perturb_baseline": 0.0}
     flat = fill.reshape(len(fill), -1)
@@ -132,7 +135,10 @@ def replace_by(fill: np.ndarray) -> dict[str, Any]:
 
 
 def replace_masked_by(fill: np.ndarray) -> dict[str, Any]:
-    """Return the same arguments for a metric that selects features by a mask (N, 1, H, W), such as quantus.IROF."""
+    """Return the same arguments for metrics that use masks.
+
+    quantus.IROF selects features by a mask (N, 1, H, W).
+    """
 
     def replace(arr: np.ndarray, mask: np.ndarray, **_: Any) -> np.ndarray:
         return np.where(mask, fill, arr)
@@ -141,7 +147,10 @@ def replace_masked_by(fill: np.ndarray) -> dict[str, Any]:
 
 
 def quantus_imputation(noise: np.ndarray) -> Callable[..., np.ndarray]:
-    """Return Quantus' linear imputation of one image (C, H, W), with the given noise (C, H, W)."""
+    """Return Quantus' linear imputation with the given noise.
+
+    It imputes one image (C, H, W); the noise has its shape.
+    """
     from quantus import noisy_linear_imputation
 
     def impute(arr: np.ndarray, indices: np.ndarray, **_: Any) -> np.ndarray:

@@ -37,7 +37,9 @@ class Check(Metric):
 
 @metrics.register("random_logit")
 class RandomLogit(Check):
-    """Structural similarity of the map with the map of a random other class: 1 for a map that ignores the class.
+    """Similarity of the map with the map of another class.
+
+    The class is drawn at random. The structural similarity is 1 for a map that ignores the class.
 
     Source: Sixt, Granz and Landgraf 2020; quantus.RandomLogit, with maps compared as pictures and not as vectors.
     """
@@ -82,7 +84,9 @@ class RandomLogit(Check):
 
 @metrics.register("mprt")
 class Mprt(Check):
-    """Rank correlation with the map of the same network with random weights, and rise of complexity.
+    """Change of the map when the weights are random.
+
+    The scores are the rank correlation of both maps, and the rise of complexity.
 
         mprt = Spearman(map, random map),  efficient_mprt = (H(random map) - H(map)) / H(map),  mean over `seeds`
 
@@ -139,7 +143,10 @@ def other_classes(targets: np.ndarray, classes: int, seed: int) -> np.ndarray:
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compute the structural similarity (N,) of maps (N, 1, H, W), over the range of both."""
+    """Compute the structural similarity (N,) of maps (N, 1, H, W).
+
+    The range of values is that of both maps.
+    """
     from skimage.metrics import structural_similarity
 
     values = []
@@ -151,7 +158,10 @@ def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def randomise(network: nn.Module, seed: int) -> nn.Module:
-    """Copy a network, in evaluation mode, and draw the weights of each module that can be reset."""
+    """Copy a network and draw its weights at random.
+
+    The copy is in evaluation mode. Each module that can be reset gets new weights.
+    """
     copy = deepcopy(network)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         for module in copy.modules():
@@ -162,5 +172,8 @@ def randomise(network: nn.Module, seed: int) -> nn.Module:
 
 
 def entropies(maps: np.ndarray) -> np.ndarray:
-    """Compute the entropy (N,) in nats of a histogram of each map's values, with `BINS` equal bins over its range."""
+    """Compute the entropy (N,) of each map's histogram, in nats.
+
+    The histogram has `BINS` equal bins over the map's range.
+    """
     return np.array([stats.entropy(np.histogram(values, bins=BINS)[0]) for values in maps.reshape(len(maps), -1)])

@@ -41,16 +41,18 @@ def fill_values(images: np.ndarray, name: str) -> np.ndarray:
 
 
 def nearest_divisor(number: int, target: float) -> int | None:
-    """Return the divisor of `number` nearest to `target` by ratio, the smaller of two alike.
+    """Return the divisor of `number` nearest to `target` by ratio.
 
-    None if all divisors are off by more than a factor of 2.
+    Of two alike it returns the smaller one, and None if all divisors are off by more than a factor of 2.
     """
     divisors = [d for d in range(1, number + 1) if number % d == 0 and 0.5 <= d / target <= 2]
     return min(divisors, key=lambda d: abs(log(d / target)), default=None)
 
 
 def features_in_step(shape: tuple[int, ...], steps: int) -> int:
-    """Choose how many of the C*H*W features to remove in a step, for about `steps` equal steps.
+    """Choose the number of features to remove in a step.
+
+    All of the C*H*W features are removed in about `steps` equal steps.
 
     Args:
         shape: (C, H, W) of an image.
@@ -105,7 +107,7 @@ def pixel_order(maps: np.ndarray, *, least_first: bool = False) -> np.ndarray:
 
 
 def patch_labels(height: int, width: int, side: int) -> np.ndarray:
-    """Return the number of each pixel's patch, row by row, (1, 1, H, W) int32."""
+    """Number the patch of each pixel, row by row, (1, 1, H, W)."""
     rows, columns = np.arange(height) // side, np.arange(width) // side
     return (rows[:, None] * (width // side) + columns)[None, None].astype(np.int32)
 
@@ -140,12 +142,18 @@ def _inverse(order: np.ndarray) -> np.ndarray:
 
 
 def area_under(curves: np.ndarray) -> np.ndarray:
-    """Compute the area (N,) under curves (N, steps + 1) by the trapezoid rule, over the number of steps."""
+    """Compute the area (N,) under curves (N, steps + 1).
+
+    It is the area by the trapezoid rule over the number of steps.
+    """
     return ((curves[:, 1:] + curves[:, :-1]) / 2).mean(1)
 
 
 def pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Correlate each row of `a` with that of `b`, both (N, T); returns (N,), NaN for a constant row."""
+    """Correlate each row of `a` with that of `b`.
+
+    Both are (N, T). The result is (N,), NaN for a constant row.
+    """
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))

@@ -27,7 +27,9 @@ PERCENTAGES = tuple(float(p) for p in range(10, 100, 10))
 
 @metrics.register("road")
 class Road(Metric):
-    """Share of the percentages at which the network still predicts the target, pixels imputed in the map's order.
+    """Share of imputed versions on which the network predicts the target.
+
+    Each version imputes a percentage of the pixels, in the map's order.
 
     `road` = share with the least relevant imputed (LeRF) - share with the most relevant imputed (MoRF). Quantus gives
     one number a percentage for all images, takes the first batch only, and does not run on colour images. So the
@@ -66,7 +68,7 @@ class Road(Metric):
         return [int(batch.maps[0].size * p / 100) for p in self.percentages]
 
     def _hit_share(self, batch: Batch, order: np.ndarray) -> np.ndarray:
-        """Compute the share (N,) of the percentages at which the network still predicts the target."""
+        """Compute the share (N,) of versions that keep the target."""
         passes, counts = passes_of(batch), self._counts(batch)
         images = torch.from_numpy(batch.images).to(passes.device)
         positions = torch.from_numpy(order).to(passes.device)

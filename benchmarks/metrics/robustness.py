@@ -18,7 +18,9 @@ from benchmarks.metrics.quantus_adapter import evaluate
 
 @metrics.register("sensitivity")
 class Sensitivity(Metric):
-    """Change of the map as a share of its own size, over small random changes of the image: mean and largest.
+    """Change of the map under small changes of the image.
+
+    The change is a share of the map's own size; the scores are its mean and its largest value over random changes.
 
         |map(x + noise) - map(x)| / |map(x)|,  noise uniform in [-radius, radius] for every channel of every pixel
 

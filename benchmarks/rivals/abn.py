@@ -35,7 +35,10 @@ class AbnOptions(MapOptions):
 
 @rivals.register("abn")
 class Abn(MapRival[AbnOptions]):
-    """Features times one plus an attention map, made by a branch that classifies as well."""
+    """Features times one plus an attention map.
+
+    The map is made by a branch that classifies as well.
+    """
 
     title: ClassVar[str] = "ABN-lite"
     source: ClassVar[str] = "Fukui et al. 2019"
@@ -68,5 +71,5 @@ class Abn(MapRival[AbnOptions]):
         return {"cross_entropy": decision_loss(logits, targets), "branch": branch}
 
     def grid_maps(self, notes: Notes, labels: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the attention map (N, 1, h, w) in (0, 1), the same for every class."""
+        """Return the attention map (N, 1, h, w), equal for all classes."""
         return notes["attention"]

@@ -63,7 +63,10 @@ def note(**tensors: Tensor) -> None:
 
 
 def labels_of(targets: Tensor, classes: int) -> Tensor:
-    """Convert targets, indices (N,) or 0 and 1 (N, K), to floats (N, K): 1 where a class is present."""
+    """Convert targets to floats (N, K), 1 where a class is present.
+
+    Targets are indices (N,), or 0 and 1 (N, K).
+    """
     return targets.float() if targets.ndim == 2 else F.one_hot(targets, classes).float()
 
 
@@ -154,7 +157,9 @@ class Rival(nn.Module, Generic[OptionsT]):
         return {"cross_entropy": decision_loss(self(images), targets)}
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the network's own maps (N, 1, H, W) >= 0 for `targets` (N,), computed in evaluation mode.
+        """Return the network's own maps (N, 1, H, W) >= 0 for `targets` (N,).
+
+        They are computed in evaluation mode.
 
         Raises:
             ContractError: this rival has no map.
@@ -178,11 +183,16 @@ class Rival(nn.Module, Generic[OptionsT]):
         return partition.layout.to_map(features, images.shape[-2] / images.shape[-1]), head
 
     def to_image_grid(self, maps: Tensor, images: Tensor) -> Tensor:
-        """Resize maps (N, 1, h, w) to the resolution of `images`, from the centres of their receptive fields."""
+        """Resize maps (N, 1, h, w) to the resolution of `images`.
+
+        Values lie on the centres of their receptive fields.
+        """
         return resize(maps, images.shape[-2], images.shape[-1], self.info.first, self.info.reduction)
 
     def linear_head(self) -> tuple[Tensor, Tensor | None]:
-        """Return weights W (K, C) and biases b (K,) of the classifier, for logits W mean(X) + b.
+        """Return weights W (K, C) and biases b (K,) of the classifier.
+
+        Its logits are W mean(X) + b.
 
         Raises:
             BackboneError: the backbone has another kind of head.
@@ -205,7 +215,7 @@ class MapRival(Rival[MapOptionsT]):
     explains_itself: ClassVar[bool] = True
 
     def grid_maps(self, notes: Notes, labels: Tensor) -> Tensor:
-        """Return maps (N, 1, h, w) >= 0 for the classes where `labels` (N, K) are 1.
+        """Return maps (N, 1, h, w) >= 0 for the labelled classes.
 
         Args:
             notes: tensors that `forward` noted.
@@ -214,7 +224,10 @@ class MapRival(Rival[MapOptionsT]):
         raise NotImplementedError(f"{type(self).__name__} must define grid_maps")
 
     def class_losses(self, logits: Tensor, notes: Notes, targets: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
-        """Compute the weighted losses that need no regions, from logits (N, K) and what `forward` noted."""
+        """Compute the weighted losses that need no regions.
+
+        `logits` (N, K) and `notes` come from one forward pass.
+        """
         return {"cross_entropy": decision_loss(logits, targets)}
 
     def losses(self, images: Tensor, targets: Tensor, regions: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -228,7 +241,7 @@ class MapRival(Rival[MapOptionsT]):
         return losses
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Return maps (N, 1, H, W) >= 0 of `targets` (N,), from one forward pass."""
+        """Return maps (N, 1, H, W) >= 0 from one forward pass."""
         with evaluating(self), torch.no_grad(), collect_notes() as notes:
             logits = self(images)
             return self.to_image_grid(self.grid_maps(notes, labels_of(targets, logits.shape[1])), images)
@@ -273,7 +286,9 @@ def build(
 
 
 def check_second_derivative(rival: Rival) -> None:
-    """Differentiate the losses of `rival` once, on an image of noise whose left half is the object.
+    """Differentiate the losses of `rival` once, to see whether that works.
+
+    The image is noise, and its left half is the object.
 
     A loss on a gradient is minimised with the derivative of that gradient. PyTorch has none for some activations, such
     as hard-sigmoid, and would say so only in the backward pass of the training.

@@ -114,7 +114,10 @@ class BcosNet(nn.Module):
         ]
 
     def encode(self, images: Tensor) -> Tensor:
-        """Convert normalised images (N, C, H, W) to pixels and their inverses (N, 2 C, H, W)."""
+        """Convert normalised images to pixels and their inverses.
+
+        (N, C, H, W) become (N, 2 C, H, W).
+        """
         pixels = images * self.std + self.mean
         return torch.cat([pixels, 1 - pixels], 1)
 
@@ -179,7 +182,10 @@ class Bcos(Rival[BcosOptions]):
         return (gradients * notes["code"]).detach()
 
     def explain(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Return maps (N, 1, H, W) >= 0 of `targets` (N,), from one forward and one backward pass."""
+        """Return maps (N, 1, H, W) >= 0 of `targets` (N,).
+
+        They take one forward and one backward pass.
+        """
         return self.contributions(images, targets).sum(1, keepdim=True).clamp(min=0)
 
 

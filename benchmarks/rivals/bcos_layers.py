@@ -22,7 +22,10 @@ _constant: ContextVar[bool] = ContextVar("constant", default=False)
 
 @contextmanager
 def constant_factors() -> Iterator[None]:
-    """Hold the factors constant in backward passes, so that a gradient is the linear map itself."""
+    """Hold the factors constant in backward passes.
+
+    A gradient is then the linear map itself.
+    """
     token = _constant.set(True)
     try:
         yield

@@ -60,7 +60,7 @@ class Calm(MapRival[CalmOptions]):
         return joint.logsumexp((2, 3))
 
     def log_joint(self, features: Tensor) -> Tensor:
-        """Compute the joint log p(y, z|x), (N, K, h, w), of features (N, C, h, w)."""
+        """Compute log p(y, z|x), (N, K, h, w), of features (N, C, h, w)."""
         weight, bias = self.linear_head()
         scores = nn.functional.conv2d(features, weight[:, :, None, None], bias)
         return scores.log_softmax(1) + log_prior(self.place(features))
@@ -81,6 +81,9 @@ class Calm(MapRival[CalmOptions]):
 
 
 def log_prior(scores: Tensor) -> Tensor:
-    """Compute log p(z|x), (N, 1, h, w), of scores (N, 1, h, w): their positive part over its sum."""
+    """Compute log p(z|x), (N, 1, h, w), of scores (N, 1, h, w).
+
+    p is the positive part of the scores over its sum.
+    """
     log = (scores.relu() + FLOOR).log()
     return log - log.logsumexp((2, 3), keepdim=True)

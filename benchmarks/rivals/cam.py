@@ -22,7 +22,7 @@ from benchmarks.rivals.base import MapOptions, MapOptionsT, MapRival, Normalisat
 
 @rivals.register("cam")
 class Cam(MapRival[MapOptionsT]):
-    """The backbone as it is, with the map of its own linear head; options as in `MapOptions`."""
+    """The backbone as it is, with the map of its linear head."""
 
     title: ClassVar[str] = "CAM"
     source: ClassVar[str] = "Zhou et al. 2016"

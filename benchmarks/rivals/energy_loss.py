@@ -44,7 +44,10 @@ def select_known(regions: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tens
 
 
 def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
-    """Compute the share (n,) in [0, 1] of the positive part of maps (n, 1, H, W) inside masks (n, 1, H, W)."""
+    """Compute the share of the positive part of maps inside masks.
+
+    Both are (n, 1, H, W). The share is (n,), in [0, 1].
+    """
     positive = maps.clamp(min=0)
     return (positive * masks).sum((1, 2, 3)) / positive.sum((1, 2, 3)).clamp(min=TINY)
 
@@ -70,7 +73,7 @@ def energy_loss(maps: Tensor, regions: Mapping[str, Tensor]) -> Tensor:
 
 
 def forbidden_pixels(regions: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-    """Merge the regions of each image into one mask of the pixels that may not matter.
+    """Merge the regions of each image into one mask.
 
     A pixel may not matter outside the object or inside the irrelevant region; the larger of both values counts.
 

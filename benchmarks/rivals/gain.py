@@ -53,7 +53,7 @@ class Gain(Rival[GainOptions]):
     needs_second_derivative: ClassVar[bool] = True
 
     def losses(self, images: Tensor, targets: Tensor, regions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the cross-entropy, the loss of the erased image, and the region term if regions are given."""
+        """Compute cross-entropy, erasing loss and, with regions, their term."""
         options, labels = self.options, labels_of(targets, self.info.classes)
         features, head = self.features_and_head(images)
         logits, grid_maps = grad_cam(features, head, labels)
@@ -68,7 +68,10 @@ class Gain(Rival[GainOptions]):
 
 
 def mean_probability(logits: Tensor, labels: Tensor, *, multi_label: bool) -> Tensor:
-    """Average the probability of the present classes, a scalar in [0, 1], of logits (N, K) and labels (N, K)."""
+    """Average the probability of the present classes.
+
+    `logits` and `labels` are (N, K). The result is a scalar in [0, 1].
+    """
     probabilities = logits.sigmoid() if multi_label else logits.softmax(1)
     return ((probabilities * labels).sum(1) / labels.sum(1).clamp(min=1)).mean()
 

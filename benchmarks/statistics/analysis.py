@@ -37,7 +37,9 @@ from benchmarks.store.run_data import ExplainerInfo, MetricInfo, ModelInfo, RunD
 
 @dataclass(frozen=True, kw_only=True)
 class RunAnalysis:
-    """A run and its statistics; rows of the tables are in the order of the run.
+    """A run and its statistics.
+
+    Rows of the tables are in the order of the run.
 
     Attributes:
         data: the run.
@@ -76,11 +78,11 @@ class RunAnalysis:
     examples: Sequence[Example]
 
     def row(self, model: str, explainer: str, metric: str) -> pd.Series | None:
-        """Return the row of the summary of one model, explainer and metric, None if it was not measured."""
+        """Return one row of the summary, None if it was not measured."""
         return self._rows.get((model, explainer, metric))
 
     def title(self, explainer: str | None) -> str:
-        """Return the title of an explainer, its name if the run does not describe it."""
+        """Return the title of an explainer, else its name."""
         info = self.data.explainers.get(explainer or "")
         return info.title if info else explainer or ""
 
@@ -94,7 +96,7 @@ class RunAnalysis:
         return {(row["model"], row["explainer"], row["metric"]): row for _, row in self.summary.iterrows()}
 
     def rank(self, model: str, explainer: str, column: str = "mean_rank") -> float:
-        """Return the mean rank of an explainer on a model, NaN if it has none.
+        """Return the mean rank of an explainer, NaN if it has none.
 
         Args:
             model: name of the model.
@@ -159,12 +161,15 @@ def analyse(data: RunData, resampling: Resampling = DEFAULT) -> RunAnalysis:
 
 
 def evidence_areas(data: RunData) -> dict[str, float]:
-    """Return the share of each image, by id, that its evidence covers; empty if the run does not store it."""
+    """Return the share of each image that its evidence covers, by id.
+
+    Empty if the run does not store it.
+    """
     return data.record.dataset.areas
 
 
 def images_to_keep(data: RunData) -> dict[tuple[str, str], list[str]]:
-    """Return ids of the images whose maps the report needs, for each (model, explainer), once all is scored.
+    """Return the images whose maps the report needs, by (model, explainer).
 
     These are the best, the median and the worst image of the network's own explainer against each external one. The
     first images of the run, shown in the overview, are not among them.
@@ -187,7 +192,7 @@ def _gallery_examples(
     reliabilities: pd.DataFrame,
     gates: pd.DataFrame,
 ) -> list[Example]:
-    """Select examples of the images whose maps are in the gallery, none without a gallery."""
+    """Select examples of the images in the gallery, none without one."""
     if data.gallery is None:
         return []
     available = {pair: data.gallery.image_ids(*pair) for pair in data.gallery.maps}
@@ -212,7 +217,10 @@ def _examples(
 
 
 def find_own_explainer(data: RunData) -> str | None:
-    """Return the name of LAP's explainer if it has scores, else of the first intrinsic one that has, else None."""
+    """Return the name of the explainer that the run is about.
+
+    It is LAP's if that has scores, else the first intrinsic one that has, else None.
+    """
     explainers = set(data.plain_scores["explainer"])
     names = [info.name for info in data.explainers.values() if info.kind == "intrinsic" and info.name in explainers]
     return "lap" if "lap" in names else next(iter(names), None)

@@ -51,7 +51,7 @@ def compare(first: RunData, second: RunData, *, resampling: Resampling = DEFAULT
 
 
 def only_in_one(first: RunData, second: RunData) -> list[str]:
-    """Return lines that name the models, explainers and metrics of one run that the other lacks."""
+    """Describe models, explainers and metrics that only one run has."""
     lines = []
     for column in KEYS:
         sets = [set(data.all_scores[column]) for data in (first, second)]
@@ -62,7 +62,10 @@ def only_in_one(first: RunData, second: RunData) -> list[str]:
 
 
 def _pair_scores(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per common model, explainer, metric and image, in the order of the first run."""
+    """Return one row per model, explainer, metric and image of both runs.
+
+    Rows are in the order of the first run.
+    """
     seeds = set(first["seed"]) & set(second["seed"])
     means = [per_image(scores[scores["seed"].isin(seeds)] if seeds else scores) for scores in (first, second)]
     both = means[0].merge(means[1], on=[*KEYS, "image_id"], suffixes=("_first", "_second"))

@@ -48,13 +48,15 @@ class Example:
 
     @property
     def exact(self) -> bool:
-        """Whether it is the best, median or worst of all images, and not only of those in the gallery."""
+        """Whether the role holds among all images, not only those in the gallery."""
         is_middle = abs(self.rank - (self.images + 1) / 2) < 1
         return {"best": self.rank == 1, "median": is_middle, "worst": self.rank == self.images}[self.role]
 
 
 def most_reliable_metric(reliability: pd.DataFrame, gates: pd.DataFrame, model: str) -> str | None:
-    """Return the metric to choose examples of a model by; None if all of its metrics are gated.
+    """Return the metric to choose examples of a model by.
+
+    None if all of its metrics are gated.
 
     Args:
         reliability: from `reliability`.
@@ -79,7 +81,9 @@ def examples(
     metric_of: Mapping[str, str],
     available: Mapping[tuple[str, str], Collection[str]] | None = None,
 ) -> list[Example]:
-    """Select the best, median and worst image of `own_explainer` against each of `others`, on each model.
+    """Select the best, median and worst image of each pair of explainers.
+
+    `own_explainer` is compared with each of `others`, on each model.
 
     Args:
         scores: long table.
@@ -121,13 +125,16 @@ def examples(
 
 
 def _descending(difference: np.ndarray) -> list[int]:
-    """Return the indices of the images from the greatest difference to the least, without NaN."""
+    """Return image indices by falling difference, without NaN."""
     order = np.argsort(-difference, kind="stable")
     return [int(image) for image in order if not np.isnan(difference[image])]
 
 
 def _roles(ranks: Sequence[int], count: int) -> dict[str, int]:
-    """Assign the first rank, the one nearest to the middle of `count`, and the last to the roles, each rank once."""
+    """Assign the first, the middle and the last rank to the roles.
+
+    The middle one is nearest to half of `count`. Each rank has one role.
+    """
     if not ranks:
         return {}
     middle = min(ranks, key=lambda rank: abs(rank - (count - 1) / 2))

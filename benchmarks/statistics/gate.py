@@ -42,7 +42,9 @@ def gate(
     *,
     resampling: Resampling = DEFAULT,
 ) -> pd.DataFrame:
-    """Check for each ranked metric and model that mask > median of the methods > random.
+    """Check that mask > median of the methods > random.
+
+    Each ranked metric is checked on each model.
 
     Args:
         scores: long table.
@@ -78,7 +80,10 @@ def gate_failures(gates: pd.DataFrame) -> set[tuple[str, str]]:
 
 
 def median_methods(means: Mapping[str, float], methods: Collection[str]) -> list[str]:
-    """Return the one or two methods with the median mean score, none where no method has scores."""
+    """Return the one or two methods with the median mean score.
+
+    None where no method has scores.
+    """
     ordered = sorted((value, name) for name, value in means.items() if name in methods and not np.isnan(value))
     return [name for _, name in ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]] if ordered else []
 

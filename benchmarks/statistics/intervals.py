@@ -47,7 +47,7 @@ class Resampling:
     seed: int = 0
 
     def interval(self, means: np.ndarray) -> tuple[float, float]:
-        """Return the percentile interval (low, high) of resampled means; NaN are skipped."""
+        """Return the percentile interval of resampled means, without NaN."""
         low, high = np.nanquantile(means, [(1 - self.level) / 2, (1 + self.level) / 2])
         return float(low), float(high)
 
@@ -108,9 +108,9 @@ def hierarchical_ci(
 
 
 def resample_means(block: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Compute the means (resamples,) of a block (seeds, images) over drawn seeds and drawn images.
+    """Compute the means (resamples,) of a block over drawn seeds and images.
 
-    All seeds of a resample share one draw of images.
+    The block is (seeds, images). All seeds of a resample share one draw of images.
     """
     seeds, images = draws(*block.shape, resamples, seed)
     has_value = ~np.isnan(block)
@@ -142,7 +142,10 @@ def count_seeds(block: np.ndarray) -> int:
 
 
 def image_mean(block: np.ndarray) -> float:
-    """Average the images of a block (seeds, images), each averaged over seeds first; NaN for an empty block."""
+    """Average the images of a block (seeds, images).
+
+    Each image is averaged over seeds first. NaN for an empty block.
+    """
     values = means_of_images(block)
     return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 

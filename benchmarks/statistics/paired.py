@@ -36,7 +36,9 @@ def paired_differences(
     *,
     resampling: Resampling = DEFAULT,
 ) -> pd.DataFrame:
-    """Compare `reference` with every other explainer of its models on the ranked metrics, image by image.
+    """Compare `reference` with every other explainer, image by image.
+
+    Only ranked metrics are compared.
 
     Args:
         scores: long table.
@@ -85,7 +87,10 @@ def signed_rank(differences: ArrayLike) -> tuple[float, float]:
 
 
 def holm(p: ArrayLike) -> np.ndarray:
-    """Adjust p values (k,) by Holm's step-down method; NaN are not counted and stay."""
+    """Adjust p values (k,) by Holm's step-down method.
+
+    NaN are not counted and stay.
+    """
     values = np.asarray(p, dtype=np.float64)
     adjusted = np.full(values.shape, np.nan)
     has_value = ~np.isnan(values)
@@ -97,7 +102,10 @@ def holm(p: ArrayLike) -> np.ndarray:
 
 
 def count_significant(paired: pd.DataFrame, verdicts: Iterable[str] = ("ahead", "behind")) -> int:
-    """Count the rows with one of `verdicts` that are significant at 5 % after Holm's correction."""
+    """Count the verdicts that are significant after Holm's correction.
+
+    The level is 5 %.
+    """
     return int((paired["verdict"].isin(list(verdicts)) & (paired["p_holm"] < ALPHA)).sum())
 
 

@@ -138,7 +138,10 @@ def _resample_mean_ranks(
 
 
 def _resample_means(blocks: np.ndarray, resampling: Resampling) -> np.ndarray:
-    """Compute the means (resamples, explainers) of blocks (explainers, seeds, images), with the same draws for all."""
+    """Compute the means (resamples, explainers) of several blocks.
+
+    The blocks are (explainers, seeds, images), and share their draws.
+    """
     seed_counts, image_counts = draws(*blocks.shape[1:], resampling.resamples, resampling.seed)
     has_value = ~np.isnan(blocks)
     flat = blocks.shape[0] * blocks.shape[1], blocks.shape[2]
@@ -179,7 +182,9 @@ class RankTest:
 def rank_test(
     summary: pd.DataFrame, model: str, gated: Collection[tuple[str, str]] = (), alpha: float = 0.05
 ) -> RankTest | None:
-    """Run Friedman's and Nemenyi's tests on the ranks of a model, with metrics as blocks.
+    """Run Friedman's and Nemenyi's tests on the ranks of a model.
+
+    The metrics are the blocks.
 
     Args:
         summary: from `summarise`.
@@ -217,9 +222,10 @@ def rank_test(
 
 
 def critical_difference(k: int, count: int, alpha: float = 0.05) -> float:
-    """Compute Nemenyi's critical difference of mean ranks, q sqrt(k (k + 1) / (6 count)).
+    """Compute Nemenyi's critical difference of mean ranks.
 
-    q is the quantile of the studentised range of k groups with infinite degrees of freedom, over sqrt(2).
+    It is q sqrt(k (k + 1) / (6 count)), where q is the quantile of the studentised range of k groups with infinite
+    degrees of freedom, over sqrt(2).
 
     Args:
         k: number of contestants.

@@ -20,7 +20,9 @@ RELATIVE_COLUMNS = ("model", "explainer", "metric", "relative")
 
 
 def relative_scores(summary: pd.DataFrame, gated: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
-    """Compute (mean - random) / (mask - random) of each row of `summarise` whose metric has both.
+    """Compute (mean - random) / (mask - random) of each score.
+
+    Metrics need both, and a rank.
 
     Args:
         summary: from `summarise`.

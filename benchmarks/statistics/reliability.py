@@ -83,9 +83,9 @@ def agreement(scores: pd.DataFrame, metrics: Sequence[Mapping[str, Any]], method
 
 
 def retest(cells: Sequence[np.ndarray]) -> float:
-    """Correlate the seeds of each method's block (seeds, images), and return the median over methods of the mean.
+    """Correlate the seeds of each method, and return the median.
 
-    NaN with one seed.
+    Each method's block is (seeds, images); its correlations are averaged first. NaN with one seed.
     """
     by_method = []
     for block in cells:
@@ -113,7 +113,9 @@ def concordance(values: np.ndarray) -> float:
 
 
 def split_half(values: np.ndarray, seed: int = 0, splits: int = SPLITS) -> float:
-    """Average the correlation of the orders of methods from two random halves of the images.
+    """Correlate the orders of methods from random halves of the images.
+
+    The result is the mean over splits.
 
     Args:
         values: (methods, images).
@@ -149,7 +151,9 @@ def spearman(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.n
 
 
 def fillings(first: str, second: str) -> str:
-    """Return the fills of two variants of one metric as "mean / blur", empty for two different metrics.
+    """Return the fills of two variants of one metric as "mean / blur".
+
+    Empty for two different metrics.
 
     Args:
         first: name of a metric, such as "insertion".
@@ -165,7 +169,10 @@ def fillings(first: str, second: str) -> str:
 def _groups(
     scores: pd.DataFrame, metrics: Sequence[Mapping[str, Any]], methods: Collection[str]
 ) -> Iterator[tuple[str, str, dict[str, np.ndarray]]]:
-    """Yield model, ranked metric, and the blocks (seeds, images) of the methods that have values."""
+    """Yield model, ranked metric, and blocks of the methods.
+
+    Methods without values are left out.
+    """
     blocks = blocks_of(scores)
     for model in dict.fromkeys(key[0] for key in blocks):
         for metric in rankable_names(metrics, {key[2] for key in blocks if key[0] == model}):

@@ -15,15 +15,19 @@ from benchmarks.store.score_names import COST, KEYS, UNRANKED_FAMILIES
 
 
 def per_image(scores: pd.DataFrame) -> pd.DataFrame:
-    """Average a long table over seeds: one value per model, explainer, metric and image; NaN are skipped."""
+    """Average a long table over seeds.
+
+    There is one value per model, explainer, metric and image. NaN are skipped.
+    """
     keys = [*KEYS, "image_id"]
     return scores.groupby(keys, sort=True, observed=True)["value"].mean().reset_index()
 
 
 def to_wide(scores: pd.DataFrame) -> pd.DataFrame:
-    """Turn a long table into one row per model, explainer, metric and seed, with a column per image.
+    """Turn a long table into one with a column per image.
 
-    Missing values are NaN. A wide table is returned as it is, so one conversion can serve many statistics.
+    There is one row per model, explainer, metric and seed. Missing values are NaN. A wide table is returned as it is,
+    so one conversion can serve many statistics.
     """
     if "image_id" not in scores.columns and scores.index.nlevels == len(KEYS) + 1:
         return scores
@@ -55,7 +59,10 @@ def blocks_of(scores: pd.DataFrame) -> dict[tuple[str, str, str], np.ndarray]:
 
 
 def means_of_images(block: np.ndarray) -> np.ndarray:
-    """Average a block (seeds, n) over seeds, (n,); NaN for an image without any value."""
+    """Average a block (seeds, n) over seeds, (n,).
+
+    NaN for an image without any value.
+    """
     has_value = ~np.isnan(block)
     total = np.where(has_value, block, 0.0).sum(0)
     return np.where(has_value.any(0), total / np.maximum(has_value.sum(0), 1), np.nan)
@@ -67,7 +74,10 @@ def by_name(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]
 
 
 def is_ranked(metric: Mapping[str, Any]) -> bool:
-    """Return whether a metric has a rank: a better direction, a family that is ranked, and no `ranked: False`."""
+    """Return whether a metric has a rank.
+
+    It needs a better direction, a family that is ranked, and no `ranked: False`.
+    """
     judges_quality = metric.get("direction") in ("higher", "lower") and metric.get("family") not in UNRANKED_FAMILIES
     return judges_quality and bool(metric.get("ranked", True))
 

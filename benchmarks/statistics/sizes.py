@@ -19,7 +19,7 @@ SIZE_COLUMNS = ("model", "explainer", "metric", "size", "least", "most", "mean",
 
 
 def size_bins(areas: Mapping[str, float]) -> dict[str, str]:
-    """Assign each image to a third of the images by the area of its evidence.
+    """Assign each image to a third by the area of its evidence.
 
     Args:
         areas: image id to the share of the image that its evidence covers, 0 to 1; images without evidence are skipped.

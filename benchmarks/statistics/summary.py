@@ -60,7 +60,10 @@ def summarise(
 
 
 def rank_means(means: ArrayLike, direction: str) -> np.ndarray:
-    """Rank means (k,) from 1, the best in `direction`; ties share their average rank, NaN stay NaN."""
+    """Rank means (k,) from 1, the best in `direction`.
+
+    Ties share their average rank. NaN stay NaN.
+    """
     sign = -1.0 if direction == "higher" else 1.0
     # Sums in another order differ in their last digits, which is no difference of means.
     rounded = np.array([float(f"{value:.12g}") for value in np.asarray(means, dtype=np.float64)])

@@ -127,7 +127,10 @@ def best_transforms(effects: pd.DataFrame, metrics: Sequence[Mapping[str, Any]])
 
 
 def _form_means(group: pd.DataFrame) -> pd.DataFrame:
-    """Return means by (explainer, transform) and metric; plain maps have transform "" and come first."""
+    """Return means by (explainer, transform) and metric.
+
+    Plain maps have transform "" and come first.
+    """
     plain = group.drop_duplicates(["explainer", "metric"]).assign(transform="", changed=lambda rows: rows["plain"])
     both = pd.concat([plain, group], ignore_index=True)
     return both.pivot_table(index=["explainer", "transform"], columns="metric", values="changed").dropna()
