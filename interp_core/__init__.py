@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "InterpError", "LapModel", "Recipe", "attach", "create", "detach", "fit", "load", "save"]
 
-MODULES = {
+_MODULES = {
     "Explanation": "interp_core.lap.explanation",
     "InterpError": "interp_core.errors",
     "LapModel": "interp_core.lap.model",
@@ -33,10 +33,10 @@ MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in MODULES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(MODULES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *MODULES])
+    return sorted([*globals(), *_MODULES])
