@@ -13,30 +13,30 @@ from interp_core.backbone.constants import constant
 
 
 def counted() -> tuple[list[tuple[int, int]], Any]:
-    made: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
     @constant
     def ramp(count: int, step: int = 1) -> Tensor:
         """Numbers."""
-        made.append((count, step))
+        calls.append((count, step))
         return torch.arange(count) * float(step)
 
-    return made, ramp
+    return calls, ramp
 
 
 def test_a_constant_is_made_once() -> None:
-    made, ramp = counted()
+    calls, ramp = counted()
     assert ramp(3) is ramp(3)
-    assert made == [(3, 1)]
+    assert calls == [(3, 1)]
 
 
 def test_other_arguments_are_another_constant() -> None:
-    made, ramp = counted()
+    calls, ramp = counted()
     assert ramp(3, 2).tolist() == [0, 2, 4]
     assert ramp(3, step=3).tolist() == [0, 3, 6]
     assert ramp(4).tolist() == [0, 1, 2, 3]
     assert ramp(3, 2).tolist() == [0, 2, 4]
-    assert made == [(3, 2), (3, 3), (4, 1)]
+    assert calls == [(3, 2), (3, 3), (4, 1)]
 
 
 def test_it_keeps_its_name_and_words() -> None:
@@ -45,25 +45,25 @@ def test_it_keeps_its_name_and_words() -> None:
 
 
 def test_what_inference_mode_made_is_not_handed_to_training() -> None:
-    made, ramp = counted()
+    calls, ramp = counted()
     with torch.inference_mode():
         assert ramp(3).is_inference()
     weight = torch.ones(3, requires_grad=True)
     (weight * ramp(3)).sum().backward()
     assert weight.grad is not None
     assert weight.grad.tolist() == [0, 1, 2]
-    assert len(made) == 2
+    assert len(calls) == 2
     with torch.inference_mode():
         assert not ramp(3).is_inference()
-    assert len(made) == 2
+    assert len(calls) == 2
 
 
 def test_a_tensor_of_a_trace_is_not_kept() -> None:
-    made, ramp = counted()
+    calls, ramp = counted()
     with FakeTensorMode():
         assert type(ramp(3)) is not Tensor
     assert type(ramp(3)) is Tensor
-    assert len(made) == 2
+    assert len(calls) == 2
 
 
 def test_compiled_code_makes_its_own() -> None:
@@ -89,10 +89,10 @@ class _Module(torch.nn.Module):
 
 def test_threads_agree_on_values() -> None:
     _, ramp = counted()
-    seen: list[list[float]] = []
-    threads = [threading.Thread(target=lambda: seen.append(ramp(5).tolist())) for _ in range(8)]
+    results: list[list[float]] = []
+    threads = [threading.Thread(target=lambda: results.append(ramp(5).tolist())) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert seen == [[0, 1, 2, 3, 4]] * 8
+    assert results == [[0, 1, 2, 3, 4]] * 8

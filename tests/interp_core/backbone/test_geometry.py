@@ -38,8 +38,8 @@ def test_shift_of_one_operation_is_where_its_input_gradient_is_centred(module: n
     assert shift(module, 16, out.shape[-1]) == expected
     if not isinstance(module, nn.MaxPool2d):
         row = torch.autograd.grad(out[0, :, 2, 2].sum(), image)[0][0, 0].abs().sum(0)
-        seen = row.nonzero()[:, 0].float()
-        assert (seen.min() + seen.max()) / 2 == expected + 2 * round(16 / out.shape[-1])
+        positions = row.nonzero()[:, 0].float()
+        assert (positions.min() + positions.max()) / 2 == expected + 2 * round(16 / out.shape[-1])
 
 
 def test_shifts_add_up_in_pixels() -> None:
@@ -50,8 +50,8 @@ def test_shifts_add_up_in_pixels() -> None:
 
 
 def test_branches_that_shrink_together_count_by_their_mean() -> None:
-    found: list[tuple[nn.Module, int]] = [(nn.Conv2d(3, 3, 3, 2, 1), 8), (nn.AvgPool2d(2), 8), (nn.AvgPool2d(16), 1)]
-    assert first_centre(16, 8, lambda side: found) == 0.25
+    branches: list[tuple[nn.Module, int]] = [(nn.Conv2d(3, 3, 3, 2, 1), 8), (nn.AvgPool2d(2), 8), (nn.AvgPool2d(16), 1)]
+    assert first_centre(16, 8, lambda side: branches) == 0.25
 
 
 def test_what_is_not_known_is_taken_to_tile_the_image() -> None:
@@ -63,17 +63,17 @@ def support_centre(model: nn.Module, size: int) -> tuple[float, int]:
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Conv2d):
             nn.init.uniform_(module.weight, 0.01, 0.02)  # no path may cancel another
-        if isinstance(module, nn.MaxPool2d):  # the same window, all of it seen
+        if isinstance(module, nn.MaxPool2d):  # the same window, and its gradient reaches all of it
             parent = model.get_submodule(name.rpartition(".")[0])
             setattr(parent, name.rpartition(".")[2], nn.AvgPool2d(module.kernel_size, module.stride, module.padding))
     images = torch.rand(1, 3, size, size, requires_grad=True)
     features = model.forward_features(images)  # type: ignore[operator]
     middle = features.shape[-1] // 2
     row = torch.autograd.grad(features[0, :, middle, middle].sum(), images)[0][0].abs().sum((0, 1))
-    seen = row.nonzero()[:, 0].double()
-    assert seen.min() > 0
-    assert seen.max() < size - 1
-    return float((seen.min() + seen.max()) / 2), middle
+    positions = row.nonzero()[:, 0].double()
+    assert positions.min() > 0
+    assert positions.max() < size - 1
+    return float((positions.min() + positions.max()) / 2), middle
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_cells_from_edge_to_edge_are_resized_as_torch_does() -> None:
 def test_a_cell_lights_up_where_its_centre_is() -> None:
     maps = torch.zeros(1, 1, 4, 4)
     maps[0, 0, 1, 2] = 1
-    shown = resize(maps, 32, 32, first=3, pitch=8)
-    assert shown.max() == 1
-    assert (shown == 1).nonzero().tolist() == [[0, 0, 11, 19]]
-    assert shown[0, 0, 11, 23] == 0.5
+    resized = resize(maps, 32, 32, first=3, pitch=8)
+    assert resized.max() == 1
+    assert (resized == 1).nonzero().tolist() == [[0, 0, 11, 19]]
+    assert resized[0, 0, 11, 23] == 0.5

@@ -47,20 +47,20 @@ def test_sites_name_modules_and_their_channels(
     family: str, make_backbone: Callable[..., nn.Module], images: Tensor
 ) -> None:
     model = make_backbone(family)
-    seen: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     sites = inspect_backbone(model).sites
     for site in sites:
 
         def look(_module: nn.Module, inputs: tuple, output: Tensor, site: Any = site) -> None:
-            seen[site.module] = inputs[0] if site.before else output
+            outputs[site.module] = inputs[0] if site.before else output
 
         model.get_submodule(site.module).register_forward_hook(look)
     with torch.no_grad():
         model(images)
-    assert len(seen) == len(sites)
+    assert len(outputs) == len(sites)
     for site in sites:
         side = 64 // site.reduction
-        assert seen[site.module].shape == (2, site.channels, side, side)
+        assert outputs[site.module].shape == (2, site.channels, side, side)
 
 
 def test_the_probe_leaves_no_trace(
@@ -79,12 +79,12 @@ def test_the_feature_layer_puts_out_the_last_features(
     family: str, attached: bool, make_backbone: Callable[..., nn.Module], images: Tensor
 ) -> None:
     model = make_backbone(family)
-    seen: list[Tensor] = []
+    outputs: list[Tensor] = []
     layer = feature_layer(interp_core.attach(model) if attached else model)
-    layer.module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    layer.module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     with torch.no_grad():
         features = model.forward_features(images)  # type: ignore[operator]
-    assert any(output is features for output in seen)
+    assert any(output is features for output in outputs)
 
 
 def test_the_feature_layer_is_the_outermost_one(protocol_net: type[Any]) -> None:

@@ -16,10 +16,10 @@ def laid_out(layout: Layout) -> Tensor:
     """`MAPS` as a network would hand them on, written out element by element."""
     if layout.order == "NCHW":
         return MAPS.clone()
-    places = [[MAPS[:, :, row, column] for column in range(4)] for row in range(3)]
+    cells = [[MAPS[:, :, row, column] for column in range(4)] for row in range(3)]
     if layout.order == "NHWC":
-        return torch.stack([torch.stack(row, 1) for row in places], 1)
-    tokens = torch.stack([place for row in places for place in row], 1)
+        return torch.stack([torch.stack(row, 1) for row in cells], 1)
+    tokens = torch.stack([cell for row in cells for cell in row], 1)
     return torch.cat([PREFIX[:, : layout.prefix], tokens], 1)
 
 
@@ -47,17 +47,17 @@ def test_to_map_and_back_is_the_identity(layout: Layout) -> None:
 
 def test_apply_changes_the_map_alone(layout: Layout) -> None:
     features = laid_out(layout)
-    seen = []
+    inputs = []
 
     def change(maps: Tensor) -> Tensor:
-        seen.append(maps.shape)
+        inputs.append(maps.shape)
         return maps + 1
 
     changed = layout.apply(change, features)
     assert torch.equal(changed[:, layout.prefix :], features[:, layout.prefix :] + 1)
     assert torch.equal(changed[:, : layout.prefix], features[:, : layout.prefix])
-    assert seen[0][:2] == (2, 5)
-    assert seen[0][2] * seen[0][3] == 12
+    assert inputs[0][:2] == (2, 5)
+    assert inputs[0][2] * inputs[0][3] == 12
 
 
 def test_gradients_pass_and_prefix_tokens_have_none_of_the_map() -> None:

@@ -67,8 +67,8 @@ class BatchSizeFirst(Own):
 
 class Residual(Own):
     def forward(self, images: Tensor) -> Tensor:
-        found = self.maps(images)
-        return self.fc(F.relu(found + self.norm(found)).mean((2, 3)))
+        maps = self.maps(images)
+        return self.fc(F.relu(maps + self.norm(maps)).mean((2, 3)))
 
 
 class Wrapped(nn.Module):
@@ -104,9 +104,9 @@ class OneRelu(nn.Module):
         self.fc = nn.Linear(8, 4)
 
     def forward(self, images: Tensor) -> Tensor:
-        found = self.pool(self.relu(self.a(images)))
-        found = self.pool(self.relu(self.b(found)))
-        return self.fc(self.pool(self.relu(self.c(found))).mean((2, 3)))
+        maps = self.pool(self.relu(self.a(images)))
+        maps = self.pool(self.relu(self.b(maps)))
+        return self.fc(self.pool(self.relu(self.c(maps))).mean((2, 3)))
 
 
 def fixed_size() -> nn.Module:
@@ -115,10 +115,10 @@ def fixed_size() -> nn.Module:
 
 class Optional(Own):
     def forward(self, images: Tensor, scale: float = 2.0, *, extra: Tensor | None = None) -> Tensor:
-        found = self.maps(images) * scale
+        maps = self.maps(images) * scale
         if extra is not None:
-            found = found + extra
-        return self.fc(found.mean((2, 3)))
+            maps = maps + extra
+        return self.fc(maps.mean((2, 3)))
 
 
 class PooledTwice(Own):
@@ -127,8 +127,8 @@ class PooledTwice(Own):
         self.fc = nn.Linear(16, 4)
 
     def forward(self, images: Tensor) -> Tensor:
-        found = self.maps(images)
-        return self.fc(torch.cat([found.mean((2, 3)), found.amax((2, 3))], 1))
+        maps = self.maps(images)
+        return self.fc(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1))
 
 
 class Convolved(Own):
@@ -317,7 +317,7 @@ def test_the_protocol_helps_where_tracing_does_not(images: Tensor) -> None:
 @pytest.mark.parametrize("same", [False, True])
 def test_other_threads_run_networks_while_one_is_traced(same: bool, images: Tensor) -> None:
     """torch.fx replaces what all modules are called by; the other thread is started in the midst of a trace."""
-    seen: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     class Meddled(Functional):
         def __init__(self) -> None:
@@ -326,18 +326,18 @@ def test_other_threads_run_networks_while_one_is_traced(same: bool, images: Tens
 
         def forward(self, images: Tensor) -> Tensor:
             if isinstance(images, fx.Proxy):
-                thread = threading.Thread(target=lambda: seen.append(other(pictures)))
+                thread = threading.Thread(target=lambda: outputs.append(network(pictures)))
                 thread.start()
                 thread.join()
             return super().forward(images)
 
     pictures = images
     model = Meddled().eval()
-    other = model if same else make("functional")
-    expected = logits_of(other, images)
+    network = model if same else make("functional")
+    expected = logits_of(network, images)
     lap = interp_core.attach(model, image_size=32)
-    assert seen
-    assert all(torch.equal(logits, expected) for logits in seen)
+    assert outputs
+    assert all(torch.equal(logits, expected) for logits in outputs)
     assert torch.equal(logits_of(lap, images), logits_of(model, images))
 
 

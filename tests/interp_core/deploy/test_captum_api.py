@@ -169,10 +169,12 @@ def test_captum_measures_its_sensitivity(method: LapAttribution, images: Tensor)
     still = sensitivity_max(method.attribute, images, perturb_func=lambda x: x, n_perturb_samples=2, target=[1, 3])
     torch.testing.assert_close(still, torch.zeros(2), atol=1e-5, rtol=0)
     torch.manual_seed(0)
-    moved = sensitivity_max(method.attribute, images, perturb_radius=0.1, n_perturb_samples=3, target=torch.tensor(1))
-    assert moved.shape == (2,)
-    assert bool((moved > 1e-3).all())
-    assert bool(moved.isfinite().all())
+    sensitivity = sensitivity_max(
+        method.attribute, images, perturb_radius=0.1, n_perturb_samples=3, target=torch.tensor(1)
+    )
+    assert sensitivity.shape == (2,)
+    assert bool((sensitivity > 1e-3).all())
+    assert bool(sensitivity.isfinite().all())
 
 
 def test_captum_measures_its_infidelity(method: LapAttribution, lap: LapModel, images: Tensor) -> None:
@@ -195,12 +197,12 @@ def test_captum_shows_it(method: LapAttribution, images: Tensor) -> None:
     figure, axes = visualization.visualize_image_attr(
         attribution, image, method="heat_map", sign="positive", use_pyplot=False
     )
-    shown = np.asarray(axes.get_images()[0].get_array())
+    picture = np.asarray(axes.get_images()[0].get_array())
     expected = attribution.sum(2)
     # captum cuts the highest two percent; what it cuts to is one scale for all.
-    inside = (shown > 0) & (shown < 1)
+    inside = (picture > 0) & (picture < 1)
     assert inside.mean() > 0.5
-    ratio = shown[inside] / expected[inside]
+    ratio = picture[inside] / expected[inside]
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)
     assert figure is not None
 
@@ -216,8 +218,8 @@ def test_quantus_takes_it_as_a_captum_method(lap: LapModel, images: Tensor) -> N
     metric = quantus.Sparseness(disable_warnings=True, normalise=False)
     through = metric(**arguments, a_batch=None, explain_func=explain)
     maps = lap.explain(images, torch.tensor([1, 3])).map.numpy()
-    given = quantus.Sparseness(disable_warnings=True, normalise=False)(**arguments, a_batch=maps)
-    np.testing.assert_allclose(through, given, rtol=1e-5)
+    scores = quantus.Sparseness(disable_warnings=True, normalise=False)(**arguments, a_batch=maps)
+    np.testing.assert_allclose(through, scores, rtol=1e-5)
     assert all(0 < score < 1 for score in through)
 
 

@@ -84,8 +84,8 @@ def test_it_can_be_exported(name: str, classes: int, make_lap: MakeLap, images_o
     served, images = Serving(make_lap(name, classes=classes)), images_of(96, 64)
     program = exported(served, images).module()
     close(program(images), served(images))
-    more = images_of(96, 64, count=5)
-    close(program(more), served(more))
+    larger_batch = images_of(96, 64, count=5)
+    close(program(larger_batch), served(larger_batch))
 
 
 def test_it_can_be_exported_at_a_size_that_windows_do_not_divide(served: Serving, images_of: Images) -> None:

@@ -124,9 +124,9 @@ def test_any_form_of_targets(make_lap: MakeLap, images: Tensor) -> None:
             explanation = lap.explain(images, form)  # type: ignore[arg-type]
             assert torch.equal(explanation.map, threes.map)
         assert explanation.targets.dtype == torch.int64
-    own = lap.explain(images)
-    assert torch.equal(own.targets, own.logits.argmax(1))
-    assert torch.equal(own.map, lap.explain(images, own.targets).map)
+    predicted = lap.explain(images)
+    assert torch.equal(predicted.targets, predicted.logits.argmax(1))
+    assert torch.equal(predicted.map, lap.explain(images, predicted.targets).map)
 
 
 def test_targets_are_explained_each_on_their_own(make_lap: MakeLap, images: Tensor) -> None:
@@ -229,8 +229,8 @@ def test_finest_and_the_other_options_shape_the_blocks(make_backbone: Make) -> N
     gate = lap.gates[0]
     assert isinstance(gate, GateBlock)
     assert (gate.scorer.reduce.out_channels, lap.head.scorer.reduce.out_channels, lap.head.candidates) == (3, 5, 2)
-    given = {"finest": 16, "hidden": 5, "gate_hidden": 3, "candidates": 2}
-    assert asdict(lap.options) == {**given, **DEFAULTS}
+    options = {"finest": 16, "hidden": 5, "gate_hidden": 3, "candidates": 2}
+    assert asdict(lap.options) == {**options, **DEFAULTS}
 
 
 @pytest.mark.parametrize(
@@ -333,17 +333,17 @@ def test_detached_is_detached(make_backbone: Make, images: Tensor) -> None:
     for use in (lambda: lap(images), lambda: lap.explain(images), lambda: interp_core.detach(lap)):
         with pytest.raises(BackboneError, match="was detached: attach its backbone again"):
             use()
-    again = interp_core.attach(model)
-    assert torch.equal(logits_of(again, images), logits_of(model, images))
+    attached = interp_core.attach(model)
+    assert torch.equal(logits_of(attached, images), logits_of(model, images))
 
 
 @pytest.mark.parametrize("what", ["model", "backbone", "wrapped", "gates"])
 def test_attaching_twice_is_refused(what: str, make_lap: MakeLap, snapshot: Snapshot, images: Tensor) -> None:
     lap = make_lap()
-    given = {"model": lap, "backbone": lap.backbone, "wrapped": nn.Sequential(lap), "gates": lap.gates}[what]
+    network = {"model": lap, "backbone": lap.backbone, "wrapped": nn.Sequential(lap), "gates": lap.gates}[what]
     before, logits = snapshot(lap), logits_of(lap, images)
     with pytest.raises(BackboneError, match="attached to this model already: use it, or detach it first"):
-        interp_core.attach(given)
+        interp_core.attach(network)
     assert snapshot(lap) == before
     assert torch.equal(logits_of(lap, images), logits)
 
@@ -402,7 +402,7 @@ def test_what_is_no_class_index_is_refused(targets: Any, make_lap: MakeLap, imag
 def test_a_model_in_training_is_explained_as_it_will_be_used(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap()
     expected, state = lap.explain(images), {name: value.clone() for name, value in lap.state_dict().items()}
-    found = lap.train().explain(images)
-    assert torch.equal(found.map, expected.map)
+    explanation = lap.train().explain(images)
+    assert torch.equal(explanation.map, expected.map)
     assert all(module.training for module in lap.modules())
     assert all(torch.equal(value, state[name]) for name, value in lap.state_dict().items())

@@ -56,8 +56,8 @@ def test_options_come_back(images: Tensor, tmp_path: Path, make_backbone: Callab
     model = interp_core.attach(make_backbone(classes=12), finest=8, hidden=7, gate_hidden=3, candidates=5).eval()
     interp_core.save(model, tmp_path / "model.v1")
     loaded = interp_core.load(tmp_path / "model.v1", backbone=make_backbone(classes=12))
-    given = {"finest": 8, "hidden": 7, "gate_hidden": 3, "candidates": 5}
-    assert asdict(loaded.options) == {**given, **DEFAULTS}
+    options = {"finest": 8, "hidden": 7, "gate_hidden": 3, "candidates": 5}
+    assert asdict(loaded.options) == {**options, **DEFAULTS}
     assert same(model, loaded, images)
     assert loaded.backbone_spec is None
 

@@ -136,12 +136,12 @@ def test_scores_and_attention_come_from_all_concepts(
 
 def test_a_concept_that_wins_nowhere_changes_nothing_under_max(make: Callable[..., LapModel], images: Tensor) -> None:
     lap = make(concepts=("fur", "eye"))
-    other = copy.deepcopy(lap)
+    silenced = copy.deepcopy(lap)
     with torch.no_grad():
-        for model, bias in ((lap, -30.0), (other, -20.0)):
+        for model, bias in ((lap, -30.0), (silenced, -20.0)):
             for block in gates(model):
                 block.scorer.expand.bias[1] = bias  # type: ignore[index]
-    assert torch.equal(lap.explain(images, 1).map, other.explain(images, 1).map)
+    assert torch.equal(lap.explain(images, 1).map, silenced.explain(images, 1).map)
 
 
 # Training
@@ -178,7 +178,7 @@ def test_no_mix_where_nothing_is_learned(make: Callable[..., LapModel]) -> None:
 def test_a_concept_of_a_level_can_be_taught(make: Callable[..., LapModel], images: Tensor) -> None:
     """What a designer does with a name: a loss on its map, read from a recorded pass."""
     lap = make(concepts={"layer2": ("bright", "other")})
-    wanted = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), 8).gt(0).float()
+    target_maps = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), 8).gt(0).float()
     block = gates(lap)[1]
     optimizer = torch.optim.Adam(block.scorer.parameters(), lr=0.02)
     losses = []
@@ -186,7 +186,7 @@ def test_a_concept_of_a_level_can_be_taught(make: Callable[..., LapModel], image
         recording = Recording()
         lap(images, recording)
         maps = recording.gates["layer2"].concepts[:, [block.concepts.index("bright")]]
-        loss = F.binary_cross_entropy(maps, wanted)
+        loss = F.binary_cross_entropy(maps, target_maps)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -244,9 +244,9 @@ def test_weights_of_other_concepts_are_refused(
     make: Callable[..., LapModel], make_backbone: Make, tmp_path: Path
 ) -> None:
     interp_core.save(make(concepts=("fur", "eye")), tmp_path / "model")
-    described = json.loads((tmp_path / "model.json").read_text())
-    described["options"]["concepts"] = ["fur", "eye", "ear"]
-    (tmp_path / "model.json").write_text(json.dumps(described))
+    description = json.loads((tmp_path / "model.json").read_text())
+    description["options"]["concepts"] = ["fur", "eye", "ear"]
+    (tmp_path / "model.json").write_text(json.dumps(description))
     with pytest.raises(StoreError, match="cannot load"):
         interp_core.load(tmp_path / "model", backbone=make_backbone())
 

@@ -39,10 +39,10 @@ def replicate(network: nn.Module) -> Any:
     """What torch.nn.parallel.replicate does on GPUs: copies that share all but modules and tensors."""
     modules = list(network.modules())
     copies = [module._replicate_for_data_parallel() for module in modules]  # type: ignore[operator]
-    place = {module: index for index, module in enumerate(modules)}
+    index_of = {module: index for index, module in enumerate(modules)}
     for module, replica in zip(modules, copies, strict=True):
         for name, child in module._modules.items():
-            setattr(replica, name, None if child is None else copies[place[child]])
+            setattr(replica, name, None if child is None else copies[index_of[child]])
         for name, parameter in module._parameters.items():
             if parameter is None:
                 replica._parameters[name] = None
@@ -72,12 +72,12 @@ def test_a_replica_uses_its_own_gates(
 def test_replicas_hand_their_gradients_to_the_original(make_lap: MakeLap, images_of: Images) -> None:
     """In evaluation mode, where images do not see each other: two halves of a batch are the batch."""
     lap, images = make_lap().double(), images_of(64, 64, count=4).double()
-    other = copy.deepcopy(lap)
+    twin = copy.deepcopy(lap)
     F.cross_entropy(lap(images), torch.arange(4)).backward()
     halves = zip(images.split(2), torch.arange(4).split(2), strict=True)
-    losses = [F.cross_entropy(replicate(other)(part), targets) for part, targets in halves]
+    losses = [F.cross_entropy(replicate(twin)(half), targets) for half, targets in halves]
     torch.stack(losses).mean().backward()
-    for (name, ours), theirs in zip(other.named_parameters(), lap.parameters(), strict=True):
+    for (name, ours), theirs in zip(twin.named_parameters(), lap.parameters(), strict=True):
         assert (ours.grad is None) == (theirs.grad is None), name
         if ours.grad is not None:
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
@@ -95,13 +95,13 @@ def process_group(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("process_group")
 def test_a_step_of_distributed_training_has_the_same_gradients(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap().train()
-    other = copy.deepcopy(lap)
-    parallel = nn.parallel.DistributedDataParallel(other)
+    twin = copy.deepcopy(lap)
+    parallel = nn.parallel.DistributedDataParallel(twin)
     loss, expected = training_loss(parallel, images), training_loss(lap, images)
     loss.backward()
     expected.backward()
     torch.testing.assert_close(loss, expected)
-    same_gradients(other, lap)
+    same_gradients(twin, lap)
 
 
 def test_a_deep_copy_of_a_network_split_by_torch_fx_is_its_own(
@@ -136,11 +136,11 @@ def test_gradient_checkpointing_that_meets_the_gates_changes_nothing(
     for module in lap.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()  # it would see the images twice
-    other = copy.deepcopy(lap)
-    other.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+    twin = copy.deepcopy(lap)
+    twin.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
     training_loss(lap, images).backward()
-    training_loss(other, images).backward()
-    same_gradients(other, lap)
+    training_loss(twin, images).backward()
+    same_gradients(twin, lap)
 
 
 def test_checkpointing_around_a_gate_is_no_silent_error(protocol_net: type[Any], images: Tensor) -> None:

@@ -66,9 +66,9 @@ def test_two_cells_on_three() -> None:
 @pytest.mark.parametrize("after", [(2, 2), (5, 3), (1, 1), (13, 9)])
 def test_regrid_keeps_the_sum(before: tuple[int, int], after: tuple[int, int]) -> None:
     maps = random_maps(*before)
-    there = regrid(maps, *after)
-    assert there.shape == (2, 1, *after)
-    torch.testing.assert_close(there.sum((1, 2, 3)), maps.sum((1, 2, 3)), rtol=0, atol=1e-12)
+    resampled = regrid(maps, *after)
+    assert resampled.shape == (2, 1, *after)
+    torch.testing.assert_close(resampled.sum((1, 2, 3)), maps.sum((1, 2, 3)), rtol=0, atol=1e-12)
 
 
 def test_regrid_to_its_own_grid_is_the_map_itself() -> None:
@@ -119,8 +119,8 @@ def test_the_first_order_of_a_square_is_twice_the_logit() -> None:
     features = torch.tensor([[[[1.0, 3.0]]]])
     # logit = mean^2 = 4; d logit / d x = 2 * mean / 2 = 2, so the contributions are 2 and 6.
     with torch.no_grad():
-        logits, chosen, maps = first_order(features, lambda x: x.mean((2, 3)).square(), lambda x: x.argmax(1))
-    assert (logits.tolist(), chosen.tolist()) == ([[4.0]], [0])
+        logits, classes, maps = first_order(features, lambda x: x.mean((2, 3)).square(), lambda x: x.argmax(1))
+    assert (logits.tolist(), classes.tolist()) == ([[4.0]], [0])
     assert not logits.requires_grad
     assert maps.tolist() == [[[[2.0, 6.0]]]]
 
@@ -140,9 +140,9 @@ def test_both_ways_agree_on_a_real_network(make_lap: Callable[..., LapModel], im
 
 def test_the_map_is_concept_times_positive_contribution() -> None:
     scores, contributions = torch.tensor([[[[0.5, 0.25]]]]), torch.tensor([[[[4.0, -8.0]]]])
-    found = default_map(head_maps(scores.double(), scores, contributions.double()))
-    assert found.tolist() == [[[[2.0, 0.0]]]]
-    assert found.dtype == torch.float32
+    native = default_map(head_maps(scores.double(), scores, contributions.double()))
+    assert native.tolist() == [[[[2.0, 0.0]]]]
+    assert native.dtype == torch.float32
 
 
 CELLS = [(0, 0), (3, 5), (7, 7)]
@@ -218,10 +218,10 @@ def explanation(make_lap: Callable[..., LapModel], images_of: Callable[..., Tens
 
 
 def picture_size(content: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(content)) as opened:
-        opened.load()
-        assert opened.format == "PNG"
-        return opened.size
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        return picture.size
 
 
 def words(figure: Figure) -> list[str]:
@@ -251,8 +251,8 @@ def test_the_sheet_shows_the_first_images_with_all_their_maps(explanation: Expla
 
 
 def test_the_sheet_tells_classes_logits_and_sums(explanation: Explanation) -> None:
-    said = words(explanation.sheet(rows=2, classes=["cat", "dog", "owl", "fox"]))
-    captions = [text for text in said if text.startswith("class ")]
+    texts = words(explanation.sheet(rows=2, classes=["cat", "dog", "owl", "fox"]))
+    captions = [text for text in texts if text.startswith("class ")]
     names = ["cat", "dog", "owl", "fox"]
     shares = explanation.logits.softmax(1)
     assert len(captions) == 2
@@ -260,21 +260,21 @@ def test_the_sheet_tells_classes_logits_and_sums(explanation: Explanation) -> No
         k = int(explanation.targets[i])
         logit = f"{explanation.logits[i, k]:+.2f}".replace("-", "\N{MINUS SIGN}")
         assert text == f"class {k}, {names[k]}: logit {logit}, probability {shares[i, k]:.3f}"
-        assert any(f"logit {logit}" in other for other in said if other.startswith("sum "))
-    assert "2 of 6 images shown" in said
+        assert any(f"logit {logit}" in other for other in texts if other.startswith("sum "))
+    assert "2 of 6 images shown" in texts
 
 
 def test_one_image_is_shown_alone(make_lap: Callable[..., LapModel], images: Tensor) -> None:
-    one = make_lap().explain(images[:1])
-    assert not any("shown" in text for text in words(one.sheet()))
-    assert picture_size(one._repr_png_())[1] < picture_size(make_lap().explain(images)._repr_png_())[1]
+    explanation = make_lap().explain(images[:1])
+    assert not any("shown" in text for text in words(explanation.sheet()))
+    assert picture_size(explanation._repr_png_())[1] < picture_size(make_lap().explain(images)._repr_png_())[1]
 
 
 @pytest.mark.parametrize("form", [torch.bfloat16, torch.float16, torch.float64])
 def test_any_precision_and_grey_images_can_be_shown(form: torch.dtype, make_lap: Callable[..., LapModel]) -> None:
     grey = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(2)).to(form)
-    found = make_lap(in_chans=1).to(form).explain(grey)
-    assert picture_size(found._repr_png_()) > (100, 100)
+    explanation = make_lap(in_chans=1).to(form).explain(grey)
+    assert picture_size(explanation._repr_png_()) > (100, 100)
 
 
 def test_overlays_are_saved_at_the_images_own_size(explanation: Explanation, tmp_path: Path) -> None:
@@ -301,16 +301,16 @@ def test_overlays_that_cannot_be_saved(explanation: Explanation, tmp_path: Path)
 
 
 def test_regions_are_boxes_on_the_map(explanation: Explanation) -> None:
-    found = explanation.regions(share=0.4, most=2)
-    assert found == top_regions(explanation.map, share=0.4, most=2)
-    assert len(found) == 6
-    assert all(1 <= len(regions) <= 2 for regions in found)
-    for maps, regions in zip(explanation.map[:, 0], found, strict=True):
+    boxes = explanation.regions(share=0.4, most=2)
+    assert boxes == top_regions(explanation.map, share=0.4, most=2)
+    assert len(boxes) == 6
+    assert all(1 <= len(regions) <= 2 for regions in boxes)
+    for maps, regions in zip(explanation.map[:, 0], boxes, strict=True):
         first = regions[0]
         box = maps[first.top : first.bottom, first.left : first.right]
         assert box.max().item() == pytest.approx(first.peak)
         assert float(box.sum() / maps.sum()) >= first.mass - 1e-6
-    assert any(a != b for a, b in zip(explanation.regions(share=0.9), found, strict=True))
+    assert any(a != b for a, b in zip(explanation.regions(share=0.9), boxes, strict=True))
 
 
 def test_a_map_of_nothing_has_no_regions_and_is_shown_all_the_same(protocol_net: type[Any]) -> None:
@@ -336,14 +336,14 @@ def test_the_native_map_stands_beside_the_resized_one(
     make_lap: Callable[..., LapModel], images_of: Callable[..., Tensor]
 ) -> None:
     lap = make_lap()
-    found = lap.explain(images_of(160, 96), 1)
-    assert found.native.shape == (2, 1, 5, 3)
-    assert found.map.shape == (2, 1, 160, 96)
-    assert torch.equal(found.native, default_map(found.head))
+    explanation = lap.explain(images_of(160, 96), 1)
+    assert explanation.native.shape == (2, 1, 5, 3)
+    assert explanation.map.shape == (2, 1, 160, 96)
+    assert torch.equal(explanation.native, default_map(explanation.head))
     # Both agree where the cells are centred: from pixel 7 on, 32 pixels apart.
     assert (lap.info.first, lap.info.reduction) == (7.0, 32)
-    torch.testing.assert_close(found.map[..., 7::32, 7::32], found.native)
-    assert float(found.map.max()) == pytest.approx(float(found.native.max()))
+    torch.testing.assert_close(explanation.map[..., 7::32, 7::32], explanation.native)
+    assert float(explanation.map.max()) == pytest.approx(float(explanation.native.max()))
 
 
 # The gap
@@ -392,16 +392,16 @@ def test_nan_in_a_contribution_is_no_small_gap(explanation: Explanation) -> None
 
 
 def test_levels_are_made_when_first_asked_for_and_kept(make_lap: Callable[..., LapModel], images: Tensor) -> None:
-    found = make_lap().explain(images, 1)
-    assert "levels" not in vars(found)
-    assert found.concept is found.head.scores
-    found.regions()
-    assert "levels" not in vars(found)
-    first = found.levels
-    assert found.levels is first
-    assert found.contributions is first[0].contributions
-    assert first[-1] is found.head
-    assert [level.name for level in first[:-1]] == [level.site.module for level in found.below]
+    explanation = make_lap().explain(images, 1)
+    assert "levels" not in vars(explanation)
+    assert explanation.concept is explanation.head.scores
+    explanation.regions()
+    assert "levels" not in vars(explanation)
+    first = explanation.levels
+    assert explanation.levels is first
+    assert explanation.contributions is first[0].contributions
+    assert first[-1] is explanation.head
+    assert [level.name for level in first[:-1]] == [level.site.module for level in explanation.below]
 
 
 def test_levels_made_late_are_those_of_the_pass(make_lap: Callable[..., LapModel], images: Tensor) -> None:

@@ -163,8 +163,8 @@ def alive(model: nn.Module, side: int) -> nn.Module:
 @torch.no_grad()
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     torch.manual_seed(0)  # for dropout
-    given = model(images)
-    return given if isinstance(given, Tensor) else given[0]
+    output = model(images)
+    return output if isinstance(output, Tensor) else output[0]
 
 
 def in_training(model: nn.Module, backbone: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -336,10 +336,10 @@ def test_a_trained_network_sees_the_same_in_photographs(snapshot: Snapshot) -> N
     lap = interp_core.attach(model)
     assert lap.info.linear_head
     explanations = [lap.explain(batch) for batch in images.split(8)]
-    found = torch.cat([explanation.logits for explanation in explanations])
-    assert torch.equal(found, logits)
+    explained_logits = torch.cat([explanation.logits for explanation in explanations])
+    assert torch.equal(explained_logits, logits)
     assert torch.equal(torch.cat([explanation.targets for explanation in explanations]), logits.argmax(1))
-    assert (found.argmax(1) == labels).float().mean() >= 0.5  # it has been trained
+    assert (explained_logits.argmax(1) == labels).float().mean() >= 0.5  # it has been trained
     assert max(explanation.gap for explanation in explanations) <= 1e-5
     assert interp_core.detach(lap) is model
     assert snapshot(model) == before

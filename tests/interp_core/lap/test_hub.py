@@ -96,10 +96,10 @@ def test_where_the_first_weights_came_from_is_not_wanted_again(lap: LapModel, im
 def test_a_repository_is_fetched_and_loaded(
     lap: LapModel, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {}
+    request: dict[str, Any] = {}
 
     def download(repo_id: str, **kwargs: Any) -> str:
-        asked.update(kwargs, repo_id=repo_id)
+        request.update(kwargs, repo_id=repo_id)
         return str(lap.save_pretrained(tmp_path / "snapshot"))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
@@ -107,7 +107,7 @@ def test_a_repository_is_fetched_and_loaded(
         "owner/name", revision="v1", token="secret", cache_dir=tmp_path, local_files_only=True
     )
     assert same(lap, loaded, images)
-    assert asked == {
+    assert request == {
         "repo_id": "owner/name",
         "revision": "v1",
         "token": "secret",

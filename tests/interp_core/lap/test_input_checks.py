@@ -107,8 +107,8 @@ def test_targets_in_any_form() -> None:
     assert check_targets(None, logits).tolist() == [1, 0]
     forms: list[Any] = [2, torch.tensor(2), torch.tensor([2, 2], dtype=torch.int8), [2, 2]]
     for form in forms:
-        found = check_targets(form, logits)
-        assert (found.tolist(), found.dtype) == ([2, 2], torch.int64)
+        classes = check_targets(form, logits)
+        assert (classes.tolist(), classes.dtype) == ([2, 2], torch.int64)
     assert check_targets(torch.tensor([0, 2]), logits).tolist() == [0, 2]
 
 
@@ -263,9 +263,9 @@ def test_a_head_that_is_not_understood(protocol_net: type[Any], snapshot: Snapsh
 def test_an_attached_model_is_left_as_it_was(make_lap: MakeLap, images: Tensor, snapshot: Snapshot) -> None:
     lap = make_lap().train()
     before = snapshot(lap)
-    for thing in (lap, lap.backbone, nn.Sequential(lap), copy.deepcopy(lap.backbone)):
+    for network in (lap, lap.backbone, nn.Sequential(lap), copy.deepcopy(lap.backbone)):
         with refused(BackboneError, "attached to this model already: use it, or detach it first"):
-            interp_core.attach(thing)
+            interp_core.attach(network)
     assert snapshot(lap) == before
     assert lap(images).shape == (2, 4)
 

@@ -97,9 +97,9 @@ def test_at_zero_it_is_average_pooling_to_the_bit(height: int, width: int, windo
 def test_at_a_large_value_it_picks_the_highest_score(window: int | None) -> None:
     scores = torch.randperm(36, generator=torch.Generator().manual_seed(0)).reshape(1, 1, 6, 6).double() / 36
     side = window or 6
-    _, where = F.max_pool2d(scores, side, return_indices=True)
+    _, indices = F.max_pool2d(scores, side, return_indices=True)
     features = random_maps(3, 6, 6)[:1]
-    expected = features.flatten(2).gather(2, where.flatten(2).expand(1, 3, -1)).reshape(1, 3, *where.shape[-2:])
+    expected = features.flatten(2).gather(2, indices.flatten(2).expand(1, 3, -1)).reshape(1, 3, *indices.shape[-2:])
     torch.testing.assert_close(lap_pool2d(features, scores, 1e3, window), expected, rtol=0, atol=1e-12)
 
 
@@ -154,9 +154,9 @@ def test_select_picks_the_rows_of_the_full_product() -> None:
     weight, features = random_maps(5, 7, 1)[0, :, :, 0], random_maps(7, 3, 4)
     every = class_activations(weight, features, None)
     torch.testing.assert_close(every, torch.einsum("kc,nchw->nkhw", weight, features))
-    chosen = torch.tensor([[4, 0], [1, 1]])
+    classes = torch.tensor([[4, 0], [1, 1]])
     expected = torch.stack([every[0, [4, 0]], every[1, [1, 1]]])
-    torch.testing.assert_close(class_activations(weight, features, chosen), expected)
+    torch.testing.assert_close(class_activations(weight, features, classes), expected)
 
 
 def test_a_silent_scorer_says_its_bias_everywhere() -> None:
@@ -350,10 +350,10 @@ def test_two_threads_explain_at_once_on_one_model(
     batches = images_of(64, 64).double(), images_of(97, 65, count=3).double()
     alone = [lap.explain(batch, target) for target, batch in enumerate(batches)]
     both_inside = threading.Barrier(2, timeout=30)
-    found: dict[int, Explanation] = {}
+    explanations: dict[int, Explanation] = {}
 
     def explain(index: int) -> None:
-        found[index] = lap.explain(batches[index], index)
+        explanations[index] = lap.explain(batches[index], index)
 
     def meet(*_: object) -> None:
         both_inside.wait()
@@ -367,10 +367,10 @@ def test_two_threads_explain_at_once_on_one_model(
         thread.join(60)
     handle.remove()
     for index, expected in enumerate(alone):
-        for level, wanted in zip(found[index].levels, expected.levels, strict=True):
-            torch.testing.assert_close(level.contributions, wanted.contributions, rtol=0, atol=1e-12)
-            torch.testing.assert_close(level.attention, wanted.attention, rtol=0, atol=1e-12)
-        torch.testing.assert_close(found[index].map, expected.map, rtol=0, atol=1e-6)
+        for level, expected_level in zip(explanations[index].levels, expected.levels, strict=True):
+            torch.testing.assert_close(level.contributions, expected_level.contributions, rtol=0, atol=1e-12)
+            torch.testing.assert_close(level.attention, expected_level.attention, rtol=0, atol=1e-12)
+        torch.testing.assert_close(explanations[index].map, expected.map, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("window", [None, 2, 3])

@@ -23,8 +23,8 @@ NETS = ["test_resnet", "test_efficientnet", "test_convnext", "test_vgg", "densen
 
 def refining(name: str = "test_resnet", refine: bool | int = True, **kwargs: object) -> LapModel:
     torch.manual_seed(0)
-    known = name if timm.is_model(name) else "vgg11"
-    return interp_core.attach(timm.create_model(known, num_classes=5, **kwargs), refine=refine).eval()
+    backbone_name = name if timm.is_model(name) else "vgg11"
+    return interp_core.attach(timm.create_model(backbone_name, num_classes=5, **kwargs), refine=refine).eval()
 
 
 def some(count: int = 4, side: int = 64) -> Tensor:
@@ -87,9 +87,9 @@ def test_scores_do_not_depend_on_the_scale_of_the_features() -> None:
     )
     evidence, concept = torch.randn(2, 1, 4, 4), torch.rand(2, 1, 4, 4)
     first = refiner(parts, features, evidence, concept, below)
-    again = refiner(7 * parts, 5 * features, 3 * evidence, concept, [2 * maps for maps in below])
+    rescaled = refiner(7 * parts, 5 * features, 3 * evidence, concept, [2 * maps for maps in below])
     assert first.shape == (2, 2, 16, 16)
-    torch.testing.assert_close(first, again, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first, rescaled, rtol=1e-4, atol=1e-5)
 
 
 def test_the_class_asked_for_decides_the_map() -> None:
@@ -168,12 +168,12 @@ def test_each_term_moves_its_decoder_and_no_other(term: Sufficiency) -> None:
     lap = refining()
     assert lap.refiner is not None
     term.loss(observe(lap, some(), torch.arange(4))).backward()
-    moved, left = lap.refiner.region, lap.refiner.effects
+    taught, untouched = lap.refiner.region, lap.refiner.effects
     if term.name in ("removal", "order"):
-        moved, left = left, moved
-    assert moved.out.weight.grad is not None
-    assert bool(moved.out.weight.grad.abs().sum() > 0)
-    assert all(parameter.grad is None or not parameter.grad.any() for parameter in left.parameters())
+        taught, untouched = untouched, taught
+    assert taught.out.weight.grad is not None
+    assert bool(taught.out.weight.grad.abs().sum() > 0)
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in untouched.parameters())
 
 
 def test_it_is_saved_and_comes_back(tmp_path: Path) -> None:
@@ -183,10 +183,10 @@ def test_it_is_saved_and_comes_back(tmp_path: Path) -> None:
     assert lap.refiner is not None
     for decoder in (lap.refiner.region, lap.refiner.effects):
         nn.init.normal_(decoder.out.weight)
-    again = refining()
-    again.load_state_dict(lap.state_dict())
+    loaded = refining()
+    loaded.load_state_dict(lap.state_dict())
     images = some(2)
-    assert torch.equal(again.explain(images, 0).map, lap.explain(images, 0).map)
+    assert torch.equal(loaded.explain(images, 0).map, lap.explain(images, 0).map)
 
 
 def test_detaching_takes_the_taps_off() -> None:

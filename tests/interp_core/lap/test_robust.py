@@ -126,20 +126,20 @@ def test_channels_last_changes_nothing_and_is_kept(
 ) -> None:
     lap, images, last = make_lap(name).to(dtype), images.to(dtype), torch.channels_last
     expected = lap.explain(images, 1)
-    other = copy.deepcopy(lap).to(memory_format=last)  # type: ignore[call-overload]
+    converted = copy.deepcopy(lap).to(memory_format=last)  # type: ignore[call-overload]
     formats: list[tuple[bool, bool]] = []
-    for block in (*other.gates, other.head):
+    for block in (*converted.gates, converted.head):
         block.register_forward_hook(
             lambda _module, inputs, output: formats.append(
                 (inputs[0].is_contiguous(memory_format=last), output.is_contiguous(memory_format=last))
             )
         )
-    found = other.explain(images.contiguous(memory_format=last), 1)
+    explanation = converted.explain(images.contiguous(memory_format=last), 1)
     assert formats == [(True, True)] * 4
-    close_to_scale(found.logits, expected.logits, share)
-    close_to_scale(found.contributions, expected.contributions, share)
-    close_to_scale(found.map, expected.map, max(share, 1e-6))
-    assert found.gap < 1e-5
+    close_to_scale(explanation.logits, expected.logits, share)
+    close_to_scale(explanation.contributions, expected.contributions, share)
+    close_to_scale(explanation.map, expected.map, max(share, 1e-6))
+    assert explanation.gap < 1e-5
 
 
 def test_contiguous_features_stay_contiguous(make_lap: MakeLap, images: Tensor) -> None:
@@ -178,10 +178,10 @@ def test_a_map_under_autocast_has_all_its_digits(make_lap: MakeLap, images_of: I
     lap = make_lap()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         explanation = lap.explain(images_of(96, 96), 1)
-    shown = explanation.map
-    assert not torch.equal(shown, shown.bfloat16().float())
-    again = interp_core.backbone.geometry.resize(explanation.native, 96, 96, lap.info.first, lap.info.reduction)
-    assert torch.equal(shown, again)
+    maps = explanation.map
+    assert not torch.equal(maps, maps.bfloat16().float())
+    resized = interp_core.backbone.geometry.resize(explanation.native, 96, 96, lap.info.first, lap.info.reduction)
+    assert torch.equal(maps, resized)
 
 
 @pytest.mark.parametrize("aggregate", ["max", "learned"])
@@ -235,18 +235,18 @@ def test_the_forward_compiles_into_one_graph(
     lap = own_lap if name == "own" else make_lap(name)
     compiled = torch.compile(lap, fullgraph=True, backend=backend)
     torch.testing.assert_close(logits_of(compiled, images), logits_of(lap, images))
-    found, expected = compiled.explain(images, 1), lap.explain(images, 1)  # type: ignore[attr-defined]
-    torch.testing.assert_close(found.map, expected.map)
+    explanation, expected = compiled.explain(images, 1), lap.explain(images, 1)  # type: ignore[attr-defined]
+    torch.testing.assert_close(explanation.map, expected.map)
 
 
 @pytest.mark.slow
 def test_a_training_step_compiles_into_one_graph(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap().train()
-    other = copy.deepcopy(lap)
+    twin = copy.deepcopy(lap)
     training_loss(lap, images).backward()
-    torch.compile(training_loss, fullgraph=True, backend="aot_eager")(other, images).backward()
-    same_gradients(other, lap)
-    assert torch.equal(other.backbone.bn1.running_mean, lap.backbone.bn1.running_mean)  # type: ignore[union-attr, arg-type]
+    torch.compile(training_loss, fullgraph=True, backend="aot_eager")(twin, images).backward()
+    same_gradients(twin, lap)
+    assert torch.equal(twin.backbone.bn1.running_mean, lap.backbone.bn1.running_mean)  # type: ignore[union-attr, arg-type]
 
 
 def test_a_model_compiled_in_place_explains(make_lap: MakeLap, images: Tensor) -> None:

@@ -100,14 +100,14 @@ def test_many_threads_explain_different_images_with_one_model(
     alone = [lap.explain(batch, i % 4) for i, batch in enumerate(batches)]
     last = lap.info.feature_module if lap.info.feature_module else "body"
     with meeting(lap.backbone, last, len(SIZES)):
-        found = at_once(*(lambda i=i: lap.explain(batches[i], i % 4) for i in range(len(SIZES))))
-    for ours, expected in zip(found, alone, strict=True):
+        explanations = at_once(*(lambda i=i: lap.explain(batches[i], i % 4) for i in range(len(SIZES))))
+    for ours, expected in zip(explanations, alone, strict=True):
         torch.testing.assert_close(ours.logits, expected.logits, rtol=0, atol=1e-10)
         torch.testing.assert_close(ours.map, expected.map, rtol=0, atol=1e-5)
         assert ours.gap < 1e-9
-        for level, wanted in zip(ours.levels, expected.levels, strict=True):
-            torch.testing.assert_close(level.contributions, wanted.contributions, rtol=0, atol=1e-10)
-            torch.testing.assert_close(level.concepts, wanted.concepts, rtol=0, atol=1e-10)
+        for level, expected_level in zip(ours.levels, expected.levels, strict=True):
+            torch.testing.assert_close(level.contributions, expected_level.contributions, rtol=0, atol=1e-10)
+            torch.testing.assert_close(level.concepts, expected_level.concepts, rtol=0, atol=1e-10)
 
 
 def test_the_backbone_is_plain_while_another_thread_explains(
@@ -145,10 +145,10 @@ def test_a_plain_call_between_two_gates_of_another_thread(
         assert inside.wait(TIMEOUT)
         logits = plain(lap.backbone, images)
         go_on.set()
-        found = future.result(TIMEOUT)
+        explanation = future.result(TIMEOUT)
     handle.remove()
     assert torch.equal(logits, expected)
-    assert torch.equal(found.map, gated.map)
+    assert torch.equal(explanation.map, gated.map)
 
 
 @pytest.mark.parametrize("kind", ["protocol", "own"])
@@ -158,11 +158,11 @@ def test_models_come_and_go_in_another_thread(
     """Attaching a network without protocol traces it with torch.fx, which replaces what calls any module."""
     lap, images = make_lap(), images[:1]
     expected, without = lap.explain(images, 1), plain(lap.backbone, images)
-    other = OwnNet().eval() if kind == "own" else make_backbone("test_efficientnet")
-    before, rounds = snapshot(other), list[bool]()
+    guest_network = OwnNet().eval() if kind == "own" else make_backbone("test_efficientnet")
+    before, rounds = snapshot(guest_network), list[bool]()
 
     def come_and_go() -> None:
-        with sharpen(interp_core.attach(other, image_size=64)) as guest:
+        with sharpen(interp_core.attach(guest_network, image_size=64)) as guest:
             rounds.append(bool(guest.explain(images, 2).gap < 1e-4))
 
     with busy(come_and_go) as errors:
@@ -172,7 +172,7 @@ def test_models_come_and_go_in_another_thread(
         assert not errors
     assert rounds
     assert all(rounds)
-    assert snapshot(other) == before
+    assert snapshot(guest_network) == before
 
 
 def test_many_threads_attach_at_once(images: Tensor, sharpen: Sharpen) -> None:
@@ -209,10 +209,10 @@ def test_one_model_explains_in_inference_mode_while_another_trains(make_lap: Mak
         with torch.inference_mode():
             assert torch.equal(lap.explain(images, 1).map, expected)
 
-    wanted = step(twin)
+    expected_gradients = step(twin)
     with busy(explain) as errors:
         for _ in range(3):
-            for ours, theirs in zip(step(learner), wanted, strict=True):
+            for ours, theirs in zip(step(learner), expected_gradients, strict=True):
                 torch.testing.assert_close(ours, theirs)
         assert not errors
     assert all(p.grad is None for p in lap.parameters())
@@ -257,35 +257,37 @@ def test_hooks_of_the_user_see_the_plain_network_outside_a_pass_and_the_gated_on
     make_backbone: Make, make_lap: MakeLap, images: Tensor
 ) -> None:
     lap, original = make_lap(), make_backbone()
-    seen: dict[str, list[Tensor]] = {"ours": [], "plain": []}
+    outputs: dict[str, list[Tensor]] = {"ours": [], "plain": []}
     for model, key in ((lap.backbone, "ours"), (original, "plain")):
         for name in ("layer1", "layer4"):
-            hook = lambda _module, _inputs, output, key=key: seen[key].append(output.detach().clone())  # noqa: E731
+            hook = lambda _module, _inputs, output, key=key: outputs[key].append(output.detach().clone())  # noqa: E731
             model.get_submodule(name).register_forward_hook(hook)
     expected = plain(original, images)
     assert torch.equal(plain(lap.backbone, images), expected)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(seen["ours"], seen["plain"], strict=True))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(outputs["ours"], outputs["plain"], strict=True))
     plain(lap, images)
-    assert not any(torch.equal(ours, theirs) for ours, theirs in zip(seen["ours"][2:], seen["plain"], strict=True))
+    assert not any(
+        torch.equal(ours, theirs) for ours, theirs in zip(outputs["ours"][2:], outputs["plain"], strict=True)
+    )
 
 
 def test_the_backbone_is_plain_inside_a_hook_on_the_model(
     make_backbone: Make, make_lap: MakeLap, images: Tensor
 ) -> None:
-    lap, expected, seen = make_lap(), plain(make_backbone(), images), list[Tensor]()
-    lap.register_forward_hook(lambda *_: seen.append(lap.backbone(images)))
-    lap.head.register_forward_hook(lambda *_: seen.append(lap.backbone(images)))
+    lap, expected, outputs = make_lap(), plain(make_backbone(), images), list[Tensor]()
+    lap.register_forward_hook(lambda *_: outputs.append(lap.backbone(images)))
+    lap.head.register_forward_hook(lambda *_: outputs.append(lap.backbone(images)))
     plain(lap, images)
-    assert [torch.equal(logits, expected) for logits in seen] == [True, True]
+    assert [torch.equal(logits, expected) for logits in outputs] == [True, True]
 
 
 def test_another_model_may_make_its_pass_inside_a_pass(make_lap: MakeLap, images: Tensor) -> None:
     lap, guest = make_lap(), make_lap("test_efficientnet")
     expected, inner = plain(lap, images), plain(guest, images)
-    seen: list[Tensor] = []
-    lap.backbone.get_submodule("layer2").register_forward_hook(lambda *_: seen.append(guest(images)))
+    outputs: list[Tensor] = []
+    lap.backbone.get_submodule("layer2").register_forward_hook(lambda *_: outputs.append(guest(images)))
     assert torch.equal(plain(lap, images), expected)
-    assert torch.equal(seen[0], inner)
+    assert torch.equal(outputs[0], inner)
 
 
 def test_the_plain_network_called_inside_its_own_pass_is_refused(make_lap: MakeLap, images: Tensor) -> None:

@@ -27,18 +27,18 @@ def lightness(picture: np.ndarray) -> np.ndarray:
 def test_display_undoes_a_known_normalisation_exactly(photographs: torch.Tensor) -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     normalised = (photographs - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    shown = to_display(normalised, mean=mean, std=std)
-    assert shown.dtype == np.float32
-    np.testing.assert_allclose(shown, photographs.permute(0, 2, 3, 1), atol=1e-6)
-    np.testing.assert_allclose(to_display(photographs * 4 - 2, mean=0.5, std=0.25), shown, atol=1e-6)
+    displayed = to_display(normalised, mean=mean, std=std)
+    assert displayed.dtype == np.float32
+    np.testing.assert_allclose(displayed, photographs.permute(0, 2, 3, 1), atol=1e-6)
+    np.testing.assert_allclose(to_display(photographs * 4 - 2, mean=0.5, std=0.25), displayed, atol=1e-6)
 
 
 def test_display_of_an_unknown_normalisation_does_not_depend_on_it(photographs: torch.Tensor) -> None:
-    shown = to_display(photographs)
-    np.testing.assert_allclose(to_display(photographs * 37 - 5), shown, atol=1e-5)
-    assert shown.min() == 0
-    assert shown.max() == 1
-    correlation = np.corrcoef(shown.ravel(), photographs.permute(0, 2, 3, 1).ravel())[0, 1]
+    displayed = to_display(photographs)
+    np.testing.assert_allclose(to_display(photographs * 37 - 5), displayed, atol=1e-5)
+    assert displayed.min() == 0
+    assert displayed.max() == 1
+    correlation = np.corrcoef(displayed.ravel(), photographs.permute(0, 2, 3, 1).ravel())[0, 1]
     assert correlation > 0.999
 
 
@@ -52,9 +52,9 @@ def test_display_stretches_each_image_by_itself_and_ignores_single_outliers(phot
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_display_shows_other_numbers_of_channels_in_grey(channels: int) -> None:
     images = torch.rand(2, channels, 8, 9, generator=torch.Generator().manual_seed(1))
-    shown = to_display(images, mean=0, std=1)
-    assert shown.shape == (2, 8, 9, 3)
-    np.testing.assert_allclose(shown, images.mean(1)[..., None].expand(-1, -1, -1, 3), atol=1e-6)
+    displayed = to_display(images, mean=0, std=1)
+    assert displayed.shape == (2, 8, 9, 3)
+    np.testing.assert_allclose(displayed, images.mean(1)[..., None].expand(-1, -1, -1, 3), atol=1e-6)
 
 
 def test_display_of_a_constant_image_is_mid_grey() -> None:
@@ -82,18 +82,18 @@ def test_overlay_keeps_the_photograph_where_there_is_no_evidence(photographs: to
     image = photographs[0].permute(1, 2, 0).numpy()
     values = np.zeros((20, 30))
     values[:, 15:] = 1
-    left = overlay(image, values)[:, :15] / 255
+    left_half = overlay(image, values)[:, :15] / 255
     grey = image.mean(2, keepdims=True)
-    np.testing.assert_allclose(left, (0.75 * (image + grey) / 2)[:, :15], atol=0.003)
+    np.testing.assert_allclose(left_half, (0.75 * (image + grey) / 2)[:, :15], atol=0.003)
     assert np.array_equal(overlay(image, np.zeros((20, 30)))[:, :15], overlay(image, values)[:, :15])
 
 
 @pytest.mark.parametrize("brightness", [0.0, 0.5, 0.8])
 def test_overlay_is_lighter_and_more_coloured_the_higher_the_map(brightness: float) -> None:
     ramp = np.linspace(0.05, 1, 50)[None]
-    shown = overlay(np.full((1, 50, 3), brightness), ramp)
-    assert lightness(shown)[0, -1] == lightness(shown).max()
-    upper = lightness(shown)[0, 25:]
+    picture = overlay(np.full((1, 50, 3), brightness), ramp)
+    assert lightness(picture)[0, -1] == lightness(picture).max()
+    upper = lightness(picture)[0, 25:]
     assert np.all(np.diff(upper) > -0.5)
 
 
@@ -102,9 +102,9 @@ def test_overlay_does_not_depend_on_the_scale_of_the_map_and_takes_negative_valu
 ) -> None:
     image = photographs[0].permute(1, 2, 0).numpy()
     values = np.random.default_rng(3).random((20, 30))
-    shown = overlay(image, values)
-    assert np.array_equal(overlay(image, values * 1e-300), shown)
-    assert shown.dtype == np.uint8
+    picture = overlay(image, values)
+    assert np.array_equal(overlay(image, values * 1e-300), picture)
+    assert picture.dtype == np.uint8
     assert np.array_equal(overlay(image, values - 0.5), overlay(image, (values - 0.5).clip(0)))
 
 

@@ -29,7 +29,7 @@ LEVELS = (("blocks.1", 8), ("blocks.3.0.conv_dw", 4), ("head", 2))
 
 def make_panel(seed: int = 0, *, height: int = 32, width: int = 32, **changes: Any) -> Panel:
     rng = np.random.default_rng(seed)
-    made = Panel(
+    panel = Panel(
         title=caption(7, 12.3456, 0.98765, "lesser panda, red panda, panda, bear cat, Ailurus fulgens"),
         image=rng.random((height, width, 3)),
         map=rng.random((height, width)),
@@ -39,7 +39,7 @@ def make_panel(seed: int = 0, *, height: int = 32, width: int = 32, **changes: A
         levels=tuple((name, rng.random((side, side))) for name, side in LEVELS),
         regions=(TopRegion(2, 3, 10, 12, 0.31, 1.0, (4, 4)), TopRegion(20, 20, 30, 28, 0.2, 0.9, (22, 22))),
     )
-    return replace(made, **changes)
+    return replace(panel, **changes)
 
 
 def words(figure: Figure) -> list[str]:
@@ -98,17 +98,17 @@ def test_the_sum_under_the_contributions_is_computed_from_them() -> None:
 
 
 def test_headings_name_levels_and_grids() -> None:
-    said = words(sheet([make_panel()]))
+    texts = words(sheet([make_panel()]))
     for expected in ("32 × 32 pixels", "8 × 8 cells; red: for", "concept, head", "2 × 2 cells", "boxed: 51 % of it"):
-        assert expected in said
-    assert "concept, blocks…conv_dw" in said
+        assert expected in texts
+    assert "concept, blocks…conv_dw" in texts
 
 
 def test_regions_are_drawn_around_their_pixels() -> None:
     figure = sheet([make_panel()])
     over = [axes for axes in figure.axes if axes.images][1]
-    drawn = [patch for patch in over.patches if isinstance(patch, Rectangle)]
-    assert [(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in drawn] == [
+    rectangles = [patch for patch in over.patches if isinstance(patch, Rectangle)]
+    assert [(p.get_x(), p.get_y(), p.get_width(), p.get_height()) for p in rectangles] == [
         (2.5, 1.5, 9, 8),
         (19.5, 19.5, 8, 10),
     ]
@@ -121,10 +121,10 @@ def test_nothing_overlaps_and_all_lies_inside(height: int, width: int, levels: i
     grids = tuple((f"stages.{i}.blocks.0.conv{i}", np.full((2, 3), 0.5)) for i in range(levels))
     panels = [make_panel(seed, height=height, width=width, levels=grids) for seed in range(rows + 1)]
     figure = sheet(panels, rows=rows)
-    placed = boxes(figure)
-    for (first, one), (second, other) in itertools.combinations(placed.items(), 2):
-        assert not one.overlaps(other), f"{first!r} lies over {second!r}"
-    for text, box in placed.items():
+    text_boxes = boxes(figure)
+    for (first, first_box), (second, second_box) in itertools.combinations(text_boxes.items(), 2):
+        assert not first_box.overlaps(second_box), f"{first!r} lies over {second!r}"
+    for text, box in text_boxes.items():
         assert figure.bbox.contains(box.x0, box.y0), text
         assert figure.bbox.contains(box.x1, box.y1), text
         for axes in figure.axes:
@@ -171,20 +171,20 @@ def test_class_names_are_not_taken_for_formulas() -> None:
 
 def test_png_has_the_size_of_the_figure() -> None:
     figure = sheet([make_panel()])
-    with Image.open(io.BytesIO(encode_png(figure))) as opened:
-        assert opened.format == "PNG"
-        assert opened.size == tuple(int(side * figure.dpi) for side in figure.get_size_inches())
+    with Image.open(io.BytesIO(encode_png(figure))) as decoded:
+        assert decoded.format == "PNG"
+        assert decoded.size == tuple(int(side * figure.dpi) for side in figure.get_size_inches())
 
 
 def test_the_users_settings_neither_show_nor_change() -> None:
     plain = encode_png(sheet([make_panel()]))
-    own: Any = {
+    settings: Any = {
         "figure.facecolor": "black", "savefig.facecolor": "black", "savefig.bbox": "tight", "savefig.dpi": 30,
         "text.color": "red", "axes.facecolor": "black", "axes.grid": True, "image.origin": "lower",
         "image.cmap": "gray", "image.aspect": "auto", "image.interpolation": "bicubic", "xtick.labelcolor": "red",
         "font.size": 30, "axes.spines.top": False,
     }  # fmt: skip
-    with mpl.rc_context(own):
+    with mpl.rc_context(settings):
         before = dict(mpl.rcParams)
         assert encode_png(sheet([make_panel()])) == plain
         assert dict(mpl.rcParams) == before

@@ -37,34 +37,34 @@ def test_takes_no_more_pixels_than_the_share_needs() -> None:
 
 
 def test_diagonal_neighbours_are_one_region() -> None:
-    (found,) = top_regions(as_maps([[1, 0, 0], [0, 1, 0], [0, 0, 0]]))
-    assert found == [TopRegion(0, 0, 2, 2, 1.0, 1.0, (0, 0))]
+    (regions,) = top_regions(as_maps([[1, 0, 0], [0, 1, 0], [0, 0, 0]]))
+    assert regions == [TopRegion(0, 0, 2, 2, 1.0, 1.0, (0, 0))]
 
 
 def test_a_region_inside_the_box_of_another_is_not_part_of_it() -> None:
     maps = as_maps([[3, 3, 3, 3, 3], [3, 0, 0, 0, 3], [3, 0, 10, 0, 3], [3, 0, 0, 0, 0]])
-    (found,) = top_regions(maps, share=1)
-    assert found == [
+    (regions,) = top_regions(maps, share=1)
+    assert regions == [
         TopRegion(0, 0, 4, 5, 0.75, 3.0, (0, 0)),
         TopRegion(2, 2, 3, 3, 0.25, 10.0, (2, 2)),
     ]
 
 
 def test_ties_with_the_last_pixel_are_all_taken() -> None:
-    (found,) = top_regions(as_maps([[2, 0, 1, 0, 1, 0, 1]]), share=0.5)
-    assert [region.mass for region in found] == pytest.approx([0.4, 0.2, 0.2, 0.2])
-    assert [region.left for region in found] == [0, 2, 4, 6]  # equal masses in reading order
+    (regions,) = top_regions(as_maps([[2, 0, 1, 0, 1, 0, 1]]), share=0.5)
+    assert [region.mass for region in regions] == pytest.approx([0.4, 0.2, 0.2, 0.2])
+    assert [region.left for region in regions] == [0, 2, 4, 6]  # equal masses in reading order
 
 
 def test_the_order_of_pixels_does_not_matter() -> None:
     maps = torch.randint(0, 4, (3, 1, 9, 11), generator=torch.Generator().manual_seed(2)).float()
-    for found, mirrored in zip(top_regions(maps, most=99), top_regions(maps.flip(-1), most=99), strict=True):
+    for regions, mirrored in zip(top_regions(maps, most=99), top_regions(maps.flip(-1), most=99), strict=True):
         boxes = {(r.top, 11 - r.right, r.bottom, 11 - r.left, round(r.mass, 12)) for r in mirrored}
-        assert {(r.top, r.left, r.bottom, r.right, round(r.mass, 12)) for r in found} == boxes
+        assert {(r.top, r.left, r.bottom, r.right, round(r.mass, 12)) for r in regions} == boxes
 
 
 def test_images_do_not_touch_each_other() -> None:
-    assert [len(found) for found in top_regions(torch.ones(3, 1, 4, 5))] == [1, 1, 1]
+    assert [len(regions) for regions in top_regions(torch.ones(3, 1, 4, 5))] == [1, 1, 1]
 
 
 def test_a_constant_map_is_one_region_and_a_zero_map_none() -> None:
@@ -75,20 +75,20 @@ def test_a_constant_map_is_one_region_and_a_zero_map_none() -> None:
 
 
 def test_zero_pixels_belong_to_no_region_even_when_all_mass_is_asked_for() -> None:
-    (found,) = top_regions(as_maps([[0, 5, 0], [0, 0, 0]]), share=1)
-    assert found == [TopRegion(0, 1, 1, 2, 1.0, 5.0, (0, 1))]
+    (regions,) = top_regions(as_maps([[0, 5, 0], [0, 0, 0]]), share=1)
+    assert regions == [TopRegion(0, 1, 1, 2, 1.0, 5.0, (0, 1))]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
 def test_chosen_pixels_hold_the_share_and_one_fewer_does_not(share: float) -> None:
     values = np.random.default_rng(0).random((4, 13, 7))
-    kept = top_pixels(values, share)
+    pixels = top_pixels(values, share)
     total = values.sum((1, 2))
-    mass = np.where(kept, values, 0).sum((1, 2))
-    least = np.where(kept, values, np.inf).min((1, 2))
+    mass = np.where(pixels, values, 0).sum((1, 2))
+    least = np.where(pixels, values, np.inf).min((1, 2))
     assert np.all(mass >= share * total * (1 - 1e-12))
     assert np.all(mass - least < share * total)
-    assert np.all(least > np.where(kept, 0, values).max((1, 2)))
+    assert np.all(least > np.where(pixels, 0, values).max((1, 2)))
 
 
 def test_agrees_with_scikit_image() -> None:
@@ -96,42 +96,42 @@ def test_agrees_with_scikit_image() -> None:
 
     maps = smooth_maps(5)
     values = maps[:, 0].double().numpy()
-    kept = top_pixels(values, 0.4)
-    for number, found in enumerate(top_regions(maps, share=0.4, most=99)):
-        regions = regionprops(label(kept[number], connectivity=2), intensity_image=values[number])
+    pixels = top_pixels(values, 0.4)
+    for number, top in enumerate(top_regions(maps, share=0.4, most=99)):
+        regions = regionprops(label(pixels[number], connectivity=2), intensity_image=values[number])
         expected = {
             (p.bbox, round(p.image_intensity.sum() / values[number].sum(), 9), p.intensity_max) for p in regions
         }
-        assert {((r.top, r.left, r.bottom, r.right), round(r.mass, 9), r.peak) for r in found} == expected
+        assert {((r.top, r.left, r.bottom, r.right), round(r.mass, 9), r.peak) for r in top} == expected
 
 
 def test_keeps_the_heaviest_regions_in_order() -> None:
     maps = smooth_maps(4, seed=3)
-    every, some = top_regions(maps, share=0.6, most=99), top_regions(maps, share=0.6, most=2)
-    assert max(len(found) for found in every) > 2
-    for all_found, found in zip(every, some, strict=True):
-        assert found == all_found[:2]
-        assert [r.mass for r in all_found] == sorted((r.mass for r in all_found), reverse=True)
+    every, heaviest = top_regions(maps, share=0.6, most=99), top_regions(maps, share=0.6, most=2)
+    assert max(len(regions) for regions in every) > 2
+    for all_of_map, heaviest_of_map in zip(every, heaviest, strict=True):
+        assert heaviest_of_map == all_of_map[:2]
+        assert [r.mass for r in all_of_map] == sorted((r.mass for r in all_of_map), reverse=True)
 
 
 def test_the_peak_lies_where_it_says() -> None:
     maps = smooth_maps(3, seed=4)
-    for values, found in zip(maps[:, 0], top_regions(maps, share=0.7), strict=True):
-        for region in found:
+    for values, regions in zip(maps[:, 0], top_regions(maps, share=0.7), strict=True):
+        for region in regions:
             row, column = region.peak_at
             assert values[row, column] == region.peak
             assert region.top <= row < region.bottom
             assert region.left <= column < region.right
-        assert found[0].peak <= values.max()
+        assert regions[0].peak <= values.max()
 
 
 def test_scale_does_not_matter_up_to_the_ends_of_the_range() -> None:
     maps = smooth_maps(1).double()
-    wanted = [(r.top, r.left, r.bottom, r.right) for r in top_regions(maps)[0]]
+    expected = [(r.top, r.left, r.bottom, r.right) for r in top_regions(maps)[0]]
     for factor in (1e-290, 1e307):
-        found = top_regions(maps * factor)[0]
-        assert [(r.top, r.left, r.bottom, r.right) for r in found] == wanted
-        assert sum(r.mass for r in found) == pytest.approx(0.5, abs=0.02)
+        regions = top_regions(maps * factor)[0]
+        assert [(r.top, r.left, r.bottom, r.right) for r in regions] == expected
+        assert sum(r.mass for r in regions) == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.bool])
