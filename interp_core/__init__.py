@@ -1,4 +1,4 @@
-"""Any convolutional network explains itself in its own forward pass: local attention pooling (LAP).
+"""Convolutional networks that explain their own decisions by local attention pooling (LAP).
 
 The names below are imported at first use, so that `interp_core.errors`, `interp_core.registry` and the command line
 load without torch.

@@ -96,6 +96,9 @@ class ModelAccess:
     refine: Callable[[View, Tensor], tuple[Tensor, Tensor]] | None = None
 
 
+NO_MODEL = ModelAccess()  # `view_of` passes it, since torch.compile cannot trace the default factory
+
+
 @dataclass
 class View:
     """Tensors of one training step and access to the model, for knowledge terms.
@@ -322,7 +325,7 @@ def view_of(maps: Tensor, labels: Tensor, **fields: Any) -> View:
         fields: further fields of `View`.
     """
     images = maps.new_zeros(len(maps), 3, *maps.shape[-2:])
-    fields = {"images": images, "classes": None, "logits": torch.zeros_like(labels), **fields}
+    fields = {"images": images, "classes": None, "logits": torch.zeros_like(labels), "model": NO_MODEL, **fields}
     return View(labels=labels, maps=maps, **fields)
 
 
