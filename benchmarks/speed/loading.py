@@ -41,7 +41,7 @@ from interp_core.datasets.files.image_set import Item, Preprocessing, try_item
 from interp_core.datasets.files.images import SUFFIXES
 from interp_core.datasets.files.workers import Loader, cores
 from interp_core.datasets.records import Box, Index, Record
-from interp_core.datasets.synthetic.backgrounds import PICTURES, picture_path
+from interp_core.datasets.synthetic.backgrounds import PHOTOGRAPHS, photograph_path
 
 BATCH = 32
 PAIRS = (("loader", "loop"), ("loader", "bare"), ("loader", "work"), ("threads", "loader"))
@@ -87,7 +87,7 @@ class Folder(FileDataset):
 
 def crop_photographs(size: tuple[int, int], count: int) -> list[Image.Image]:
     """Crop parts of photographs, larger or smaller, and resize them to (width, height)."""
-    photographs = [Image.open(picture_path(name)).convert("RGB") for names in PICTURES.values() for name in names]
+    photographs = [Image.open(photograph_path(name)).convert("RGB") for names in PHOTOGRAPHS.values() for name in names]
     draw, crops = np.random.default_rng(0), []
     for i in range(count):
         image = photographs[i % len(photographs)]

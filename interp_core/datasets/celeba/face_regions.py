@@ -1,11 +1,10 @@
-"""Where on a face each of CelebA's 40 attributes is seen: boxes from five landmarks, or parts of CelebAMask-HQ.
+"""Locate CelebA's 40 attributes on a face: boxes from five landmarks, or parts of CelebAMask-HQ.
 
-Lengths are in units of the distance between the eyes, places are measured from the middle between the eyes (x to the
-image's right, y down), from the nose's tip or from the middle of the mouth. The numbers are ours, fitted by eye to
-aligned faces; CelebA says nothing of regions. Every attribute that is a matter of the whole face, such as Male or
-Young, has the face as its region; Blurry is a matter of the whole picture and has none.
-Known limits: boxes are upright, so a tilted face is met only roughly; hair and hats outside the usual places are
-missed.
+Lengths are in units of the distance between the eyes. Positions are measured from the middle between the eyes (x to the
+right of the image, y down), from the tip of the nose or from the middle of the mouth. The numbers are ours, fitted by
+eye to aligned faces; CelebA has no regions. An attribute of the whole face, such as Male or Young, has the face as its
+region. Blurry concerns the whole image and has none.
+Known limits: boxes are upright, so they fit a tilted face only roughly; hair and hats in unusual positions are missed.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import numpy as np
 
 
 class Patch(NamedTuple):
-    """A box around an anchor.
+    """Box relative to anchor points of a face.
 
     Attributes:
         left, top, right, bottom: distances from the anchors, in distances between the eyes.
         above: anchor of the top, one of "eyes", "nose", "mouth".
         below: anchor of the bottom.
-        mirrored: whether the same box lies on the face's other side too.
+        mirrored: whether the same box also lies on the other side of the face.
     """
 
     left: float
@@ -55,15 +54,15 @@ PATCHES: dict[str, tuple[Patch, ...]] = {
     "neck": (Patch(-1.2, 1.0, 1.2, 2.2, "mouth", "mouth"),),
     "face": (Patch(-1.35, -1.5, 1.35, 1.2, "eyes", "mouth"),),
 }
-"""Places on a face."""
+"""Boxes of each place on a face."""
 
 
 class FacePart(NamedTuple):
-    """Where an attribute is seen.
+    """Where an attribute is visible.
 
     Attributes:
-        places: names in `PATCHES`; none for the whole picture.
-        parts: of CelebAMask-HQ that show it.
+        places: names in `PATCHES`; none for the whole image.
+        parts: parts of CelebAMask-HQ that show it.
     """
 
     places: tuple[str, ...] = ()
@@ -117,48 +116,48 @@ FACE_PARTS: dict[str, FacePart] = {
     "Wearing_Necktie": FacePart(("neck",), ("cloth",)),
     "Young": FACE,
 }
-"""Region of each attribute, in CelebA's order."""
+"""Face part of each attribute, in the order of CelebA."""
 
-# Parts of CelebAMask-HQ that mark no more than the attribute; others, such as skin for a beard, mark far more.
+# Parts of CelebAMask-HQ that mark no more than an attribute. Others, such as skin for a beard, mark far more.
 EXACT = frozenset({*BROWS, *EYES, *LIPS, "nose", "hair", "eye_g", "ear_r", "hat", "neck_l"})
 
 
-def has_exact_parts(region: FacePart) -> bool:
-    """Whether parts of CelebAMask-HQ mark an attribute and no more; for the whole face, its skin and all in it do."""
-    return bool(region.parts) and (EXACT.issuperset(region.parts) or "face" in region.places)
+def has_exact_parts(face_part: FacePart) -> bool:
+    """Return whether parts of CelebAMask-HQ mark an attribute and no more, or the whole face if it concerns that."""
+    return bool(face_part.parts) and (EXACT.issuperset(face_part.parts) or "face" in face_part.places)
 
 
-# Landmarks further out are in no picture.
-MOST = 1e5
+# Landmarks beyond this are outside every image.
+MAX_COORDINATE = 1e5
 
 Corners = tuple[int, int, int, int]
 
 
 def face_boxes(landmarks: Sequence[float], size: tuple[int, int] | None = None) -> dict[str, tuple[Corners, ...]]:
-    """Boxes of all places on a face, whole pixels, cut to the picture.
+    """Return the boxes of all places on a face, in whole pixels, cut to the image.
 
     Args:
-        landmarks: x and y of left eye, right eye, nose, left and right corner of the mouth, in pixels; left is the
-            image's left.
-        size: (width, height) of the picture; None cuts at its left and top only.
+        landmarks: x and y of left eye, right eye, nose, left and right corner of the mouth, in pixels; left is the left
+            of the image.
+        size: (width, height) of the image; None cuts at its left and top only.
 
     Returns:
-        by name; nothing where the eyes fall together or a landmark is no number.
+        Boxes by place; empty if the eyes coincide or a landmark is not a number.
     """
     points = np.asarray(landmarks, np.float64).reshape(5, 2)
-    if not np.isfinite(points).all() or np.abs(points).max() > MOST:
+    if not np.isfinite(points).all() or np.abs(points).max() > MAX_COORDINATE:
         return {}
     unit = float(np.hypot(*(points[1] - points[0])))
     if unit < 1:
         return {}
     eyes, mouth = points[:2].mean(0), points[3:].mean(0)
     heights = {"eyes": float(eyes[1]), "nose": float(points[2, 1]), "mouth": float(mouth[1])}
-    found = {}
+    boxes_by_place = {}
     for name, patches in PATCHES.items():
         middle = {"nose": points[2, 0], "mouth": mouth[0]}.get(name, eyes[0])
         boxes = [_box(p, side, float(middle), heights, unit, size) for p in patches for side in _sides(p)]
-        found[name] = tuple(box for box in boxes if box[0] < box[2] and box[1] < box[3])
-    return found
+        boxes_by_place[name] = tuple(box for box in boxes if box[0] < box[2] and box[1] < box[3])
+    return boxes_by_place
 
 
 def _sides(patch: Patch) -> tuple[int, ...]:

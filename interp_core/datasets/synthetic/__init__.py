@@ -1,1 +1,1 @@
-"""Images that are made here, with evidence that is known."""
+"""Generated images whose evidence is known to the pixel."""

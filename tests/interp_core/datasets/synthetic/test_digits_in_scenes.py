@@ -17,9 +17,16 @@ from interp_core.datasets import SPLITS, DatasetConfig, DigitsInScenes, ImageSet
 from interp_core.datasets.synthetic import backgrounds as pictures_module
 from interp_core.datasets.synthetic import digits_in_scenes as digits_module
 from interp_core.datasets.synthetic import glyphs as glyphs_module
-from interp_core.datasets.synthetic.backgrounds import PICTURES, crops, level_sides, picture_path, pyramid, pyramids
+from interp_core.datasets.synthetic.backgrounds import (
+    PHOTOGRAPHS,
+    crops,
+    level_sides,
+    photograph_path,
+    pyramid,
+    pyramids,
+)
 from interp_core.datasets.synthetic.digits_in_scenes import TAG_COLOURS, draw_scenes, render, tag_side
-from interp_core.datasets.synthetic.glyphs import draw, glyphs, likeness, pieces, scramble, split_rows
+from interp_core.datasets.synthetic.glyphs import count_pieces, draw, glyphs, scramble, similarity, split_rows
 from interp_core.datasets.synthetic.scenes import brightness, find_positions, paint
 from interp_core.errors import ContractError, InterpError, UnknownNameError
 
@@ -120,9 +127,9 @@ def test_take_keeps_all_parts_together(tagged: dict[SplitName, ImageSet]) -> Non
 
 
 def test_no_two_splits_share_a_picture() -> None:
-    names = [name for split in SPLITS for name in PICTURES[split]]
+    names = [name for split in SPLITS for name in PHOTOGRAPHS[split]]
     assert len(set(names)) == len(names)
-    assert {"motorcycle_left.png", "motorcycle_right.png"} <= set(PICTURES["train"])
+    assert {"motorcycle_left.png", "motorcycle_right.png"} <= set(PHOTOGRAPHS["train"])
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -135,8 +142,8 @@ def test_each_split_has_at_least_three_pictures_in_colour_and_grey(split: SplitN
 
 
 def test_a_missing_picture_is_named_in_one_line() -> None:
-    with pytest.raises(InterpError, match=r"background picture 'nowhere\.png'") as error:
-        picture_path("nowhere.png")
+    with pytest.raises(InterpError, match=r"background photograph 'nowhere\.png'") as error:
+        photograph_path("nowhere.png")
     assert "\n" not in str(error.value)
 
 
@@ -199,7 +206,7 @@ def test_pieces_of_shapes_counted_by_hand() -> None:
     shapes[1, 2:5, 2] = 16
     shapes[2, 0, 0] = shapes[2, 7, 7] = shapes[2, 4, 4] = 16
     shapes[3, 0, 0] = shapes[3, 1, 1] = 16
-    assert pieces(shapes).tolist() == [0, 1, 3, 2]
+    assert count_pieces(shapes).tolist() == [0, 1, 3, 2]
 
 
 def test_likeness_is_one_for_a_shifted_digit_and_less_for_others() -> None:
@@ -207,8 +214,8 @@ def test_likeness_is_one_for_a_shifted_digit_and_less_for_others() -> None:
     digit[0, 2:6, 3] = 16
     same, other = np.roll(digit, (1, -2), (1, 2)), np.zeros_like(digit)
     other[0, 4, 2:6] = 16
-    assert likeness(same, digit)[0] == pytest.approx(1)
-    assert likeness(other, digit)[0] == pytest.approx(2 * 1 / (4 + 4))
+    assert similarity(same, digit)[0] == pytest.approx(1)
+    assert similarity(other, digit)[0] == pytest.approx(2 * 1 / (4 + 4))
 
 
 def test_a_digit_classifier_reads_digits_but_not_scrambles() -> None:
@@ -220,7 +227,7 @@ def test_a_digit_classifier_reads_digits_but_not_scrambles() -> None:
     known, new = glyphs("train"), glyphs("test")
     reader = SVC(C=10).fit(cells(known.digits), known.classes)
     assert reader.score(cells(new.digits), new.classes) > 0.95
-    assert reader.score(cells(new.scrambles), new.classes[new.made_of]) < 0.25
+    assert reader.score(cells(new.scrambles), new.classes[new.scrambled]) < 0.25
 
 
 def test_drawing_a_full_square_fills_its_box_and_nothing_else() -> None:
@@ -471,7 +478,7 @@ def test_configs_are_frozen_and_hashable() -> None:
 
 
 def test_a_missing_wheel_picture_stops_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(pictures_module.PICTURES, "val", ("gone.png",))
+    monkeypatch.setitem(pictures_module.PHOTOGRAPHS, "val", ("gone.png",))
     pyramids.cache_clear()
     with pytest.raises(InterpError, match=r"gone\.png"):
         DigitsInScenes(val=1).load("val")
