@@ -27,15 +27,15 @@ class TestCommand:
         assert "speed.csv" in capsys.readouterr().out
 
     def test_measures_where_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        asked: list[bool] = []
+        quick_flags: list[bool] = []
 
         def measure(path: Path, *, quick: bool, flags: Sequence[str]) -> None:
-            asked.append(quick)
+            quick_flags.append(quick)
             write_results(path, [LAP_ROW], quick=quick)
 
         monkeypatch.setattr(command, "measure", measure)
         assert command.main(["--quick", "--output", str(tmp_path)]) == 0
-        assert asked == [True]
+        assert quick_flags == [True]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["speed.csv", "speed.json", "speed.md"]
 
     def test_errors_are_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,10 +68,10 @@ class TestZooCommand:
         words = ["-m", "benchmarks.speed", "--zoo", "--quick", "--output", str(tmp_path)]
         done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        found = read_zoo(tmp_path / "zoo.json")
-        assert [(r.net, r.kind) for r in found.rows] == [(net, kind) for net in QUICK_ZOO for kind in KINDS]
-        assert all(r.ratio > 1 for r in found.rows if r.kind in MEMORY)
-        assert all(r.image_size == 64 for r in found.rows)
+        results = read_zoo(tmp_path / "zoo.json")
+        assert [(r.net, r.kind) for r in results.rows] == [(net, kind) for net in QUICK_ZOO for kind in KINDS]
+        assert all(r.ratio > 1 for r in results.rows if r.kind in MEMORY)
+        assert all(r.image_size == 64 for r in results.rows)
         assert {path.name for path in tmp_path.iterdir()} == {"zoo.json", "zoo.csv", "zoo.md", "zoo.png"}
 
     def test_tables_from_an_earlier_run(self, tmp_path: Path) -> None:
@@ -81,19 +81,19 @@ class TestZooCommand:
         assert [path.name for path in command.write_zoo(read_zoo(path), tmp_path)] == ["zoo.csv", "zoo.md", "zoo.png"]
 
     def test_choices_are_handed_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        given: list[Any] = []
+        options: list[Any] = []
 
         def run(words: list[str]) -> int:
-            given.extend(words)
+            options.extend(words)
             return int(pytest.ExitCode.TESTS_FAILED)
 
         monkeypatch.setattr(pytest, "main", run)
         assert command.main(["--zoo", "--nets", "dla34", "--variants", "bfloat16", "--output", str(tmp_path)]) == 2
-        assert given[-3:] == ["--zoo", "--nets=dla34", "--variants=bfloat16"]
+        assert options[-3:] == ["--zoo", "--nets=dla34", "--variants=bfloat16"]
 
-    @pytest.mark.parametrize("given", [["--nets", "resnet1"], ["--variants", "float23"]])
-    def test_unknown_names_are_one_line(self, given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        assert command.main(["--zoo", *given]) == 2
+    @pytest.mark.parametrize("words", [["--nets", "resnet1"], ["--variants", "float23"]])
+    def test_unknown_names_are_one_line(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert command.main(["--zoo", *words]) == 2
         error = capsys.readouterr().err
         assert "did you mean" in error
         assert error.count("\n") == 1

@@ -65,9 +65,9 @@ class TestMemory:
             step()
 
         peak = peak_bytes(steps, [*state_tensors(net), x], "cpu")
-        one = 4 * 256 * 256
-        assert peak >= 4 * one  # weights, gradient, two moments
-        assert peak <= 7 * one  # and what the update itself needs
+        weight_bytes = 4 * 256 * 256
+        assert peak >= 4 * weight_bytes  # weights, gradient, two moments
+        assert peak <= 7 * weight_bytes  # and what the update itself needs
 
     def test_a_gpu_is_asked_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
         order: list[str] = []

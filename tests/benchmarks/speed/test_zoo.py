@@ -105,21 +105,21 @@ class TestTwins:
         pair = zoo_twins(QUICK_ZOO[0], "cpu", quick=True)
         plain, lap = workloads(pair, kind, variant)
         before = [parameter.detach().clone() for parameter in pair.plain.parameters()]
-        left: Any = plain()
-        right: Any = lap()
-        moved = any(not torch.equal(a, b) for a, b in zip(before, pair.plain.parameters(), strict=True))
-        assert moved == pair.plain.training == pair.lap.training == (kind == "training step")
+        plain_output: Any = plain()
+        lap_output: Any = lap()
+        has_changed = any(not torch.equal(a, b) for a, b in zip(before, pair.plain.parameters(), strict=True))
+        assert has_changed == pair.plain.training == pair.lap.training == (kind == "training step")
         if kind == "training step":
             zoo_twins.cache_clear()
             return
         with torch.no_grad(), variant.autocast("cpu"):
             expected = pair.lap(pair.images)
-        logits = right[0] if kind == "explain" else right
-        assert isinstance(left, torch.Tensor)
-        assert left.dtype == (torch.bfloat16 if variant.half else torch.float32)
+        logits = lap_output[0] if kind == "explain" else lap_output
+        assert isinstance(plain_output, torch.Tensor)
+        assert plain_output.dtype == (torch.bfloat16 if variant.half else torch.float32)
         torch.testing.assert_close(logits, expected, rtol=0.05, atol=0.05)
         if kind == "explain":
-            assert right[1].shape == (len(pair.images), 1, *pair.images.shape[-2:])
+            assert lap_output[1].shape == (len(pair.images), 1, *pair.images.shape[-2:])
 
     def test_unknown_kind(self) -> None:
         with pytest.raises(SpeedError, match="unknown kind of cost 'sleep'"):

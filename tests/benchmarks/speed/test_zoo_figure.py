@@ -22,9 +22,9 @@ class TestFigure:
     def test_networks_by_forward_ratio_and_what_was_asked(self) -> None:
         time, memory = zoo_figure(results(*self.ROWS)).axes
         assert [label.get_text() for label in time.get_yticklabels()] == ["a", "b"]
-        drawn = [(line.get_marker(), np.asarray(line.get_xdata()).tolist()) for line in time.lines]
-        assert ("o", [1.01, 1.2]) in drawn
-        limits = {places[0] for marker, places in drawn if marker == "None"}
+        series = [(line.get_marker(), np.asarray(line.get_xdata()).tolist()) for line in time.lines]
+        assert ("o", [1.01, 1.2]) in series
+        limits = {positions[0] for marker, positions in series if marker == "None"}
         assert limits == {1.0, 1.03, 1.05, 1.08}
         assert time.get_xlim()[1] > 1.2
         assert memory.get_title(loc="left") == "peak memory, float32"

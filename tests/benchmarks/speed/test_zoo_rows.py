@@ -45,9 +45,9 @@ class TestSummary:
 class TestRead:
     def test_reads_what_the_suite_leaves(self, tmp_path: Path) -> None:
         path = stored(tmp_path / "zoo.json", timed_info("a", "explain", 1.02), memory_info("a", "forward memory", 4, 5))
-        found = read_zoo(path)
-        assert found.facts == FACTS
-        timed, memory = found.rows
+        zoo = read_zoo(path)
+        assert zoo.facts == FACTS
+        timed, memory = zoo.rows
         assert (timed.ratio, timed.plain, timed.unit, timed.pairs) == (1.02, 50.0, "ms", 9)
         assert (memory.ratio, memory.q1, memory.q3, memory.plain * 2**20, memory.unit) == (1.25, 1.25, 1.25, 4, "MiB")
 

@@ -25,19 +25,19 @@ def config(name: str) -> RunConfig:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_comparison_can_be_read_and_trained(path: Path) -> None:
-    made = load_config(path)
-    assert made.name == f"method-{path.stem}"
-    for model in made.models:
-        for stage in training_stages(model, made.recipe, DEFAULT_TERMS):
+    settings = load_config(path)
+    assert settings.name == f"method-{path.stem}"
+    for model in settings.models:
+        for stage in training_stages(model, settings.recipe, DEFAULT_TERMS):
             assert stage.recipe.epochs >= 0
 
 
 @pytest.mark.parametrize("name", FOUR)
 def test_budgets_are_those_of_the_papers(name: str) -> None:
-    chosen = {choice.name: choice for choice in config(name).explainers}
-    assert set(chosen) > CONTROLS
-    assert len(set(chosen) - CONTROLS) == 12
-    assert chosen["rise"].model_dump()["masks"] >= 1000
+    choices = {choice.name: choice for choice in config(name).explainers}
+    assert set(choices) > CONTROLS
+    assert len(set(choices) - CONTROLS) == 12
+    assert choices["rise"].model_dump()["masks"] >= 1000
     assert len(config(name).metrics) == 12  # eleven that rank, and sparseness
     assert config(name).split == "test"
 

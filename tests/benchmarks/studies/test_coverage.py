@@ -63,11 +63,11 @@ def test_a_sweep_writes_a_sorted_table(tmp_path: Path) -> None:
     path = tmp_path / "deeper" / "timm.csv"
     table = sweep(networks(*TINY), path)
     assert sorted(table.name) == sorted(TINY)
-    written = pd.read_csv(path)
-    assert list(written.columns) == list(asdict(NetworkRow(name="", family="", kind="")))
-    assert list(written.family) == ["mambaout", "resnet"]
-    assert list(written.layout) == ["NHWC", "NCHW"]
-    assert written.attached.all()
+    table = pd.read_csv(path)
+    assert list(table.columns) == list(asdict(NetworkRow(name="", family="", kind="")))
+    assert list(table.family) == ["mambaout", "resnet"]
+    assert list(table.layout) == ["NHWC", "NCHW"]
+    assert table.attached.all()
 
 
 @pytest.mark.parametrize("commit", ["a51a4c4", "2325e82", "0012345", ""])  # some commits look like numbers
@@ -168,8 +168,8 @@ def test_stir_moves_what_is_constant_and_nothing_else() -> None:
     nn.init.zeros_(last.weight)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     perturb_constants(model)
-    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == {"1.weight", "1.bias", "2.weight"}
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"1.weight", "1.bias", "2.weight"}
     assert (norm.weight - 1).abs().max() < 0.6
     assert norm.weight.unique().numel() == 4
     assert all(parameter.grad is None for parameter in model.parameters())

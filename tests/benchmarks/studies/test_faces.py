@@ -30,8 +30,8 @@ def test_regions_are_the_landmarks_boxes_of_images_that_show_the_attribute(root:
     assert set(regions) == {"Eyeglasses", "Smiling", "Wearing_Earrings"}  # Blurry has no place on a face
     for name, (indices, masks) in regions.items():
         assert masks.shape == (len(indices), 1, 64, 64)
-        shown = split.targets[:, dataset.classes.index(name)].nonzero()[0].tolist()
-        assert sorted(indices.tolist()) == shown
+        rows = split.targets[:, dataset.classes.index(name)].nonzero()[0].tolist()
+        assert sorted(indices.tolist()) == rows
     eyes, mouth = (regions[name][1][0, 0].nonzero().float().mean(0) for name in ("Eyeglasses", "Smiling"))
     assert eyes[0] < mouth[0]
     # both lie around the face's middle, which the made landmarks put at column 87 of 178 of 218
@@ -41,8 +41,8 @@ def test_regions_are_the_landmarks_boxes_of_images_that_show_the_attribute(root:
 def test_told_of_the_landmarks_evidence_moves_into_them(root: Path) -> None:
     table, examples = faces.compare_arms(root, 32, SHORT, ("Eyeglasses", "Smiling"))
     means = table.groupby(["arm", "part"])["inside"].mean()
-    for part in ("train", "test"):
-        assert means["labels and landmarks", part] > 2 * means["labels", part]
+    for split in ("train", "test"):
+        assert means["labels and landmarks", split] > 2 * means["labels", split]
     assert means["labels and landmarks", "train"] > 2 * table["area"].mean()
     assert {name for _, name in examples} == {"Eyeglasses", "Smiling"}
 

@@ -66,12 +66,12 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     retrofit.load_decoders(out, three)
     assert three.refiner is not None
     assert torch.equal(three.refiner.effects.out.weight, lap.refiner.effects.out.weight)
-    other = build_network(
+    other_backbone = build_network(
         ModelConfig(name="lap", backbone="test_efficientnet", lap=True, attach={"refine": True}), 3, 1
     )
-    assert isinstance(other, LapModel)
+    assert isinstance(other_backbone, LapModel)
     with pytest.raises(ContractError, match=r"lap\.safetensors holds no decoders for this backbone"):
-        retrofit.load_decoders(out, other)
+        retrofit.load_decoders(out, other_backbone)
 
 
 def test_a_stopped_retrofit_ends_with_the_same_network(

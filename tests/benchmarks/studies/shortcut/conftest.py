@@ -18,5 +18,5 @@ def forms() -> tuple[TaggedData, TaggedData]:
 
 @pytest.fixture(scope="module")
 def few() -> list[ShortcutArm]:
-    wanted = ("plain_clean", "plain", "lap_forbid")
-    return [arm for arm in ARMS if arm.name in wanted]
+    names = ("plain_clean", "plain", "lap_forbid")
+    return [arm for arm in ARMS if arm.name in names]

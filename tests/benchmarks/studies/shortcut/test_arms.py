@@ -18,11 +18,11 @@ def test_copies_carry_the_regions_of_what_they_copy(forms: tuple[TaggedData, Tag
     arm = ShortcutArm(name="x", title="x", region="irrelevant", share=0.1, copies=3)
     images, regions = arm.training_data(train, 0)
     rows, masks = regions["irrelevant"]
-    known = arm.known_rows(train, 0)
+    known_rows = arm.known_rows(train, 0)
     assert len(images) == 40 + 2 * 4
     assert len(rows) == len(masks) == 3 * 4
-    assert torch.equal(images.images[rows], train.images[known].repeat(3, 1, 1, 1))
-    assert torch.equal(masks, train.tags[known].repeat(3, 1, 1, 1))
+    assert torch.equal(images.images[rows], train.images[known_rows].repeat(3, 1, 1, 1))
+    assert torch.equal(masks, train.tags[known_rows].repeat(3, 1, 1, 1))
 
 
 def test_a_margin_widens_a_region_on_every_side() -> None:
@@ -39,8 +39,8 @@ def test_arms_have_different_names_and_know_what_their_terms_ask_for() -> None:
     assert len(set(names)) == len(names)
     assert {"plain_clean", "plain", "lap"} <= set(names)
     for arm in ARMS:
-        asked = {name for term in arm.terms for name in term.needs()}
-        assert asked <= {arm.region}
+        required = {name for term in arm.terms for name in term.needs()}
+        assert required <= {arm.region}
 
 
 def test_tags_exchanged_beforehand_are_another_images(forms: tuple[TaggedData, TaggedData]) -> None:

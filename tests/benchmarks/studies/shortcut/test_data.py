@@ -28,8 +28,8 @@ def test_a_tag_is_one_square_in_a_corner_and_nothing_else_changes() -> None:
     assert (painted == np.where(tags, painted, images)).all()
     assert (tags.sum((1, 2, 3)) == 16).all()
     assert all(tag[0][np.ix_([0, -1], [0, -1])].sum() == 1 for tag in tags)
-    again, _ = paint_tags(images, np.array([0, 3, 9, 10, 13, 19]), np.random.default_rng(1))
-    assert (again == painted).all()
+    repeated, _ = paint_tags(images, np.array([0, 3, 9, 10, 13, 19]), np.random.default_rng(1))
+    assert (repeated == painted).all()
 
 
 def test_twenty_classes_have_twenty_tags() -> None:
@@ -40,9 +40,9 @@ def test_twenty_classes_have_twenty_tags() -> None:
 
 
 def test_a_tag_says_its_class_again() -> None:
-    told = np.arange(10)
-    images, tags = paint_tags(np.zeros((10, 3, 32, 32), np.uint8), told, np.random.default_rng(0))
-    assert (classes_of_tags(images, tags, TAG_COLOURS) == told).all()
+    tag_classes = np.arange(10)
+    images, tags = paint_tags(np.zeros((10, 3, 32, 32), np.uint8), tag_classes, np.random.default_rng(0))
+    assert (classes_of_tags(images, tags, TAG_COLOURS) == tag_classes).all()
 
 
 def test_tags_agree_in_training_and_not_in_test(forms: tuple[TaggedData, TaggedData]) -> None:
@@ -57,11 +57,11 @@ def test_tags_agree_in_training_and_not_in_test(forms: tuple[TaggedData, TaggedD
 
 
 def test_hidden_tags_are_gone_and_the_rest_stays(forms: tuple[TaggedData, TaggedData]) -> None:
-    part = forms[0].splits["val"]
-    hidden = part.without_tags()
-    apart = ~part.tags.expand_as(hidden)
-    assert torch.equal(hidden[apart], part.images[apart])
-    assert not torch.equal(hidden, part.images)
+    val = forms[0].splits["val"]
+    hidden = val.without_tags()
+    apart = ~val.tags.expand_as(hidden)
+    assert torch.equal(hidden[apart], val.images[apart])
+    assert not torch.equal(hidden, val.images)
 
 
 def test_evenly_takes_all_classes_alike() -> None:

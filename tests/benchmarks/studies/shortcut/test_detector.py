@@ -32,7 +32,7 @@ def test_a_taught_concept_finds_the_tag_in_all_images(forms: tuple[TaggedData, T
 
 
 def test_masks_are_judged_by_what_they_share_with_the_tags() -> None:
-    tags, found = torch.zeros(2, 1, 4, 4, dtype=torch.bool), torch.zeros(2, 1, 4, 4, dtype=torch.bool)
-    tags[:, :, :2, :2], found[0, :, :2, :3] = True, True
+    tags, masks = torch.zeros(2, 1, 4, 4, dtype=torch.bool), torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    tags[:, :, :2, :2], masks[0, :, :2, :3] = True, True
     images = TaggedImages(torch.zeros(2, 3, 4, 4), torch.zeros(2), tags, tags, torch.zeros(2))
-    assert score_masks(found, images) == {"found_iou": pytest.approx(2 / 6), "found_recall": pytest.approx(0.5)}
+    assert score_masks(masks, images) == {"found_iou": pytest.approx(2 / 6), "found_recall": pytest.approx(0.5)}

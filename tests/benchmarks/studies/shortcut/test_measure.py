@@ -34,10 +34,10 @@ class Reader(nn.Module):
 
 
 def test_a_network_that_reads_the_tag_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    targets, told = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 0])
+    targets, tag_classes = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 0])
     images, tags = torch.zeros(4, 3, 8, 8), torch.zeros(4, 1, 8, 8, dtype=torch.bool)
-    images[:, :, 0, 0], tags[:, :, 0, 0] = told[:, None].float(), True
-    parts = TaggedImages(images, targets, torch.zeros_like(tags), tags, told)
+    images[:, :, 0, 0], tags[:, :, 0, 0] = tag_classes[:, None].float(), True
+    parts = TaggedImages(images, targets, torch.zeros_like(tags), tags, tag_classes)
     monkeypatch.setattr(
         "benchmarks.studies.shortcut.measure.maps_of",
         lambda _network, x, _targets: {"map": torch.ones(len(x), 1, 8, 8)},

@@ -12,11 +12,11 @@ from benchmarks.studies.shortcut import report
 from benchmarks.studies.shortcut.arms import ARMS
 
 
-def made_up() -> pd.DataFrame:
+def example_rows() -> pd.DataFrame:
     lines = [
-        {"data": "digits", "arm": arm, "seed": seed, "told": told, "accuracy": accuracy + seed / 100,
+        {"data": "digits", "arm": arm, "seed": seed, "told": count, "accuracy": accuracy + seed / 100,
          "accuracy_clean": accuracy, "follows": 0.1, "tag_area": 1 / 64, "tag_map": tag, "tag_contributions": share}
-        for arm, told, accuracy, tag, share in (
+        for arm, count, accuracy, tag, share in (
             ("plain_clean", 0, 0.9, 0.01, np.nan), ("plain", 0, 0.1, 0.2, np.nan), ("lap", 0, 0.1, 0.5, 0.4))
         for seed in (0, 1)
     ]  # fmt: skip
@@ -25,7 +25,7 @@ def made_up() -> pd.DataFrame:
 
 def test_the_table_says_how_far_an_arm_is_from_the_clean_network(tmp_path: Path) -> None:
     path = tmp_path / "control_digits.csv"
-    made_up().to_csv(path, index=False)
+    example_rows().to_csv(path, index=False)
     table, picture = report.write_report(path, "command")
     rows = [row.split(" | ") for row in table.read_text().splitlines() if row.startswith("| ")]
     row = next(row for row in rows if row[0] == f"| {next(a.title for a in ARMS if a.name == 'lap')}")

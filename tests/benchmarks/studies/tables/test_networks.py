@@ -44,12 +44,12 @@ def scores() -> pd.DataFrame:
         ("lap", "lap", 1, 0.9, 0.1),
         ("lap", "grad_cam", 0, 0.0, 1.0),
     ]
-    made = [
+    rows = [
         (model, explainer, metric, seed, "image", value)
         for model, explainer, seed, auc, deletion in lines
         for metric, value in (("auc", auc), ("deletion", deletion), ("sparseness", 0.5), ("morf", 0.1), ("forwards", 1))
     ]
-    return pd.DataFrame(made, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def test_a_network_is_judged_by_its_own_map() -> None:

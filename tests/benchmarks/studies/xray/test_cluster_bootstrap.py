@@ -17,9 +17,9 @@ from benchmarks.studies.xray.cluster_bootstrap import (
 
 class TestPersonsDrawnTogether:
     def test_images_of_a_person_are_drawn_alike(self) -> None:
-        drawn = draw_weights(np.array([0, 1, 0, 2]), 50)
-        assert (drawn[:, 0] == drawn[:, 2]).all()
-        assert (drawn[:, [0, 1, 3]].sum(1) == 3).all()
+        counts = draw_weights(np.array([0, 1, 0, 2]), 50)
+        assert (counts[:, 0] == counts[:, 2]).all()
+        assert (counts[:, [0, 1, 3]].sum(1) == 3).all()
 
     def test_effective_persons(self) -> None:
         assert effective_persons(np.array([0, 0, 0, 1])) == pytest.approx(16 / 10)

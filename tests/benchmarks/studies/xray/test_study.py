@@ -66,9 +66,9 @@ class TestStudy:
         maps = pd.read_csv(out / "medical_maps.csv")
         assert (maps.groupby(["arm", "seed", "explainer"])["image"].nunique() == 20).all()
         auroc = pd.read_csv(out / "medical_auroc.csv").set_index("arm")
-        one = answers.query("arm == 'lap' and seed == 0")
+        lap_answers = answers.query("arm == 'lap' and seed == 0")
         assert auroc.loc["lap", "seeds"] == 2
-        assert auroc.loc["lap", "lowest_seed"] <= roc_auc_score(one["target"], one["score"]) + 1e-3
+        assert auroc.loc["lap", "lowest_seed"] <= roc_auc_score(lap_answers["target"], lap_answers["score"]) + 1e-3
         text = (out / "medical.md").read_text()
         for words in ("60 chest X-rays of 60 persons, 20 with lung opacity", "10 boxes", "cannot show", "part files"):
             assert words in text
