@@ -29,7 +29,9 @@ _log = logging.getLogger(__name__)
 
 
 def flat(model: nn.Module, image: Tensor) -> nn.Module | None:
-    """Return the network as a faster module with its own weights, or None if it cannot be folded.
+    """Return the network as a faster module with its own weights.
+
+    None if it cannot be folded.
 
     Args:
         model: network in evaluation mode, which is not changed.
@@ -51,7 +53,10 @@ def flat(model: nn.Module, image: Tensor) -> nn.Module | None:
 
 
 def export(model: nn.Module, images: Tensor) -> fx.GraphModule:
-    """Export the network as a graph of plain operations that takes any number of images."""
+    """Export the network as a graph of plain operations.
+
+    It takes any number of images.
+    """
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -60,7 +65,10 @@ def export(model: nn.Module, images: Tensor) -> fx.GraphModule:
 
 
 def fold_norms(graph: fx.GraphModule) -> fx.GraphModule:
-    """Fold, in place, every batch norm into the convolution before it if nothing else uses that."""
+    """Fold batch norms into the convolutions before them, in place.
+
+    A convolution whose output has another use stays.
+    """
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and node.target is aten.batch_norm.default:
             source = node.args[0]

@@ -27,7 +27,9 @@ Shrinkers = Callable[[int], list[tuple[nn.Module, int]]]
 
 
 def first_centre(size: int, last: int, shrinkers: Shrinkers) -> float:
-    """Return the pixel coordinate of the centre of the first cell; 0 is the middle of the first pixel.
+    """Return the pixel coordinate of the first cell's centre.
+
+    0 is the middle of the first pixel.
 
     Args:
         size: side of the image in pixels.
@@ -42,7 +44,9 @@ def first_centre(size: int, last: int, shrinkers: Shrinkers) -> float:
 
 
 def pitch_of(size: int, last: int, shrinkers: Shrinkers) -> int:
-    """Return the number of pixels from cell to cell, the product of the strides.
+    """Return the number of pixels from cell to cell.
+
+    It is the product of the strides.
 
     It differs from size / last where sides do not divide.
 
@@ -55,7 +59,7 @@ def pitch_of(size: int, last: int, shrinkers: Shrinkers) -> int:
 
 
 def _steps(size: int, last: int, shrinkers: Shrinkers) -> Iterator[tuple[float, int]]:
-    """Yield shift and stride of each loss of resolution between the image and the feature map."""
+    """Yield shift and stride of each loss of resolution."""
     side = size
     while side > last:
         candidates = [(module, after) for module, after in shrinkers(side) if after >= last]
@@ -68,7 +72,9 @@ def _steps(size: int, last: int, shrinkers: Shrinkers) -> Iterator[tuple[float, 
 
 
 def shift(module: nn.Module, before: int, after: int) -> float:
-    """Return the input position of a module's first output, from its kernel, dilation and padding.
+    """Return the input position of a module's first output.
+
+    It follows from kernel, dilation and padding.
 
     A module without a kernel is assumed to tile its input.
 
@@ -99,7 +105,9 @@ def _last(module: nn.Module, name: str) -> int | None:
 
 
 def resize(maps: Tensor, height: int, width: int, first: float, pitch: float) -> Tensor:
-    """Resize maps (N, 1, h, w) to input resolution (N, 1, height, width).
+    """Resize maps to input resolution.
+
+    From (N, 1, h, w) to (N, 1, height, width).
 
     Values are linear between the centres of cells and constant outside.
 
@@ -119,7 +127,9 @@ def resize(maps: Tensor, height: int, width: int, first: float, pitch: float) ->
 
 
 def collect(images: Tensor, rows: int, columns: int, first: float, pitch: float) -> Tensor:
-    """Sum images (N, 1, H, W) over cells (N, 1, rows, columns) by the transpose of `resize`.
+    """Sum images over cells by the transpose of `resize`.
+
+    From (N, 1, H, W) to (N, 1, rows, columns).
 
     The sum stays the same, and sum over cells of maps * collect(images) = sum over pixels of resize(maps) * images,
     at a fraction of the work.
@@ -140,7 +150,10 @@ def collect(images: Tensor, rows: int, columns: int, first: float, pitch: float)
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context that disables autocast, so that matrix products of maps keep type and digits."""
+    """Return a context that disables autocast.
+
+    Matrix products of maps then keep their type and digits.
+    """
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

@@ -85,7 +85,9 @@ class BackboneInfo:
 
 
 def inspect_backbone(model: nn.Module, image_size: int | None = None) -> BackboneInfo:
-    """Run a probe through `model` in evaluation mode, and leave the model as it was.
+    """Inspect a network with a probe image.
+
+    It runs in evaluation mode and is left as it was.
 
     Args:
         model: any convolutional network, or one with attention on convolutional features.
@@ -125,7 +127,9 @@ def inspect_backbone(model: nn.Module, image_size: int | None = None) -> Backbon
 
 @dataclass(frozen=True)
 class FeatureLayer:
-    """Module whose output is the last feature map, for explainers that hook a layer such as Grad-CAM.
+    """Module whose output is the last feature map.
+
+    For explainers that hook a layer, such as Grad-CAM.
 
     Attributes:
         module: the outermost such module.
@@ -231,7 +235,10 @@ def _run_probe(model: nn.Module, image_size: int | None) -> tuple[Tensor, object
 
 
 def _find_partition(model: nn.Module, images: Tensor, trace: Trace) -> Partition:
-    """Divide the network into features and head, and record the features' pass in `trace`."""
+    """Divide the network into features and head.
+
+    `trace` records the pass of the features.
+    """
     if follows_protocol(model):
         with trace.watching():
             features = model.forward_features(images)  # type: ignore[operator]
@@ -297,7 +304,7 @@ def _find_sites(trace: Trace, model: nn.Module, size: int, last_side: int) -> It
 
 
 def _ends_by_name(trace: Trace, model: nn.Module) -> dict[int, str]:
-    """Return the last module of each resolution by its side, as the network names them."""
+    """Return the last module of each side, as the network names them."""
     ends = {}
     for info in list(getattr(model, "feature_info", None) or []):
         name = info["module"]
@@ -309,7 +316,10 @@ def _ends_by_name(trace: Trace, model: nn.Module) -> dict[int, str]:
 
 
 def _ends_by_order(trace: Trace, size: int, last_side: int) -> dict[int, str]:
-    """Return the module that ends last on each side before that side is lost, for a network that names none."""
+    """Return the module that ends last on each side.
+
+    For a network that names none.
+    """
     ends: dict[int, str] = {}
     side = size
     for name, output in trace.outputs.items():
@@ -326,14 +336,20 @@ def _ends_by_order(trace: Trace, size: int, last_side: int) -> dict[int, str]:
 
 
 def _is_plain_average(module: nn.Module) -> bool:
-    """Return whether `module` averages windows without overlap or padding, so that LAP can replace it exactly."""
+    """Return whether `module` averages windows without overlap or padding.
+
+    LAP replaces such a module exactly.
+    """
     if type(module) is not nn.AvgPool2d:
         return False
     return module.kernel_size == module.stride and module.padding in (0, (0, 0))
 
 
 def _is_linear_head(model: nn.Module, partition: Partition, features: Tensor, sizes: Sizes) -> bool:
-    """Return whether logits = W mean(X) + b on noise, and training cannot change that."""
+    """Return whether logits = W mean(X) + b.
+
+    It is tried on noise, and training must not be able to change it.
+    """
     weights = classifier_weights(model, partition)
     maps = partition.layout.to_map(features)
     # A single cell does not tell how the head pools.

@@ -56,7 +56,9 @@ class Layout:
 
 
 def grid_of(tokens: int, aspect: float = 1.0) -> tuple[int, int]:
-    """Return rows and columns of a grid of tokens, with rows / columns as near to `aspect` as they divide.
+    """Return rows and columns of a grid of tokens.
+
+    rows / columns is as near to `aspect` as they divide.
 
     >>> grid_of(49), grid_of(12, 3 / 4)
     ((7, 7), (3, 4))
@@ -67,7 +69,9 @@ def grid_of(tokens: int, aspect: float = 1.0) -> tuple[int, int]:
 
 
 def layout_of(features: object, grid: tuple[int, int] | None = None, channels: int | None = None) -> Layout | None:
-    """Return the layout of a module's output for a square image; None if it is no map.
+    """Return the layout of a module's output for a square image.
+
+    None if the output is no map.
 
     Args:
         features: output of the module.

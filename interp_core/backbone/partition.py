@@ -74,7 +74,9 @@ def follows_protocol(model: nn.Module) -> bool:
 
 
 def protocol_partition(model: nn.Module, features: object, images: Tensor, reduction: int) -> Partition | None:
-    """Return the partition that timm's protocol names, or None if its features are no map that the logits depend on.
+    """Return the partition that timm's protocol names.
+
+    None if its features are no map that the logits depend on.
 
     Args:
         model: a network that follows timm's protocol.
@@ -100,7 +102,10 @@ def _protocol_head(model: nn.Module, features: Tensor, _sizes: Sizes) -> Tensor:
 
 
 def _depends_on_all_positions(model: nn.Module, features: Tensor, layout: Layout) -> bool:
-    """Return whether the logits depend on every position; they do not where only a class token is read."""
+    """Return whether the logits depend on every position.
+
+    They do not where only a class token is read.
+    """
     with torch.enable_grad():
         leaf = features.detach().clone().requires_grad_()
         (gradient,) = torch.autograd.grad(_protocol_head(model, leaf, ()).square().sum(), leaf)
@@ -108,7 +113,7 @@ def _depends_on_all_positions(model: nn.Module, features: Tensor, layout: Layout
 
 
 def graph_partition(model: nn.Module, images: Tensor) -> Partition | None:
-    """Return the partition that torch.fx finds, or None if it finds none.
+    """Return the partition that torch.fx finds, if any.
 
     Args:
         model: a network in evaluation mode.
@@ -124,7 +129,10 @@ def graph_partition(model: nn.Module, images: Tensor) -> Partition | None:
 
 @dataclass(frozen=True)
 class _ByMode:
-    """A function of the network for each mode, since a trace fixes whatever depends on the mode."""
+    """A function of the network for each mode.
+
+    A trace fixes whatever depends on the mode.
+    """
 
     training: Callable[..., Any]
     evaluation: Callable[..., Any]
@@ -137,7 +145,10 @@ _tracing = threading.Lock()  # torch.fx replaces nn.Module.__call__ while it tra
 
 
 class _Tracer(fx.Tracer):
-    """Tracer that enters expanded modules only; other threads call their modules undisturbed."""
+    """Tracer that enters expanded modules only.
+
+    Other threads call their modules undisturbed.
+    """
 
     def __init__(self, expanded: frozenset[str]) -> None:
         super().__init__()
@@ -191,7 +202,10 @@ class _Cut:
 
 
 def _find_cut(model: nn.Module, images: Tensor) -> _Cut | None:
-    """Trace and cut the network, and expand the module behind the cut as long as that may move the cut forward."""
+    """Trace and cut the network.
+
+    The module behind the cut is expanded as long as that may move the cut forward.
+    """
     expanded: frozenset[str] = frozenset()
     cut: _Cut | None = None
     while True:
@@ -206,7 +220,10 @@ def _find_cut(model: nn.Module, images: Tensor) -> _Cut | None:
 
 
 def _cut_graph(model: nn.Module, images: Tensor, expanded: frozenset[str]) -> tuple[_Cut | None, str | None]:
-    """Return the cut of the graph with some modules expanded, and the only module behind the last map, if it is one."""
+    """Cut the graph of the network with some modules expanded.
+
+    Returns the cut, and the name of the module behind the last map if nothing else uses that map.
+    """
     graph = _trace(model, expanded)
     recorder = _ValueRecorder(model, graph)
     recorder.run(images)
@@ -253,7 +270,10 @@ def _image_dependent_nodes(nodes: list[fx.Node]) -> set[fx.Node]:
 def _sizes_across(
     nodes: list[fx.Node], index: int, dependent: set[fx.Node], values: dict[fx.Node, Any]
 ) -> tuple[fx.Node, ...] | None:
-    """Return the nodes before `nodes[index]` that the ones behind it need too; None unless all are plain numbers."""
+    """Return the numbers that nodes behind `nodes[index]` need besides it.
+
+    None if they need something else than plain numbers.
+    """
     index_of = {node: i for i, node in enumerate(nodes)}
     across = {
         argument: None
@@ -267,7 +287,10 @@ def _sizes_across(
 
 
 def _map_layout(value: Any) -> Layout | None:
-    """Return the layout of a map with more than one position along both axes; None for any other value."""
+    """Return the layout of a map, or None for other values.
+
+    A map has more than one position along both axes.
+    """
     layout = layout_of(value)
     return layout if layout is not None and min(layout.to_map(value).shape[-2:]) > 1 else None
 
@@ -277,7 +300,10 @@ def _is_coarser(maps: Tensor, images: Tensor) -> bool:
 
 
 def _training_halves_of(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | None:
-    """Return features and head in training mode; None if the network returns no logits then, or the cut is missing."""
+    """Return features and head in training mode.
+
+    None if the network returns no logits then, or the cut is missing.
+    """
     flags = {module: module.training for module in model.modules()}
     try:
         model.train()
@@ -296,7 +322,10 @@ def _training_halves_of(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | 
 
 
 def _keep_logits_only(graph: fx.Graph) -> bool:
-    """Drop what a network returns behind its logits, and return whether the first value is a tensor."""
+    """Drop what a network returns behind its logits.
+
+    Returns whether there are logits.
+    """
     output = next(iter(reversed(graph.nodes)))
     logits = output.args[0]
     if isinstance(logits, tuple | list) and logits:
@@ -307,7 +336,7 @@ def _keep_logits_only(graph: fx.Graph) -> bool:
 
 
 def _halves_of(cut: _Cut, model: nn.Module) -> tuple[Features, Head, str | None]:
-    """Return features, head and the name of the last layer from a cut graph."""
+    """Return features, head and last layer's name from a cut."""
     nodes = list(cut.graph.nodes)
     index = nodes.index(cut.node)
     front, back = fx.Graph(), fx.Graph()

@@ -10,7 +10,7 @@ from interp_core.errors import UnknownNameError
 
 
 class BackboneSpec(TypedDict):
-    """Name and keyword arguments of `timm.create_model`, from which a backbone can be built again."""
+    """Arguments of `timm.create_model`, to build a backbone again."""
 
     name: str
     kwargs: dict[str, Any]

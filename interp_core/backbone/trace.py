@@ -68,16 +68,22 @@ class Trace:
                 handle.remove()
 
     def source_of(self, tensor: Tensor) -> str:
-        """Return the name of the outermost module whose output is this very tensor; "" if there is none."""
+        """Return the outermost module whose output is this very tensor.
+
+        "" if there is none.
+        """
         names = [name for name, output in self.outputs.items() if output is tensor]
         return min(names, key=lambda name: name.count("."), default="")
 
     def is_called_once(self, name: str) -> bool:
-        """Return whether the module was called exactly once, so that its name stands for one point of the network."""
+        """Return whether the module was called exactly once.
+
+        Its name then stands for one point of the network.
+        """
         return self.calls[name] == 1
 
     def is_in_branch(self, name: str) -> bool:
-        """Return whether the module may be in one of several branches of a block that shrinks maps.
+        """Return whether the module may be in one of several branches.
 
         That is where it works at the resolution of the block's input. Plain sequences have no branches.
         """
@@ -92,11 +98,17 @@ class Trace:
         )
 
     def shrinkers(self, size: int) -> list[tuple[nn.Module, int]]:
-        """Return the leaf modules that shrink a map of side `size`, with the side of their output."""
+        """Return the leaf modules that shrink a map of side `size`.
+
+        Each comes with the side of its output.
+        """
         return [(self.modules[name], after) for name, after in self.shrinking_modules(size)]
 
     def shrinking_modules(self, size: int) -> list[tuple[str, int]]:
-        """Return the names of the leaf modules that shrink a map (N, C, h, w) of side `size`, with their output's."""
+        """Return the names of the modules that `shrinkers` returns.
+
+        Maps are (N, C, h, w).
+        """
         return [
             (name, output.shape[-1])
             for name, output in self.outputs.items()

@@ -16,7 +16,9 @@ from interp_core.lap.attach import LapModel
 
 
 class Serving(nn.Module):
-    """A LAP model as a module with two outputs, for `torch.export`, ONNX and `torch.compile`.
+    """A LAP model as a module with two outputs.
+
+    For `torch.export`, ONNX and `torch.compile`.
 
     Args:
         lap: the model. It is set to evaluation mode, and its weights are shared, not copied.
@@ -33,6 +35,9 @@ class Serving(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (N, K) and the predicted classes' maps (N, 1, H, W) of normalised images (N, C, H, W)."""
+        """Return logits and maps of the predicted classes.
+
+        From normalised images (N, C, H, W) to logits (N, K) and maps (N, 1, H, W).
+        """
         explanation = self.lap.explain(images)
         return explanation.logits, explanation.map

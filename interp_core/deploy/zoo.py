@@ -124,7 +124,9 @@ EntryPoint = Callable[..., LapModel]
 
 
 def names(kind: Literal["convolutional", "hybrid"] | None = None) -> list[str]:
-    """Return timm's names of one kind or of both, without tags, in timm's order; no network is built.
+    """Return timm's names of one kind or of both.
+
+    They have no tags and are in timm's order. No network is built.
 
     Raises:
         UnknownNameError: no such kind.
@@ -137,7 +139,9 @@ def names(kind: Literal["convolutional", "hybrid"] | None = None) -> list[str]:
 
 
 def register(backbones: Iterable[str] | None = None) -> list[str]:
-    """Register `lap_<name>` with timm; importing this module does so for all of `names()`.
+    """Register `lap_<name>` with timm.
+
+    Importing this module does so for all of `names()`.
 
     Args:
         backbones: names in timm's registry, such as a network of your own; None for `names()`. A name whose
@@ -196,7 +200,7 @@ def _entry_point_of(backbone: str) -> EntryPoint:
 def _name_and_cfg(
     backbone: str, cfg: str | dict[str, Any] | PretrainedCfg | None, overlay: dict[str, Any] | None
 ) -> tuple[str, dict[str, Any]]:
-    """Return the backbone's name with its tag, and the arguments that select its weights."""
+    """Return tagged name and arguments that select the backbone's weights."""
     cfg_kwargs: dict[str, Any] = {"pretrained_cfg_overlay": overlay} if overlay else {}
     if isinstance(cfg, str) and cfg:
         return f"{backbone}.{cfg}", cfg_kwargs
@@ -204,7 +208,10 @@ def _name_and_cfg(
 
 
 def _kwargs_to_save(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Select the arguments with which a saved model is built again, without device and source of the first weights."""
+    """Select the arguments with which a saved model is built again.
+
+    Device and source of the first weights are not among them.
+    """
     selected = {key: value for key, value in kwargs.items() if key not in ("device", "dtype", "pretrained_model_args")}
     cfg = selected.get("pretrained_cfg")
     if cfg is not None:

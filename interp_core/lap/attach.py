@@ -73,7 +73,9 @@ def attach(
 
 
 def detach(lap: LapModel) -> nn.Module:
-    """Return the original network, as it was before `attach` except for trained weights.
+    """Return the original network.
+
+    Only training may have changed it, in its weights.
 
     Raises:
         BackboneError: it was detached before.
@@ -82,7 +84,9 @@ def detach(lap: LapModel) -> nn.Module:
 
 
 def create(name: str, **kwargs: Any) -> LapModel:
-    """Create a timm model and attach LAP; a saved model can then build itself again.
+    """Create a timm model and attach LAP.
+
+    A saved model can then build itself again.
 
     Args:
         name: timm's name of the backbone.

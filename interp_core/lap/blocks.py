@@ -20,7 +20,7 @@ AGGREGATES = ("max", "mean", "learned")
 
 
 def pointwise(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Apply a 1x1 convolution with weights (O, C, 1, 1) to features (N, C, H, W).
+    """Apply a 1x1 convolution, (N, C, H, W) to (N, O, H, W).
 
     With few outputs a matrix product takes a third of the time on a CPU, in either memory format.
     """
@@ -55,7 +55,10 @@ class Scorer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Set initial values; randomisation tests call this too."""
+        """Set initial values.
+
+        Randomisation tests call this too.
+        """
         self.reduce.reset_parameters()
         self.expand.reset_parameters()
         with torch.no_grad():
@@ -64,11 +67,11 @@ class Scorer(nn.Module):
                 self.expand.weight.zero_()
 
     def hidden(self, features: Tensor) -> Tensor:
-        """Compute the hidden layer (N, h, H, W) of features (N, C, H, W)."""
+        """Compute the hidden layer, (N, h, H, W)."""
         return F.relu(pointwise(features, self.reduce.weight, self.reduce.bias))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Score each concept at each position; real values (N, J, H, W)."""
+        """Score each concept at each position, (N, J, H, W)."""
         return pointwise(self.hidden(features), self.expand.weight, self.expand.bias)
 
 
@@ -105,13 +108,16 @@ class GateBlock(nn.Module):
         self.a = nn.Parameter(torch.zeros(()))
 
     def reset_parameters(self) -> None:
-        """Turn attention off and make concepts equal; the scorer resets itself."""
+        """Turn attention off and make concepts equal.
+
+        The scorer resets itself.
+        """
         nn.init.zeros_(self.a)
         if self.mix is not None:
             nn.init.zeros_(self.mix)
 
     def forward(self, features: Tensor, recording: Recording | None = None) -> Tensor:
-        """Multiply features (N, C, H, W) by |W| A; values stay the same where a = 0.
+        """Multiply features by |W| A, which is 1 where a = 0.
 
         Args:
             features: X.
@@ -176,7 +182,10 @@ class HeadBlock(nn.Module):
         self.a = nn.Parameter(torch.zeros(()))
 
     def reset_parameters(self) -> None:
-        """Turn attention off and set the initial gain; the scorer resets itself."""
+        """Turn attention off and set the initial gain.
+
+        The scorer resets itself.
+        """
         nn.init.zeros_(self.a)
         if self.gain is not None:
             nn.init.constant_(self.gain, self._gain)
@@ -196,7 +205,9 @@ class HeadBlock(nn.Module):
         return torch.sigmoid(self._scores(self.scorer.hidden(features), activations, classes))
 
     def target_maps(self, record: HeadRecord, weight: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Compute the targets' concept maps from a recorded pass, which costs next to nothing.
+        """Compute the targets' concept maps from a recorded pass.
+
+        This costs next to nothing.
 
         Args:
             record: of the forward pass.
@@ -228,7 +239,9 @@ class HeadBlock(nn.Module):
         bias: Tensor | None = None,
         recording: Recording | None = None,
     ) -> Tensor:
-        """Multiply features (N, C, H, W) by |W| A over the whole map; values stay the same where a = 0.
+        """Multiply features by |W| A over the whole map.
+
+        It is 1 where a = 0.
 
         Args:
             features: X.
@@ -267,13 +280,18 @@ class HeadBlock(nn.Module):
         return F.relu(hidden + _bias_of(reduce)[:, None, None]), activations
 
     def _likeliest_classes(self, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor | None:
-        """Return the classes (N, m) with the highest logits after average pooling; None for all."""
+        """Return the classes with the highest logits after average pooling.
+
+        (N, m) class indices; None for all classes.
+        """
         if weight is None or self.classes <= self.candidates:
             return None
         return F.linear(features.mean((2, 3)), weight, bias).topk(self.candidates, dim=1).indices
 
     def _highest_scored_classes(self, hidden: Tensor) -> Tensor | None:
-        """Return the classes (N, m) with the highest mean score; None for all.
+        """Return the classes with the highest mean score.
+
+        (N, m) class indices; None for all classes.
 
         The score is linear in its hidden layer, so that the mean of the latter is enough.
         """
@@ -302,7 +320,10 @@ def class_activations(weight: Tensor, features: Tensor, classes: Tensor | None) 
 
 
 def _maps_of(maps: Tensor, classes: Tensor) -> Tensor:
-    """Return the maps (N, m, H, W) of the classes (N, m) from those of all classes (N, K, H, W)."""
+    """Select the maps of some classes.
+
+    From maps (N, K, H, W) and classes (N, m) to (N, m, H, W).
+    """
     return maps.gather(1, classes[..., None, None].expand(-1, -1, *maps.shape[-2:]))
 
 
@@ -312,6 +333,9 @@ def _bias_of(layer: nn.Conv2d) -> Tensor:
 
 
 def _standardise(maps: Tensor) -> Tensor:
-    """Scale each map (N, J, H, W) to mean 0 and standard deviation 1; a flat map becomes zero."""
+    """Scale each map to mean 0 and standard deviation 1.
+
+    A flat map becomes zero.
+    """
     centred = maps - maps.mean((2, 3), keepdim=True)
     return centred * torch.rsqrt(centred.square().mean((2, 3), keepdim=True) + 1e-6)

@@ -59,7 +59,9 @@ class LevelMaps:
 
 @dataclass(frozen=True)
 class Level:
-    """Record of a level below the head, from which its maps are computed on demand.
+    """Record of a level below the head.
+
+    Its maps are computed on demand.
 
     Attributes:
         site: site of the gate.
@@ -100,22 +102,31 @@ class Explanation:
 
     @cached_property
     def levels(self) -> tuple[LevelMaps, ...]:
-        """Maps of all levels, finest first, the head last; computed on first access."""
+        """Maps of all levels, finest first, the head last.
+
+        They are computed on first access.
+        """
         return level_maps(self.below, self.head)
 
     @property
     def contributions(self) -> Tensor:
-        """Signed contributions on the finest grid, (N, 1, h, w): contributions + bias = logit of the target."""
+        """Signed contributions on the finest grid, (N, 1, h, w).
+
+        Their sum + bias = logit of the target.
+        """
         return self.levels[0].contributions
 
     @property
     def concept(self) -> Tensor:
-        """Concept map of the target class on the head's grid, (N, 1, h, w) in [0, 1]."""
+        """Concept map of the target on the head's grid, in [0, 1]."""
         return self.head.scores
 
     @property
     def gap(self) -> float:
-        """Largest |sum of contributions + bias - logit| over images and levels, in units of the largest |logit|."""
+        """Largest |sum of contributions + bias - logit|, relative to the largest |logit|.
+
+        Over images and levels; 0 up to rounding.
+        """
         target_logits = self.logits.gather(1, self.targets[:, None])[:, 0].double()
         sums = torch.stack([level.contributions.double().sum((1, 2, 3)) for level in self.levels])
         scale = target_logits.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
@@ -159,7 +170,9 @@ class Explanation:
         return sheet.sheet(panels, rows=rows, total=len(self.map))
 
     def save(self, folder: str | Path, names: Sequence[str] | None = None) -> list[Path]:
-        """Write one picture per image, the map over the image, at the image's size.
+        """Write one picture per image, the map over the image.
+
+        Pictures have the image's size.
 
         Args:
             folder: created if missing.
@@ -186,14 +199,19 @@ def _array(maps: Tensor) -> NDArray[np.float32]:
 
 
 def head_contributions(activations: Tensor, gate: Tensor) -> Tensor:
-    """Compute C(p) = A(p) (W_k . X(:, p)) from activations W_k . X and the gate |W| A, all (N, 1, h, w)."""
+    """Compute contributions C(p) = A(p) (W_k . X(:, p)).
+
+    From activations W_k . X and the gate |W| A, all (N, 1, h, w).
+    """
     return activations * gate / (gate.shape[-2] * gate.shape[-1])
 
 
 def first_order(
     gated: Tensor, head: Callable[[Tensor], Tensor], choose: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the logits of a head that is not linear, and its first-order contributions, in one pass through it.
+    """Compute logits and first-order contributions of a head that is not linear.
+
+    One pass through the head gives both.
 
     C(p) = sum_c X_c(p) d logit / d X_c(p).
 
@@ -236,7 +254,9 @@ def _first_order_compiled(
 
 
 def overlap(source: int, target: int) -> Tensor:
-    """Return the (target, source) matrix of the share of each source cell in each target cell; columns sum to 1.
+    """Return the share of each source cell in each target cell.
+
+    A (target, source) matrix whose columns sum to 1.
 
     >>> overlap(3, 2)
     tensor([[1.0000, 0.5000, 0.0000],
@@ -250,7 +270,10 @@ def overlap(source: int, target: int) -> Tensor:
 
 
 def regrid(maps: Tensor, height: int, width: int) -> Tensor:
-    """Resample maps (N, 1, h, w) to another grid (N, 1, height, width) with the same sum."""
+    """Resample maps to another grid with the same sum.
+
+    From (N, 1, h, w) to (N, 1, height, width).
+    """
     if maps.shape[-2:] == (height, width):
         return maps
     rows = overlap(maps.shape[-2], height).to(maps)
@@ -277,7 +300,10 @@ def propagate(relevance: Tensor, weights: Tensor, window: int) -> Tensor:
 
 
 def head_maps(concept: Tensor, gate: Tensor, contributions: Tensor) -> LevelMaps:
-    """Collect the maps of the head from the target's concept map, the gate |W| A and contributions, (N, 1, h, w)."""
+    """Collect the maps of the head.
+
+    From the target's concept map, the gate |W| A and contributions, all (N, 1, h, w).
+    """
     attention = gate / (gate.shape[-2] * gate.shape[-1])
     return LevelMaps("head", concept, attention, contributions, concept, ("target",))
 
@@ -299,5 +325,8 @@ def level_maps(below: tuple[Level, ...], head: LevelMaps) -> tuple[LevelMaps, ..
 
 
 def default_map(head: LevelMaps) -> Tensor:
-    """Multiply the target's concept map by its positive contribution, (N, 1, h, w) float32."""
+    """Multiply the target's concept map by its positive contribution.
+
+    (N, 1, h, w) float32.
+    """
     return (head.scores * head.contributions.clamp(min=0)).float()

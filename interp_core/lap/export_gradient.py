@@ -41,7 +41,10 @@ _BACKWARDS = (
 
 
 def unroll_gradient(function: Callable[[Tensor], tuple[Tensor, ...]], maps: Tensor) -> tuple[Tensor, ...]:
-    """Compute `function(maps)` and put it into the trace of a running torch.export as plain operations."""
+    """Compute `function(maps)` in plain operations.
+
+    They go into the trace of a running torch.export.
+    """
     from torch._decomp import get_decompositions
     from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 
@@ -68,7 +71,10 @@ def _convolution_backward(
     groups: int,
     output_mask: list[bool],
 ) -> Any:
-    """Compute the gradient of a two-dimensional convolution by its input, the only one a map needs."""
+    """Compute the gradient of a two-dimensional convolution by its input.
+
+    A map needs no other.
+    """
     if transposed or maps.ndim != 4 or output_mask[1] or output_mask[2]:
         return NotImplemented
     # Number of rows and columns at the end that no window reaches.

@@ -30,7 +30,9 @@ def current_pass() -> ForwardPass | None:
 
 @dataclass
 class ForwardPass:
-    """A pass through the backbone; as a context manager, the current pass of this thread.
+    """A pass through the backbone.
+
+    As a context manager it becomes the current pass of this thread.
 
     Attributes:
         sites: where the backbone is gated.
@@ -56,7 +58,10 @@ class ForwardPass:
         _thread.forward_pass = self._outer
 
     def gate(self, index: int, features: Tensor) -> Tensor:
-        """Apply the gate of a site to features in the layout of its module."""
+        """Apply the gate of a site.
+
+        Features have the layout of its module.
+        """
         self.gate_calls += 1
         gate = partial(self.gates[index], recording=self.recording)
         return self.sites[index].layout.apply(gate, features)
@@ -132,7 +137,7 @@ def _register(
 
 
 def has_hooks(model: nn.Module) -> bool:
-    """Return whether a gate or tap is on the model or on a part of it."""
+    """Return whether the model or a part of it has hooks."""
     return any(
         isinstance(hook, _Hook)
         for module in model.modules()

@@ -70,7 +70,9 @@ class HubMixin(nn.Module):
         classes: list[str] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
-        """Write weights and description to two files; arguments as in `save_pretrained`.
+        """Write weights and description to two files.
+
+        Other arguments are as in `save_pretrained`.
 
         Raises:
             StoreError: `extra` or an argument of `create` cannot be written as JSON.
@@ -85,7 +87,9 @@ class HubMixin(nn.Module):
 
     @classmethod
     def read_files(cls, weights_path: Path, description_path: Path, *, backbone: nn.Module | None = None) -> Self:
-        """Build the model saved in two files, in evaluation mode on the CPU.
+        """Build the model saved in two files.
+
+        It is in evaluation mode, on the CPU.
 
         Args:
             weights_path: file with the weights.
@@ -114,7 +118,9 @@ class HubMixin(nn.Module):
     def save_pretrained(
         self, folder: str | Path, *, classes: list[str] | None = None, extra: dict[str, Any] | None = None
     ) -> Path:
-        """Write weights, description and, unless there is one already, a short model card.
+        """Write weights, description and a short model card.
+
+        An existing card stays.
 
         Args:
             folder: created if missing.
@@ -149,7 +155,9 @@ class HubMixin(nn.Module):
         backbone: nn.Module | None = None,
         device: str | torch.device = "cpu",
     ) -> Self:
-        """Load the model of a folder, or of a repository on the hub, in evaluation mode.
+        """Load the model of a folder or of a repository.
+
+        It is in evaluation mode.
 
         Args:
             folder_or_repo: a folder written by `save_pretrained`, which needs no network. Where there is no such
@@ -272,7 +280,10 @@ def _download(repository: str, options: dict[str, Any]) -> Path:
 
 @contextmanager
 def _hub_errors(problem: str, advice: str) -> Iterator[None]:
-    """Raise errors of huggingface_hub, and of the HTTP client it uses, as `StoreError`."""
+    """Convert errors of huggingface_hub to `StoreError`.
+
+    This includes errors of the HTTP client that it uses.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     # The bases of this error are the HTTP client's own error, which changed with the client, and OSError.

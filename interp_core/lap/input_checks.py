@@ -9,7 +9,9 @@ from interp_core.errors import ContractError
 
 
 def check_images(images: Tensor, channels: int, reduction: int, device: torch.device) -> None:
-    """Check that images are floating point (N, channels, H, W), at least one cell large, and on the model's device.
+    """Check the shape, type, size and device of images.
+
+    They must be floating point (N, channels, H, W), at least one cell large, and on the model's device.
 
     Args:
         images: to explain.

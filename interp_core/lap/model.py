@@ -45,7 +45,9 @@ FINEST, MAX_CELLS = 4, 40
 
 
 class LapModel(HubMixin, nn.Module):
-    """A backbone with LAP attached; `interp_core.attach` makes one.
+    """A backbone with LAP attached.
+
+    `interp_core.attach` makes one.
 
     Attributes:
         backbone: the original network, unchanged. Called directly, it still is the plain network.
@@ -141,18 +143,27 @@ class LapModel(HubMixin, nn.Module):
         return logits
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Compute the last features, gated below the head, in the backbone's layout; timm's protocol."""
+        """Compute the last features, gated below the head.
+
+        They have the backbone's layout. Part of timm's protocol.
+        """
         return self._run_backbone(images)[0]
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Compute logits from the output of `forward_features`, or the last layer's input; timm's protocol."""
+        """Compute logits from the output of `forward_features`.
+
+        With `pre_logits`, compute the last layer's input instead. Part of timm's protocol.
+        """
         gated = self.info.partition.layout.from_map(self._gate_head(features), features)
         if pre_logits:
             return self.backbone.forward_head(gated, pre_logits=True)  # type: ignore[operator,no-any-return]
         return self.info.partition.head(self.backbone, gated, ())
 
     def _run_backbone(self, images: Tensor, recording: Recording | None = None) -> tuple[Tensor, tuple[Any, ...]]:
-        """Compute the last features with the gates below the head, and the numbers that the head needs."""
+        """Run the backbone with the gates below the head.
+
+        Returns the last features and the numbers that the head needs.
+        """
         self._check_attached()
         with ForwardPass(self.sites, self.gates, self.tapped, recording) as forward_pass:
             features, numbers = self.info.partition.features(self.backbone, images)
@@ -170,7 +181,10 @@ class LapModel(HubMixin, nn.Module):
         return gated
 
     def _classifier(self) -> tuple[Tensor | None, Tensor | None]:
-        """Return weights and biases of the last layer where the head is linear."""
+        """Return weights and biases of a linear head.
+
+        (None, None) where the head is not linear.
+        """
         weights = classifier_weights(self.backbone, self.info.partition) if self.info.linear_head else None
         return weights or (None, None)
 
@@ -217,7 +231,9 @@ class LapModel(HubMixin, nn.Module):
     def _explain_target(
         self, logits: Tensor, record: HeadRecord, classes: Tensor, contributions: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return concept map and contributions of each image's class, (N, 1, h, w), and its bias (N,).
+        """Compute concept map, contributions and bias of each image's class.
+
+        Shapes are (N, 1, h, w), (N, 1, h, w) and (N,).
 
         Args:
             logits: (N, K).
@@ -235,7 +251,9 @@ class LapModel(HubMixin, nn.Module):
         return concept, contributions, logits.gather(1, classes[:, None])[:, 0] - contributions.sum((1, 2, 3))
 
     def refine(self, recording: Recording, targets: Tensor, contributions: Tensor, concept: Tensor) -> Tensor:
-        """Compute region scores and effects of one class an image, (N, 2, h, w).
+        """Compute region scores and effects of one class per image.
+
+        They are one tensor (N, 2, h, w), see `interp_core.lap.refine`.
 
         Args:
             recording: of a forward pass.
@@ -253,7 +271,10 @@ class LapModel(HubMixin, nn.Module):
 
     @property
     def refined_grid(self) -> tuple[float, float]:
-        """Pixel on which the first cell of the refined map is centred, and pixels from cell to cell."""
+        """First cell's centre and distance of cells of the refined map.
+
+        Both are in pixels.
+        """
         if not self.tapped:
             return self.info.first, self.info.reduction
         # Cells of levels below the head are assumed to tile the image. Training places them on the same grid.
@@ -295,7 +316,10 @@ class LapModel(HubMixin, nn.Module):
         return self.backbone.get_classifier()  # type: ignore[operator,no-any-return]
 
     def reset_classifier(self, num_classes: int, **kwargs: Any) -> None:
-        """Give the backbone a new last layer and the head a new block, its attention off."""
+        """Give the backbone a new last layer.
+
+        The head gets a new block, with attention off.
+        """
         self._check_attached()
         self.backbone.reset_classifier(num_classes, **kwargs)  # type: ignore[operator]
         parameter, training = self.head.a, self.head.training
@@ -314,7 +338,10 @@ class LapModel(HubMixin, nn.Module):
 
 
 def _default_finest(backbone: nn.Module, info: BackboneInfo, options: LapOptions) -> int:
-    """Return the reduction of the finest gates, which is coarser where images are known to be large."""
+    """Return the reduction of the finest gates.
+
+    It is coarser where images are known to be large.
+    """
     is_size_known = options.image_size is not None or getattr(backbone, "pretrained_cfg", None)
     return max(FINEST, ceil(max(info.size) / MAX_CELLS)) if is_size_known else FINEST
 
@@ -341,5 +368,5 @@ def lap_within(model: nn.Module) -> LapModel | None:
 
 
 def is_gated(model: nn.Module) -> bool:
-    """Return whether LAP is attached to the model or to a part of it."""
+    """Return whether LAP is attached to the model or a part."""
     return any(isinstance(module, GateBlock | HeadBlock) for module in model.modules()) or has_hooks(model)

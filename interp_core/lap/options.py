@@ -18,7 +18,9 @@ UNNAMED = ("any",)  # one class-agnostic concept
 
 @dataclass(frozen=True)
 class LapOptions:
-    """Options that shape the blocks; `interp_core.attach` documents each of them.
+    """Options that shape the blocks.
+
+    `interp_core.attach` documents each of them.
 
     Raises:
         ContractError: an aggregate or weighting that does not exist.

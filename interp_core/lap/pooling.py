@@ -45,14 +45,19 @@ def _window_mean(x: Tensor, window: int | None) -> Tensor:
 
 
 def _spread(pooled: Tensor, window: int, like: Tensor) -> Tensor:
-    """Copy the value of each window (N, 1, h, w) to all its positions, cut to the size of `like`."""
+    """Copy the value of each window to all its positions.
+
+    From (N, 1, h, w) to the size of `like`.
+    """
     size = (pooled.shape[-2] * window, pooled.shape[-1] * window)
     # "nearest" rounds 41 * (1 / 41) down; "nearest-exact" samples half a position further.
     return F.interpolate(pooled, size, mode="nearest-exact")[..., : like.shape[-2], : like.shape[-1]]
 
 
 def attention_gate(scores: Tensor, a: Tensor | float, window: int | None, weighting: Weighting = "rbf") -> Tensor:
-    """Compute the gate |W| A, the attention weights scaled to mean 1 in every window.
+    """Compute the gate |W| A.
+
+    These are the attention weights, scaled to mean 1 in every window.
 
     Args:
         scores: (N, 1, H, W) aggregated scores S in [0, 1].
@@ -80,7 +85,7 @@ def _distance(differences: Tensor, weighting: Weighting) -> Tensor:
 
 @constant
 def window_counts(height: int, width: int, window: int | None) -> Tensor:
-    """Count the positions in the window of each position, (1, 1, H, W)."""
+    """Count the positions in each position's window, (1, 1, H, W)."""
     if window is None:
         return torch.full((1, 1, height, width), float(height * width))
     rows, columns = (
@@ -91,7 +96,9 @@ def window_counts(height: int, width: int, window: int | None) -> Tensor:
 
 
 def attention(scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
-    """Compute attention weights A (N, 1, H, W), >= 0, sum 1 in every window; arguments as in `attention_gate`.
+    """Compute attention weights A, (N, 1, H, W).
+
+    They are >= 0 and sum to 1 in every window. Arguments are as in `attention_gate`.
 
     >>> attention(torch.tensor([[[[0.0, 1.0]]]]), a=1.0, window=None)  # 1 / (1 + e), e / (1 + e)
     tensor([[[[0.2689, 0.7311]]]])
@@ -100,7 +107,9 @@ def attention(scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
 
 
 def lap_pool2d(features: Tensor, scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
-    """Pool features by Y_W = sum_{p in W} A(p) X(:, p); the reference form, which tests use.
+    """Pool features by Y_W = sum_{p in W} A(p) X(:, p).
+
+    Tests use this reference form.
 
     Returns:
         (N, C, ceil(H / window), ceil(W / window)), or (N, C, 1, 1) for one window.

@@ -58,7 +58,7 @@ class TargetRecord:
 
 @dataclass
 class Recording:
-    """Request for intermediate results, filled by the forward pass it is handed to.
+    """Request for intermediate results of a forward pass, and the results.
 
     Attributes:
         all_concepts: whether the head block computes the maps of all classes, as training needs them.

@@ -54,7 +54,9 @@ DETAIL = 0.2  # in standard deviations of the images; with 0, pixels of the mean
 
 
 class Refiner(nn.Module):
-    """Decoders of region and effects on a finer grid; see the head of this file.
+    """Decoders of region and effects on a finer grid.
+
+    See the head of this file.
 
     Args:
         channels: C of the last features.
@@ -70,7 +72,7 @@ class Refiner(nn.Module):
     def forward(
         self, parts: Tensor | None, features: Tensor, contributions: Tensor, concept: Tensor, below: Sequence[Tensor]
     ) -> Tensor:
-        """Compute region scores s and effects r, (N, 2, h, w), on the finest grid.
+        """Compute region scores s and effects r, (N, 2, h, w).
 
         Args:
             parts: gated features times the class' weights, (N, C, H, W); None where the head is not linear.
@@ -84,7 +86,9 @@ class Refiner(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Decoder of one map on the finest grid; see the head of this file.
+    """Decoder of one map on the finest grid.
+
+    See the head of this file.
 
     Args:
         channels: C of the last features.
@@ -109,7 +113,10 @@ class Decoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Give the map the order of the head's map again; all convolutions but the last reset themselves."""
+        """Give the map the order of the head's map again.
+
+        All convolutions but the last reset themselves.
+        """
         assert self.out.bias is not None
         with torch.no_grad():
             self.gain.fill_(self._gain)
@@ -119,7 +126,10 @@ class Decoder(nn.Module):
     def forward(
         self, parts: Tensor | None, features: Tensor, contributions: Tensor, concept: Tensor, below: Sequence[Tensor]
     ) -> Tensor:
-        """Compute the map (N, 1, h, w); arguments as in `Refiner.forward`."""
+        """Compute the map (N, 1, h, w).
+
+        Arguments are as in `Refiner.forward`.
+        """
         state = _project(self.features, features)
         if parts is not None:
             state = state + _project(self.parts, parts)
@@ -136,7 +146,7 @@ class Decoder(nn.Module):
 
 
 def _project(layer: nn.Module, maps: Tensor) -> Tensor:
-    """Apply a 1x1 convolution to maps in units of their root mean square.
+    """Apply a 1x1 convolution to maps scaled by their RMS.
 
     The few outputs are divided and not the many inputs. The bias stays as it is.
     """
@@ -146,7 +156,10 @@ def _project(layer: nn.Module, maps: Tensor) -> Tensor:
 
 
 def _inverse_rms(maps: Tensor) -> Tensor:
-    """Compute 1 / root mean square of each image's maps (N, C, H, W), (N, 1, 1, 1)."""
+    """Compute 1 / root mean square of each image's maps.
+
+    From (N, C, H, W) to (N, 1, 1, 1).
+    """
     return torch.rsqrt(maps.square().mean((1, 2, 3), keepdim=True) + 1e-12)
 
 
@@ -155,7 +168,7 @@ def _unit(maps: Tensor) -> Tensor:
 
 
 def levels_to_refine(info: BackboneInfo, finest: int | bool) -> tuple[Site, ...]:
-    """Choose the levels below the head that a refined map reads, finest first.
+    """Choose the levels that a refined map reads, finest first.
 
     There is one per resolution, the last of the network.
 
@@ -169,21 +182,33 @@ def levels_to_refine(info: BackboneInfo, finest: int | bool) -> tuple[Site, ...]
 
 
 def detail(images: Tensor) -> Tensor:
-    """Compute the distance of each pixel from the mean colour, (N, 1, H, W) float32 > 0, of normalised images."""
+    """Compute the distance of each pixel from the mean colour.
+
+    From normalised images to (N, 1, H, W) float32 > 0.
+    """
     return DETAIL + images.float().abs().mean(1, keepdim=True)
 
 
 def region_and_effects(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Split a refiner's output (N, 2, h, w) into M in [0, 1] and r, (N, 1, h, w) each, float32."""
+    """Split a refiner's output into M and r.
+
+    From (N, 2, h, w) to M in [0, 1] and r, (N, 1, h, w) float32 each.
+    """
     region, effects = scores.float().chunk(2, dim=1)
     return region.sigmoid(), effects
 
 
 def map_from_scores(scores: Tensor) -> Tensor:
-    """Compute the explanation (N, 1, h, w) >= 0, float32, from a refiner's output (N, 2, h, w)."""
+    """Compute the explanation from a refiner's output.
+
+    From (N, 2, h, w) to (N, 1, h, w) float32 >= 0.
+    """
     return combine(*region_and_effects(scores))
 
 
 def combine(region: Tensor, effects: Tensor) -> Tensor:
-    """Compute the explanation >= 0 from M in [0, 1] and r, all of one shape."""
+    """Compute the explanation from M and r.
+
+    M lies in [0, 1], the explanation is >= 0, and all have one shape.
+    """
     return (OUTSIDE + region) * F.softplus(SHARPNESS * effects) / SHARPNESS

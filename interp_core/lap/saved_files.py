@@ -22,7 +22,9 @@ def file_pair(path: str | Path) -> tuple[Path, Path]:
 
 
 def write_files(model: nn.Module, description: dict[str, Any], weights_path: Path, description_path: Path) -> None:
-    """Write a model and its description; folders are created.
+    """Write a model and its description.
+
+    Missing folders are created.
 
     Args:
         model: its state dict is written.

@@ -32,7 +32,9 @@ MAX_NAME_LENGTH = 60
 def to_display(
     images: Tensor, *, mean: Sequence[float] | float | None = None, std: Sequence[float] | float | None = None
 ) -> NDArray[np.float32]:
-    """Convert images to (N, H, W, 3) float32 in [0, 1] for display.
+    """Convert images for display.
+
+    The result is (N, H, W, 3) float32 in [0, 1].
 
     Args:
         images: (N, C, H, W) floating point. One channel becomes grey. Of two or more than three, the mean is shown.
@@ -84,7 +86,9 @@ def overlay(image: Array, values: Array) -> NDArray[np.uint8]:
 
 
 def save_overlays(folder: Path | str, images: Array, maps: Tensor, names: Sequence[str]) -> list[Path]:
-    """Write one overlay per image as FOLDER/NAME.png, in the image's size; existing files are replaced.
+    """Write one overlay per image as FOLDER/NAME.png.
+
+    It has the image's size. Existing files are replaced.
 
     Args:
         folder: created if missing.
@@ -118,7 +122,9 @@ def save_overlays(folder: Path | str, images: Array, maps: Tensor, names: Sequen
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """Return names without suffix that every file system takes, each unique even if case is ignored.
+    """Return unique names that every file system takes, without suffix.
+
+    They are unique even if case is ignored.
 
     >>> file_names(["a/b", "A b", "a_b"])
     ['a_b', 'A_b-2', 'a_b-3']

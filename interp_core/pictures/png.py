@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def encode_png(picture: Figure | Image.Image) -> bytes:
-    """Return a figure, at its own dpi, or a Pillow image as the bytes of a PNG file."""
+    """Encode a figure or a Pillow image as PNG.
+
+    A figure keeps its own dpi.
+    """
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -63,13 +63,15 @@ class Panel:
 
 
 def caption(target: int, logit: float, probability: float, name: str | None = None) -> str:
-    """Return the title of a panel: the explained class, its logit and its probability."""
+    """Return the title of a panel, with class, logit and probability."""
     label = f"class {target}" + (f", {_shorten(name, 40, tail=0)}" if name else "")
     return f"{label}: logit {_format_signed(logit)}, probability {probability:.3f}"
 
 
 def sheet(panels: Sequence[Panel], *, rows: int = 4, total: int | None = None) -> Figure:
-    """Draw one row per image: image, overlay, map and contributions on their own grids, and each level.
+    """Draw one row of pictures per image.
+
+    These are the image, the overlay, the map and the contributions on their own grids, and each level.
 
     Args:
         panels: at least one, all with equally many levels.
@@ -158,7 +160,10 @@ class _Slot:
         return axes, picture
 
     def draw_map(self, values: Array, colours: str, low: float, high: float) -> None:
-        """Draw a map with its colour bar in the shape of the image, or a hatched field if it is not finite."""
+        """Draw a map with its colour bar, in the image's shape.
+
+        A map that is not finite becomes a hatched field.
+        """
         if not np.isfinite(values).all():
             return self.draw_missing()
         _, picture = self.draw_picture(values, "auto", cmap=colours, vmin=low, vmax=high)
@@ -237,12 +242,18 @@ def _write(figure: Figure, left: float, bottom: float, text: str, size: float, c
 
 
 def _upper_end(values: Array) -> float:
-    """Return the upper end of a colour bar, the maximum, or 1 if nothing is above 0."""
+    """Return the upper end of a colour bar.
+
+    It is the maximum, or 1 if nothing is above 0.
+    """
     return float(values.max()) if np.isfinite(values).all() and values.max() > 0 else 1.0
 
 
 def _shorten(text: str, room: int, tail: int) -> str:
-    """Shorten a text to one line of at most `room` letters, and keep its last `tail` letters."""
+    """Shorten a text to one line of at most `room` letters.
+
+    The last `tail` letters are kept.
+    """
     line = " ".join(text.split())
     return line if len(line) <= room else f"{line[: room - 1 - tail].rstrip(' ,')}…{line[len(line) - tail :]}"
 

@@ -44,7 +44,9 @@ class TopRegion:
 
 
 def top_regions(maps: Tensor, *, share: float = 0.5, most: int = 5) -> list[list[TopRegion]]:
-    """Return the regions of the highest pixels that together hold `share` of each map, largest mass first.
+    """Return the top regions of each map, largest mass first.
+
+    They consist of the highest pixels that together hold `share` of the map's sum.
 
     Args:
         maps: (N, 1, H, W), >= 0 and finite.
@@ -72,7 +74,10 @@ def top_regions(maps: Tensor, *, share: float = 0.5, most: int = 5) -> list[list
 
 
 def top_pixels(values: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
-    """Mark the highest pixels of maps (N, H, W) >= 0 that hold `share` of each, with all that tie with the last one."""
+    """Mark the highest pixels that hold `share` of each map.
+
+    Maps are (N, H, W) >= 0. All pixels that tie with the last one are marked.
+    """
     descending = -np.sort(-values.reshape(len(values), -1), axis=1)
     sums = descending.cumsum(1)
     last = (sums >= share * sums[:, -1:]).argmax(1)
@@ -87,7 +92,10 @@ def _collect_regions(
     pixels: NDArray[np.bool_],
     most: int,
 ) -> None:
-    """Label the marked pixels of all maps at once, and append each map's largest regions to its list."""
+    """Append each map's largest regions to its list.
+
+    The marked pixels of all maps are labelled at once.
+    """
     from scipy import ndimage
 
     neighbours = np.zeros((3, 3, 3), dtype=int)
