@@ -10,6 +10,7 @@ Known limits: an image in two class folders counts as two images.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -150,23 +151,24 @@ class Folder(FileDataset):
             where = relative_id(path, self.root)
             findings.append(Finding("image without label", where, "in no class folder: left out"))
         annotations = self._annotations(targets, findings)
-        paths = [(path, folder, split) for folder, split in class_folders for path in walk_images(folder, findings)]
-        stem_counts = Counter(path.stem for path, _, _ in paths)
-        records = []
-        for path, folder, split in paths:
-            name = relative_id(path, self.root)
-            evidence = annotations.of(name, stem_counts[path.stem] == 1)
-            record = Record(
-                f"{self.name}/{name}",
-                path,
-                (targets[_printable(folder.name)],),
-                evidence.boxes,
-                evidence.masks,
-                size=evidence.size,
-            )
-            records.append(SplitRecord(record, split))
+        images = [
+            (path, targets[_printable(folder.name)], split)
+            for folder, split in class_folders
+            for path in walk_images(folder, findings)
+        ]
+        records = list(self._records(images, annotations))
         annotations.report_unused(findings)
         return classes, records
+
+    def _records(
+        self, images: list[tuple[Path, int, SplitName | None]], annotations: FolderAnnotations
+    ) -> Iterator[SplitRecord]:
+        stem_counts = Counter(path.stem for path, _, _ in images)
+        for path, target, split in images:
+            name = relative_id(path, self.root)
+            evidence = annotations.of(name, stem_counts[path.stem] == 1)
+            record = Record(f"{self.name}/{name}", path, (target,), evidence.boxes, evidence.masks, size=evidence.size)
+            yield SplitRecord(record, split)
 
 
 def _class_folders_in(base: Path) -> list[Path]:

@@ -43,5 +43,5 @@ def stretch_to_uint8(values: np.ndarray) -> np.ndarray:
     if not finite.any():
         raise InterpError("no pixel has a finite value")
     low, high = numbers[finite].min(), numbers[finite].max()
-    scaled: np.ndarray = (np.where(finite, numbers, low) - low) * (255 / (high - low) if high > low else 0)
-    return np.rint(scaled).astype(np.uint8)
+    scaled = (np.where(finite, numbers, low) - low) * (255 / (high - low) if high > low else 0)
+    return np.asarray(np.rint(scaled)).astype(np.uint8)

@@ -208,12 +208,12 @@ def timm_preprocessing(backbone: Any) -> TimmPreprocessing:
     """
     import timm
 
-    resolve: Any = timm.data.resolve_data_config
+    data: Any = timm.data
     if isinstance(backbone, str):
         pretrained: Any = timm.get_pretrained_cfg(backbone)
-        config = resolve(pretrained_cfg=pretrained.to_dict() if pretrained is not None else {})
+        config = data.resolve_data_config(pretrained_cfg=pretrained.to_dict() if pretrained is not None else {})
     else:
-        config = resolve(model=backbone)
+        config = data.resolve_data_config(model=backbone)
     return TimmPreprocessing(
         config["input_size"][-1],
         config["crop_pct"],

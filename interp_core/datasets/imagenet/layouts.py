@@ -64,7 +64,8 @@ def imagenet_info(subset: str) -> Any:
     """Return timm's names and descriptions of the classes of "imagenet-1k" or "imagenet-22k"."""
     import timm
 
-    return timm.data.ImageNetInfo(subset)
+    data: Any = timm.data
+    return data.ImageNetInfo(subset)
 
 
 def find_part(root: Path, split: SplitName, findings: list[Finding]) -> Iterator[ImageFile]:

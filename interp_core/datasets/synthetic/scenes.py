@@ -76,7 +76,7 @@ def find_positions(
 def _is_apart(tried: np.ndarray, side: np.ndarray, square: np.ndarray) -> np.ndarray:
     """Return whether squares at positions `tried` (n, t, 2), of side (n, 1), miss `square` (n, 3): (n, t) bool."""
     start, end = square[:, None, :2], square[:, None, :2] + square[:, None, 2:]
-    return np.any((tried >= end) | (tried + side[..., None] <= start), axis=-1)
+    return np.asarray(np.any((tried >= end) | (tried + side[..., None] <= start), axis=-1))
 
 
 def brightness(rgb: np.ndarray) -> np.ndarray:
@@ -104,4 +104,5 @@ def paint(unit: np.ndarray, beneath: np.ndarray, contrast: float) -> np.ndarray:
     hue = np.clip(np.abs((unit[:, :1] * 6 + np.array([0, 4, 2], np.float32)) % 6 - 3) - 1, 0, 1)
     colour = 1 - (0.5 + 0.5 * unit[:, 1:2]) * (1 - hue)
     level = brightness(colour)[:, None]
-    return np.where(aim > level, 1 - (1 - colour) * (1 - aim) / (1 - level), colour * aim / level).astype(np.float32)
+    shifted = np.where(aim > level, 1 - (1 - colour) * (1 - aim) / (1 - level), colour * aim / level)
+    return np.asarray(shifted).astype(np.float32)
