@@ -94,6 +94,7 @@ def _summary(analysis: RunAnalysis) -> dict[str, Any]:
         "verdict": judge(analysis),
         "cards": [page_tables.card(analysis, model) for model in networks_with_ranks(analysis)],
         "other_networks": summary_text.other_networks(analysis),
+        "accuracy": summary_text.accuracy_sentence(analysis),
         "summaries": summary_text.network_summaries(analysis),
         "caveats": summary_text.caveats(analysis),
         "verdicts": summary_text.VERDICTS,

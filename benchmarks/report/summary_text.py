@@ -54,10 +54,7 @@ def network_summaries(analysis: RunAnalysis) -> list[NetworkSummary]:
 
 
 def other_networks(analysis: RunAnalysis) -> list[str]:
-    """Describe the networks without a rank of the own explainer.
-
-    Each gets its best explainer, and the accuracies of all networks follow.
-    """
+    """Name the best explainer of each network without a rank of the own one."""
     sentences = []
     for model in analysis.models():
         methods = [row for row in standings(analysis, model.name) if row.explainer in analysis.data.methods]
@@ -69,7 +66,6 @@ def other_networks(analysis: RunAnalysis) -> list[str]:
             aside = "" if explains_itself else ", which does not explain itself"
             mean_rank = format.decimals(methods[0].mean_rank)
             sentences.append(f"On the network “{model.title}”{aside}, {names} {verb} the best mean rank ({mean_rank}).")
-    sentences += _accuracy(analysis)
     return sentences
 
 
@@ -97,16 +93,17 @@ def caveats(analysis: RunAnalysis) -> list[str]:
     return notes
 
 
-def _accuracy(analysis: RunAnalysis) -> list[str]:
+def accuracy_sentence(analysis: RunAnalysis) -> str:
+    """Give the test accuracy of each network, or the range of many; empty if unknown."""
     networks = [info for info in analysis.data.models.values() if not np.isnan(info.test_accuracy)]
     if not networks:
-        return []
+        return ""
     if len(networks) > MAX_NAMES:
         shares = sorted(info.test_accuracy for info in networks)
         span = f"{format.percent(shares[0])} to {format.percent(shares[-1])}"
-        return [f"Test images classified correctly: {span} on {len(networks)} networks."]
+        return f"Test images classified correctly: {span} on {len(networks)} networks."
     texts = [f"{format.percent(info.test_accuracy)} ({info.title})" for info in networks]
-    return [f"Test images classified correctly: {format.join_names(texts)}."]
+    return f"Test images classified correctly: {format.join_names(texts)}."
 
 
 def _summarise(analysis: RunAnalysis, model: ModelInfo) -> NetworkSummary:

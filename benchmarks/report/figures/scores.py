@@ -25,6 +25,7 @@ from benchmarks.store.run_data import JUDGED, ExplainerInfo, MetricInfo
 from benchmarks.store.score_names import REFERENCES
 
 TITLE_WIDTH, NARROW_TITLE_WIDTH = 72, 26  # letters that fit over the panels of a row
+MAX_COST_PANELS = 3  # in a row
 ALL_PANEL = "All ranked metrics"
 GATED_PANEL = "Metrics that pass the gate"
 ONE_FAMILY_PANEL = "Metrics that pass the gate, all of {}"
@@ -81,18 +82,19 @@ def cost_figure(analysis: RunAnalysis, cost: str = "forwards", narrow: bool = Fa
     The axis of the cost is logarithmic. Up and left is better.
     """
     models = analysis.models()
-    shape = (max(1, len(models)), 1) if narrow else (1, max(1, len(models)))
-    size = (style.NARROW, 0.3 + 2.7 * shape[0]) if narrow else (style.WIDE, 3.0)
+    columns = 1 if narrow else min(MAX_COST_PANELS, max(1, len(models)))
+    rows = -(-len(models) // columns) or 1
+    size = (style.NARROW, 0.3 + 2.7 * rows) if narrow else (style.WIDE, 3.0 * rows)
     figure = Figure(size, layout="constrained")
-    panels = np.ravel(figure.subplots(*shape, squeeze=False))
+    panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
     points = []
     for network, (axes, model) in enumerate(zip(panels, models, strict=False)):
-        axes.set_title(model.title)
+        axes.set_title(style.wrap(model.title, NARROW_TITLE_WIDTH if columns == MAX_COST_PANELS else TITLE_WIDTH))
         points.append(_draw_cost_panel(axes, analysis, model.name, network, cost))
     for axes, (x, y, titles) in zip(panels, points, strict=False):
         place_labels(axes, x, y, titles)
-    if not models:
-        panels[0].set_axis_off()
+    for axes in panels[len(models) :]:
+        axes.set_axis_off()
     return figure
 
 

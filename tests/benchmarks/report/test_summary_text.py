@@ -4,7 +4,7 @@ from helpers.reports import analyse_shifted
 
 from benchmarks.report import RunData, analyse
 from benchmarks.report.page import render_page
-from benchmarks.report.summary_text import caveats, network_summaries, other_networks
+from benchmarks.report.summary_text import accuracy_sentence, caveats, network_summaries, other_networks
 from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import RunAnalysis
 
@@ -31,7 +31,7 @@ def test_the_verdicts_by_metric_agree_with_the_paired_table(analysis: RunAnalysi
 
 
 def test_the_twin_is_named_with_its_best_explainer_and_accuracy(analysis: RunAnalysis) -> None:
-    text = " ".join(other_networks(analysis))
+    text = " ".join([*other_networks(analysis), accuracy_sentence(analysis)])
     best = analysis.ranks[analysis.ranks["model"] == "plain"].iloc[0]["explainer"]
     assert analysis.data.explainers[best].title in text
     assert all(share in text for share in ("95.3 %", "94.8 %"))
