@@ -61,21 +61,15 @@ def retrofit(
     area: Annotated[float, typer.Option(help="Weight of the term that keeps maps small.")] = 4.0,
 ) -> None:
     """Fit LAP on a trained network whose weights stay frozen, without labels."""
+    from benchmarks.config.load import parse
     from benchmarks.studies.retrofit import RetrofitSettings, run
 
+    options = {"backbone": backbone, "weights": weights, "data": data, "out": out}
+    options |= {"classes": classes, "begin": begin, "area": area}
     texts = {"kwargs": kwargs, "attach": attach, "recipe": recipe, "effects": effects, "teach": teach}
-    settings = RetrofitSettings(
-        backbone=backbone,
-        weights=weights,
-        data=data,
-        out=out,
-        normalise=_parse("normalise", normalise),
-        classes=classes,
-        begin=begin,
-        area=area,
-        **{name: _parse(name, text) for name, text in texts.items()},
-    )
-    _print_paths(run(settings))
+    texts |= {} if normalise is None else {"normalise": normalise}
+    options |= {name: _parse(name, text) for name, text in texts.items()}
+    _print_paths(run(parse(RetrofitSettings, options, "study retrofit")))
 
 
 @study.command()
@@ -89,16 +83,13 @@ def linear_probe(
     classes: Classes = 1000,
 ) -> None:
     """Give a trained network new classes by a linear probe on its frozen features."""
+    from benchmarks.config.load import parse
     from benchmarks.config.models import ModelConfig
     from benchmarks.studies.linear_probe import run
 
-    model = ModelConfig(
-        name="plain",
-        backbone=backbone,
-        kwargs=_parse("kwargs", kwargs),
-        checkpoint=weights,
-        normalise=_parse("normalise", normalise),
-    )
+    fields = {"name": "plain", "backbone": backbone, "checkpoint": weights, "kwargs": _parse("kwargs", kwargs)}
+    fields |= {} if normalise is None else {"normalise": _parse("normalise", normalise)}
+    model = parse(ModelConfig, fields, "the network")
     _print_paths(run(model, classes, _parse("data", data), out))
 
 
@@ -201,14 +192,14 @@ def page(
         raise typer.Exit(FAILED)
 
 
-def _parse(name: str, text: str | None) -> Any:
+def _parse(name: str, text: str) -> Any:
     """Parse the JSON of an option.
 
     Raises:
         InterpError: it is not JSON.
     """
     try:
-        return None if text is None else json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise InterpError(f"--{name} must be JSON, got {text}: {error}") from error
 

@@ -85,26 +85,27 @@ class RetrofitSettings(BaseModel):
     area: float = 4.0
 
     def model(self) -> ModelConfig:
-        """Return the network with LAP as a run configures it."""
-        return ModelConfig(
-            name="lap",
-            backbone=self.backbone,
-            kwargs=self.kwargs,
-            checkpoint=self.weights,
-            lap=True,
-            attach=self.attach,
-            normalise=self.normalise,
-        )
+        """Return the network with LAP as a run configures it.
+
+        Raises:
+            ConfigError: an argument that a network does not have.
+        """
+        fields = {name: getattr(self, name) for name in ("backbone", "kwargs", "attach", "normalise")}
+        return parse(ModelConfig, {**fields, "name": "lap", "checkpoint": self.weights, "lap": True}, "the network")
 
     def stages(self) -> tuple[Stage, Stage]:
-        """Return the training of the regions and that of the effects."""
+        """Return the training of the regions and that of the effects.
+
+        Raises:
+            ConfigError: a field or a term that does not exist.
+        """
+        regions = parse(Recipe, {"mode": "frozen", **self.recipe}, "--recipe")
+        effects = parse(Recipe, {"mode": "frozen", **self.recipe, **self.effects}, "--effects")
         small = Area(weight=self.area, low=0.01, high=0.01, form="linear", finest=True)
-        teachers = [parse(TermChoice, choice, "--teach").build() for choice in self.teach]
+        teachers = tuple(parse(TermChoice, choice, "--teach").build() for choice in self.teach)
         return (
-            Stage(
-                "regions", Recipe(mode="frozen", **self.recipe), (Sufficiency(weight=1.0), Necessity(weight=1.0), small)
-            ),
-            Stage("effects", Recipe(mode="frozen", **{**self.recipe, **self.effects}), tuple(teachers)),
+            Stage("regions", regions, (Sufficiency(weight=1.0), Necessity(weight=1.0), small)),
+            Stage("effects", effects, teachers),
         )
 
     def checkpoint(self, stage: Stage) -> Path:
@@ -163,6 +164,7 @@ def fit_lap(settings: RetrofitSettings) -> RetrofitResult:
     """Fit LAP on the frozen network.
 
     Raises:
+        ConfigError: settings that do not exist.
         ContractError: the earlier fit is of another backbone.
         StoreError: a checkpoint of a stopped fit is damaged.
     """

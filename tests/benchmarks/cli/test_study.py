@@ -17,6 +17,7 @@ from benchmarks.studies.xray import study as xray
 pytestmark = pytest.mark.slow
 
 STUDIES = ("coverage", "retrofit", "linear-probe", "faces", "shortcut", "xray", "fits", "networks", "twins", "page")
+RETROFIT = ("--backbone", "resnet18", "--weights", "w", "--out", "o", "--data", "d")
 
 
 def study_code(*words: str) -> int:
@@ -112,7 +113,10 @@ def test_the_page_of_results_is_checked_or_written(
         (("shortcut", "--seeds", "0;1"), "seeds must be integers"),
         (("xray", "--root", "nowhere", "--arms", "lapp"), "lapp"),
         (("twins", "only-one"), "as LAP:PLAIN"),
-        (("retrofit", "--backbone", "a", "--weights", "w", "--out", "o", "--data", "d", "--recipe", "{"), "--recipe"),
+        (("retrofit", *RETROFIT, "--recipe", "{"), "--recipe"),
+        (("retrofit", *RETROFIT, "--recipe", '{"epoch": 1}'), "epoch"),
+        (("retrofit", *RETROFIT, "--teach", '["ordr"]'), "order"),
+        (("retrofit", *RETROFIT, "--kwargs", "[]"), "kwargs"),
     ],
 )
 def test_errors_are_one_line(words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
