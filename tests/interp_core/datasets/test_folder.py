@@ -18,11 +18,11 @@ DATA = SHARED / "data"
 
 
 def all_of(dataset: Folder) -> dict[str, Record]:
-    return {record.path.stem: record for part in dataset.checked_index.records.values() for record in part}
+    return {record.path.stem: record for records in dataset.checked_index.records.values() for record in records}
 
 
 def sizes(dataset: Folder) -> dict[str, int]:
-    return {split: len(part) for split, part in dataset.checked_index.records.items()}
+    return {split: len(members) for split, members in dataset.checked_index.records.items()}
 
 
 def kinds(dataset: Folder) -> list[str]:
@@ -39,7 +39,7 @@ def test_class_folders_are_divided_in_proportion(tmp_path: Path, home: str) -> N
     assert dataset.detect_layout() == "classes"
     assert dataset.classes == ("cat", "dog")
     assert sizes(dataset) == {"train": 14, "val": 2, "test": 4}
-    assert [sum(r.targets[0] for r in part) for part in dataset.checked_index.records.values()] == [7, 1, 2]
+    assert [sum(r.targets[0] for r in records) for records in dataset.checked_index.records.values()] == [7, 1, 2]
     assert not dataset.multi_label
 
 
@@ -66,10 +66,10 @@ def test_masks_by_path_or_by_name(tmp_path: Path) -> None:
     by_name = mask(tmp_path / "masks/dog1.png", value=3)
     mask(tmp_path / "masks/bird7.png")
     dataset = Folder(root=tmp_path, mask_values=(3,), image_size=24, resize="squash")
-    found = all_of(dataset)
-    assert found["cat0"].masks == (MaskFile(by_path, (3,)),)
-    assert found["dog1"].masks == (MaskFile(by_name, (3,)),)
-    assert not found["dog0"].masks
+    records = all_of(dataset)
+    assert records["cat0"].masks == (MaskFile(by_path, (3,)),)
+    assert records["dog1"].masks == (MaskFile(by_name, (3,)),)
+    assert not records["dog0"].masks
     assert [(f.kind, f.where) for f in dataset.findings] == [("label without image", "bird7")]
     assert dataset.classes == ("cat", "dog")
 
@@ -80,7 +80,7 @@ def test_a_name_that_two_images_share_needs_the_path(tmp_path: Path) -> None:
         picture(tmp_path / name / f"{name}.png")
     mask(tmp_path / "masks/1.png")
     dataset = Folder(root=tmp_path)
-    assert not any(record.masks for part in dataset.checked_index.records.values() for record in part)
+    assert not any(record.masks for records in dataset.checked_index.records.values() for record in records)
     assert kinds(dataset) == ["label without image"]
 
 
@@ -100,9 +100,9 @@ def test_boxes_of_xml_beside_class_folders(tmp_path: Path) -> None:
     class_folders(tmp_path, count=4)
     voc(tmp_path / "Annotations/cat0.xml", ("cat", 1, 1, 8, 8), ("person", 3, 3, 9, 9), size=(64, 48))
     voc(tmp_path / "Annotations/dog1.xml", ("animal", 5, 5, 8, 8))
-    found = all_of(Folder(root=tmp_path))
-    assert (found["cat0"].boxes, found["cat0"].size) == ((Box(0, 0, 8, 8, 0),), (64, 48))
-    assert found["dog1"].boxes == (Box(4, 4, 8, 8),)
+    records = all_of(Folder(root=tmp_path))
+    assert (records["cat0"].boxes, records["cat0"].size) == ((Box(0, 0, 8, 8, 0),), (64, 48))
+    assert records["dog1"].boxes == (Box(4, 4, 8, 8),)
 
 
 def test_boxes_of_json_beside_class_folders(tmp_path: Path) -> None:
@@ -168,13 +168,13 @@ def test_a_table_lists_images_with_boxes_masks_groups_and_splits(tmp_path: Path)
         "a1.png,dog,test,,,,,m.png,\na2.png,dog,valid,,,,,,\n"
     )
     dataset = indexed(tmp_path, text)
-    found = all_of(dataset)
+    records = all_of(dataset)
     assert dataset.detect_layout() == "index"
     assert dataset.classes == ("cat", "dog")
-    assert found["a0"] == Record(
+    assert records["a0"] == Record(
         "folder/a0.png", tmp_path / "a0.png", (0,), (Box(1, 2, 3, 4), Box(5, 6, 7, 8)), group="g"
     )
-    assert found["a1"].masks == (MaskFile(path),)
+    assert records["a1"].masks == (MaskFile(path),)
     assert sizes(dataset) == {"train": 1, "val": 1, "test": 1}
     assert sorted((f.kind, f.where) for f in dataset.findings) == [
         ("image without label", "a3.png"), ("image without label", "m.png"),
@@ -192,9 +192,9 @@ def test_names_of_numbered_classes(tmp_path: Path) -> None:
 def test_several_labels_make_it_multi_label(tmp_path: Path) -> None:
     dataset = indexed(tmp_path, "file,label,x0,y0,x1,y1\na0.png,cat|dog,,,,\na1.png,cat,1,1,2,2\na1.png,dog,3,3,4,4\n")
     assert dataset.multi_label
-    found = all_of(dataset)
-    assert found["a0"].targets == found["a1"].targets == (0, 1)
-    assert found["a1"].boxes == (Box(1, 1, 2, 2, 0), Box(3, 3, 4, 4, 1))
+    records = all_of(dataset)
+    assert records["a0"].targets == records["a1"].targets == (0, 1)
+    assert records["a1"].boxes == (Box(1, 1, 2, 2, 0), Box(3, 3, 4, 4, 1))
 
 
 def test_groups_are_not_torn_apart(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_groups_are_not_torn_apart(tmp_path: Path) -> None:
     for i in range(40):
         picture(tmp_path / f"a{i}.png")
     dataset = indexed(tmp_path, "\n".join(["file,label,patient", *rows]))
-    groups = [{record.group for record in part} for part in dataset.checked_index.records.values()]
+    groups = [{record.group for record in records} for records in dataset.checked_index.records.values()]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 10
     assert all(groups)
 
@@ -265,9 +265,9 @@ def test_coco_that_contradicts_itself_is_said(tmp_path: Path) -> None:
         {"id": 52, "file_name": "../x"},
     ]  # fmt: skip
     write(path, json.dumps(content))
-    found = kinds(Folder(root=tmp_path))
-    assert found.count("label without image") == 4
-    assert found.count("image without label") == 1
+    finding_kinds = kinds(Folder(root=tmp_path))
+    assert finding_kinds.count("label without image") == 4
+    assert finding_kinds.count("image without label") == 1
 
 
 @pytest.mark.parametrize("text", ["{", '{"images": 3, "categories": [], "annotations": []}', '{"images": []}'])
@@ -286,12 +286,12 @@ def test_voc_sets_masks_and_boxes(tmp_path: Path) -> None:
     assert dataset.detect_layout() == "voc"
     assert dataset.classes[7] == "cat"
     assert sizes(dataset) == {"train": 9, "val": 1, "test": 10}
-    found = all_of(dataset)
-    assert found["2007_000001"].masks == tuple(
+    records = all_of(dataset)
+    assert records["2007_000001"].masks == tuple(
         MaskFile(tmp_path / "SegmentationClass/2007_000001.png", (target + 1,), target) for target in (7, 11)
     )
-    assert found["2007_000011"].boxes == (Box(0, 0, 8, 8, 7), Box(8, 8, 32, 24, 11))
-    assert found["2007_000011"].size == (32, 24)
+    assert records["2007_000011"].boxes == (Box(0, 0, 8, 8, 7), Box(8, 8, 32, 24, 11))
+    assert records["2007_000011"].size == (32, 24)
 
 
 def test_voc_of_other_classes_and_without_sets(tmp_path: Path) -> None:
@@ -311,8 +311,8 @@ def test_voc_files_without_partner_are_said(tmp_path: Path) -> None:
     voc(root / "Annotations/unlisted.xml", ("cat", 1, 1, 2, 2))
     picture(root / "JPEGImages/broken.jpg")
     write(root / "Annotations/broken.xml", "<annotation><object>")
-    found = {(f.kind, f.where) for f in Folder(root=root).findings}
-    assert found >= {
+    findings = {(f.kind, f.where) for f in Folder(root=root).findings}
+    assert findings >= {
         ("image without label", "extra.jpg"), ("label without image", "Annotations/lost.xml"),
         ("image in no set", "unlisted.jpg"), ("unreadable annotation", "broken.xml"),
         ("image without label", "broken.jpg"),

@@ -26,7 +26,7 @@ def rows(count: int, **more: Any) -> Any:
 
 
 def sizes(dataset: HuggingFace) -> dict[str, int]:
-    return {split: len(part) for split, part in dataset.checked_index.records.items()}
+    return {split: len(members) for split, members in dataset.checked_index.records.items()}
 
 
 def test_splits_classes_and_pixels(tmp_path: Path) -> None:
@@ -44,10 +44,14 @@ def test_splits_classes_and_pixels(tmp_path: Path) -> None:
 def test_bytes_are_written_once(tmp_path: Path) -> None:
     first = HuggingFace.of(rows(6), tmp_path / "saved", cache=tmp_path / "cache")
     times = {
-        record.path: record.path.stat().st_mtime_ns for part in first.checked_index.records.values() for record in part
+        record.path: record.path.stat().st_mtime_ns
+        for records in first.checked_index.records.values()
+        for record in records
     }
-    again = HuggingFace(root=tmp_path / "saved", cache=tmp_path / "cache")
-    assert {r.path: r.path.stat().st_mtime_ns for part in again.checked_index.records.values() for r in part} == times
+    second = HuggingFace(root=tmp_path / "saved", cache=tmp_path / "cache")
+    assert {
+        r.path: r.path.stat().st_mtime_ns for records in second.checked_index.records.values() for r in records
+    } == times
     assert len(times) == 6
 
 
@@ -55,7 +59,7 @@ def test_the_cache_is_the_users_own_where_none_is_named(tmp_path: Path, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     dataset = HuggingFace.of(rows(3), tmp_path / "saved")
     assert all(
-        r.path.is_relative_to(tmp_path / "home") for part in dataset.checked_index.records.values() for r in part
+        r.path.is_relative_to(tmp_path / "home") for records in dataset.checked_index.records.values() for r in records
     )
 
 
@@ -75,17 +79,17 @@ def test_boxes_and_masks(tmp_path: Path) -> None:
 
 def test_several_labels(tmp_path: Path) -> None:
     feature = library.Sequence(library.ClassLabel(names=["sun", "sea", "sand"]))
-    made = rows(4, labels=(feature, [[0], [1, 2], [0, 2], []])).remove_columns("label")
-    dataset = HuggingFace.of(made, tmp_path / "a", cache=tmp_path / "b")
+    saved = rows(4, labels=(feature, [[0], [1, 2], [0, 2], []])).remove_columns("label")
+    dataset = HuggingFace.of(saved, tmp_path / "a", cache=tmp_path / "b")
     assert dataset.multi_label
     assert dataset.classes == ("sun", "sea", "sand")
     assert [finding.kind for finding in dataset.findings] == ["image without label"]
 
 
 def test_labels_that_are_words_and_rows_without_image(tmp_path: Path) -> None:
-    made = rows(3, kind=(library.Value("string"), ["b", "a", "b"]))
+    saved = rows(3, kind=(library.Value("string"), ["b", "a", "b"]))
     with_gap = library.Dataset.from_dict(
-        {"image": [*made["image"][:2], None], "kind": ["b", "a", "b"]},
+        {"image": [*saved["image"][:2], None], "kind": ["b", "a", "b"]},
         features=library.Features({"image": library.Image(), "kind": library.Value("string")}),
     )
     dataset = HuggingFace.of(with_gap, tmp_path / "a", cache=tmp_path / "b", label="kind")

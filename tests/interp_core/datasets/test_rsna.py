@@ -18,7 +18,7 @@ TABLE = "stage_2_train_labels.csv"
 
 
 def all_of(dataset: Rsna) -> dict[str, Record]:
-    return {record.path.stem: record for part in dataset.checked_index.records.values() for record in part}
+    return {record.path.stem: record for records in dataset.checked_index.records.values() for record in records}
 
 
 @pytest.mark.parametrize("ending", [".dcm", ".png"])
@@ -26,7 +26,7 @@ def test_labels_boxes_and_splits(tmp_path: Path, ending: str) -> None:
     dataset = Rsna(root=rsna(tmp_path, 30, ending))
     assert dataset.classes == ("No Lung Opacity", "Lung Opacity")
     records = dataset.checked_index.records
-    assert {split: len(part) for split, part in records.items()} == {"train": 21, "val": 3, "test": 6}
+    assert {split: len(members) for split, members in records.items()} == {"train": 21, "val": 3, "test": 6}
     positive = {split: sum(record.targets[0] for record in part) for split, part in records.items()}
     assert positive == {"train": 7, "val": 1, "test": 2}
     assert all_of(dataset)["p003"].boxes == (Box(2, 3, 12, 8, 1), Box(16, 3.5, 24, 13.5, 1))
@@ -111,9 +111,9 @@ def test_images_and_tables_that_are_missing_are_called_as_on_the_page(tmp_path: 
 @pytest.mark.parametrize(("name", "images", "positive"), [("rsna_mini64", 247, 65), ("rsna_mini1024", 14, 1)])
 def test_real_x_rays(name: str, images: int, positive: int) -> None:
     dataset = Rsna(root=DATA / name, image_size=32)
-    found = all_of(dataset)
-    assert len(found) == images
-    assert sum(record.targets[0] for record in found.values()) == positive
+    records = all_of(dataset)
+    assert len(records) == images
+    assert sum(record.targets[0] for record in records.values()) == positive
     assert not dataset.findings
     split = dataset.load("test")
     part = split.take(np.arange(len(split)))

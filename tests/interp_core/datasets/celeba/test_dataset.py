@@ -19,7 +19,7 @@ FACES = SHARED / "data" / "celeba32"
 
 
 def all_of(dataset: CelebA) -> dict[str, Record]:
-    return {record.path.stem: record for part in dataset.checked_index.records.values() for record in part}
+    return {record.path.stem: record for records in dataset.checked_index.records.values() for record in records}
 
 
 @pytest.mark.parametrize("official", [True, False])
@@ -27,7 +27,7 @@ def test_attributes_and_official_splits(tmp_path: Path, official: bool) -> None:
     dataset = CelebA(root=celeba(tmp_path, 9, official=official))
     assert dataset.multi_label
     assert dataset.classes == ATTRIBUTES
-    assert {split: len(part) for split, part in dataset.checked_index.records.items()} == {
+    assert {split: len(members) for split, members in dataset.checked_index.records.items()} == {
         "train": 3,
         "val": 3,
         "test": 3,
@@ -69,13 +69,13 @@ def test_each_attribute_an_image_has_is_marked_where_it_is_seen(tmp_path: Path) 
     dataset = CelebA(root=celeba(tmp_path, 16))
     everything = all_of(dataset)["000016"]
     assert everything.targets == (0, 1, 2, 3)
-    marked = {target: [box for box in everything.boxes if box.target == target] for target in range(4)}
+    boxes_by_target = {target: [box for box in everything.boxes if box.target == target] for target in range(4)}
     eyes, nose = (LANDMARKS[0], LANDMARKS[2]), LANDMARKS[5]
-    (glasses,) = marked[0]
+    (glasses,) = boxes_by_target[0]
     assert glasses.x0 < min(eyes) < max(eyes) < glasses.x1
     assert glasses.y1 < nose
-    assert not marked[2]  # Blurry has no place
-    assert len(marked[3]) == 2  # one for each ear
+    assert not boxes_by_target[2]  # Blurry has no place
+    assert len(boxes_by_target[3]) == 2  # one for each ear
     assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= 178 and box.y1 <= 218 for box in everything.boxes)
 
 
@@ -83,7 +83,7 @@ def test_without_partition_the_images_are_divided_and_that_is_said(tmp_path: Pat
     root = celeba(tmp_path, 30, official=False)
     (root / "list_eval_partition.txt").unlink()
     dataset = CelebA(root=root)
-    assert {split: len(part) for split, part in dataset.checked_index.records.items()} == {
+    assert {split: len(members) for split, members in dataset.checked_index.records.items()} == {
         "train": 21,
         "val": 3,
         "test": 6,
@@ -95,7 +95,7 @@ def test_nobody_is_in_two_splits_where_it_is_known_who_is_who(tmp_path: Path) ->
     root = celeba(tmp_path, 30, official=False)
     (root / "list_eval_partition.txt").unlink()
     write(root / "identity_CelebA.txt", "\n".join(f"{i + 1:06d}.jpg {i // 3}" for i in range(30)))
-    people = [{record.group for record in part} for part in CelebA(root=root).checked_index.records.values()]
+    people = [{record.group for record in records} for records in CelebA(root=root).checked_index.records.values()]
     assert sum(map(len, people)) == len(set.union(*people)) == 10
 
 
@@ -115,11 +115,11 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     lines += [lines[3], "000077.jpg " + "1 " * 4]
     write(table, "\n".join(lines))
     picture(root / "Img/img_align_celeba/000099.jpg")
-    found = {(finding.kind, finding.where) for finding in CelebA(root=root).findings}
-    assert ("bad label", "attributes, row 1") in found
-    assert ("duplicate row", "list_attr_celeba.txt, row 7") in found
-    assert ("count", "list_attr_celeba.txt") in found
-    assert {("label without image", "000077"), ("image without label", "000099.jpg")} <= found
+    findings = {(finding.kind, finding.where) for finding in CelebA(root=root).findings}
+    assert ("bad label", "attributes, row 1") in findings
+    assert ("duplicate row", "list_attr_celeba.txt, row 7") in findings
+    assert ("count", "list_attr_celeba.txt") in findings
+    assert {("label without image", "000077"), ("image without label", "000099.jpg")} <= findings
 
 
 def test_part_masks_of_celebamask_hq(tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_places_lie_in_the_picture_whatever_the_landmarks(landmarks: list[float]
 
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_places_move_with_the_face(dx: int, dy: int) -> None:
-    moved = [value + (dx, dy)[i % 2] for i, value in enumerate(LANDMARKS)]
-    before, after = face_boxes([v + 200 for v in LANDMARKS]), face_boxes([v + 200 for v in moved])
+    shifted = [value + (dx, dy)[i % 2] for i, value in enumerate(LANDMARKS)]
+    before, after = face_boxes([v + 200 for v in LANDMARKS]), face_boxes([v + 200 for v in shifted])
     for name, boxes in before.items():
         shifted = [(x0 + dx, y0 + dy, x1 + dx, y1 + dy) for x0, y0, x1, y1 in boxes]
         np.testing.assert_allclose(shifted, after[name], atol=1)  # halves are rounded to even

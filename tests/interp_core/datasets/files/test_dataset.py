@@ -1,20 +1,16 @@
-"""Data sets of files made here: what a split takes, in which order, and what becomes of files that cannot be read."""
+"""Data sets of files: which images a split takes, in which order, and unreadable files."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from interp_core.datasets import FileDataset, FileImageSet, SplitName
-from interp_core.datasets.files.sampling import sample_records
 from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record
 from interp_core.errors import InterpError, UnknownNameError
 
@@ -54,14 +50,14 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shades(root: Path) -> Iterator[Callable[..., Shades]]:
-    made: list[Shades] = []
+    datasets_made: list[Shades] = []
 
     def make(**fields: Any) -> Shades:
-        made.append(Shades(root=root, **fields))
-        return made[-1]
+        datasets_made.append(Shades(root=root, **fields))
+        return datasets_made[-1]
 
     yield make
-    for each in made:
+    for each in datasets_made:
         each.loader.close()
 
 
@@ -73,23 +69,23 @@ def test_a_split_reads_what_it_is_asked_for_in_that_order(shades: Callable[..., 
     split = shades().load("test")
     assert sorted(numbers(split)) == list(range(COUNT))
     assert split.targets.tolist() == [i % 2 for i in numbers(split)]
-    taken = split.take(np.array([3, 0, 3]))
-    wanted = [numbers(split)[i] for i in (3, 0, 3)]
-    assert taken.images.shape == (3, 3, 16, 16)
-    assert taken.images[:, 0, 0, 0].tolist() == [shade(i) for i in wanted]
-    assert taken.ids == [f"test/{i}" for i in wanted]
-    assert taken.targets.tolist() == [i % 2 for i in wanted]
+    batch = split.take(np.array([3, 0, 3]))
+    expected = [numbers(split)[i] for i in (3, 0, 3)]
+    assert batch.images.shape == (3, 3, 16, 16)
+    assert batch.images[:, 0, 0, 0].tolist() == [shade(i) for i in expected]
+    assert batch.ids == [f"test/{i}" for i in expected]
+    assert batch.targets.tolist() == [i % 2 for i in expected]
 
 
 def test_evidence_is_that_of_the_target(shades: Callable[..., Shades]) -> None:
     split = shades().load("test")
     for mask, target in zip(split.take(np.arange(4)).masks, split.targets[:4], strict=True):
-        wanted = np.zeros((16, 16), bool)
+        expected = np.zeros((16, 16), bool)
         if target == 0:
-            wanted[:, :8] = True
+            expected[:, :8] = True
         else:
-            wanted[:8, 8:] = True
-        np.testing.assert_array_equal(mask[0], wanted)
+            expected[:8, 8:] = True
+        np.testing.assert_array_equal(mask[0], expected)
     assert split.areas(np.arange(2)).tolist() == [0.5 if t == 0 else 0.25 for t in split.targets[:2]]
 
 
@@ -105,9 +101,9 @@ def test_boxes_without_a_class_and_masks_join(root: Path) -> None:
             return Index(("even", "odd"), {"test": (record,)})
 
     (mask,) = One(root=root).load("test").take(np.array([0])).masks[:, 0]
-    wanted = np.zeros((16, 16), bool)
-    wanted[8:, 8:], wanted[:2, :2] = True, True
-    np.testing.assert_array_equal(mask, wanted)
+    expected = np.zeros((16, 16), bool)
+    expected[8:, 8:], expected[:2, :2] = True, True
+    np.testing.assert_array_equal(mask, expected)
 
 
 def spoil(root: Path, *which: int) -> None:
@@ -119,10 +115,10 @@ def spoil(root: Path, *which: int) -> None:
 def test_unreadable_images_are_left_out_and_told(shades: Callable[..., Shades], root: Path, workers: int) -> None:
     spoil(root, 3, 7)
     split = shades(workers=workers).load("test")
-    kept, taken = zip(*split.batches(np.array_split(np.arange(COUNT), 5)), strict=True)
-    read = [numbers(split)[i] for i in np.concatenate(kept)]
+    indices, batches = zip(*split.batches(np.array_split(np.arange(COUNT), 5)), strict=True)
+    read = [numbers(split)[i] for i in np.concatenate(indices)]
     assert read == [i for i in numbers(split) if i not in (3, 7)]
-    assert [int(v) for part in taken for v in part.images[:, 0, 0, 0]] == [shade(i) for i in read]
+    assert [int(v) for batch in batches for v in batch.images[:, 0, 0, 0]] == [shade(i) for i in read]
     assert split.unreadable == {f"test/{i}": "it is not an image of a known format" for i in (3, 7)}
     assert len(split.take(np.array([numbers(split).index(3)]))) == 0
     assert np.isnan(split.areas(np.array([numbers(split).index(7)]))).all()
@@ -181,7 +177,7 @@ def test_ids_can_be_hashed_with_a_salt(shades: Callable[..., Shades]) -> None:
 
 def test_a_sample_is_as_large_as_asked_and_the_same_again(shades: Callable[..., Shades]) -> None:
     some = shades(test=5).load("test")
-    assert len(some) == 4  # groups of two are kept whole
+    assert len(some) == 4  # groups of two stay whole
     assert some.ids == shades(test=5).load("test").ids
     assert some.ids != shades(test=5, seed=1).load("test").ids
 
@@ -212,11 +208,11 @@ def test_empty_splits_and_bad_indices_are_refused(root: Path) -> None:
 
 
 def test_identity_knows_content_and_not_place(shades: Callable[..., Shades], root: Path, tmp_path: Path) -> None:
-    moved = tmp_path / "moved"
-    moved.mkdir()
+    copied = tmp_path / "moved"
+    copied.mkdir()
     for path in root.glob("*.png"):
-        (moved / path.name).write_bytes(path.read_bytes())
-    assert Shades(root=moved, workers=3).identity() == shades().identity()
+        (copied / path.name).write_bytes(path.read_bytes())
+    assert Shades(root=copied, workers=3).identity() == shades().identity()
     assert shades(boxed=False).identity() != shades().identity()
     assert shades(seed=1).identity() != shades().identity()
 
@@ -239,34 +235,3 @@ def test_statistics_are_those_of_the_training_images_that_can_be_read(
     spoil(root, *range(COUNT))
     with pytest.raises(InterpError, match="no training image"):
         shades().channel_statistics()
-
-
-@st.composite
-def populations(draw: st.DrawFn) -> list[Record]:
-    sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=30))
-    targets = draw(st.lists(st.integers(0, 3), min_size=len(sizes), max_size=len(sizes)))
-    return [
-        Record(f"{g}-{i}", Path("a"), (target,), group=f"g{g}")
-        for g, (size, target) in enumerate(zip(sizes, targets, strict=True))
-        for i in range(size)
-    ]
-
-
-@given(populations(), st.integers(1, 40), st.integers(0, 3))
-def test_samples_keep_groups_whole_whatever_the_listing(found: list[Record], most: int, seed: int) -> None:
-    chosen = sample_records(found, most, seed)
-    assert len(chosen) <= most
-    assert chosen == sample_records(found[::-1], most, seed)
-    whole, taken = Counter(r.group for r in found), Counter(r.group for r in chosen)
-    assert all(taken[group] == whole[group] for group in taken)
-    if most >= len(found):
-        assert len(chosen) == len(found)
-
-
-@given(st.lists(st.integers(0, 3), min_size=4, max_size=80), st.integers(4, 40))
-def test_samples_have_the_classes_in_proportion(targets: list[int], most: int) -> None:
-    found = [Record(str(i), Path("a"), (target,)) for i, target in enumerate(targets)]
-    chosen = Counter(record.targets[0] for record in sample_records(found, most, 0))
-    share = min(1.0, most / len(found))
-    assert sum(chosen.values()) == min(most, len(found))
-    assert all(abs(chosen[target] - share * count) <= 1.5 for target, count in Counter(targets).items())

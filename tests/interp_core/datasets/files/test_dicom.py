@@ -1,4 +1,4 @@
-"""DICOM files made here, whose pictures are known, and the real ones where they are at hand."""
+"""DICOM files with known pixels, and real ones if they are at hand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_grey(path: Path) -> np.ndarray:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Made:
+def write_dicom(tmp_path: Path) -> Made:
     """Writes a DICOM file of these values; further elements by keyword, None to leave one out."""
 
     def make(values: np.ndarray | None = VALUES, name: str = "a.dcm", **elements: Any) -> Path:
@@ -36,12 +36,12 @@ def made(tmp_path: Path) -> Made:
         meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, SecondaryCaptureImageStorage
         meta.MediaStorageSOPInstanceUID = generate_uid()
         content = FileDataset(str(tmp_path / name), {}, file_meta=meta, preamble=bytes(128))
-        given: dict[str, Any] = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}
+        fields: dict[str, Any] = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}
         if values is not None:
             bits = values.dtype.itemsize * 8
-            given |= {"Rows": values.shape[0], "Columns": values.shape[1], "BitsAllocated": bits, "BitsStored": bits}
-            given |= {"HighBit": bits - 1, "PixelRepresentation": int(values.dtype.kind == "i")}
-        for key, value in (given | elements).items():
+            fields |= {"Rows": values.shape[0], "Columns": values.shape[1], "BitsAllocated": bits, "BitsStored": bits}
+            fields |= {"HighBit": bits - 1, "PixelRepresentation": int(values.dtype.kind == "i")}
+        for key, value in (fields | elements).items():
             if value is not None:
                 setattr(content, key, value)
         if values is not None:
@@ -52,51 +52,51 @@ def made(tmp_path: Path) -> Made:
     return make
 
 
-def test_eight_bits_without_a_window_come_as_they_are(made: Made) -> None:
-    np.testing.assert_array_equal(read_grey(made()), VALUES)
-    np.testing.assert_array_equal(read_image(made()), np.stack([VALUES] * 3, -1))
+def test_eight_bits_without_a_window_come_as_they_are(write_dicom: Made) -> None:
+    np.testing.assert_array_equal(read_grey(write_dicom()), VALUES)
+    np.testing.assert_array_equal(read_image(write_dicom()), np.stack([VALUES] * 3, -1))
 
 
-def test_it_is_known_by_its_content_too(made: Made) -> None:
-    np.testing.assert_array_equal(read_grey(made(name="scan")), VALUES)
+def test_it_is_known_by_its_content_too(write_dicom: Made) -> None:
+    np.testing.assert_array_equal(read_grey(write_dicom(name="scan")), VALUES)
 
 
-def test_where_black_means_more_it_is_inverted(made: Made) -> None:
-    np.testing.assert_array_equal(read_grey(made(255 - VALUES, PhotometricInterpretation="MONOCHROME1")), VALUES)
+def test_where_black_means_more_it_is_inverted(write_dicom: Made) -> None:
+    np.testing.assert_array_equal(read_grey(write_dicom(255 - VALUES, PhotometricInterpretation="MONOCHROME1")), VALUES)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16])
-def test_deep_pixels_without_a_window_are_stretched(made: Made, dtype: type) -> None:
+def test_deep_pixels_without_a_window_are_stretched(write_dicom: Made, dtype: type) -> None:
     values = (VALUES.astype(dtype) * 10) - (1000 if dtype is np.int16 else 0)
-    np.testing.assert_allclose(read_grey(made(values)), VALUES * (255 / 220), atol=0.5)
+    np.testing.assert_allclose(read_grey(write_dicom(values)), VALUES * (255 / 220), atol=0.5)
 
 
-def test_the_window_is_applied_to_rescaled_values(made: Made) -> None:
+def test_the_window_is_applied_to_rescaled_values(write_dicom: Made) -> None:
     deep = VALUES.astype(np.uint16)
     window = {"WindowCenter": 0, "WindowWidth": 101, "RescaleSlope": 2, "RescaleIntercept": -200}
-    shown = read_grey(made(deep, **window))
+    pixels = read_grey(write_dicom(deep, **window))
     # PS3.3 C.11.2.1.2: values at or below c - 0.5 - (w - 1) / 2 are black, above c - 0.5 + (w - 1) / 2 white.
     rescaled = VALUES * 2.0 - 200
-    wanted = ((rescaled + 0.5) / 100 + 0.5).clip(0, 1) * 255
-    np.testing.assert_allclose(shown, wanted, atol=0.51)
-    assert shown.min() == 0
-    assert shown.max() == 255
+    expected = ((rescaled + 0.5) / 100 + 0.5).clip(0, 1) * 255
+    np.testing.assert_allclose(pixels, expected, atol=0.51)
+    assert pixels.min() == 0
+    assert pixels.max() == 255
 
 
-def test_colour_is_colour(made: Made) -> None:
+def test_colour_is_colour(write_dicom: Made) -> None:
     colours = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
-    path = made(colours, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)
+    path = write_dicom(colours, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)
     np.testing.assert_array_equal(read_image(path), colours)
 
 
-def test_the_first_of_several_frames_is_taken(made: Made) -> None:
+def test_the_first_of_several_frames_is_taken(write_dicom: Made) -> None:
     frames = np.stack([VALUES, 255 - VALUES])
-    path = made(frames, Rows=3, Columns=4, NumberOfFrames=2)
+    path = write_dicom(frames, Rows=3, Columns=4, NumberOfFrames=2)
     np.testing.assert_array_equal(read_grey(path), VALUES)
 
 
-def test_size_is_read_from_the_header(made: Made) -> None:
-    assert read_size(made()) == (4, 3)
+def test_size_is_read_from_the_header(write_dicom: Made) -> None:
+    assert read_size(write_dicom()) == (4, 3)
 
 
 def cut(path: Path) -> Path:
@@ -104,26 +104,26 @@ def cut(path: Path) -> Path:
     return path
 
 
-def test_what_cannot_be_read_says_why(made: Made) -> None:
+def test_what_cannot_be_read_says_why(write_dicom: Made) -> None:
     for path, why in [
-        (made(None, "a.dcm", Rows=3, Columns=4), "no pixels"),
-        (made(None, "b.dcm"), "Rows and Columns are missing"),
-        (made(name="c.dcm", Rows=3000), "less than expected"),
-        (cut(made(name="d.dcm")), "less than expected"),
+        (write_dicom(None, "a.dcm", Rows=3, Columns=4), "no pixels"),
+        (write_dicom(None, "b.dcm"), "Rows and Columns are missing"),
+        (write_dicom(name="c.dcm", Rows=3000), "less than expected"),
+        (cut(write_dicom(name="d.dcm")), "less than expected"),
     ]:
         with pytest.raises(UnreadableImage, match=why):
             read_image(path)
     with pytest.raises(UnreadableImage, match="12 pixels are more than the 11"):
-        read_image(made(), most_pixels=11)
+        read_image(write_dicom(), most_pixels=11)
     with pytest.raises(UnreadableImage, match="not DICOM"):
-        read_mask(made())
+        read_mask(write_dicom())
 
 
-def test_without_pydicom_it_is_said_what_to_install(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pydicom_it_is_said_what_to_install(write_dicom: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise InterpError("DICOM needs the package pydicom: pip install 'interp-bench[dicom]'")
 
-    path = made()
+    path = write_dicom()
     monkeypatch.setattr(module, "pydicom", missing)
     with pytest.raises(UnreadableImage, match=r"interp-bench\[dicom\]"):
         read_image(path)

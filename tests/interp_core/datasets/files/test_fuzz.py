@@ -61,10 +61,10 @@ def outcome(dataset: FileDataset) -> tuple[int, int] | None:
     for split in SPLITS:
         if index.records[split]:
             part = dataset.load(split)
-            found = part.take(np.arange(len(part)))
-            assert len(found) + len(part.unreadable) == len(part)
+            batch = part.take(np.arange(len(part)))
+            assert len(batch) + len(part.unreadable) == len(part)
             assert all(reason and "\n" not in reason for reason in part.unreadable.values())
-            read, lost = read + len(found), lost + len(part.unreadable)
+            read, lost = read + len(batch), lost + len(part.unreadable)
     assert read + lost == len(records)
     return read, lost
 
@@ -124,12 +124,12 @@ def beside_a_sound_one(root: Path, content: bytes, ending: str) -> Folder:
 @pytest.mark.parametrize(("form", "mode"), PICTURES, ids=["-".join(pair) for pair in PICTURES])
 def test_pictures(tmp_path: Path, form: str, mode: str, damage: str) -> None:
     content = encoded(plain(mode), form)
-    found = outcome(beside_a_sound_one(tmp_path, DAMAGE[damage](content), ENDINGS.get(form, form.lower())))
-    assert found in ((3, 0), (2, 1))
+    counts = outcome(beside_a_sound_one(tmp_path, DAMAGE[damage](content), ENDINGS.get(form, form.lower())))
+    assert counts in ((3, 0), (2, 1))
     if damage == "whole" or (damage == "twice" and form != "JPEG2000"):
-        assert found == (3, 0)
+        assert counts == (3, 0)
     if damage in ("beginning alone", "no bytes", "zeros"):
-        assert found == (2, 1)
+        assert counts == (2, 1)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -137,10 +137,10 @@ def test_pictures(tmp_path: Path, form: str, mode: str, damage: str) -> None:
 def test_dicom(tmp_path: Path, ending: str, damage: str) -> None:
     pytest.importorskip("pydicom")
     content = dicom(tmp_path / "made" / "x.dcm").read_bytes()
-    found = outcome(beside_a_sound_one(tmp_path / "data", DAMAGE[damage](content), ending))
-    assert found in ((3, 0), (2, 1))
+    counts = outcome(beside_a_sound_one(tmp_path / "data", DAMAGE[damage](content), ending))
+    assert counts in ((3, 0), (2, 1))
     if damage == "whole":
-        assert found == (3, 0)
+        assert counts == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_dicom_without_what_it_needs(tmp_path: Path, missing: str) -> None:
     content = pydicom.dcmread(path)
     delattr(content, missing)
     content.save_as(path)
-    found = outcome(beside_a_sound_one(tmp_path / "data", path.read_bytes(), "dcm"))
-    assert found == (2, 1) if missing in ("PixelData", "Rows") else found in ((3, 0), (2, 1))
+    counts = outcome(beside_a_sound_one(tmp_path / "data", path.read_bytes(), "dcm"))
+    assert counts == (2, 1) if missing in ("PixelData", "Rows") else counts in ((3, 0), (2, 1))
 
 
 @pytest.mark.parametrize("orientation", range(10))
@@ -170,8 +170,8 @@ def test_exif(tmp_path: Path, form: str, orientation: int) -> None:
 def test_several_frames(tmp_path: Path, form: str, damage: str) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
     content = encoded(frames[0], form, save_all=True, append_images=frames[1:])
-    found = outcome(beside_a_sound_one(tmp_path, DAMAGE[damage](content), ENDINGS.get(form, form.lower())))
-    assert found == (3, 0) if damage == "whole" else found in ((3, 0), (2, 1))
+    counts = outcome(beside_a_sound_one(tmp_path, DAMAGE[damage](content), ENDINGS.get(form, form.lower())))
+    assert counts == (3, 0) if damage == "whole" else counts in ((3, 0), (2, 1))
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "gif", "tif", "dcm", "webp", "bmp"])
@@ -189,8 +189,8 @@ def test_masks(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "masks" / "cat0.png"
     path.parent.mkdir()
     path.write_bytes(DAMAGE[damage](encoded(plain("L", (32, 24)), "PNG")))
-    found = outcome(Folder(root=tmp_path, **SMALL))
-    assert found in ((4, 0), (3, 1))
+    counts = outcome(Folder(root=tmp_path, **SMALL))
+    assert counts in ((4, 0), (3, 1))
 
 
 def test_a_bomb_is_refused(tmp_path: Path) -> None:
@@ -338,9 +338,9 @@ def test_tables(tmp_path: Path, make: Callable[[Path], FileDataset], table: str,
     dataset = make(tmp_path / "data")
     path = tmp_path / "data" / table
     path.write_bytes(CHANGES[change](path.read_bytes()))
-    found = outcome(dataset)
+    counts = outcome(dataset)
     if change in ("utf-8 with mark", "Windows line ends", "old Mac line ends", "utf-16") and path.suffix == ".csv":
-        assert found == outcome(make(tmp_path / "whole"))
+        assert counts == outcome(make(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize(("make", "table"), TABLES, ids=[table for _, table in TABLES])
@@ -365,9 +365,9 @@ def test_boxes(tmp_path: Path, seed: int) -> None:
     write(tmp_path / "boxes.csv", "\n".join(["file,x0,y0,x1,y1", *rows]))
     dataset = Folder(root=tmp_path, **SMALL)
     assert outcome(dataset) == (4, 0)
-    kept = sum(len(record.boxes) for part in dataset.checked_index.records.values() for record in part)
+    box_count = sum(len(record.boxes) for records in dataset.checked_index.records.values() for record in records)
     dropped = [f for f in dataset.findings if "left out" in f.what or f.kind == "duplicate row"]
-    assert kept + len(dropped) == 12
+    assert box_count + len(dropped) == 12
 
 
 @pytest.mark.parametrize("seed", range(20))

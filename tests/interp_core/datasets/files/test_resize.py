@@ -18,58 +18,58 @@ RESIZES = st.sampled_from(["crop", "squash", "pad"])
 
 @st.composite
 def scenes(draw: st.DrawFn) -> tuple[Geometry, Box]:
-    """A way to resize some picture, perhaps mirrored, and a box in it, whole pixels or not."""
+    """A way to resize some picture, perhaps mirrored, and a box in it, on whole pixels or not."""
     width, height = draw(SIDES), draw(SIDES)
-    found = geometry_of(
+    geometry = geometry_of(
         (width, height), draw(st.integers(8, 60)), draw(RESIZES), draw(st.sampled_from([1.0, 0.875, 0.5]))
     )
-    whole = draw(st.booleans())
+    outer = draw(st.booleans())
     xs, ys = (sorted(draw(st.tuples(st.floats(0, side), st.floats(0, side)))) for side in (width, height))
-    if whole:
+    if outer:
         xs, ys = [[round(a) for a in pair] for pair in (xs, ys)]
     box = Box(xs[0], ys[0], max(xs[1], xs[0] + 1), max(ys[1], ys[0] + 1))
-    return (found.flip() if draw(st.booleans()) else found), box
+    return (geometry.flip() if draw(st.booleans()) else geometry), box
 
 
-def to_output(found: Geometry, x: float, y: float) -> tuple[float, float]:
+def to_output(geometry: Geometry, x: float, y: float) -> tuple[float, float]:
     """Where a point of the picture lands, written out."""
-    x0, y0, x1, y1 = found.part
-    left, top, right, bottom = found.place
+    x0, y0, x1, y1 = geometry.part
+    left, top, right, bottom = geometry.place
     column, row = left + (x - x0) / (x1 - x0) * (right - left), top + (y - y0) / (y1 - y0) * (bottom - top)
-    return (found.size - column if found.flipped else column), row
+    return (geometry.size - column if geometry.flipped else column), row
 
 
-def drawn(found: Geometry, box: Box) -> np.ndarray:
+def drawn(geometry: Geometry, box: Box) -> np.ndarray:
     """A box with whole corners as a mask of the picture."""
-    mask = np.zeros(found.source[::-1], bool)
+    mask = np.zeros(geometry.source[::-1], bool)
     mask[int(box.y0) : int(np.ceil(box.y1)), int(box.x0) : int(np.ceil(box.x1))] = True
     return mask
 
 
 @given(scenes(), st.floats(0, 1), st.floats(0, 1))
 def test_every_point_of_a_box_that_is_shown_is_covered(scene: tuple[Geometry, Box], u: float, v: float) -> None:
-    found, box = scene
+    geometry, box = scene
     x, y = box.x0 + u * (box.x1 - box.x0), box.y0 + v * (box.y1 - box.y0)
-    column, row = to_output(found, x, y)
-    left, top, right, bottom = found.place
-    if found.flipped:
-        left, right = found.size - right, found.size - left
+    column, row = to_output(geometry, x, y)
+    left, top, right, bottom = geometry.place
+    if geometry.flipped:
+        left, right = geometry.size - right, geometry.size - left
     edge = 1e-4  # a point on the rim of a pixel belongs to either
     if not (left + edge < column < right - edge and top + edge < row < bottom - edge):
         return
-    covered = found.resize_boxes([box])
+    covered = geometry.resize_boxes([box])
     near = {(int(row + a), int(column + b)) for a in (-edge, edge) for b in (-edge, edge)}
     assert any(covered[place] for place in near)
 
 
 @given(scenes())
 def test_a_box_covers_no_more_than_the_pixels_it_touches(scene: tuple[Geometry, Box]) -> None:
-    found, box = scene
-    place = found.resize_box(box)
+    geometry, box = scene
+    place = geometry.resize_box(box)
     if place is None:
         return
-    columns = sorted(to_output(found, x, 0)[0] for x in (box.x0, box.x1))
-    rows = sorted(to_output(found, 0, y)[1] for y in (box.y0, box.y1))
+    columns = sorted(to_output(geometry, x, 0)[0] for x in (box.x0, box.x1))
+    rows = sorted(to_output(geometry, 0, y)[1] for y in (box.y0, box.y1))
     assert place[0] > columns[0] - 1 - 1e-6
     assert place[2] < columns[1] + 1 + 1e-6
     assert place[1] > rows[0] - 1 - 1e-6
@@ -78,44 +78,46 @@ def test_a_box_covers_no_more_than_the_pixels_it_touches(scene: tuple[Geometry, 
 
 @given(scenes())
 def test_a_box_and_its_mask_cover_the_same(scene: tuple[Geometry, Box]) -> None:
-    found, box = scene
-    whole = Box(int(box.x0), int(box.y0), int(np.ceil(box.x1)), int(np.ceil(box.y1)))
-    np.testing.assert_array_equal(found.resize_mask(drawn(found, whole)), found.resize_boxes([whole]))
+    geometry, box = scene
+    outer = Box(int(box.x0), int(box.y0), int(np.ceil(box.x1)), int(np.ceil(box.y1)))
+    np.testing.assert_array_equal(geometry.resize_mask(drawn(geometry, outer)), geometry.resize_boxes([outer]))
 
 
 @given(scenes(), st.integers(2, 4))
 def test_a_mask_of_another_size_covers_what_it_covers(scene: tuple[Geometry, Box], times: int) -> None:
-    found, box = scene
-    mask = drawn(found, box)
-    np.testing.assert_array_equal(found.resize_mask(mask.repeat(times, 0).repeat(times, 1)), found.resize_mask(mask))
-    whole = Box(*(times * value for value in (box.x0, box.y0, box.x1, box.y1)))
-    width, height = found.source
+    geometry, box = scene
+    mask = drawn(geometry, box)
     np.testing.assert_array_equal(
-        found.resize_boxes([whole], (times * width, times * height)), found.resize_boxes([box])
+        geometry.resize_mask(mask.repeat(times, 0).repeat(times, 1)), geometry.resize_mask(mask)
+    )
+    outer = Box(*(times * value for value in (box.x0, box.y0, box.x1, box.y1)))
+    width, height = geometry.source
+    np.testing.assert_array_equal(
+        geometry.resize_boxes([outer], (times * width, times * height)), geometry.resize_boxes([box])
     )
 
 
 @given(scenes())
 def test_flipping_the_geometry_flips_what_it_makes(scene: tuple[Geometry, Box]) -> None:
-    found, box = scene
-    mask, image = drawn(found, box), Image.fromarray(drawn(found, box))
+    geometry, box = scene
+    mask, image = drawn(geometry, box), Image.fromarray(drawn(geometry, box))
     image = image.convert("L")
-    np.testing.assert_array_equal(found.flip().resize_mask(mask), found.resize_mask(mask)[:, ::-1])
-    np.testing.assert_array_equal(found.flip().resize_boxes([box]), found.resize_boxes([box])[:, ::-1])
-    np.testing.assert_array_equal(found.flip().resize_image(image), found.resize_image(image)[..., ::-1])
-    assert found.flip().flip() == found
+    np.testing.assert_array_equal(geometry.flip().resize_mask(mask), geometry.resize_mask(mask)[:, ::-1])
+    np.testing.assert_array_equal(geometry.flip().resize_boxes([box]), geometry.resize_boxes([box])[:, ::-1])
+    np.testing.assert_array_equal(geometry.flip().resize_image(image), geometry.resize_image(image)[..., ::-1])
+    assert geometry.flip().flip() == geometry
 
 
 @settings(max_examples=50)
 @given(scenes())
 def test_evidence_lies_where_the_object_is_seen(scene: tuple[Geometry, Box]) -> None:
     """A bright object on black: whatever is bright after resampling by area is covered."""
-    found, box = scene
-    mask = drawn(found, box)
-    seen = found.resize_image(Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)), "bilinear", fill=0)[0]
-    grown = np.pad(found.resize_mask(mask), 1, mode="edge")
+    geometry, box = scene
+    mask = drawn(geometry, box)
+    pixels = geometry.resize_image(Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)), "bilinear", fill=0)[0]
+    grown = np.pad(geometry.resize_mask(mask), 1, mode="edge")
     near = np.lib.stride_tricks.sliding_window_view(grown, (3, 3)).any((2, 3))
-    assert not (seen[~near] > 127).any()
+    assert not (pixels[~near] > 127).any()
 
 
 @pytest.mark.parametrize("source", [(50, 50), (61, 50), (50, 83), (300, 201), (227, 227)])
@@ -145,24 +147,24 @@ def test_squash_and_pad_are_what_they_say() -> None:
 
 
 def test_a_box_outside_the_crop_is_not_shown() -> None:
-    found = geometry_of((30, 10), 10, "crop")
-    assert found.resize_box(Box(0, 0, 10, 10)) is None
-    assert found.resize_box(Box(9, 0, 11, 10)) == (0, 0, 1, 10)
-    assert not found.resize_boxes([Box(25, 0, 30, 10)]).any()
+    geometry = geometry_of((30, 10), 10, "crop")
+    assert geometry.resize_box(Box(0, 0, 10, 10)) is None
+    assert geometry.resize_box(Box(9, 0, 11, 10)) == (0, 0, 1, 10)
+    assert not geometry.resize_boxes([Box(25, 0, 30, 10)]).any()
 
 
 def test_a_single_pixel_does_not_vanish() -> None:
     mask = np.zeros((500, 500), bool)
     mask[333, 77] = True
-    found = geometry_of((500, 500), 10, "squash").resize_mask(mask)
-    assert found.sum() == 1
-    assert found[6, 1]
+    resized = geometry_of((500, 500), 10, "squash").resize_mask(mask)
+    assert resized.sum() == 1
+    assert resized[6, 1]
 
 
 def test_preprocessing_is_that_of_the_backbone() -> None:
-    wanted = timm_preprocessing("mobilenetv3_small_100")
-    assert (wanted.size, wanted.interpolation, wanted.crop_pct) == (224, "bicubic", 0.875)
-    assert wanted.mean == (0.485, 0.456, 0.406)
+    expected = timm_preprocessing("mobilenetv3_small_100")
+    assert (expected.size, expected.interpolation, expected.crop_pct) == (224, "bicubic", 0.875)
+    assert expected.mean == (0.485, 0.456, 0.406)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -175,10 +177,10 @@ def test_pixels_are_pillows_but_for_rounding(
     rng = np.random.default_rng(3)
     small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
     image = small.resize(source, Image.Resampling.BICUBIC).convert(mode)
-    found = geometry_of(source, 56, resize, 0.875)
-    left, top, right, bottom = found.place
-    filled = image.resize((right - left, bottom - top), Image.Resampling[filter_.upper()], box=found.part)
-    wanted = np.asarray(filled.convert("RGB")).transpose(2, 0, 1).astype(int)
-    difference = np.abs(found.resize_image(image, filter_)[:, top:bottom, left:right].astype(int) - wanted)
+    geometry = geometry_of(source, 56, resize, 0.875)
+    left, top, right, bottom = geometry.place
+    filled = image.resize((right - left, bottom - top), Image.Resampling[filter_.upper()], box=geometry.part)
+    expected = np.asarray(filled.convert("RGB")).transpose(2, 0, 1).astype(int)
+    difference = np.abs(geometry.resize_image(image, filter_)[:, top:bottom, left:right].astype(int) - expected)
     assert difference.max() <= 2
     assert np.mean(difference) < 0.2

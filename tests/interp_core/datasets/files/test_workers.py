@@ -22,14 +22,14 @@ Make = Callable[..., Loader[int, int]]
 
 @pytest.fixture
 def loader() -> Iterator[Make]:
-    made: list[Loader[int, int]] = []
+    loaders: list[Loader[int, int]] = []
 
     def make(read: Callable[[int], int], workers: int = 2, **options: object) -> Loader[int, int]:
-        made.append(Loader(read, workers, **options))  # type: ignore[arg-type]
-        return made[-1]
+        loaders.append(Loader(read, workers, **options))  # type: ignore[arg-type]
+        return loaders[-1]
 
     yield make
-    for each in made:
+    for each in loaders:
         each.close()
 
 
@@ -51,7 +51,7 @@ def dies_once(mark: Path, item: int) -> int:
     return item
 
 
-def own_id(_: int) -> int:
+def process_id(_: int) -> int:
     return os.getpid()
 
 
@@ -67,28 +67,28 @@ def test_the_order_is_that_of_the_items_whatever_the_workers(loader: Make, worke
 
 @forks
 def test_nothing_gives_nothing_and_workers_serve_again(loader: Make) -> None:
-    one = loader(uneven)
-    assert list(one.results([])) == []
-    assert list(one.results([3])) == [9]
-    one.close()
-    assert list(one.results([4, 2])) == [16, 4]
+    reader = loader(uneven)
+    assert list(reader.results([])) == []
+    assert list(reader.results([3])) == [9]
+    reader.close()
+    assert list(reader.results([4, 2])) == [16, 4]
 
 
 @forks
 @pytest.mark.parametrize("window", [1, 3, 20, 1000])
 def test_only_a_window_is_read_ahead(loader: Make, window: int) -> None:
-    taken = 0
+    count = 0
 
     def source() -> Iterator[int]:
-        nonlocal taken
+        nonlocal count
         while True:
-            taken += 1
-            yield taken
+            count += 1
+            yield count
 
-    one = loader(uneven, 2, window=window)
-    results = one.results(source())
+    reader = loader(uneven, 2, window=window)
+    results = reader.results(source())
     assert list(islice(results, 5)) == [i * i for i in range(1, 6)]
-    assert taken <= 5 + max(min(window, 2 * TASKS_PER_WORKER * ITEMS_PER_TASK), 1)
+    assert count <= 5 + max(min(window, 2 * TASKS_PER_WORKER * ITEMS_PER_TASK), 1)
     results.close()  # type: ignore[attr-defined]
 
 
@@ -102,8 +102,8 @@ def test_what_reading_raises_is_raised_in_its_place(loader: Make) -> None:
 @forks
 def test_an_item_that_kills_its_worker_twice_is_named_and_the_others_are_read(loader: Make) -> None:
     deadly = frozenset({0, 13, 14, 59})
-    found = list(loader(partial(dies_on, deadly)).results(range(60)))
-    assert found == [Lost() if i in deadly else i for i in range(60)]
+    results = list(loader(partial(dies_on, deadly)).results(range(60)))
+    assert results == [Lost() if i in deadly else i for i in range(60)]
 
 
 @forks
@@ -113,8 +113,8 @@ def test_an_item_that_was_in_the_wrong_place_once_is_read_the_second_time(loader
 
 @forks
 def test_two_streams_of_one_loader_survive_each_other_s_crashes(loader: Make) -> None:
-    one = loader(partial(dies_on, frozenset({5, 105})))
-    both = [(a, b) for a, b in zip(one.results(range(40)), one.results(range(100, 140)), strict=True)]
+    reader = loader(partial(dies_on, frozenset({5, 105})))
+    both = [(a, b) for a, b in zip(reader.results(range(40)), reader.results(range(100, 140)), strict=True)]
     assert both == [(Lost() if i == 5 else i, Lost() if i == 5 else 100 + i) for i in range(40)]
 
 
@@ -123,8 +123,8 @@ def test_workers_do_not_outlive_their_parent() -> None:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        one = Loader(own_id, 1)
-        os.write(write, str(next(iter(one.results([0])))).encode())
+        reader = Loader(process_id, 1)
+        os.write(write, str(next(iter(reader.results([0])))).encode())
         os._exit(0)
     os.waitpid(child, 0)
     worker = int(os.read(read, 20))

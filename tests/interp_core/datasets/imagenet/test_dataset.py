@@ -52,7 +52,7 @@ def test_classes_are_those_of_imagenet_in_its_order() -> None:
 def test_kaggle_layout(tmp_path: Path, boxes: str) -> None:
     dataset = ImageNet(root=imagenet_kaggle(tmp_path, count=10), boxes=boxes)
     records = dataset.checked_index.records
-    assert {split: len(part) for split, part in records.items()} == {"train": 18, "val": 2, "test": 20}
+    assert {split: len(members) for split, members in records.items()} == {"train": 18, "val": 2, "test": 20}
     assert {record.targets for record in records["val"]} == {(0,), (1,)}
     first = by_stem(dataset, "test")["ILSVRC2012_val_00000001"]
     assert first.id == "imagenet/ILSVRC2012_val_00000001"
@@ -68,8 +68,8 @@ def test_flat_validation_images_get_their_classes_from_boxes_where_the_table_is_
     root = imagenet_kaggle(tmp_path)
     table = (root / "LOC_val_solution.csv").rename(root / "elsewhere.csv")
     expected = {line.split(",")[0]: line.split(",")[1].split()[0] for line in table.read_text().splitlines()[1:]}
-    found = by_stem(ImageNet(root=root), "test")
-    assert {stem: imagenet1k_wnids()[record.targets[0]] for stem, record in found.items()} == expected
+    records = by_stem(ImageNet(root=root), "test")
+    assert {stem: imagenet1k_wnids()[record.targets[0]] for stem, record in records.items()} == expected
 
 
 def test_flat_validation_images_without_any_labels_name_what_is_missing(tmp_path: Path) -> None:
@@ -85,14 +85,14 @@ def test_labels_without_image_and_images_without_label(tmp_path: Path) -> None:
     picture(root / "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00049999.JPEG")
     dataset = ImageNet(root=root)
     assert len(dataset.checked_index.records["test"]) == 7
-    found = {(finding.kind, finding.where) for finding in dataset.findings}
-    assert ("image without label", "ILSVRC2012_val_00049999.JPEG") in found
-    assert ("label without image", "LOC_val_solution.csv") in found
+    findings = {(finding.kind, finding.where) for finding in dataset.findings}
+    assert ("image without label", "ILSVRC2012_val_00049999.JPEG") in findings
+    assert ("label without image", "LOC_val_solution.csv") in findings
 
 
 def test_class_folders_as_imagenette_has_them(tmp_path: Path) -> None:
     dataset = ImageNet(root=imagenet_folders(tmp_path, (TENCH, SHARK), count=10))
-    assert {split: len(part) for split, part in dataset.checked_index.records.items()} == {
+    assert {split: len(members) for split, members in dataset.checked_index.records.items()} == {
         "train": 18,
         "val": 2,
         "test": 20,
@@ -139,7 +139,7 @@ def test_boxes_of_other_classes_are_left_out_and_said(tmp_path: Path) -> None:
 
 def test_tiny_imagenet(tmp_path: Path) -> None:
     dataset = ImageNet(root=tiny_imagenet(tmp_path, count=10))
-    assert {split: len(part) for split, part in dataset.checked_index.records.items()} == {
+    assert {split: len(members) for split, members in dataset.checked_index.records.items()} == {
         "train": 18,
         "val": 2,
         "test": 2,
@@ -174,8 +174,8 @@ def test_imagenet_s_masks_count_before_boxes(tmp_path: Path) -> None:
     assert not record.boxes
     assert record.masks == (MaskFile(path, (2,)),)
     split = dataset.load("test")
-    seen = split.take(np.array([split.ids.index(record.id)])).masks[0, 0]
-    np.testing.assert_array_equal(seen, np.arange(24)[:, None].repeat(24, 1) < 12)
+    mask = split.take(np.array([split.ids.index(record.id)])).masks[0, 0]
+    np.testing.assert_array_equal(mask, np.arange(24)[:, None].repeat(24, 1) < 12)
 
 
 def test_classes_unknown_to_imagenet_are_left_out_and_said(tmp_path: Path) -> None:

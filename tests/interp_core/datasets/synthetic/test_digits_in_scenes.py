@@ -115,12 +115,12 @@ def test_split_refuses_parts_that_do_not_fit(part: str, value: object, message: 
 
 
 def test_take_keeps_all_parts_together(tagged: dict[SplitName, ImageSet]) -> None:
-    whole, picked = tagged["test"], np.array([7, 3, 3])
-    part = whole.take(picked)
-    assert part.ids == [whole.ids[i] for i in picked]
-    for got, want in [(part.images, whole.images), (part.masks, whole.masks), (part.targets, whole.targets)]:
+    split, picked = tagged["test"], np.array([7, 3, 3])
+    part = split.take(picked)
+    assert part.ids == [split.ids[i] for i in picked]
+    for got, want in [(part.images, split.images), (part.masks, split.masks), (part.targets, split.targets)]:
         np.testing.assert_array_equal(got, want[picked])
-    np.testing.assert_array_equal(part.regions["tag"], whole.regions["tag"][picked])
+    np.testing.assert_array_equal(part.regions["tag"], split.regions["tag"][picked])
 
 
 # Pictures
@@ -187,14 +187,14 @@ def test_digits_are_split_by_digit_and_by_class() -> None:
 
 
 def test_no_drawing_of_a_digit_occurs_in_two_splits() -> None:
-    seen = [{x.tobytes() for x in glyphs(name).digits} for name in SPLITS]
-    assert len(set.union(*seen)) == sum(len(part) for part in seen)
+    digit_sets = [{x.tobytes() for x in glyphs(name).digits} for name in SPLITS]
+    assert len(set.union(*digit_sets)) == sum(len(part) for part in digit_sets)
 
 
 def test_a_scramble_moves_every_quarter_and_loses_none() -> None:
     digits = np.arange(20 * 64).reshape(20, 8, 8)
-    moved = scramble(digits, np.random.default_rng(0))
-    for before, after in zip(digits, moved, strict=True):
+    scrambled = scramble(digits, np.random.default_rng(0))
+    for before, after in zip(digits, scrambled, strict=True):
         np.testing.assert_array_equal(np.sort(after.ravel()), before.ravel())
         for y in (slice(0, 4), slice(4, 8)):
             for x in (slice(0, 4), slice(4, 8)):
@@ -252,10 +252,10 @@ def test_drawing_keeps_shape_at_other_sizes() -> None:
 def test_squares_stay_inside_and_apart() -> None:
     rng = np.random.default_rng(0)
     sides, corner = rng.integers(10, 30, (200, 4)), rng.integers(0, 2, (200, 2)) * 56
-    box, found = find_positions(sides, corner, 8, 64, rng.random((4, 200, 40, 2)))
-    assert found[:, 0].all()
-    assert 0 < found[:, 3].mean() < 1
-    for boxes, there, free in zip(box, found, corner, strict=True):
+    box, has_position = find_positions(sides, corner, 8, 64, rng.random((4, 200, 40, 2)))
+    assert has_position[:, 0].all()
+    assert 0 < has_position[:, 3].mean() < 1
+    for boxes, there, free in zip(box, has_position, corner, strict=True):
         cover = np.zeros((64, 64), int)
         cover[free[0] : free[0] + 8, free[1] : free[1] + 8] += 1
         for top, left, side in boxes[there]:
@@ -267,8 +267,8 @@ def test_squares_stay_inside_and_apart() -> None:
 
 def test_a_digit_that_finds_no_place_goes_across_from_the_corner() -> None:
     # Each throw lands in the top left corner, which is the one to keep free.
-    box, found = find_positions(np.array([[24]]), np.array([[0, 0]]), 4, 32, np.zeros((1, 1, 3, 2)))
-    assert found.all()
+    box, has_position = find_positions(np.array([[24]]), np.array([[0, 0]]), 4, 32, np.zeros((1, 1, 3, 2)))
+    assert has_position.all()
     assert box.tolist() == [[[8, 8, 24]]]
 
 
