@@ -12,7 +12,7 @@ A metric gets the object by `passes_of(batch)` (`benchmarks.metrics.base`) and p
     run_clean                 the images as they are
     run_removals              pixels removed cumulatively in the order of a map
     run_single_removals       groups of pixels removed one at a time
-    run_masked                pixels removed by masks of the metric's own
+    run_masked                pixels removed by any other masks
     run                       any other perturbation, such as imputed pixels
 
 The last two take a cache key: a tuple with the name of the perturbation and every parameter that changes its images.
