@@ -124,12 +124,12 @@ class LapModel(HubMixin, nn.Module):
             images: (N, C, H, W).
             recording: gets intermediate results, if given.
         """
-        features, numbers = self._run_backbone(images, recording)
+        features, sizes = self._run_backbone(images, recording)
         gated = self._gate_head(features, images.shape[-2] / images.shape[-1], recording)
         partition = self.info.partition
 
         def head(maps: Tensor) -> Tensor:
-            return partition.head(self.backbone, partition.layout.from_map(maps, features), numbers)
+            return partition.head(self.backbone, partition.layout.from_map(maps, features), sizes)
 
         target = None if recording is None else recording.target
         if target is None:
@@ -162,17 +162,17 @@ class LapModel(HubMixin, nn.Module):
     def _run_backbone(self, images: Tensor, recording: Recording | None = None) -> tuple[Tensor, tuple[Any, ...]]:
         """Run the backbone with the gates below the head.
 
-        Returns the last features and the numbers that the head needs.
+        Returns the last features and the sizes that the head needs.
         """
         self._check_attached()
         with ForwardPass(self.sites, self.gates, self.tapped, recording) as forward_pass:
-            features, numbers = self.info.partition.features(self.backbone, images)
+            features, sizes = self.info.partition.features(self.backbone, images)
         if forward_pass.gate_calls != len(self.sites):
             raise BackboneError(
                 f"{type(self.backbone).__name__} called {forward_pass.gate_calls} of the {len(self.sites)} modules LAP "
                 "gates: it goes another way than when LAP was attached; turn gradient checkpointing off"
             )
-        return features, numbers
+        return features, sizes
 
     def _gate_head(self, features: Tensor, aspect: float = 1.0, recording: Recording | None = None) -> Tensor:
         """Apply the head's gate to the map of the last features."""
