@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from helpers.shared import ROOT
 
 from benchmarks.studies.resumable_table import ResumableTable, read_rows
 
@@ -60,3 +62,23 @@ def test_rows_of_units_that_are_not_complete_are_forgotten(tmp_path: Path) -> No
     rows.drop_others({("plain", 0)})
     assert rows.units == {("plain", 0)}
     assert len(rows) == 2
+
+
+STORED = [
+    ("coverage/timm.csv", {"keys": ("name",), "sort": ("kind", "family", "name"), "float_format": "%.3g"}),
+    ("method/control_digits.csv", {"keys": ("arm", "seed")}),
+    ("method/control_tinyimagenet20_cost.csv", {"keys": ("arm",)}),
+    ("method/medical_trainings.csv", {"keys": ("arm", "seed", "fold"), "float_format": "%.6g"}),
+    ("method/medical_maps.csv", {"keys": ("arm", "seed", "fold"), "float_format": "%.6g"}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), STORED, ids=[name for name, _ in STORED])
+def test_stored_rows_stay_as_they_are_when_a_study_continues(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    stored = (ROOT / "results" / name).read_bytes()
+    path = tmp_path / "rows.csv"
+    path.write_bytes(stored)
+    ResumableTable(path, **options).add()
+    assert path.read_bytes() == stored
