@@ -99,7 +99,7 @@ class ExplainerRecord(Entry):
     title: str = ""
     """Name in tables and figures."""
     kind: str = "external"
-    """"intrinsic", "external" or "control"."""
+    """One of "intrinsic", "external" and "control"."""
     signed: bool = True
     """Whether its maps have negative values."""
     source: str = ""
@@ -120,9 +120,9 @@ class MetricRecord(Entry):
     title: str = ""
     """Name in tables and figures."""
     family: str = "descriptor"
-    """"localisation", "faithfulness", "robustness", "check", "descriptor" or "cost"."""
+    """One of "localisation", "faithfulness", "robustness", "check", "descriptor" and "cost"."""
     direction: str = "none"
-    """"higher" or "lower" where that is better, else "none"."""
+    """The better direction: "higher", "lower" or "none"."""
     low: Number | None = None
     """Smallest possible value; null where there is none."""
     high: Number | None = None
