@@ -219,5 +219,5 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 
 def _lost_task(label: str, error: Exception, key: str) -> Counters:
     """Report a task that did not come back. The store has no record of it, so the next run starts it again."""
-    what = f"lost on the cluster: {one_line(error, with_type=True)}"
-    return Counters(problems=[Problem(where=label, what=what, traceback=str(error), cell=key)])
+    message = f"lost on the cluster: {one_line(error, with_type=True)}"
+    return Counters(problems=[Problem(where=label, what=message, traceback=str(error), cell=key)])

@@ -111,8 +111,8 @@ class Engine:
         self.record = new_record(
             config, self.components, device=self.device, threads=self.threads, overrides=overrides or {}
         )
-        written = self.record.to_dict()
-        provenance = {"versions": written["versions"], "git": written["git"], "config": self.record.config_hash}
+        content = self.record.to_dict()
+        provenance = {"versions": content["versions"], "git": content["git"], "config": self.record.config_hash}
         self.worker = ShardWorker(
             config,
             self.components,
@@ -234,8 +234,8 @@ class Engine:
         with self.counters.clock.measure("audit"):
             shard = selected.shard(0, trained.statistics)
             cells = shard_cells(self.config, self.components, trained.cell, shard.split.ids, shard.start)
-            stored = ((cell, self.store.read_maps(cell.key)) for cell in cells if cell.explainer in names)
-            samples = [self._sample(trained, cell, shard, maps) for cell, maps in stored if maps is not None]
+            maps_by_cell = ((cell, self.store.read_maps(cell.key)) for cell in cells if cell.explainer in names)
+            samples = [self._sample(trained, cell, shard, maps) for cell, maps in maps_by_cell if maps is not None]
             return audit(self.components.metrics, samples, trained.cell.seed)
 
     def _sample(self, trained: TrainedNetwork, cell: ExplainCell, shard: Shard, maps: np.ndarray) -> Sample:

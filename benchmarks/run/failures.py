@@ -45,11 +45,13 @@ def unreadable_problem(split: str, reasons: Mapping[str, str]) -> Problem:
     Returns:
         A problem with their number, and some of them by name.
     """
-    named = [f"{name} ({' '.join(reason.split())[:80]})" for name, reason in islice(reasons.items(), MAX_NAMES_SHOWN)]
-    more = [f"and {len(reasons) - MAX_NAMES_SHOWN} more"] if len(reasons) > MAX_NAMES_SHOWN else []
+    examples = [
+        f"{name} ({' '.join(reason.split())[:80]})" for name, reason in islice(reasons.items(), MAX_NAMES_SHOWN)
+    ]
+    remainder = [f"and {len(reasons) - MAX_NAMES_SHOWN} more"] if len(reasons) > MAX_NAMES_SHOWN else []
     images = "1 image" if len(reasons) == 1 else f"{len(reasons)} images"
-    what = f"{images} could not be read and had to be left out: {'; '.join(named + more)}"
-    return Problem(where=f"data set, {split} images", what=what)
+    message = f"{images} could not be read and had to be left out: {'; '.join(examples + remainder)}"
+    return Problem(where=f"data set, {split} images", what=message)
 
 
 def annotation_problem(findings: Mapping[str, int]) -> Problem:

@@ -126,8 +126,8 @@ def _method_of(model: ModelConfig) -> str:
 def _describe_dataset(dataset: DatasetConfig) -> DatasetRecord:
     settings = dataset.model_dump(mode="json")
     findings = Counter(finding.kind for finding in dataset.findings)
-    described = {"findings": findings, "name": dataset.name, "title": dataset.title, "classes": list(dataset.classes)}
-    return DatasetRecord(**settings | described)
+    names = {"findings": findings, "name": dataset.name, "title": dataset.title, "classes": list(dataset.classes)}
+    return DatasetRecord(**settings | names)
 
 
 def _describe_explainer(name: str, explainer: Explainer) -> ExplainerRecord:

@@ -47,9 +47,9 @@ def regions_of(
 def _region(images: RunImages, split: Images, name: str, source: RegionSource, seed: int) -> tuple[Tensor, Tensor]:
     with_mask = candidates(split, source.of)
     count = max(1, round(source.share * len(with_mask)))
-    drawn = with_mask[draw_images(split.targets[with_mask], count, source, seed)]
+    sample = with_mask[draw_images(split.targets[with_mask], count, source, seed)]
     indices, masks = [], []
-    for numbers, batch in images.read(split, np.array_split(drawn, -(-len(drawn) // BATCH) or 1)):
+    for numbers, batch in images.read(split, np.array_split(sample, -(-len(sample) // BATCH) or 1)):
         inside = batch.masks if source.of == EVIDENCE else batch.regions[source.of]
         visible = inside.any((1, 2, 3))  # preprocessing may have cut a box off
         indices.append(numbers[visible])

@@ -201,19 +201,19 @@ class ShardJob:
     def look_up(self, cell: ExplainCell, scores: Sequence[ScoreCell]) -> StoredState:
         """Return what the store has of an explainer; nothing is recorded."""
         costs = self.store.read_cell(cell.key)
-        stored = {score.key for score in scores if self.store.has_cell(score.key)}
+        stored_keys = {score.key for score in scores if self.store.has_cell(score.key)}
         failures = {
             score.key: failure
             for score in scores
-            if score.key not in stored and (failure := self.worker.earlier_failure(score.key)) is not None
+            if score.key not in stored_keys and (failure := self.worker.earlier_failure(score.key)) is not None
         }
-        missing = frozenset(score.key for score in scores) - stored - failures.keys()
+        missing = frozenset(score.key for score in scores) - stored_keys - failures.keys()
         # The gallery shows the first images.
         needs_maps = costs is None or bool(missing) or cell.start < self.config.gallery
         maps_failure = self.worker.earlier_failure(cell.key) if needs_maps else None
         return StoredState(
             costs=costs,
-            reused=len(stored) + (costs is not None),
+            reused=len(stored_keys) + (costs is not None),
             missing=missing,
             failures=(*failures.values(), *([maps_failure] if maps_failure else [])),
             needs_maps=needs_maps and maps_failure is None,
@@ -293,8 +293,8 @@ class ShardJob:
             with count_passes(self.trained.network, cost):
                 values = self._values(cell, maps)
         except Exception as error:  # as above
-            where = f"{self.trained.cell.model.name}, {cell.explainer}, {cell.metric}"
-            self._record_failure(where, error, cell.key)
+            label = f"{self.trained.cell.model.name}, {cell.explainer}, {cell.metric}"
+            self._record_failure(label, error, cell.key)
             return
         finally:
             # Shared passes run a faster copy of the network, which `count_passes` does not see.

@@ -1,7 +1,7 @@
 """Merge runs whose seeds, explainers or metrics were computed apart, on other machines or other days.
 
 The runs must agree on all that cells share: data set, networks, recipe, terms, images and shards. Scores of one
-explainer, metric and seed must come from the same cell. All conflicts are named, and nothing is written then. The
+explainer, metric and seed must come from the same cell. All conflicts are has_name, and nothing is written then. The
 merged folder has cells, record and gallery, which is enough for tables and page; maps and weights are not copied.
 
 Known limit: each run selected the images that its own networks classify correctly, so that seeds trained apart may have
@@ -121,7 +121,7 @@ def _compare_cells(folders: Sequence[Location], cells: Sequence[Sequence[Locatio
 
 
 def merge_records(records: Sequence[RunRecord], name: str, cells: list[str]) -> RunRecord:
-    """Merge records: lists are joined, entries of one name and seed taken once, seconds added.
+    """Merge records: lists are joined_fields, entries of one name and seed taken once, seconds added.
 
     Args:
         records: of the runs.
@@ -136,7 +136,7 @@ def merge_records(records: Sequence[RunRecord], name: str, cells: list[str]) -> 
     for record in records:
         for activity, seconds in record.times.items():
             times[activity] = round(times.get(activity, 0.0) + seconds, 2)
-    joined = {
+    joined_fields = {
         field: _distinct(entry for record in records for entry in getattr(record, field)) for field in JOINED_FIELDS
     }
     areas = {image: area for record in records for image, area in record.dataset.areas.items()}
@@ -151,7 +151,7 @@ def merge_records(records: Sequence[RunRecord], name: str, cells: list[str]) -> 
         "merged": [_describe_source(record) for record in records],
         "dataset": first.dataset.model_copy(update={"areas": areas}),
     }
-    return first.model_copy(update=changes | joined)
+    return first.model_copy(update=changes | joined_fields)
 
 
 def _describe_source(record: RunRecord) -> MergedRecord:
@@ -169,8 +169,8 @@ def _distinct(entries: Iterable[T]) -> list[T]:
     distinct: dict[str, T] = {}
     for entry in entries:
         content: Any = entry.to_dict() if isinstance(entry, Entry) else entry
-        named = isinstance(content, dict) and "name" in content
-        distinct.setdefault(digest([content["name"], content.get("seed")]) if named else digest(content), entry)
+        has_name = isinstance(content, dict) and "name" in content
+        distinct.setdefault(digest([content["name"], content.get("seed")]) if has_name else digest(content), entry)
     return list(distinct.values())
 
 

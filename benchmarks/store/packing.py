@@ -36,9 +36,9 @@ def pack(folder: Location) -> int:
     if not read_record(folder).finished:
         raise StoreError(f"{folder} is not finished: run it again to compute the rest, then pack it")
     paths = list_files(folder / "cells", "*.parquet")
-    unpacked = {path.stem: _read_with_key(path) for path in paths}
-    packed = PackedCells.read(folder)
-    tables = {key: packed.rows(key) for key in packed if key not in unpacked} | unpacked
+    tables_with_key = {path.stem: _read_with_key(path) for path in paths}
+    packed_cells = PackedCells.read(folder)
+    tables = {key: packed_cells.rows(key) for key in packed_cells if key not in tables_with_key} | tables_with_key
     if not tables:
         raise StoreError(f"{folder} has no cells to pack")
     with writing(folder / PACKED) as local:
@@ -58,18 +58,18 @@ def unpack(folder: Location) -> int:
         StoreError: there is no run, it has no packed cells, or they cannot be read.
     """
     read_record(folder)
-    packed = PackedCells.read(folder)
-    if not packed:
+    packed_cells = PackedCells.read(folder)
+    if not packed_cells:
         raise StoreError(f"{folder} has no {PACKED}: nothing is packed")
-    for key in packed:
+    for key in packed_cells:
         path = folder / "cells" / f"{key}.parquet"
         if not path.exists():  # else it was computed since, under the same key
             path.parent.mkdir(parents=True, exist_ok=True)
-            rows = packed.rows(key)
+            rows = packed_cells.rows(key)
             scores = rows.drop_columns([KEY_COLUMN, PROVENANCE_COLUMN])
             write_columns(path, scores, rows[PROVENANCE_COLUMN][0].as_py())
     (folder / PACKED).unlink()
-    return len(packed)
+    return len(packed_cells)
 
 
 def _read_with_key(path: Location) -> pa.Table:

@@ -236,10 +236,10 @@ def read_run(folder: Location | str, only: Collection[str] | None = None) -> Run
         names = pa.array(sorted(only), pa.string())
         tables = [table.filter(pc.is_in(table["metric"], names)) for table in tables]
     if record.cells and not record.finished:
-        what = (
+        message = (
             f"not finished: {len(tables)} of {len(set(record.cells))} cells are there; run it again to compute the rest"
         )
-        problems.append(Problem(where="run", what=what))
+        problems.append(Problem(where="run", what=message))
     # Joined as Arrow tables: thousands of small data frames would take several times the memory of one.
     scores = pa.concat_tables(tables or [LAYOUT.empty_table()]).to_pandas()
     gallery = _read_gallery_if_sound(folder / "gallery.npz", problems)
@@ -258,11 +258,11 @@ def _read_cells(folder: Location, keys: Collection[str], problems: list[Problem]
         except NewerError:
             raise
         except StoreError as error:
-            what = f"{error}; run again to compute it anew"
-            problems.append(Problem(where=f"cells/{path.name}", what=what))
-    packed = PackedCells.read(folder)
-    packed_keys = [key for key in packed if key not in tables and (not keys or key in keys)]
-    return [*tables.values(), *(packed.scores(key) for key in packed_keys)]
+            message = f"{error}; run again to compute it anew"
+            problems.append(Problem(where=f"cells/{path.name}", what=message))
+    packed_cells = PackedCells.read(folder)
+    packed_keys = [key for key in packed_cells if key not in tables and (not keys or key in keys)]
+    return [*tables.values(), *(packed_cells.scores(key) for key in packed_keys)]
 
 
 def read_gallery(path: Location) -> Gallery | None:
