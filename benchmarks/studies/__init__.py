@@ -9,7 +9,7 @@
 | shortcut | Can a network be told to ignore a shortcut, and at what cost? | results/method/control_* |
 | xray | Where do maps lie on chest X-rays when only labels of images are known? | results/method/medical* |
 | fits | Do the scores of LAP hold for several fits on one frozen network? | tables/ of the last run |
-| networks | Which network has the best map of its own: LAP, a rival, or LAP without a part? | tables/ of the run |
+| networks | Whose own map is best: LAP's, a rival's, or that of LAP without a part? | tables/ of the run |
 | twins | Does LAP cost accuracy? | results/method/twins.* |
 
 `configs/` holds the configurations of the runs behind them, for `interp-bench run --config`.

@@ -2,8 +2,8 @@
 
 Command: `interp-bench study faces --root CELEBA`. Five landmarks per face say where each attribute is visible
 (`interp_core.datasets.celeba.face_regions`). These boxes become one region per attribute, and one term per attribute
-asks that its contributions lie in that region. Two networks are trained alike, with and without these terms. The study
-measures the share of each map inside the attribute's region, on training faces and on others.
+keeps its map in that region. Two networks are trained alike, with and without these terms. The study measures the share
+of each map inside the attribute's region, on training faces and on others.
 
 It writes faces.csv, faces.md, faces_maps.png and faces.json into results/method. A stopped study continues from hidden
 checkpoints there, which are deleted at the end.
