@@ -31,15 +31,16 @@ def card(analysis: RunAnalysis, model: ModelInfo) -> Row:
     The own explainer is added where it is neither.
 
     Returns:
-        The title of the network, the columns (explainer, place), and rows of (label, note, cells); a cell is (text,
-        whether it is the best of its row). Empty columns where nothing is ranked.
+        The name and title of the network, its number of contestants, the columns (explainer, position), and rows of
+        (label, note, cells). A cell is (text, text below it, whether it is the best of its row). Columns and rows are
+        empty where nothing is ranked.
     """
     contestants = standings(analysis, model.name)
     compared = contestants[:2] + [row for row in contestants[2:] if row.explainer == analysis.own_explainer]
     columns = [
         {
             "title": analysis.title(row.explainer),
-            "place": format.ordinal(position(contestants, row.explainer)),
+            "position": format.ordinal(position(contestants, row.explainer)),
             "control": analysis.data.explainers[row.explainer].control,
             "own": row.explainer == analysis.own_explainer,
         }
@@ -52,9 +53,8 @@ def card(analysis: RunAnalysis, model: ModelInfo) -> Row:
 
 
 def _rank_rows(analysis: RunAnalysis, model: str, compared: Sequence[Standing]) -> Iterator[Row]:
-    cells = [
-        (format.decimals(row.mean_rank), _span(row.low, row.high, "{} to {}")) for row in compared
-    ]  # the interval stands below its mean rank
+    # the interval stands below its mean rank
+    cells = [(format.decimals(row.mean_rank), _span(row.low, row.high)) for row in compared]
     best = _best([row.mean_rank for row in compared], "lower")
     yield {
         "label": "Mean rank", "note": f"1 is best; over {format.plural(compared[0].metrics, 'metric')}",
@@ -138,14 +138,14 @@ def _leaderboard_row(
     return {
         "title": info.title, "kind": KINDS.get(info.kind, info.kind), "control": info.control,
         "own": info.name == analysis.own_explainer, "mean": value["mean_rank"], "all": value["mean_rank_all"],
-        "span": _span(value["rank_low"], value["rank_high"], "{} to {}") or format.DASH,
+        "span": _span(value["rank_low"], value["rank_high"]) or format.DASH,
         "families": [float(ranks.get(family, np.nan)) for family in families],
         "forwards": format.count(costs[0]), "seconds": format.duration(costs[1]), "costs": costs,
     }  # fmt: skip
 
 
-def _span(low: float, high: float, pattern: str) -> str:
-    return "" if np.isnan([low, high]).any() else pattern.format(format.decimals(low), format.decimals(high))
+def _span(low: float, high: float) -> str:
+    return "" if np.isnan([low, high]).any() else f"{format.decimals(low)} to {format.decimals(high)}"
 
 
 def score_table(analysis: RunAnalysis, model: ModelInfo, families: Sequence[str] = FAMILIES) -> Row:
