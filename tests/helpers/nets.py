@@ -1,4 +1,4 @@
-"""Networks of a user's own, which follow no protocol, and a training step to hold models to each other by."""
+"""Small networks that follow no protocol, and a training step with which models are compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from interp_core.training import DEFAULT_TERMS
 
 
 class Pooled(nn.Module):
-    """The part of timm's protocol that follows the features: average pooling and the linear layer `fc`."""
+    """Head of timm's protocol: average pooling and the linear layer `fc`."""
 
     fc: nn.Linear
     forward_features: Callable[[Tensor], Tensor]
@@ -30,7 +30,10 @@ class Pooled(nn.Module):
 
 
 class OwnNet(nn.Module):
-    """A network that follows no protocol, so that torch.fx splits it; batch norm makes modes differ."""
+    """Network that follows no protocol, so that torch.fx divides it.
+
+    Batch norm makes its modes differ.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class OwnNet(nn.Module):
 
 
 class Bypass(nn.Module):
-    """The image goes by the last map into the logits."""
+    """Network whose logits depend on the image besides its last map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +62,7 @@ def logits_of(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 def training_loss(model: nn.Module, images: Tensor) -> Tensor:
-    """Cross-entropy and all default terms, also where the LAP model is wrapped."""
+    """Compute cross-entropy and all default terms of a LAP model, which may be wrapped."""
     targets = torch.arange(len(images)) % 4
     recording = Recording(all_concepts=True)
     logits = model(images, recording)
