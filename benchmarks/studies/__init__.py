@@ -1,10 +1,12 @@
-"""Studies on top of runs. Each asks one question; `interp-bench study NAME` runs it again from a stored state.
+"""Studies on top of runs.
+
+Each asks one question. `interp-bench study NAME` runs it, or continues it after a stop.
 
 | study | question | folder of results |
 |---|---|---|
 | coverage | On which networks of timm does LAP work, and does it leave their logits as they are? | results/coverage |
 | retrofit | Can a trained network get explanations without labels and without changing its answers? | given by --out |
-| linear-probe | Which network results from new classes on frozen features? Input of `retrofit`. | given by --out |
+| linear-probe | How well do frozen features separate new classes? Makes the network of the pets runs. | given by --out |
 | faces | Do landmarks of a face keep the map of an attribute in its place? | results/method/faces.* |
 | shortcut | Can a network be told to ignore a shortcut, and at what cost? | results/method/control_* |
 | xray | Where do maps lie on chest X-rays when only labels of images are known? | results/method/medical* |
@@ -13,4 +15,5 @@
 | twins | Does LAP cost accuracy? | results/method/twins.* |
 
 `configs/` holds the configurations of the runs behind them, for `interp-bench run --config`.
+`interp-bench study page` writes docs/results.md and the README's table from the stored results.
 """
