@@ -6,7 +6,7 @@ Each asks one question. `interp-bench study NAME` runs it, or continues it after
 |---|---|---|
 | coverage | On which networks of timm does LAP work, and does it leave their logits as they are? | results/coverage |
 | retrofit | Can a trained network get explanations without labels and without changing its answers? | given by --out |
-| linear-probe | How well do frozen features separate new classes? Makes the network of the pets runs. | given by --out |
+| linear-probe | How well do frozen features separate new classes? Makes the network for pets. | given by --out |
 | faces | Do landmarks of a face keep the map of an attribute in its place? | results/method/faces.* |
 | shortcut | Can a network be told to ignore a shortcut, and at what cost? | results/method/control_* |
 | xray | Where do maps lie on chest X-rays when only labels of images are known? | results/method/medical* |
