@@ -1,4 +1,4 @@
-"""Tiny copies of the layouts that data sets are shipped in."""
+"""Write tiny copies of the layouts that data sets are shipped in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ XML = (
 OBJECT = (
     "<object><name>{0}</name><bndbox><xmin>{1}</xmin><ymin>{2}</ymin><xmax>{3}</xmax><ymax>{4}</ymax></bndbox></object>"
 )
-# Of two classes by turns, so that a network learns them in a moment.
+# Shades of two classes in turn, so that a network learns them quickly.
 SHADES = ((7, 1, 1), (1, 1, 7))
 ATTRIBUTES = ("Eyeglasses", "Smiling", "Blurry", "Wearing_Earrings")
 LANDMARKS = (69, 109, 106, 113, 77, 142, 73, 152, 108, 154)
@@ -28,7 +28,7 @@ LANDMARKS = (69, 109, 106, 113, 77, 142, 73, 152, 108, 154)
 def picture(
     path: Path, size: tuple[int, int] = (32, 24), seed: int = 0, shade: tuple[int, int, int] = (0, 0, 0)
 ) -> Path:
-    """A picture of noise, (width, height), in the format its name says; `shade` in 0..7 a channel makes it brighter."""
+    """Write a noise image of size (width, height); `shade`, in 0..7 per channel, makes it brighter."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     pixels = noise // 8 + 32 * np.array(shade, np.uint8) if any(shade) else noise
@@ -37,7 +37,7 @@ def picture(
 
 
 def mask(path: Path, size: tuple[int, int] = (32, 24), value: int = 255) -> Path:
-    """A mask whose left half is marked."""
+    """Write a mask whose left half is marked."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((size[1], size[0]), np.uint8)
     pixels[:, : size[0] // 2] = value
@@ -52,25 +52,25 @@ def write(path: Path, text: str) -> Path:
 
 
 def voc(path: Path, *objects: tuple[Any, ...], size: tuple[int, int] = (32, 24)) -> Path:
-    """An annotation file with objects (name, xmin, ymin, xmax, ymax)."""
+    """Write an annotation file with objects (name, xmin, ymin, xmax, ymax)."""
     inner = "".join(OBJECT.format(*entry) for entry in objects)
     return write(path, XML.format(stem=path.stem, w=size[0], h=size[1], objects=inner))
 
 
 def imagenet_kaggle(root: Path, wnids: Sequence[str] = (TENCH, GOLDFISH), count: int = 4, xml: bool = True) -> Path:
-    """ILSVRC as Kaggle ships it: training images by class, validation images flat, boxes as XML and as tables."""
+    """Write ILSVRC as Kaggle ships it: training images by class, validation images flat, boxes as XML and as tables."""
     data, notes = root / "ILSVRC/Data/CLS-LOC", root / "ILSVRC/Annotations/CLS-LOC"
     rows: dict[str, list[str]] = {"train": ["ImageId,PredictionString"], "val": ["ImageId,PredictionString"]}
     number = 0
-    for place, wnid in enumerate(wnids):
+    for target, wnid in enumerate(wnids):
         for i in range(count):
             number += 1
             stem = f"ILSVRC2012_val_{number:08d}"
-            picture(data / "val" / f"{stem}.JPEG", seed=number, shade=SHADES[place % 2])
+            picture(data / "val" / f"{stem}.JPEG", seed=number, shade=SHADES[target % 2])
             rows["val"].append(f"{stem},{wnid} 2 3 20 22 ")
             if xml:
                 voc(notes / "val" / f"{stem}.xml", (wnid, 2, 3, 20, 22))
-            picture(data / "train" / wnid / f"{wnid}_{i}.JPEG", seed=number, shade=SHADES[place % 2])
+            picture(data / "train" / wnid / f"{wnid}_{i}.JPEG", seed=number, shade=SHADES[target % 2])
             rows["train"].append(f"{wnid}_{i},{wnid} 1 1 9 9 ")
     for name, lines in rows.items():
         write(root / f"LOC_{name}_solution.csv", "\n".join(lines))
@@ -78,16 +78,16 @@ def imagenet_kaggle(root: Path, wnids: Sequence[str] = (TENCH, GOLDFISH), count:
 
 
 def imagenet_folders(root: Path, wnids: Sequence[str] = (TENCH, GOLDFISH), count: int = 3) -> Path:
-    """Imagenette's layout, which is ImageNet's after the usual script."""
+    """Write the layout of Imagenette, which is that of ImageNet after the usual script."""
     for part in ("train", "val"):
-        for place, wnid in enumerate(wnids):
+        for target, wnid in enumerate(wnids):
             for i in range(count):
-                picture(root / part / wnid / f"{wnid}_{part}_{i}.JPEG", seed=i, shade=SHADES[place % 2])
+                picture(root / part / wnid / f"{wnid}_{part}_{i}.JPEG", seed=i, shade=SHADES[target % 2])
     return root
 
 
 def tiny_imagenet(root: Path, wnids: Sequence[str] = (GOLDFISH, SHARK), count: int = 3) -> Path:
-    """tiny-imagenet-200: boxes beside the classes, validation images flat with a table."""
+    """Write tiny-imagenet-200: boxes beside the classes, validation images flat with a table."""
     rows = []
     for wnid in wnids:
         names = [f"{wnid}_{i}.JPEG" for i in range(count)]
@@ -102,7 +102,7 @@ def tiny_imagenet(root: Path, wnids: Sequence[str] = (GOLDFISH, SHARK), count: i
 
 
 def celeba(root: Path, count: int = 6, official: bool = True) -> Path:
-    """CelebA with four of its attributes; the i-th image has the attributes in whose place i has a bit."""
+    """Write CelebA with four of its attributes; image i has those whose bit is set in i."""
     names = [f"{i + 1:06d}.jpg" for i in range(count)]
     home, anno = (root / "Img", root / "Anno/") if official else (root, root)
     for i, name in enumerate(names):
@@ -120,7 +120,7 @@ def celeba(root: Path, count: int = 6, official: bool = True) -> Path:
 
 
 def dicom(path: Path, size: tuple[int, int] = (32, 24), seed: int = 0, shade: int = 0) -> Path:
-    """A DICOM file of 8-bit noise, uncompressed; `shade` in 0..7 makes it brighter."""
+    """Write an uncompressed DICOM file of 8-bit noise; `shade`, in 0..7, makes it brighter."""
     import pydicom
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -145,7 +145,7 @@ def dicom(path: Path, size: tuple[int, int] = (32, 24), seed: int = 0, shade: in
 
 
 def rsna(root: Path, count: int = 10, ending: str = ".dcm") -> Path:
-    """RSNA's challenge: every third patient has two boxes, the others are normal or not by turns."""
+    """Write RSNA's challenge: every third patient has two boxes, the others are normal or not in turn."""
     labels, details = ["patientId,x,y,width,height,Target"], ["patientId,class"]
     for i in range(count):
         patient = f"p{i:03d}"
@@ -163,15 +163,16 @@ def rsna(root: Path, count: int = 10, ending: str = ".dcm") -> Path:
 
 
 def class_folders(root: Path, classes: Sequence[str] = ("cat", "dog"), count: int = 10, split: str = "") -> Path:
-    for place, name in enumerate(classes):
+    """Write a folder for each class."""
+    for target, name in enumerate(classes):
         for i in range(count):
             path = root / split / name / f"{name}{split}{i}.png"
-            picture(path, seed=100 * place + i, shade=SHADES[place % 2])
+            picture(path, seed=100 * target + i, shade=SHADES[target % 2])
     return root
 
 
 def coco(root: Path, split: str, count: int = 4) -> Path:
-    """COCO's layout: images of a split in a folder, annotations beside; each shows a cat, odd ones a dog too."""
+    """Write COCO's layout: images of a split in a folder, annotations beside; each shows a cat, odd ones also a dog."""
     entries = []
     for i in range(count):
         picture(root / f"{split}2017" / f"{split}{i:04d}.jpg", seed=i)
@@ -187,7 +188,7 @@ def coco(root: Path, split: str, count: int = 4) -> Path:
 
 
 def devkit(root: Path, count: int = 6) -> Path:
-    """VOC2012: two cats, or a cat and a dog, an image; half of them have masks."""
+    """Write VOC2012: each image shows two cats, or a cat and a dog; half of them have masks."""
     stems = [f"2007_{i:06d}" for i in range(count)]
     for i, stem in enumerate(stems):
         picture(root / "JPEGImages" / f"{stem}.jpg", seed=i)
@@ -199,7 +200,7 @@ def devkit(root: Path, count: int = 6) -> Path:
     return root
 
 
-def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+def encode(image: Image.Image, form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()

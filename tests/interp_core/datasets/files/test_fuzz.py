@@ -18,7 +18,7 @@ from helpers.layouts import (
     coco,
     devkit,
     dicom,
-    encoded,
+    encode,
     imagenet_kaggle,
     picture,
     rsna,
@@ -123,7 +123,7 @@ def beside_a_sound_one(root: Path, content: bytes, ending: str) -> Folder:
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize(("form", "mode"), PICTURES, ids=["-".join(pair) for pair in PICTURES])
 def test_pictures(tmp_path: Path, form: str, mode: str, damage: str) -> None:
-    content = encoded(plain(mode), form)
+    content = encode(plain(mode), form)
     counts = outcome(beside_a_sound_one(tmp_path, DAMAGE[damage](content), ENDINGS.get(form, form.lower())))
     assert counts in ((3, 0), (2, 1))
     if damage == "whole" or (damage == "twice" and form != "JPEG2000"):
@@ -161,7 +161,7 @@ def test_dicom_without_what_it_needs(tmp_path: Path, missing: str) -> None:
 def test_exif(tmp_path: Path, form: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    content = encoded(plain("RGB"), form, exif=exif)
+    content = encode(plain("RGB"), form, exif=exif)
     assert outcome(beside_a_sound_one(tmp_path, content, ENDINGS.get(form, form.lower()))) == (3, 0)
 
 
@@ -169,7 +169,7 @@ def test_exif(tmp_path: Path, form: str, orientation: int) -> None:
 @pytest.mark.parametrize("damage", ["whole", "half", "flipped"])
 def test_several_frames(tmp_path: Path, form: str, damage: str) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "green", "blue")]
-    content = encoded(frames[0], form, save_all=True, append_images=frames[1:])
+    content = encode(frames[0], form, save_all=True, append_images=frames[1:])
     counts = outcome(beside_a_sound_one(tmp_path, DAMAGE[damage](content), ENDINGS.get(form, form.lower())))
     assert counts == (3, 0) if damage == "whole" else counts in ((3, 0), (2, 1))
 
@@ -188,13 +188,13 @@ def test_masks(tmp_path: Path, damage: str) -> None:
     class_folders(tmp_path, count=2)
     path = tmp_path / "masks" / "cat0.png"
     path.parent.mkdir()
-    path.write_bytes(DAMAGE[damage](encoded(plain("L", (32, 24)), "PNG")))
+    path.write_bytes(DAMAGE[damage](encode(plain("L", (32, 24)), "PNG")))
     counts = outcome(Folder(root=tmp_path, **SMALL))
     assert counts in ((4, 0), (3, 1))
 
 
 def test_a_bomb_is_refused(tmp_path: Path) -> None:
-    content = encoded(Image.new("1", (12_000, 12_000)), "PNG")
+    content = encode(Image.new("1", (12_000, 12_000)), "PNG")
     assert outcome(beside_a_sound_one(tmp_path, content, "png")) == (2, 1)
 
 
