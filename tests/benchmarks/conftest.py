@@ -43,7 +43,7 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture
 def tiny_file(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the configuration with the given fields changed; None takes a field out."""
+    """Return a function that writes the configuration with some fields changed; None removes a field."""
 
     def write(**changes: Any) -> Path:
         content = {"output": str(tmp_path / "runs"), **TINY, **changes}
@@ -67,7 +67,7 @@ def _once(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 @pytest.fixture
 def done(_once: Outcome, tiny: Callable[..., RunConfig]) -> tuple[RunConfig, Outcome]:
-    """The tiny run, finished, in a folder of the test's own."""
+    """Return the finished tiny run, copied into a folder of this test."""
     config = tiny()
     shutil.copytree(_once.folder, config.folder)
     return config, replace(_once, folder=config.folder)
@@ -75,7 +75,7 @@ def done(_once: Outcome, tiny: Callable[..., RunConfig]) -> tuple[RunConfig, Out
 
 @pytest.fixture
 def warm(_once: Outcome, tiny: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
-    """As `tiny`, with the networks trained already."""
+    """Return a function like `tiny`, whose runs have trained networks."""
 
     def make(**changes: Any) -> RunConfig:
         config = tiny(**changes)

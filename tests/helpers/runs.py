@@ -60,7 +60,7 @@ def _values(name: str, explainer: str, spread: float, rng: np.random.Generator, 
 
 
 def scores(images: int = 48, seed: int = 0, seeds: tuple[int, ...] = (0,)) -> pd.DataFrame:
-    """Long table of made-up scores; Grad-CAM has two degenerate maps, one image has no mask."""
+    """Make up a table of scores in which Grad-CAM has two degenerate maps and one image has no mask."""
     rng = np.random.default_rng(seed)
     ids = np.array([f"test-{i:04d}" for i in range(images)])
     parts = []
@@ -78,7 +78,7 @@ def scores(images: int = 48, seed: int = 0, seeds: tuple[int, ...] = (0,)) -> pd
 
 
 def transformed(table: pd.DataFrame, transform: str = "smooth2", gain: float = 0.1) -> pd.DataFrame:
-    """The scores, and those of LAP and Grad-CAM again under a transform that lifts Grad-CAM alone."""
+    """Add scores of LAP and Grad-CAM under a transform that raises those of Grad-CAM alone."""
     again = table[table["explainer"].isin(["lap", "grad_cam"])].copy()
     again.loc[again["explainer"] == "grad_cam", "value"] += gain
     again["explainer"] += f"@{transform}"
@@ -86,12 +86,12 @@ def transformed(table: pd.DataFrame, transform: str = "smooth2", gain: float = 0
 
 
 def areas(images: int = 48) -> dict[str, float]:
-    """Made-up shares of the images that their evidence covers."""
+    """Make up the share of each image that its evidence covers."""
     return {f"test-{i:04d}": 0.02 + 0.002 * i for i in range(images)}
 
 
 def meta() -> dict[str, Any]:
-    """Description of the made-up run, in the form of run.json."""
+    """Return the made-up run.json as plain data."""
     return {
         "schema": 1, "name": "synthetic",
         "started": "2025-01-01T10:00:00+00:00", "finished": "2025-01-01T10:07:00+00:00",
@@ -130,12 +130,12 @@ def meta() -> dict[str, Any]:
 
 
 def record(**changes: Any) -> RunRecord:
-    """The description as a record, with some fields changed."""
+    """Return the made-up run.json as a record, with some fields changed."""
     return RunRecord.model_validate(meta() | changes)
 
 
 def gallery(images: int = 6, size: int = 64, seed: int = 0) -> Gallery:
-    """Made-up pictures with a disc as evidence; one map is NaN, one constant."""
+    """Make up pictures with a disc as evidence; one map has NaN, one is constant."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     centres = rng.uniform(0.3, 0.7, (images, 2))
@@ -155,5 +155,5 @@ def gallery(images: int = 6, size: int = 64, seed: int = 0) -> Gallery:
 
 
 def run(images: int = 48, seed: int = 0) -> RunData:
-    """A whole made-up run."""
+    """Make up a whole run."""
     return RunData(record(), scores(images, seed), gallery())

@@ -14,7 +14,7 @@ from benchmarks.run.training import TrainedNetwork
 
 
 class Picky(Explainer):
-    """Cannot explain linear layers, doubts ReLU, and fails on what has children."""
+    """Explainer that refuses linear layers, doubts ReLU, and fails on networks with children."""
 
     def refusal(self, model: nn.Module) -> str | None:
         if list(model.children()):

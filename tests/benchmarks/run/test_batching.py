@@ -7,7 +7,7 @@ from benchmarks.run.batching import AdaptiveBatches
 
 
 def spans(batches: AdaptiveBatches, count: int, fits: int = 1000) -> list[tuple[int, int]]:
-    """What is asked for and fits."""
+    """Return start and stop of the batches that fit."""
 
     def call(batch: slice) -> tuple[int, int]:
         if batch.stop - batch.start > fits:

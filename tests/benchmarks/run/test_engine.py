@@ -41,7 +41,7 @@ PLAIN = [{"name": "plain", "backbone": "test_resnet", "kwargs": {"output_stride"
 
 
 def scores(folder: Path) -> pd.DataFrame:
-    """All scores but seconds, in a fixed order."""
+    """Return all scores but seconds, in a fixed order."""
     table = read_run(folder).scores
     return table[table["metric"] != "seconds"].sort_values(KEYS, ignore_index=True)
 

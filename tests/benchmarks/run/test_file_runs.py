@@ -30,7 +30,7 @@ SIDE = 40
 
 
 class Squares(FileDataset):
-    """Grey pictures with a bright square: on the left it is class 0, on the right class 1, or both where allowed."""
+    """Write grey pictures with a bright square: left is class 0, right is class 1, or both where allowed."""
 
     name: ClassVar[str] = "squares"
     title: ClassVar[str] = "Squares"
@@ -59,7 +59,7 @@ def box(target: int) -> Box:
 
 @pytest.fixture
 def squares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Makes the folder; the configuration of its data set."""
+    """Make the folder, and return the configuration of its data set."""
     assert "squares" not in datasets
     monkeypatch.setitem(datasets._entries, "squares", Squares)
 

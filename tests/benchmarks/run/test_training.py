@@ -112,7 +112,7 @@ def test_a_network_without_convolutional_features_is_refused() -> None:
 
 
 class Answers(torch.nn.Module):
-    """Gives the logits written in the images."""
+    """Return the logits that are written in the images."""
 
     def __init__(self, shift: int) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Answers(torch.nn.Module):
 
 
 def numbered(images: torch.Tensor, targets: torch.Tensor, size: int) -> list[tuple[torch.Tensor, torch.Tensor, Any]]:
-    """Batches with the indices of their images."""
+    """Yield batches with the indices of their images."""
     numbers = torch.arange(len(images)).split(size)
     parts = zip(images.split(size), targets.split(size), numbers, strict=True)
     return [(images, targets, numbers.numpy()) for images, targets, numbers in parts]
