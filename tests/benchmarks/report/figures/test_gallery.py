@@ -44,8 +44,8 @@ def test_maps_are_scaled_by_themselves() -> None:
     assert scale_map(values, signed=True).tolist() == [[0, 0], [0.25, 1]]  # type: ignore[union-attr]
     assert scale_map(values, signed=False).tolist() == [[0, 1 / 3], [0.5, 1]]  # type: ignore[union-attr]
     assert scale_map(-np.ones((2, 2)) * [[1, 2], [3, 4]], signed=True).tolist() == [[0, 0], [0, 0]]  # type: ignore[union-attr]
-    assert scale_map(np.full_run((2, 2), 3.0), signed=False) is None
+    assert scale_map(np.full((2, 2), 3.0), signed=False) is None
     assert scale_map(np.array([[np.nan, 1.0]]), signed=False) is None
-    painted = overlay(np.full_run((2, 2, 3), 255, np.uint8), np.array([[0.0, 1.0], [0.5, 0.5]]))
+    painted = overlay(np.full((2, 2, 3), 255, np.uint8), np.array([[0.0, 1.0], [0.5, 0.5]]))
     assert painted.shape == (2, 2, 3)
     assert (painted[0, 0] < painted[0, 1]).all()
