@@ -46,6 +46,7 @@ def test_the_rules_by_hand() -> None:
     assert unruled == set()
 
 
+@pytest.mark.slow
 def test_on_a_linear_head_the_map_sums_to_the_logit_without_bias(any_network: nn.Module, images: Tensor) -> None:
     maps = Lrp()(any_network, images, TARGETS)
     head = any_network.get_classifier()  # type: ignore[operator]
@@ -54,6 +55,7 @@ def test_on_a_linear_head_the_map_sums_to_the_logit_without_bias(any_network: nn
     assert Lrp().caveat(any_network) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet10t", "densenet121", "test_efficientnet", "regnety_002"])
 def test_relevance_is_kept_on_timm_families(name: str) -> None:
     torch.manual_seed(0)

@@ -75,6 +75,7 @@ class TestContract:
         sign = {"higher": 1, "lower": -1, "none": 0}[spec.direction]
         assert np.array_equal(np.sign(np.round(right - wrong, 4)), np.full(len(right), sign))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", NAMES)
     def test_degenerate_maps_are_scored_without_an_error(self, name: str) -> None:
         case = square_case()
@@ -121,6 +122,7 @@ class TestContract:
         assert helpers.warn_perturbation_caused_no_change is compare
         assert warnings.filters == filters
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", NAMES)
     def test_numpy_without_trapz_is_enough(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(np, "trapz", raising=False)

@@ -29,6 +29,7 @@ class TestWorkers:
         yield
         torch.set_num_threads(before)
 
+    @pytest.mark.slow
     def test_any_number_gives_the_same(self) -> None:
         case = net_case(5)
         order, outputs = pixel_order(case.maps), []
@@ -53,6 +54,7 @@ class TestWorkers:
         assert torch.get_num_threads() == 3
         assert list(single_threaded_pool(3).map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
 
+    @pytest.mark.slow
     def test_an_error_in_one_reaches_the_caller(self) -> None:
         def broken(rows: slice, versions: slice) -> Tensor:
             raise ValueError(f"row {rows.start}")

@@ -45,6 +45,7 @@ class TestFlatNetwork:
             (id(p), p._version, p.requires_grad, p.stride(), p.is_inference()) for p in model.parameters()
         ]
 
+    @pytest.mark.slow
     def test_made_once_and_again_when_weights_change(self) -> None:
         model, image = timm.create_model("test_resnet").eval(), torch.zeros(1, 3, 32, 32)
         first = flat_network_of(model, image)
@@ -53,6 +54,7 @@ class TestFlatNetwork:
             next(model.parameters()).add_(1.0)
         assert flat_network_of(model, image) is not first
 
+    @pytest.mark.slow
     def test_nothing_is_kept_of_a_network_that_is_gone(self) -> None:
         model = timm.create_model("test_resnet").eval()
         reference = weakref.ref(model)

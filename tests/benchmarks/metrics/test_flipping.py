@@ -47,6 +47,7 @@ class TestPixelFlipping:
             order = np.argsort(-case.maps[index].ravel(), kind="stable")
             assert np.allclose(curve, plain_curve(case, index, order, pixels), atol=1e-6)
 
+    @pytest.mark.slow
     def test_scores_agree_with_a_plain_loop_on_a_network(self) -> None:
         case = replace(net_case(2), images=net_case(2).images[:, :, :24, :24], maps=net_case(2).maps[:, :, :24, :24])
         step = features_in_step((3, 24, 24), 24)

@@ -33,6 +33,7 @@ class TestOutputs:
         assert np.allclose(outputs.probabilities[:, 0], clean.softmax(1)[rows, case.targets], atol=1e-6)
         assert np.array_equal(outputs.hits[:, 0], clean.argmax(1).numpy() == case.targets)
 
+    @pytest.mark.slow
     def test_of_several_classes_each_is_decided_for_itself(self) -> None:
         case = net_case(3)
         assert case.model is not None
@@ -43,6 +44,7 @@ class TestOutputs:
         assert np.allclose(outputs.probabilities[:, 0], logits.sigmoid(), atol=1e-6)
         assert np.array_equal(outputs.hits[:, 0], logits.numpy() > 0)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 24, 1000])
     def test_blocks_of_any_size_give_the_same(self, batch_size: int) -> None:
         case = net_case(5)
@@ -108,6 +110,7 @@ class TestSharing:
         metrics["pixel_flipping"]()(replace(case, passes=shared))
         assert shared.forwards == 4 + 1 + 2 * 4 * 23  # themselves, nothing at all, and between
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", [n for n, cls in metrics.items() if cls.needs_model and not cls.needs_explain])
     def test_shared_passes_change_no_score(self, name: str) -> None:
         case = net_case(3)

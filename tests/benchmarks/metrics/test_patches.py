@@ -64,6 +64,7 @@ class TestIrof:
         turned = Irof()(replace(case, maps=-case.maps))
         assert np.allclose(turned["irof"], -values["irof"], atol=0.02)
 
+    @pytest.mark.slow
     def test_an_image_alone_scores_as_in_company(self) -> None:
         case = net_case(3)
         together = Irof().score(case)["irof"]
@@ -85,6 +86,7 @@ class TestNetwork:
             alone = metric.score(part)
             assert all(np.allclose(together[key][i], alone[key][0], atol=1e-6) for key in together)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["pixel_flipping", "region_perturbation", "faithfulness_correlation"])
     def test_nothing_of_the_network_changes(self, name: str) -> None:
         case = net_case(2)

@@ -37,6 +37,7 @@ class TestAdapter:
             plain, attentive = metric(case), metric(replace(case, model=network.eval()))
             assert all(np.array_equal(plain[key], attentive[key]) for key in plain)
 
+    @pytest.mark.slow
     def test_networks_are_not_kept_alive(self) -> None:
         case = square_case(2)
         reference = weakref.ref(case.model)

@@ -169,6 +169,7 @@ def test_rounded_maps_are_other_maps(tiny: Callable[..., RunConfig]) -> None:
     assert found == {path for path in before if path[0] != "train"}
 
 
+@pytest.mark.slow
 def test_how_much_an_explainer_does_at_once_changes_no_key(tiny: Callable[..., RunConfig]) -> None:
     class Batched(Explainer):
         internal_batch_size: int = 4

@@ -29,6 +29,7 @@ def test_every_table_with_rows_is_written(
     assert {path.suffix for path in written} == {ending}
 
 
+@pytest.mark.slow
 def test_csv_loses_nothing(done: tuple[RunConfig, Outcome], tmp_path: Path) -> None:
     data = read_run(done[1].folder)
     export(data, tmp_path)

@@ -14,6 +14,8 @@ from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.record import RunRecord
 from interp_core.errors import StoreError
 
+pytestmark = pytest.mark.slow
+
 
 def test_degenerate_maps_are_counted_per_model_and_explainer(analysis: RunAnalysis) -> None:
     table = analysis.degenerate

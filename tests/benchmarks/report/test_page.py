@@ -23,6 +23,8 @@ from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.record import RunRecord
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_page_is_well_formed_and_asks_for_nothing_from_outside(folder: Path) -> None:
     tags = Tags((folder / "report.html").read_text(encoding="utf-8"))

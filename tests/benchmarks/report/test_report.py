@@ -3,12 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from helpers import runs as synthetic
 from helpers.reports import NOTHING, few_scores
 
 from benchmarks.report import RunData, write_report
 from benchmarks.statistics import COLUMNS
 from benchmarks.store.record import RunRecord
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_same_data_give_the_same_files(tmp_path: Path) -> None:

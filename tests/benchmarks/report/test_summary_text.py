@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from helpers.reports import analyse_shifted
 
 from benchmarks.report import RunData, analyse
@@ -9,12 +10,14 @@ from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import RunAnalysis
 
 
+@pytest.mark.slow
 def test_a_win_on_all_metrics_has_no_opponent_ahead() -> None:
     (summary,) = network_summaries(analyse_shifted("lap", 2))
     assert sum(len(metric.external["ahead"]) for metric in summary.metrics) == 28
     assert all(not metric.external["behind"] for metric in summary.metrics)
 
 
+@pytest.mark.slow
 def test_a_loss_on_all_metrics_is_behind_everywhere_and_controls_are_named() -> None:
     analysis = analyse_shifted("lap", -2)
     (summary,) = network_summaries(analysis)
@@ -37,6 +40,7 @@ def test_the_twin_is_named_with_its_best_explainer_and_accuracy(analysis: RunAna
     assert all(share in text for share in ("95.3 %", "94.8 %"))
 
 
+@pytest.mark.slow
 def test_unequal_numbers_of_images_are_told(analysis: RunAnalysis) -> None:
     data = analysis.data
     gap = (data.scores["explainer"] == "lime") & (data.scores["image_id"] == "test-0001")

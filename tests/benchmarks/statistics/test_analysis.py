@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from helpers import runs as synthetic
 from helpers.reports import full_run
 
@@ -8,6 +9,7 @@ from benchmarks.report import Gallery, RunData, analyse, images_to_keep
 from benchmarks.statistics import Resampling
 
 
+@pytest.mark.slow
 def test_the_images_the_report_wants_are_those_it_shows() -> None:
     data = full_run(images=16)
     wanted = images_to_keep(RunData(data.record, data.scores))

@@ -114,6 +114,7 @@ def test_too_little_has_no_interval(block: np.ndarray) -> None:
     assert np.isnan(hierarchical_ci(block)).all()
 
 
+@pytest.mark.slow
 def test_seeds_are_paired_with_themselves() -> None:
     # the second explainer lacks one seed and the order of seeds must not matter
     block = simulate(np.random.default_rng(2), 3, 12, 5.0, 1.0)

@@ -76,6 +76,7 @@ def test_holm_spans_all_comparisons_of_a_model_and_no_more() -> None:
     assert both[both["model"] == "m"]["p_holm"].to_numpy() == pytest.approx(table["p_holm"].to_numpy())
 
 
+@pytest.mark.slow
 def test_effect_and_difference_have_the_same_sign_whatever_is_better() -> None:
     rows = rows_of("own", range(10)) + rows_of("other", np.arange(10) - 1.0)
     rows += rows_of("own", range(10), "down") + rows_of("other", np.arange(10) - 1.0, "down")
@@ -86,6 +87,7 @@ def test_effect_and_difference_have_the_same_sign_whatever_is_better() -> None:
     assert (table["difference"] * table["rank_biserial"] > 0).all()
 
 
+@pytest.mark.slow
 def test_rounding_is_no_difference() -> None:
     rows = rows_of("own", [0.1 + 0.2] * 6) + rows_of("other", [0.3] * 6)
     row = paired_differences(long_table(rows), [UP], "own").iloc[0]
@@ -108,6 +110,7 @@ def test_false_alarms_are_kept_by_holm() -> None:
     assert alarms / 20 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 20)
 
 
+@pytest.mark.slow
 def test_paired_differences_are_positive_where_the_reference_is_better() -> None:
     rows = [
         *constant_rows("up", own=0.9, other=0.5),
@@ -121,6 +124,7 @@ def test_paired_differences_are_positive_where_the_reference_is_better() -> None
     assert table["verdict"].to_dict() == {"up": "ahead", "down": "behind"}
 
 
+@pytest.mark.slow
 def test_pairing_uses_only_shared_images_and_sees_what_means_hide() -> None:
     # images differ far more than explainers do: only the paired interval can tell them apart
     base = np.linspace(0, 1, 20)
@@ -131,6 +135,7 @@ def test_pairing_uses_only_shared_images_and_sees_what_means_hide() -> None:
     assert row["difference"] == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_equal_explainers_are_level_and_one_image_says_nothing() -> None:
     level = paired_differences(long_table(constant_rows("up", own=0.5, other=0.5)), [UP], "own")
     assert level["verdict"].tolist() == ["level"]

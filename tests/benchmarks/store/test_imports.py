@@ -4,6 +4,8 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import benchmarks.store
 
 HEAVY = ("matplotlib", "jinja2", "torch", "timm")
@@ -16,6 +18,7 @@ print(",".join(sorted(name for name in sys.modules if name.startswith(("benchmar
 """
 
 
+@pytest.mark.slow
 def test_the_store_imports_no_report_and_no_heavy_library() -> None:
     names = [module.name for module in pkgutil.iter_modules(benchmarks.store.__path__, "benchmarks.store.")]
     assert "benchmarks.store.run_folder" in names

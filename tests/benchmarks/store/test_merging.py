@@ -56,6 +56,7 @@ def test_seeds_are_put_together(
     ]
 
 
+@pytest.mark.slow
 def test_conflicts_are_all_named_and_nothing_is_written(
     done: tuple[RunConfig, Outcome], warm: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_one_file_is_far_smaller(folder: Path) -> None:
     assert (folder / PACKED).stat().st_size < before / 3
 
 
+@pytest.mark.slow
 def test_a_packed_run_is_not_computed_again(done: tuple[RunConfig, Outcome], folder: Path) -> None:
     config = done[0].model_copy(update={"output": folder.parent})
     pack(folder)

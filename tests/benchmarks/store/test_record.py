@@ -55,6 +55,7 @@ def test_there_are_stored_runs() -> None:
     assert len(STORED) >= 20
 
 
+@pytest.mark.slow
 def test_a_run_writes_the_keys_of_its_layout(done: tuple[RunConfig, Outcome]) -> None:
     content = json.loads((done[1].folder / "run.json").read_text())
     assert list(content) == KEYS

@@ -74,6 +74,7 @@ def test_the_probe_leaves_no_trace(
     assert torch.equal(torch.get_rng_state(), rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attached", [False, True])
 def test_the_feature_layer_puts_out_the_last_features(
     family: str, attached: bool, make_backbone: Callable[..., nn.Module], images: Tensor

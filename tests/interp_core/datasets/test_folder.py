@@ -338,6 +338,7 @@ def test_nothing_in_xml_is_expanded_or_fetched(tmp_path: Path, text: str) -> Non
 # Real data
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")
 def test_real_pets(tmp_path: Path) -> None:
     unpack(DATA / "pets600.tar", tmp_path)

@@ -165,6 +165,7 @@ def test_noise_of_nothing_changes_nothing(method: LapAttribution, images: Tensor
     torch.testing.assert_close(smoothed[0], method.attribute(images, target=[1, 3]))
 
 
+@pytest.mark.slow
 def test_captum_measures_its_sensitivity(method: LapAttribution, images: Tensor) -> None:
     still = sensitivity_max(method.attribute, images, perturb_func=lambda x: x, n_perturb_samples=2, target=[1, 3])
     torch.testing.assert_close(still, torch.zeros(2), atol=1e-5, rtol=0)

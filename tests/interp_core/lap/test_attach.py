@@ -44,6 +44,7 @@ def largest_leak(explanation: Explanation) -> float:
     return max(leaks)
 
 
+@pytest.mark.slow
 def test_logits_are_the_same_to_the_bit_after_attaching(family: str, make_backbone: Make, images_of: Images) -> None:
     model = make_backbone(family)
     small, odd = images_of(64, 64), images_of(97, 65)
@@ -53,6 +54,7 @@ def test_logits_are_the_same_to_the_bit_after_attaching(family: str, make_backbo
     assert torch.equal(logits_of(lap, odd), before[1])
 
 
+@pytest.mark.slow
 def test_detach_gives_back_the_untouched_module(
     family: str, make_backbone: Make, images: Tensor, snapshot: Snapshot, sharpen: Callable[[LapModel], LapModel]
 ) -> None:
@@ -182,6 +184,7 @@ def test_a_head_with_hidden_layers_is_explained_in_inference_mode(make_lap: Make
     torch.testing.assert_close(inside, lap.explain(images, 1).map)
 
 
+@pytest.mark.slow
 def test_every_block_learns_in_every_family(family: str, make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap(family).train()
     recording = Recording(all_concepts=True)

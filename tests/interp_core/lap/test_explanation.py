@@ -264,12 +264,14 @@ def test_the_sheet_tells_classes_logits_and_sums(explanation: Explanation) -> No
     assert "2 of 6 images shown" in texts
 
 
+@pytest.mark.slow
 def test_one_image_is_shown_alone(make_lap: Callable[..., LapModel], images: Tensor) -> None:
     explanation = make_lap().explain(images[:1])
     assert not any("shown" in text for text in words(explanation.sheet()))
     assert picture_size(explanation._repr_png_())[1] < picture_size(make_lap().explain(images)._repr_png_())[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [torch.bfloat16, torch.float16, torch.float64])
 def test_any_precision_and_grey_images_can_be_shown(form: torch.dtype, make_lap: Callable[..., LapModel]) -> None:
     grey = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(2)).to(form)

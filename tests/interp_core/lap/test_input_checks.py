@@ -135,6 +135,7 @@ def test_bad_targets_are_refused(targets: Any, says: str) -> None:
 # Explaining with a whole model: refused, and the model is as it was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(
     ("spoil", "targets", "says"),

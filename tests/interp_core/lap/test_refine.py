@@ -42,6 +42,7 @@ def squares(count: int = 64) -> tuple[Tensor, Tensor, Tensor]:
     return images, targets, masks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_logits_are_the_same_and_maps_start_in_the_order_of_the_head(name: str) -> None:
     lap = refining(name)
@@ -195,6 +196,7 @@ def test_detaching_takes_the_taps_off() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in backbone.modules())
 
 
+@pytest.mark.slow
 def test_any_size_half_precision_and_one_exported_graph() -> None:
     lap = refining()
     assert lap.explain(some(1, 96), 0).map.shape == (1, 1, 96, 96)
@@ -206,6 +208,7 @@ def test_any_size_half_precision_and_one_exported_graph() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_trained_network_keeps_every_answer_to_the_bit() -> None:
     images, targets, _ = squares(32)
     lap = refining(refine=4)

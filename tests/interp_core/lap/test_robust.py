@@ -63,6 +63,7 @@ def close_to_scale(ours: Tensor, theirs: Tensor, share: float = 1e-5) -> None:
 # Sizes and numbers of images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(65, 97), (33, 120)])
 @pytest.mark.parametrize("name", FOUR)
 def test_odd_sizes_and_any_batch(
@@ -119,6 +120,7 @@ def test_a_convolution_without_padding_moves_cells_and_keeps_their_pitch(protoco
 # Memory format
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
 @pytest.mark.parametrize("name", FOUR)
 def test_channels_last_changes_nothing_and_is_kept(
@@ -153,6 +155,7 @@ def test_contiguous_features_stay_contiguous(make_lap: MakeLap, images: Tensor) 
 # Precision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("name", FOUR)
 def test_autocast_keeps_the_function(
@@ -249,6 +252,7 @@ def test_a_training_step_compiles_into_one_graph(make_lap: MakeLap, images: Tens
     assert torch.equal(twin.backbone.bn1.running_mean, lap.backbone.bn1.running_mean)  # type: ignore[union-attr, arg-type]
 
 
+@pytest.mark.slow
 def test_a_model_compiled_in_place_explains(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap()
     expected = lap.explain(images)

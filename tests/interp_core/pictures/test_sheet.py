@@ -114,6 +114,7 @@ def test_regions_are_drawn_around_their_pixels() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("height", "width", "levels", "rows"), [(32, 32, 3, 2), (20, 60, 3, 1), (60, 20, 1, 2), (300, 10, 6, 1)]
 )
@@ -133,6 +134,7 @@ def test_nothing_overlaps_and_all_lies_inside(height: int, width: int, levels: i
         assert not one_axes.bbox.overlaps(other_axes.bbox)
 
 
+@pytest.mark.slow
 def test_says_how_many_of_how_many_are_shown() -> None:
     panels = [make_panel(seed) for seed in range(3)]
     assert "2 of 3 images shown" in words(sheet(panels, rows=2))
@@ -152,6 +154,7 @@ def test_a_map_that_cannot_be_shown_is_marked_and_the_rest_drawn(broken: str) ->
     assert encode_png(figure)
 
 
+@pytest.mark.slow
 def test_maps_that_are_zero_everywhere_are_drawn_and_named() -> None:
     panel = make_panel(
         map=np.zeros((32, 32)), native=np.zeros((4, 4)), contributions=np.zeros((8, 8)), bias=0.0, regions=()
@@ -190,6 +193,7 @@ def test_the_users_settings_neither_show_nor_change() -> None:
         assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 def test_draws_in_threads_and_leaves_pyplot_alone() -> None:
     import matplotlib.pyplot as plt
 
@@ -200,6 +204,7 @@ def test_draws_in_threads_and_leaves_pyplot_alone() -> None:
     assert plt.get_fignums() == []
 
 
+@pytest.mark.slow
 def test_matplotlib_is_not_imported_before_something_is_drawn() -> None:
     import subprocess
     import sys

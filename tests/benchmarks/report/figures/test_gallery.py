@@ -12,6 +12,7 @@ from benchmarks.report.figures.gallery import gallery_figure, label_text, overla
 from benchmarks.statistics.analysis import RunAnalysis
 
 
+@pytest.mark.slow
 def test_gallery_has_pictures_explainers_and_marks_empty_maps(analysis: RunAnalysis) -> None:
     figure = gallery_figure(analysis.data, "lap")
     assert len(figure.axes) == 6 * 11

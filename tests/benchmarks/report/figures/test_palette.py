@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from benchmarks.report.figures import palette
 from benchmarks.report.figures import svg as svg_files
 from benchmarks.report.figures.figure_set import make_figure_set
 from benchmarks.statistics.analysis import RunAnalysis
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_page_darkens_its_figures_and_the_files_do_not(full_analysis: RunAnalysis) -> None:

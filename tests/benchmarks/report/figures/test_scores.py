@@ -13,6 +13,8 @@ from benchmarks.report.figures.scores import cost_figure, ranks_figure, scores_f
 from benchmarks.statistics import Resampling
 from benchmarks.statistics.analysis import RunAnalysis
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize(("family", "panels"), [("localisation", 4), ("faithfulness", 6)])

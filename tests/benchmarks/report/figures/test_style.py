@@ -12,6 +12,8 @@ from benchmarks.report.figures import palette, style
 from benchmarks.report.figures.scores import ranks_figure, scores_figure
 from benchmarks.statistics.analysis import RunAnalysis
 
+pytestmark = pytest.mark.slow
+
 
 def test_models_differ_by_colour_and_marker() -> None:
     assert style.colour_of(0) != style.colour_of(1)

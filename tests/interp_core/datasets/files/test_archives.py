@@ -95,6 +95,7 @@ def test_bombs_are_refused_and_taken_away(make: Maker, tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_ratio_no_data_set_has_is_a_bomb(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "archive", {f"{i}": bytes(2**23) for i in range(12)})
     with pytest.raises(UnsafeArchive, match="bomb"):

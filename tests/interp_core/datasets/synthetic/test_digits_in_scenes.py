@@ -114,6 +114,7 @@ def test_split_refuses_parts_that_do_not_fit(part: str, value: object, message: 
         ImageSet(**(valid_parts() | {part: value}))
 
 
+@pytest.mark.slow
 def test_take_keeps_all_parts_together(tagged: dict[SplitName, ImageSet]) -> None:
     split, picked = tagged["test"], np.array([7, 3, 3])
     part = split.take(picked)
@@ -310,6 +311,7 @@ def test_classes_are_balanced(train: ImageSet) -> None:
     np.testing.assert_array_equal(np.bincount(train.targets), np.full(10, 30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [SMALL, TAGGED])
 def test_two_loads_are_the_same_to_the_byte(config: DigitsInScenes) -> None:
     first = digest(config.load("test"))
@@ -318,6 +320,7 @@ def test_two_loads_are_the_same_to_the_byte(config: DigitsInScenes) -> None:
     assert digest(config.load("test")) == first
 
 
+@pytest.mark.slow
 def test_seeds_and_splits_differ(train: ImageSet) -> None:
     other = SMALL.model_copy(update={"seed": 1}).load("train")
     assert (other.images != train.images).any((1, 2, 3)).all()
@@ -360,6 +363,7 @@ def test_distractors_change_nothing_in_the_mask() -> None:
     assert (many.images != none.images).any((1, 2, 3)).mean() > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -477,6 +481,7 @@ def test_configs_are_frozen_and_hashable() -> None:
         SMALL.seed = 4  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_a_missing_wheel_picture_stops_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(pictures_module.PHOTOGRAPHS, "val", ("gone.png",))
     pyramids.cache_clear()
