@@ -30,6 +30,7 @@ def test_the_rescale_rule_by_hand() -> None:
     torch.testing.assert_close(maps.flatten(), torch.tensor([1.0, 2.0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "lap"])
 def test_sums_to_the_difference_of_the_logits(name: str, images: Tensor, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(name)
@@ -39,6 +40,7 @@ def test_sums_to_the_difference_of_the_logits(name: str, images: Tensor, request
     torch.testing.assert_close(maps.sum((1, 2, 3)), change(model, images), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gates_and_silu_are_refused_with_the_number(images: Tensor) -> None:
     torch.manual_seed(0)
     model = timm.create_model("test_efficientnet", num_classes=4).eval()
@@ -92,6 +94,7 @@ def test_functional_calls_are_found_by_what_they_miss() -> None:
     assert "no rule for products, gates and functional calls" in reason
 
 
+@pytest.mark.slow
 def test_lap_that_attends_is_measured(attentive: nn.Module, images: Tensor) -> None:
     gap = try_on_noise(attentive)
     assert isinstance(gap, float)
@@ -107,6 +110,7 @@ def test_what_cannot_be_tried_is_flagged() -> None:
     assert "was not tried" in str(DeepLift().caveat(model))
 
 
+@pytest.mark.slow
 def test_no_tensor_stays_on_the_modules_when_the_network_fails(plain: nn.Module, images: Tensor) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no answer")
@@ -119,6 +123,7 @@ def test_no_tensor_stays_on_the_modules_when_the_network_fails(plain: nn.Module,
     assert [set(vars(module)) for module in plain.modules()] == before
 
 
+@pytest.mark.slow
 def test_weights_that_change_are_measured_again(plain: nn.Module) -> None:
     lap = attach(plain)
     assert DeepLift().caveat(lap) is None

@@ -18,6 +18,7 @@ def total(inputs: Tensor, biases: list[Tensor]) -> Tensor:
     return inputs.flatten(1).sum(1) + sum(bias.flatten(1).sum(1) for bias in biases)
 
 
+@pytest.mark.slow
 def test_input_and_biases_sum_to_the_logit(any_network: nn.Module, images: Tensor) -> None:
     logits, inputs, biases, _ = decompose(any_network, images, TARGETS)
     torch.testing.assert_close(logits, any_network(images).detach(), rtol=1e-4, atol=1e-5)
@@ -25,6 +26,7 @@ def test_input_and_biases_sum_to_the_logit(any_network: nn.Module, images: Tenso
     assert FullGrad().refusal(any_network) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet10t", "densenet121", "regnety_002"])
 def test_the_identity_holds_on_networks_of_relu(name: str) -> None:
     torch.manual_seed(0)
@@ -59,12 +61,14 @@ def test_the_map_by_hand(images: Tensor) -> None:
     torch.testing.assert_close(FullGrad()(net, images, TARGETS), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gates_of_lap_are_constant_and_flagged(lap: nn.Module, plain: nn.Module) -> None:
     assert FullGrad().caveat(plain) is None
     gates = len(lap.gates) + 1  # type: ignore[arg-type]
     assert FullGrad().caveat(lap) == f"{gates} gates are held constant"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_convnext"])
 def test_networks_that_are_not_piecewise_linear_are_refused(name: str, images: Tensor) -> None:
     torch.manual_seed(0)

@@ -24,6 +24,7 @@ def test_equals_the_class_activation_map_by_hand(gap_net: Any, images: Tensor) -
     torch.testing.assert_close(GradCam()(net, images, targets), expected.detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "densenet121"])
 def test_equals_its_formula_on_timm_families(name: str, images: Tensor) -> None:
     torch.manual_seed(0)
@@ -38,6 +39,7 @@ def test_equals_its_formula_on_timm_families(name: str, images: Tensor) -> None:
     torch.testing.assert_close(actual, expected.detach(), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_is_refused_where_there_is_no_last_feature_map(images: Tensor) -> None:
     with pytest.raises(ContractError, match=r"grad_cam cannot explain this model: .*not convolutional"):
         GradCam()(timm.create_model("test_vit", num_classes=4), images, torch.tensor([0, 0]))

@@ -34,6 +34,7 @@ def test_of_a_cubic_is_the_cube(images: Tensor) -> None:
     torch.testing.assert_close(maps, (images**3).sum(1, keepdim=True), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_sums_to_the_difference_of_the_logits(plain: nn.Module, images: Tensor) -> None:
     with torch.no_grad():
         change = (plain(images) - plain(torch.zeros_like(images)))[torch.arange(2), TARGETS]
@@ -41,6 +42,7 @@ def test_sums_to_the_difference_of_the_logits(plain: nn.Module, images: Tensor) 
     torch.testing.assert_close(maps.sum((1, 2, 3)), change, rtol=0.02, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_the_batch_size_changes_nothing_but_the_batches(plain: nn.Module, images: Tensor, size: int) -> None:
     largest: list[int] = []

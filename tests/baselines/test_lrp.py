@@ -66,6 +66,7 @@ def test_relevance_is_kept_on_timm_families(name: str) -> None:
     assert (Lrp().caveat(model) is None) == (plan.lost <= 0.01)
 
 
+@pytest.mark.slow
 def test_evidence_against_the_target_is_negative(plain: nn.Module, images: Tensor) -> None:
     logits = plain(images)[0] - plain.get_classifier().bias  # type: ignore[operator]
     against = logits.argmin()[None]
@@ -108,6 +109,7 @@ def test_functions_without_a_rule_are_named() -> None:
     assert propagate_relevance(Odd(), torch.rand(1, 2, 3, 3), torch.tensor([0]))[2] == {"cos"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "why"), [("test_convnext", "no rule for .*layer_norm"), ("test_nfnet", "no rule for .*conv2d")]
 )
@@ -128,6 +130,7 @@ def test_a_convolution_that_is_used_twice_is_refused(gap_net: Any) -> None:
     assert "called more than once: stem.0" in str(Lrp().refusal(gap_net))
 
 
+@pytest.mark.slow
 def test_norms_are_merged_where_they_follow_a_convolution(plain: nn.Module, images: Tensor) -> None:
     with torch.no_grad():
         for module in plain.modules():
@@ -154,6 +157,7 @@ def test_a_norm_before_its_convolution_is_left_alone() -> None:
     assert find_norms_after(trace) == ()
 
 
+@pytest.mark.slow
 def test_the_network_itself_is_not_touched(plain: nn.Module, images: Tensor) -> None:
     before = {key: value.clone() for key, value in plain.state_dict().items()}
     Lrp()(plain, images, TARGETS)

@@ -30,6 +30,7 @@ def test_finds_the_only_region_the_model_looks_at(region_net: nn.Module, board: 
     assert torch.equal(maps[outside], torch.zeros(int(outside.sum())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "windows"), [(224, 13 * 13), (56, 13 * 13)])
 def test_the_budget_is_that_of_the_head(side: int, windows: int) -> None:
     net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
@@ -37,6 +38,7 @@ def test_the_budget_is_that_of_the_head(side: int, windows: int) -> None:
     assert cost.forwards == windows + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_the_batch_size_changes_nothing_but_the_batches(plain: nn.Module, images: Tensor, size: int) -> None:
     largest: list[int] = []
@@ -47,6 +49,7 @@ def test_the_batch_size_changes_nothing_but_the_batches(plain: nn.Module, images
     torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_is_never_longer_than_the_window(plain: nn.Module, images: Tensor) -> None:
     maps = Occlusion(window=0.1, stride=0.5)(plain, images, TARGETS)
     assert maps.ne(0).float().mean() > 0.9

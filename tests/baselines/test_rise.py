@@ -34,6 +34,7 @@ class Share(nn.Module):
         return torch.cat([torch.log(1 - pixel), torch.log(pixel)], 1)
 
 
+@pytest.mark.slow
 def test_is_the_mean_mask_given_what_the_network_sees() -> None:
     images = torch.ones(1, 3, 32, 32)
     maps = Rise(masks=3000)(Share(), images, torch.tensor([1]))[0, 0]
@@ -46,6 +47,7 @@ def test_is_the_mean_mask_given_what_the_network_sees() -> None:
     assert abs(float(maps[28, 4]) - 0.5) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_the_batch_size_changes_nothing_but_the_batches(plain: nn.Module, images: Tensor, size: int) -> None:
     largest: list[int] = []

@@ -10,6 +10,8 @@ import timm
 import torch
 from helpers.shared import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_code_for_other_tools_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "attach.md").read_text()

@@ -42,6 +42,7 @@ def metric(tmp_path: Path) -> Iterator[Metric]:
     metrics._entries.pop(NAME)
 
 
+@pytest.mark.slow
 def test_the_metric_joins_a_run_and_gives_the_probability_of_the_highest_tenth(metric: Metric) -> None:
     case = net_case(3)
     assert case.model is not None
@@ -52,6 +53,7 @@ def test_the_metric_joins_a_run_and_gives_the_probability_of_the_highest_tenth(m
     assert metric(case)[NAME] == pytest.approx(expected.numpy(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_its_forward_passes_are_shared(metric: Metric) -> None:
     case = net_case(3)
     shared = replace(case, passes=passes_of(case))

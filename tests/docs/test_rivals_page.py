@@ -28,6 +28,7 @@ def test_the_page_has_every_rival() -> None:
     assert {name for name in rivals if not re.search(rf"^\| `{name}` \|", page, re.MULTILINE)} == set()
 
 
+@pytest.mark.slow
 def test_the_first_code_runs_as_it_stands() -> None:
     images, masks = torch.randn(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
     names = {"timm": timm, "images": images, "targets": torch.tensor([1, 2]), "masks": masks}

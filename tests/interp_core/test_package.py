@@ -21,6 +21,7 @@ def test_other_names_are_refused() -> None:
         interp_core.attatch  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["interp_core.errors", "interp_core.registry", "benchmarks.cli"])
 def test_light_modules_load_neither_torch_nor_pydantic(module: str) -> None:
     code = f"import sys, {module}; print([name for name in ('torch', 'pydantic') if name in sys.modules])"

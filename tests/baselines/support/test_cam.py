@@ -36,6 +36,7 @@ def test_the_family_is_there() -> None:
     assert {"grad_cam", "grad_cam_pp", "hires_cam", "layer_cam", "score_cam", "eigen_cam"} <= set(FAMILY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "densenet121"])
 def test_features_and_gradients_are_those_of_the_network(name: str, images: Tensor) -> None:
     torch.manual_seed(0)
@@ -56,6 +57,7 @@ def test_hires_cam_by_hand_sums_to_the_logit(gap_net: Any, images: Tensor) -> No
     torch.testing.assert_close(maps.sum((1, 2, 3)), expected.detach())
 
 
+@pytest.mark.slow
 def test_behind_average_pooling_grad_cam_is_the_positive_part_of_hires_cam(plain: nn.Module, images: Tensor) -> None:
     torch.testing.assert_close(cells("grad_cam", plain, images), cells("hires_cam", plain, images).relu())
 
@@ -88,6 +90,7 @@ def test_grad_cam_pp_takes_no_weight_from_a_gradient_that_is_zero() -> None:
     assert torch.equal(maps, torch.zeros(1, 1, 2, 2))
 
 
+@pytest.mark.slow
 def test_layer_cam_by_hand(gap_net: Any, images: Tensor) -> None:
     features, gradients = known(gap_net, images)
     expected = (features * gradients.clamp(min=0)).sum(1, keepdim=True).clamp(min=0)
@@ -137,24 +140,28 @@ def test_eigen_cam_is_the_first_principal_component(gap_net: Any, images: Tensor
         np.testing.assert_allclose(cam.flatten().numpy(), np.maximum(expected, 0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_eigen_cam_says_that_it_does_not_look_at_the_class(plain: nn.Module, images: Tensor) -> None:
     explain = explainers["eigen_cam"]()
     assert torch.equal(explain(plain, images, TARGETS), explain(plain, images, TARGETS + 1))
     assert explain.caveat(plain) == "its map is the same for every class"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILY)
 def test_the_batch_size_changes_nothing(name: str, plain: nn.Module, images: Tensor) -> None:
     single, pairs = (explainers[name](internal_batch_size=size)(plain, images, TARGETS) for size in (1, 2))
     torch.testing.assert_close(single, pairs, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILY)
 def test_networks_without_a_last_map_are_refused(name: str, images: Tensor) -> None:
     with pytest.raises(ContractError, match=f"{name} cannot explain this model"):
         explainers[name]()(timm.create_model("test_vit", num_classes=4), images, TARGETS)
 
 
+@pytest.mark.slow
 def test_the_layer_is_looked_for_once_and_again_when_it_was_replaced(plain: Any) -> None:
     first = last_layer(plain)
     assert last_layer(plain) is first
@@ -164,6 +171,7 @@ def test_the_layer_is_looked_for_once_and_again_when_it_was_replaced(plain: Any)
     assert last_layer(plain).module is plain.get_submodule(first.name)
 
 
+@pytest.mark.slow
 def test_a_lap_network_is_asked_at_the_layer_of_its_backbone(plain: nn.Module) -> None:
     lap = attach(plain)
     assert last_layer(lap).module is last_layer(plain).module

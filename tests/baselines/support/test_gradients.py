@@ -32,12 +32,14 @@ def small() -> Tensor:
     return torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(3))
 
 
+@pytest.mark.slow
 def test_saliency_is_captums(any_network: nn.Module, images: Tensor) -> None:
     expected = captum.attr.Saliency(any_network).attribute(images.clone().requires_grad_(), target=TARGETS)
     maps = explainers["saliency"]()(any_network, images, TARGETS)
     torch.testing.assert_close(maps, expected.amax(1, keepdim=True))
 
 
+@pytest.mark.slow
 def test_input_x_gradient_is_captums(any_network: nn.Module, images: Tensor) -> None:
     expected = captum.attr.InputXGradient(any_network).attribute(images.clone().requires_grad_(), target=TARGETS)
     maps = explainers["input_x_gradient"]()(any_network, images, TARGETS)
@@ -79,6 +81,7 @@ def test_a_smooth_grad_without_noise_to_speak_of_is_saliency(plain: nn.Module, i
     torch.testing.assert_close(maps, explainers["saliency"]()(plain, images, TARGETS), rtol=0.01, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.0, 1.0])
 def test_gradient_shap_of_a_linear_network_is_weight_times_difference(images: Tensor, spread: float) -> None:
     torch.manual_seed(0)
@@ -90,12 +93,14 @@ def test_gradient_shap_of_a_linear_network_is_weight_times_difference(images: Te
     torch.testing.assert_close(maps, expected, rtol=0, atol=1e-5 + spread * 0.6 * weights.abs().max().item())
 
 
+@pytest.mark.slow
 def test_gradient_shap_from_the_mean_alone_is_integrated_gradients(plain: nn.Module, images: Tensor) -> None:
     maps = GradientShap(samples=300, spread=0.0)(plain, images, TARGETS)
     expected = IntegratedGradients(steps=100)(plain, images, TARGETS)
     torch.testing.assert_close(maps, expected, rtol=0.05, atol=0.03 * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 def test_gradient_shap_sums_to_the_mean_difference_of_the_logits(two_layers: nn.Sequential, small: Tensor) -> None:
     maps = GradientShap(samples=4000, internal_batch_size=1000)(two_layers, small, TARGETS)
     baselines = torch.randn(20000, 3, 4, 4, generator=torch.Generator().manual_seed(5))
@@ -104,6 +109,7 @@ def test_gradient_shap_sums_to_the_mean_difference_of_the_logits(two_layers: nn.
     torch.testing.assert_close(maps.sum((1, 2, 3)), change, rtol=0, atol=0.03)
 
 
+@pytest.mark.slow
 def test_gradient_shap_tends_to_captums(two_layers: nn.Sequential, small: Tensor) -> None:
     torch.manual_seed(0)
     baselines = torch.randn(2000, 3, 4, 4)
@@ -113,6 +119,7 @@ def test_gradient_shap_tends_to_captums(two_layers: nn.Sequential, small: Tensor
     torch.testing.assert_close(maps, expected.sum(1, keepdim=True).detach(), rtol=0, atol=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smooth_grad", "gradient_shap"])
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_the_batch_size_changes_nothing_but_the_batches(name: str, size: int, plain: nn.Module, images: Tensor) -> None:
@@ -124,6 +131,7 @@ def test_the_batch_size_changes_nothing_but_the_batches(name: str, size: int, pl
     torch.testing.assert_close(maps, explainers[name](samples=5)(plain, images, TARGETS), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smooth_grad", "gradient_shap", "rise", "lime"])
 def test_a_map_does_not_depend_on_the_place_in_the_batch(name: str, plain: nn.Module, images: Tensor) -> None:
     cheap = {"rise": {"masks": 10}, "lime": {"samples_at_224": 80}}.get(name, {"samples": 4})
@@ -141,6 +149,7 @@ def test_guided_and_deconvolution_by_hand(two_layers: nn.Sequential, small: Tens
         torch.testing.assert_close(explainers[name]()(two_layers, small, TARGETS), expected.detach())
 
 
+@pytest.mark.slow
 def test_guided_grad_cam_is_the_product(plain: nn.Module, images: Tensor) -> None:
     guided, cam = (explainers[name]()(plain, images, TARGETS) for name in ("guided_backprop", "grad_cam"))
     torch.testing.assert_close(explainers["guided_grad_cam"]()(plain, images, TARGETS), guided * cam)

@@ -23,11 +23,13 @@ def validator() -> Any:
     return jsonschema.Draft202012Validator(schema)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(presets()))
 def test_presets_fit(validator: Any, name: str) -> None:
     assert list(validator.iter_errors(yaml.safe_load(presets()[name].read_text()))) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -81,6 +81,7 @@ def test_parts_of_stages_can_be_replaced_from_the_command_line(tiny_file: Callab
     assert config.models[0].stages[1].recipe.epochs == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(presets()))
 def test_every_preset_loads_and_all_it_names_can_be_made(name: str) -> None:
     config = load_config(preset_path(name))

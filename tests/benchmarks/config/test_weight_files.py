@@ -50,6 +50,7 @@ def save_weights(path: Path, how: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["safetensors", "plain", "state_dict", "module"])
 @pytest.mark.parametrize("lap", [False, True])
 def test_weights_of_a_checkpoint_replace_random_ones(tmp_path: Path, how: str, lap: bool) -> None:
@@ -99,6 +100,7 @@ def test_a_missing_checkpoint_is_told_before_anything_is_computed(tiny: Callable
         RunComponents(config)
 
 
+@pytest.mark.slow
 def test_cells_follow_the_content_of_a_checkpoint_and_not_its_place(
     tiny: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
@@ -120,6 +122,7 @@ def test_normalisation_is_checked() -> None:
         Normalisation(mean=(0, 0, 0), std=(1, 0, 1))
 
 
+@pytest.mark.slow
 def test_weights_of_a_network_with_its_lap_come_back_with_it(tmp_path: Path) -> None:
     fields = {"name": "lap", "backbone": "test_resnet", "lap": True, "attach": {"refine": 4}}
     first = build_network(ModelConfig(**fields), 5, seed=0)

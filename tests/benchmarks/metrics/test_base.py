@@ -88,6 +88,7 @@ class TestContract:
                 assert np.array_equal(values[:3], [spec.degenerate] * 3)
             assert np.isclose(values[3], build(name)(case)[key][3], atol=1e-6)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize("value", [0.0, 1.0, -2.0, np.nan, np.inf])
     def test_a_batch_of_nothing_but_degenerate_maps_is_scored(self, name: str, value: float) -> None:
@@ -95,6 +96,7 @@ class TestContract:
         scores = build(name)(replace(case, maps=np.full_like(case.maps, value)))
         assert all(np.isfinite(values).all() for values in scores.values())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", NAMES)
     def test_same_seed_same_values_and_nothing_of_the_caller_changes(self, name: str) -> None:
         case = square_case()
@@ -112,6 +114,7 @@ class TestContract:
         assert not case.model.training
         assert case.model.weight.grad is None
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", NAMES)
     def test_no_warning_escapes_and_warnings_are_given_back(self, name: str) -> None:
         helpers = pytest.importorskip("quantus.helpers.warn")

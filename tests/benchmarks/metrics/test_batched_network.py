@@ -13,6 +13,8 @@ from benchmarks.metrics.batched_network import single_threaded_pool
 from benchmarks.metrics.passes import Passes
 from benchmarks.metrics.removal import pixel_order
 
+pytestmark = pytest.mark.slow
+
 
 def passes(case: Batch, batch_size: int | None = None) -> Passes:
     assert case.model is not None
@@ -29,7 +31,6 @@ class TestWorkers:
         yield
         torch.set_num_threads(before)
 
-    @pytest.mark.slow
     def test_any_number_gives_the_same(self) -> None:
         case = net_case(5)
         order, outputs = pixel_order(case.maps), []
@@ -54,7 +55,6 @@ class TestWorkers:
         assert torch.get_num_threads() == 3
         assert list(single_threaded_pool(3).map(lambda _: torch.get_num_threads(), range(9))) == [1] * 9
 
-    @pytest.mark.slow
     def test_an_error_in_one_reaches_the_caller(self) -> None:
         def broken(rows: slice, versions: slice) -> Tensor:
             raise ValueError(f"row {rows.start}")

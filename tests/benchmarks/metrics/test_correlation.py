@@ -20,6 +20,7 @@ from interp_core.errors import ContractError
 
 
 class TestFaithfulnessCorrelation:
+    @pytest.mark.slow
     def test_the_exact_map_of_a_linear_network_correlates_perfectly(self) -> None:
         case = linear_case()
         values = FaithfulnessCorrelation(runs=40)(case)["faithfulness_correlation"]
@@ -51,6 +52,7 @@ class TestFaithfulnessCorrelation:
         values = FaithfulnessCorrelation(runs=40)(replace(case, maps=maps))["faithfulness_correlation"]
         assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
 
+    @pytest.mark.slow
     def test_the_seed_decides(self) -> None:
         case = net_case(3)
         metric = FaithfulnessCorrelation(runs=10)
@@ -110,6 +112,7 @@ class TestInfidelity:
     def test_a_map_of_the_one_region_that_counts_explains_everything(self) -> None:
         assert np.allclose(Infidelity()(patch_case())["infidelity"], 0, atol=1e-4)
 
+    @pytest.mark.slow
     def test_noise_explains_little(self) -> None:
         values = Infidelity()(net_case(4))["infidelity"]
         assert ((values > 0.5) & (values <= 1)).all()

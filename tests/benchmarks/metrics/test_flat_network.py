@@ -37,6 +37,7 @@ class TestFlatNetwork:
         assert (expected - logits).abs().max() <= 3 * TOLERANCE * expected.abs().max()
         assert not any("batch_norm" in str(node.target) for node in graph.graph.nodes)  # type: ignore[union-attr]
 
+    @pytest.mark.slow
     def test_the_network_stays_as_it_was(self) -> None:
         model = timm.create_model("test_resnet").eval()
         before = [(id(p), p._version, p.requires_grad, p.stride(), p.is_inference()) for p in model.parameters()]
@@ -72,6 +73,7 @@ class TestFlatNetwork:
         model = Odd().eval()
         assert flat_network_of(model, torch.zeros(1, 3, 8, 8)) is model
 
+    @pytest.mark.slow
     def test_a_graph_that_is_another_function_is_not_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Doubled(nn.Module):
             def __init__(self, inner: nn.Module) -> None:

@@ -31,6 +31,7 @@ def test_bad_parameters_are_refused(parameters: dict) -> None:
         PixelFlipping(**parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [28, 20, 36])
 def test_odd_sizes_are_scored_whole(side: int) -> None:
     case = linear_case(2, 3, side)
@@ -39,6 +40,7 @@ def test_odd_sizes_are_scored_whole(side: int) -> None:
 
 
 class TestPixelFlipping:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("channels", "side", "pixels"), [(1, 16, 8), (3, 12, 6)])
     def test_curves_agree_with_a_plain_loop(self, channels: int, side: int, pixels: int) -> None:
         case = linear_case(3, channels, side)
@@ -62,6 +64,7 @@ class TestPixelFlipping:
             scores = [values[f"pixel_flipping{end}"][index] for end in ("_morf", "_lerf", "")]
             assert np.allclose(scores, [morf, lerf, lerf - morf], atol=2e-5)
 
+    @pytest.mark.slow
     def test_the_exact_map_of_a_linear_network_is_best_and_its_negative_worst(self) -> None:
         case = linear_case()
         rng = np.random.default_rng(7)
@@ -80,10 +83,12 @@ class TestPixelFlipping:
 
 
 class TestDeletionAndInsertion:
+    @pytest.mark.slow
     def test_deletion_is_the_morf_area(self) -> None:
         case = net_case(3)
         assert np.array_equal(Deletion()(case)["deletion"], PixelFlipping()(case)["pixel_flipping_morf"])
 
+    @pytest.mark.slow
     def test_insertion_into_the_mean_is_the_lerf_area(self) -> None:
         case = net_case(3)
         insertion = Insertion(fill="mean")(case)["insertion"]

@@ -20,6 +20,7 @@ def passes(case: Batch, batch_size: int | None = None) -> Passes:
 
 
 class TestOutputs:
+    @pytest.mark.slow
     def test_nothing_and_everything_removed_are_the_ends(self) -> None:
         case = net_case(3)
         outputs = passes(case).run_removals(pixel_order(case.maps), [0, 500, 1024], "mean")
@@ -79,6 +80,7 @@ class TestOutputs:
 
 
 class TestSharing:
+    @pytest.mark.slow
     def test_images_are_not_run_again(self) -> None:
         case = net_case(3)
         shared = passes(case)
@@ -93,6 +95,7 @@ class TestSharing:
         metrics["selectivity"]()(batch)
         assert shared.forwards == patch_forwards
 
+    @pytest.mark.slow
     def test_subsets_and_patches_serve_every_map(self) -> None:
         case = net_case(3)
         shared = passes(case)
@@ -104,6 +107,7 @@ class TestSharing:
             metrics[name]()(negative)
         assert shared.forwards == forwards
 
+    @pytest.mark.slow
     def test_forwards_are_as_many_as_there_are_different_images(self) -> None:
         case = net_case(4)
         shared = passes(case)
@@ -130,6 +134,7 @@ class TestRefusals:
         with pytest.raises(ContractError, match="evaluation mode"):
             passes(case)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("targets", [[0, 9], [0, -1], [0, 1, 1]])
     def test_targets_it_has_not(self, targets: list[int]) -> None:
         case = replace(net_case(2), targets=np.array(targets))

@@ -37,6 +37,7 @@ class TestRegionPerturbation:
         values = RegionPerturbation()(case)
         assert all(np.allclose(values[key], shifted[key], atol=1e-3) for key in values)
 
+    @pytest.mark.slow
     def test_selectivity_is_another_reading(self) -> None:
         case = net_case(3)
         curve = RegionPerturbation().probabilities(case)

@@ -60,6 +60,7 @@ class TestAdapter:
             evaluate("Sparseness", case, np.zeros_like(case.maps), with_model=False)
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["pixel_flipping", "region_perturbation", "faithfulness_correlation"])
     @pytest.mark.parametrize("targets", [[0, 9], [0, -1], [0, 1, 1]])
     def test_targets_that_do_not_fit_are_refused(self, name: str, targets: list[int]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from helpers.cases import net_case, square_case
 from torch import nn
@@ -64,6 +65,7 @@ class TestMprt:
         assert np.allclose(values["mprt"], 1, atol=1e-3)
         assert np.allclose(values["efficient_mprt"], 0, atol=1e-2)
 
+    @pytest.mark.slow
     def test_a_map_that_sees_the_network_changes(self) -> None:
         case = net_case(3)
         maps = gradient(case.model, case.images, case.targets)  # type: ignore[arg-type]

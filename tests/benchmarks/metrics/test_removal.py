@@ -27,6 +27,7 @@ class TestSteps:
     def test_features_in_step(self, shape: tuple[int, ...], expected: int) -> None:
         assert features_in_step(shape, 24) == expected
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("channels", [1, 3, 4])
     def test_every_multiple_of_eight_can_be_cut(self, channels: int) -> None:
         for side in range(8, 520, 8):

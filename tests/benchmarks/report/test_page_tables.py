@@ -6,6 +6,8 @@ from helpers.reports import Section
 from benchmarks.report import format, page_tables
 from benchmarks.statistics.analysis import RunAnalysis
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_card_has_the_winner_beside_the_runner_up(analysis: RunAnalysis) -> None:
     card = page_tables.card(analysis, analysis.data.models["lap"])

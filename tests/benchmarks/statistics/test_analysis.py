@@ -8,8 +8,9 @@ from helpers.reports import full_run
 from benchmarks.report import Gallery, RunData, analyse, images_to_keep
 from benchmarks.statistics import Resampling
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_the_images_the_report_wants_are_those_it_shows() -> None:
     data = full_run(images=16)
     wanted = images_to_keep(RunData(data.record, data.scores))

@@ -52,6 +52,7 @@ def test_only_common_images_count() -> None:
     assert (row["n"], row["first"], row["second"]) == (6, 6.5, 2.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "shift", "verdict"),
     [

@@ -80,6 +80,7 @@ def test_an_even_number_of_methods_has_two_in_its_middle() -> None:
     assert gate_row(scores)["verdict"] == "passed"
 
 
+@pytest.mark.slow
 def test_only_ranked_metrics_are_judged_and_the_made_up_run_passes() -> None:
     table = gate(synthetic.scores(), synthetic.meta()["metrics"], [name for name, *_ in synthetic.EXPLAINERS[:5]])
     assert set(table["metric"]) == {name for name, *_, ranked, _ in synthetic.METRICS if ranked}

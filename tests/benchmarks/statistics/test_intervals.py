@@ -67,6 +67,7 @@ def test_resampled_means_by_hand() -> None:
         assert means[r] == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_its_spread_is_that_of_theory() -> None:
     # variance of the crossed bootstrap: seed part (S-1)/S^2 s^2, image part (n-1)/n^2 s^2 (Owen 2007)
     rng = np.random.default_rng(3)
@@ -144,6 +145,7 @@ def test_interval_is_scipys_percentile_interval() -> None:
     assert bootstrap_ci(values, Resampling(seed=5)) == pytest.approx((expected.low, expected.high))
 
 
+@pytest.mark.slow
 def test_interval_agrees_with_the_normal_theory_on_many_values() -> None:
     values = np.random.default_rng(0).normal(size=2000)
     half = 1.96 * values.std() / np.sqrt(len(values))

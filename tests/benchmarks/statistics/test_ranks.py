@@ -41,6 +41,7 @@ def values(rng: np.random.Generator, images: int = 20) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "explainer", "metric", "seed", "image_id", "value"])
 
 
+@pytest.mark.slow
 def test_friedman_is_scipys_and_w_follows_from_it() -> None:
     rng = np.random.default_rng(0)
     table = np.array([rng.permutation(5) + 1 for _ in range(8)])
@@ -99,6 +100,7 @@ def test_gated_metrics_are_left_out_of_the_mean_but_shown_with_it() -> None:
     assert none["mean_rank_all"].tolist() == [1, 2]
 
 
+@pytest.mark.slow
 def test_intervals_of_mean_ranks_by_brute_force() -> None:
     scores = values(np.random.default_rng(0))
     table = rank_intervals(scores, KNOWN, resampling=Resampling(resamples=300)).set_index("explainer")
@@ -137,6 +139,7 @@ def test_certain_ranks_have_no_width_and_ties_are_shared() -> None:
     assert table.loc["y"].tolist()[1:] == table.loc["z"].tolist()[1:] == [2.5, 2.5]
 
 
+@pytest.mark.slow
 def test_the_mask_and_gated_metrics_have_no_part_in_the_intervals() -> None:
     scores = synthetic.scores(images=8)
     table = rank_intervals(scores, synthetic.meta()["metrics"], resampling=Resampling(resamples=20))

@@ -58,6 +58,7 @@ def test_a_clear_order_is_split_half_reliable_and_noise_is_not() -> None:
     assert np.isnan(split_half(noise[:2]))
 
 
+@pytest.mark.slow
 def test_controls_have_no_say_in_reliability() -> None:
     scores = synthetic.scores(images=20, seeds=(0, 1))
     methods = [name for name, *_ in synthetic.EXPLAINERS[:5]]

@@ -86,6 +86,7 @@ def test_ranks_are_made_within_each_model() -> None:
     assert summarise(long_table(rows), [UP])["rank"].tolist() == [2, 1, 2, 1]
 
 
+@pytest.mark.slow
 def test_columns_and_rows_are_exact() -> None:
     table = summarise(scores(images=6), meta()["metrics"], resampling=Resampling(resamples=20))
     expected = ["model", "explainer", "metric", "direction", "mean", "ci_low", "ci_high", "rank", "n"]
@@ -97,6 +98,7 @@ def test_columns_and_rows_are_exact() -> None:
     assert (table["mean"] <= table["ci_high"] + 1e-12).all()
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_does_not_matter() -> None:
     table = scores(images=5)
     mixed = table.sample(frac=1, random_state=0)

@@ -83,6 +83,7 @@ def test_forms_are_chosen_over_all_metrics() -> None:
     assert down.loc["x", ["chosen", "mean_rank", "metrics"]].tolist() == ["sharp2", 1, 1]
 
 
+@pytest.mark.slow
 def test_runs_without_transforms_have_no_ablations() -> None:
     assert transform_effects(synthetic.scores(images=3), synthetic.meta()["metrics"]).empty
     assert rank_changes(transform_effects(long_table([]), [UP])).empty

@@ -8,6 +8,8 @@ import pytest
 
 import benchmarks.store
 
+pytestmark = pytest.mark.slow
+
 HEAVY = ("matplotlib", "jinja2", "torch", "timm")
 IMPORT_ALL = """
 import importlib, sys
@@ -18,7 +20,6 @@ print(",".join(sorted(name for name in sys.modules if name.startswith(("benchmar
 """
 
 
-@pytest.mark.slow
 def test_the_store_imports_no_report_and_no_heavy_library() -> None:
     names = [module.name for module in pkgutil.iter_modules(benchmarks.store.__path__, "benchmarks.store.")]
     assert "benchmarks.store.run_folder" in names

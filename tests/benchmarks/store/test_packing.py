@@ -28,6 +28,7 @@ def scores(folder: Path) -> pd.DataFrame:
     return read_run(folder).scores.sort_values(KEYS, ignore_index=True)
 
 
+@pytest.mark.slow
 def test_a_packed_run_reads_as_before(folder: Path) -> None:
     before, count = scores(folder), len(list((folder / "cells").iterdir()))
     assert pack(folder) == count
@@ -39,6 +40,7 @@ def test_a_packed_run_reads_as_before(folder: Path) -> None:
     assert len(only) == (before["metric"] == one).sum()
 
 
+@pytest.mark.slow
 def test_packing_twice_and_unpacking_lose_nothing(folder: Path) -> None:
     paths = sorted((folder / "cells").iterdir())
     whole = {path.name: (read_provenance(path), pd.read_parquet(path)) for path in paths}

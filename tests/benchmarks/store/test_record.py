@@ -40,6 +40,7 @@ DATASET_KEYS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", STORED, ids=lambda path: str(path.parent.relative_to(ROOT)))
 def test_stored_runs_come_back_without_loss(path: Path) -> None:
     content = json.loads(path.read_text())

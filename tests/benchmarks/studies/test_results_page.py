@@ -32,6 +32,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_pages_are_written_once_and_are_current_then(checkout: Path) -> None:
     assert set(outdated(checkout)) == {checkout / "README.md", checkout / PAGE}
     assert set(write_pages(checkout)) == {checkout / "README.md", checkout / PAGE}
@@ -43,6 +44,7 @@ def test_pages_are_written_once_and_are_current_then(checkout: Path) -> None:
     assert "old" not in text
 
 
+@pytest.mark.slow
 def test_a_changed_number_makes_the_pages_outdated(checkout: Path) -> None:
     write_pages(checkout)
     path = checkout / "results" / "method" / "digits" / "tables" / "ranks.csv"
@@ -52,6 +54,7 @@ def test_a_changed_number_makes_the_pages_outdated(checkout: Path) -> None:
     assert set(outdated(checkout)) == {checkout / "README.md", checkout / PAGE}
 
 
+@pytest.mark.slow
 def test_a_missing_table_is_named(checkout: Path) -> None:
     path = checkout / "results" / "method" / "tiny" / "tables" / "ranks.csv"
     path.unlink()

@@ -30,6 +30,7 @@ CHANNELS = {
 LINEAR = {"test_resnet", "mobilenetv2_050", "test_efficientnet", "densenet121"}
 
 
+@pytest.mark.slow
 def test_the_probe_finds_the_same_in_every_family(family: str, make_backbone: Callable[..., nn.Module]) -> None:
     model = make_backbone(family)
     info = inspect_backbone(model)
@@ -43,6 +44,7 @@ def test_the_probe_finds_the_same_in_every_family(family: str, make_backbone: Ca
     assert {site.before for site in info.sites[-3:]} == {family == "densenet121"}
 
 
+@pytest.mark.slow
 def test_sites_name_modules_and_their_channels(
     family: str, make_backbone: Callable[..., nn.Module], images: Tensor
 ) -> None:
@@ -63,6 +65,7 @@ def test_sites_name_modules_and_their_channels(
         assert outputs[site.module].shape == (2, site.channels, side, side)
 
 
+@pytest.mark.slow
 def test_the_probe_leaves_no_trace(
     family: str, make_backbone: Callable[..., nn.Module], snapshot: Callable[[nn.Module], dict]
 ) -> None:
@@ -164,6 +167,7 @@ def test_a_head_that_only_looks_linear_is_found_out(protocol_net: type[Any]) -> 
     assert not inspect_backbone(Squashed()).linear_head
 
 
+@pytest.mark.slow
 def test_a_head_that_training_could_change_is_not_linear(protocol_net: type[Any]) -> None:
     class Normed(protocol_net):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -189,6 +193,7 @@ def test_a_single_cell_does_not_tell_how_a_head_pools(protocol_net: type[Any]) -
     assert not inspect_backbone(Highest(), 4).linear_head
 
 
+@pytest.mark.slow
 def test_gates_stand_behind_blocks_and_not_inside_one_way_of_them() -> None:
     sites = inspect_backbone(torchvision.models.mobilenet_v2(), 64).sites
     assert [(site.module, site.reduction) for site in sites] == [
@@ -246,6 +251,7 @@ def test_a_network_without_a_convolution_is_refused(protocol_net: type[Any]) -> 
         inspect_backbone(model)
 
 
+@pytest.mark.slow
 def test_something_else_called_info_is_not_taken_for_the_probe(make_backbone: Callable[..., nn.Module]) -> None:
     model = make_backbone()
     model.info = SimpleNamespace(feature_module="nowhere")  # type: ignore[assignment]

@@ -178,6 +178,7 @@ def images() -> Tensor:
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_function_is_kept_explained_and_given_back(name: str, images: Tensor, snapshot: Snapshot) -> None:
     model = make(name)
@@ -197,6 +198,7 @@ def test_function_is_kept_explained_and_given_back(name: str, images: Tensor, sn
     assert snapshot(model) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_training_mode_is_kept(name: str, images: Tensor) -> None:
     model, twin = make(name).train(), make(name).train()
@@ -208,6 +210,7 @@ def test_training_mode_is_kept(name: str, images: Tensor) -> None:
     assert torch.equal(logits_of(lap.eval(), images), logits_of(twin.eval(), images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dropout", "dropout of maps"])
 def test_dropout_drops_in_training_and_only_there(name: str, images: Tensor) -> None:
     lap = interp_core.attach(make(name), image_size=32)
@@ -216,6 +219,7 @@ def test_dropout_drops_in_training_and_only_there(name: str, images: Tensor) -> 
     assert not torch.equal(lap(images), lap(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(NETS) - {"fixed size", "batch size first"}))
 def test_any_image_size_and_batch_size_after_a_probe_of_one_size(name: str) -> None:
     model = make(name)
@@ -236,6 +240,7 @@ def test_the_batch_size_crosses_the_cut_as_a_number(images: Tensor) -> None:
     assert torch.equal(partition.head(model, features, numbers), model(images))
 
 
+@pytest.mark.slow
 def test_the_cut_lies_behind_the_last_map(images: Tensor) -> None:
     for name in NETS:
         model = make(name)
@@ -246,6 +251,7 @@ def test_the_cut_lies_behind_the_last_map(images: Tensor) -> None:
         assert torch.equal(partition.head(model, features, numbers), logits_of(model, images))
 
 
+@pytest.mark.slow
 def test_a_relu_that_serves_everywhere_is_no_place_of_a_gate() -> None:
     sites = inspect_backbone(make("one relu"), 32).sites
     assert [(site.module, site.reduction) for site in sites] == [("b", 2), ("c", 4)]
@@ -314,6 +320,7 @@ def test_the_protocol_helps_where_tracing_does_not(images: Tensor) -> None:
     assert lap.explain(images).gap <= 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", [False, True])
 def test_other_threads_run_networks_while_one_is_traced(same: bool, images: Tensor) -> None:
     """torch.fx replaces what all modules are called by; the other thread is started in the midst of a trace."""
@@ -346,6 +353,7 @@ class Normalise(nn.Module):
         return (images - 0.5) / 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext"])
 def test_a_network_of_timm_behind_a_layer_that_normalises(name: str, images: Tensor, snapshot: Snapshot) -> None:
     torch.manual_seed(0)

@@ -207,6 +207,7 @@ def test_groups_are_not_torn_apart(tmp_path: Path) -> None:
     assert all(groups)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "kind"),
     [

@@ -29,6 +29,7 @@ def sizes(dataset: HuggingFace) -> dict[str, int]:
     return {split: len(members) for split, members in dataset.checked_index.records.items()}
 
 
+@pytest.mark.slow
 def test_splits_classes_and_pixels(tmp_path: Path) -> None:
     parts = library.DatasetDict({"train": rows(20), "validation": rows(6)})
     dataset = HuggingFace.of(parts, tmp_path / "saved", cache=tmp_path / "cache", image_size=20, workers=0)

@@ -21,6 +21,7 @@ def all_of(dataset: Rsna) -> dict[str, Record]:
     return {record.path.stem: record for records in dataset.checked_index.records.values() for record in records}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".dcm", ".png"])
 def test_labels_boxes_and_splits(tmp_path: Path, ending: str) -> None:
     dataset = Rsna(root=rsna(tmp_path, 30, ending))
@@ -67,6 +68,7 @@ def test_boxes_of_exports_may_refer_to_the_original(tmp_path: Path) -> None:
     assert record.boxes == (Box(2, 3, 12, 8, 1), Box(16, 3.5, 20, 13.5, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("row", "kind", "positive", "boxes"),
     [
@@ -107,6 +109,7 @@ def test_images_and_tables_that_are_missing_are_called_as_on_the_page(tmp_path: 
         _ = Rsna(root=root).checked_index
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is not there")
 @pytest.mark.parametrize(("name", "images", "positive"), [("rsna_mini64", 247, 65), ("rsna_mini1024", 14, 1)])
 def test_real_x_rays(name: str, images: int, positive: int) -> None:

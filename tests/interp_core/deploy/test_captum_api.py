@@ -32,6 +32,7 @@ def method(lap: LapModel) -> LapAttribution:
     return LapAttribution(lap)
 
 
+@pytest.mark.slow
 def test_it_is_a_captum_method(method: LapAttribution, lap: LapModel) -> None:
     assert isinstance(method, Attribution)
     assert method.forward_func is lap
@@ -69,11 +70,13 @@ def test_inputs_that_ask_for_a_gradient(method: LapAttribution, images: Tensor) 
     assert images.grad is None
 
 
+@pytest.mark.slow
 def test_the_type_of_the_inputs_is_kept(lap: LapModel, images: Tensor) -> None:
     double = LapAttribution(lap.double()).attribute(images.double(), 1)
     assert double.dtype == torch.float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "classes"),
     [
@@ -100,10 +103,12 @@ def test_targets_mean_what_they_mean_to_captum(
         torch.testing.assert_close(theirs, own)
 
 
+@pytest.mark.slow
 def test_no_target_is_the_predicted_class(method: LapAttribution, lap: LapModel, images: Tensor) -> None:
     assert torch.equal(method.attribute(images, one_channel=True), lap.explain(images, lap(images).argmax(1)).map)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target",
     [
@@ -138,6 +143,7 @@ def test_a_tuple_gives_a_tuple(method: LapAttribution, images: Tensor) -> None:
         method.attribute((images, images), target=1)
 
 
+@pytest.mark.slow
 def test_arguments_a_lap_model_does_not_have_are_refused(method: LapAttribution, images: Tensor) -> None:
     with pytest.raises(ContractError, match="additional_forward_args"):
         method.attribute(images, 1, torch.zeros(2))
@@ -145,6 +151,7 @@ def test_arguments_a_lap_model_does_not_have_are_refused(method: LapAttribution,
         LapAttribution(torch.nn.Identity())  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_captum_smooths_it(method: LapAttribution, lap: LapModel, images: Tensor) -> None:
     tunnel = NoiseTunnel(method)
     torch.manual_seed(0)
@@ -159,6 +166,7 @@ def test_captum_smooths_it(method: LapAttribution, lap: LapModel, images: Tensor
     assert batched.shape == (2, 1, 64, 64)
 
 
+@pytest.mark.slow
 def test_noise_of_nothing_changes_nothing(method: LapAttribution, images: Tensor) -> None:
     tunnel = NoiseTunnel(method)
     smoothed = tunnel.attribute((images,), nt_samples=2, stdevs=0.0, target=torch.tensor([1, 3]))
@@ -208,6 +216,7 @@ def test_captum_shows_it(method: LapAttribution, images: Tensor) -> None:
     assert figure is not None
 
 
+@pytest.mark.slow
 def test_quantus_takes_it_as_a_captum_method(lap: LapModel, images: Tensor) -> None:
     quantus = pytest.importorskip("quantus")
 
@@ -224,6 +233,7 @@ def test_quantus_takes_it_as_a_captum_method(lap: LapModel, images: Tensor) -> N
     assert all(0 < score < 1 for score in through)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind(
     method: LapAttribution, lap: LapModel, images: Tensor, snapshot: Callable[..., dict]
 ) -> None:

@@ -151,6 +151,7 @@ def test_area_pulls_all_positions_alike_towards_the_range() -> None:
     assert gradient(Area(low=0.4, high=0.5), 1.0) == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_descending_reaches_what_the_terms_ask_for() -> None:
     scores = torch.zeros(1, 2, 5, 5, requires_grad=True)
     labels = torch.tensor([[1.0, 0.0]])

@@ -188,6 +188,7 @@ def test_both_say_that_they_cost_a_pass() -> None:
     }
 
 
+@pytest.mark.slow
 def test_descending_finds_what_the_decision_rests_on() -> None:
     """A fixed model looks for bright pixels in one corner; maps that start flat learn where, from the label alone."""
     generator = torch.Generator().manual_seed(0)

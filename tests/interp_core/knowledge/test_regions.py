@@ -89,6 +89,7 @@ def test_forbid_pushes_contributions_out_and_region_pulls_them_in() -> None:
         assert slope[1, 1] == 0  # speaks against the class
 
 
+@pytest.mark.slow
 def test_activations_are_what_attention_has_not_weighed(make_lap: Callable[..., LapModel], images: Tensor) -> None:
     lap = make_lap("test_resnet")
     for block in (*lap.gates, lap.head):

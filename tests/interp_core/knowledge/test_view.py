@@ -118,6 +118,7 @@ def test_few_classes_are_all_columns_and_of_many_the_present_and_the_likely() ->
     assert all(len(set(row.tolist())) == 3 + LIKELY_ABSENT for row in columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_050"])
 def test_the_view_of_a_pass(make_lap: MakeLap, images: Tensor, name: str) -> None:
     lap, targets = make_lap(name), torch.tensor([2, 0])
@@ -139,6 +140,7 @@ def test_evidence_of_every_column_adds_up_to_its_logit(make_lap: MakeLap, images
     torch.testing.assert_close(view.contributions.sum((2, 3)) + bias, view.logits, atol=1e-5, rtol=1e-5)  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_evidence_of_a_head_with_hidden_layers_is_its_first_order(make_lap: MakeLap, images: Tensor) -> None:
     lap, targets = make_lap("vgg11_bn"), torch.tensor([2, 0])
     assert not lap.info.linear_head
@@ -164,6 +166,7 @@ def test_the_loss_of_a_region_is_the_share_of_the_map_that_is_shown(make_lap: Ma
         assert term.loss(view).item() == pytest.approx(outside.mean().item(), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_another_pass_answers_as_the_model_does_and_leaves_it_as_it_was(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap()
     view = observe(lap, images, torch.tensor([2, 0]))
@@ -197,12 +200,14 @@ def test_wrappers_are_seen_through(make_lap: MakeLap, images: Tensor) -> None:
     assert wrapped.passes == 1
 
 
+@pytest.mark.slow
 def test_a_plain_network_has_nothing_to_show(make_lap: MakeLap, images: Tensor) -> None:
     plain = interp_core.detach(make_lap())
     with pytest.raises(ContractError, match="need a LAP model, got"):
         observe(plain, images, torch.tensor([2, 0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [torch.bfloat16])
 def test_half_precision_gives_losses_in_single(make_lap: MakeLap, images: Tensor, kind: torch.dtype) -> None:
     lap = make_lap(refine=True)

@@ -69,6 +69,7 @@ def test_detach_gives_back_the_untouched_module(
     assert torch.equal(logits_of(model, images), logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height_width", [(64, 64), (97, 65)])
 def test_every_level_conserves_the_logit(
     family: str, height_width: tuple[int, int], make_lap: MakeLap, images_of: Images
@@ -83,6 +84,7 @@ def test_every_level_conserves_the_logit(
     assert torch.isfinite(explanation.map).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("height_width", [(64, 64), (33, 97), (32, 32)])
 def test_every_level_conserves_the_logit_in_double_precision(
     height_width: tuple[int, int], make_lap: MakeLap, images_of: Images
@@ -95,6 +97,7 @@ def test_every_level_conserves_the_logit_in_double_precision(
         assert ((level.scores > 0) & (level.scores < 1)).all()
 
 
+@pytest.mark.slow
 def test_conserving_is_not_trivial(make_lap: MakeLap, images: Tensor) -> None:
     sharp, flat = make_lap().explain(images, 0), make_lap(a=0.0).explain(images, 0)
     for ours, plain in zip(sharp.levels, flat.levels, strict=True):
@@ -102,6 +105,7 @@ def test_conserving_is_not_trivial(make_lap: MakeLap, images: Tensor) -> None:
         torch.testing.assert_close(plain.attention.amax((2, 3)), plain.attention.amin((2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(LINEAR))
 def test_bias_is_the_classifiers_where_the_head_is_linear(name: str, make_lap: MakeLap, images: Tensor) -> None:
     lap, targets = make_lap(name), torch.tensor([1, 3])
@@ -110,11 +114,13 @@ def test_bias_is_the_classifiers_where_the_head_is_linear(name: str, make_lap: M
     torch.testing.assert_close(lap.explain(images, targets).bias, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_explain_gives_the_logits_of_the_forward(family: str, make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap(family)
     assert torch.equal(lap.explain(images).logits, logits_of(lap, images))
 
 
+@pytest.mark.slow
 def test_any_form_of_targets(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap()
     threes = lap.explain(images, torch.tensor([3, 3]))
@@ -139,6 +145,7 @@ def test_targets_are_explained_each_on_their_own(make_lap: MakeLap, images: Tens
     assert not torch.allclose(mixed.contributions[1], lap.explain(images, 0).contributions[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("targets", "says"),
     [
@@ -156,12 +163,14 @@ def test_bad_targets_are_refused(targets: Any, says: str, make_lap: MakeLap, ima
         make_lap().explain(images, targets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32), (2, 3), (2, 3, 4, 32, 32)])
 def test_bad_images_are_refused(shape: tuple[int, ...], make_lap: MakeLap) -> None:
     with pytest.raises(ContractError, match=r"images \(N, 3, H, W\), got"):
         make_lap().explain(torch.zeros(shape))
 
 
+@pytest.mark.slow
 def test_explaining_leaves_no_gradients(family: str, make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap(family)
     explanation = lap.explain(images)
@@ -200,6 +209,7 @@ def test_every_block_learns_in_every_family(family: str, make_lap: MakeLap, imag
         assert block.a.grad != 0
 
 
+@pytest.mark.slow
 def test_average_pooling_below_the_head_becomes_lap(
     protocol_net: type[Any], sharpen: Callable[[LapModel], LapModel], images: Tensor
 ) -> None:
@@ -236,6 +246,7 @@ def test_finest_and_the_other_options_shape_the_blocks(make_backbone: Make) -> N
     assert asdict(lap.options) == {**options, **DEFAULTS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("image_size", "finest"), [(None, 4), (64, 4), (160, 4), (192, 8), (224, 8), (320, 8), (384, 16)]
 )
@@ -252,6 +263,7 @@ def test_the_finest_level_stays_where_the_image_size_is_not_known(protocol_net: 
     assert interp_core.attach(protocol_net(nn.AvgPool2d(2)), image_size=224).sites == ()
 
 
+@pytest.mark.slow
 def test_a_head_alone_where_no_level_is_left(make_backbone: Make, images: Tensor) -> None:
     explanation = interp_core.attach(make_backbone(), finest=1000).explain(images, 1)
     assert [level.name for level in explanation.levels] == ["head"]
@@ -303,6 +315,7 @@ def test_a_deep_copy_is_a_model_of_its_own(make_lap: MakeLap, images: Tensor) ->
     assert len(lap.backbone.get_submodule("layer1")._forward_hooks) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_leaving_a_with_block_detaches(fails: bool, make_backbone: Make, snapshot: Snapshot, images: Tensor) -> None:
     model = make_backbone()
@@ -329,6 +342,7 @@ def test_a_model_detached_inside_its_with_block_is_left_quietly(make_backbone: M
     assert not lap.attached
 
 
+@pytest.mark.slow
 def test_detached_is_detached(make_backbone: Make, images: Tensor) -> None:
     model = make_backbone()
     lap = interp_core.attach(model)
@@ -340,6 +354,7 @@ def test_detached_is_detached(make_backbone: Make, images: Tensor) -> None:
     assert torch.equal(logits_of(attached, images), logits_of(model, images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["model", "backbone", "wrapped", "gates"])
 def test_attaching_twice_is_refused(what: str, make_lap: MakeLap, snapshot: Snapshot, images: Tensor) -> None:
     lap = make_lap()
@@ -388,6 +403,7 @@ def test_create_refuses_a_transformer() -> None:
         interp_core.create("test_vit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "thing", [[[1.0]], "picture", torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.zeros(0, 3, 32, 32)]
 )
@@ -396,12 +412,14 @@ def test_what_is_no_batch_of_normalised_images_is_refused(thing: Any, make_lap: 
         make_lap().explain(thing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", ["cat", torch.tensor([1j, 1j]), [[1], [2, 3]]])
 def test_what_is_no_class_index_is_refused(targets: Any, make_lap: MakeLap, images: Tensor) -> None:
     with pytest.raises(ContractError, match="class indices"):
         make_lap().explain(images, targets)
 
 
+@pytest.mark.slow
 def test_a_model_in_training_is_explained_as_it_will_be_used(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap()
     expected, state = lap.explain(images), {name: value.clone() for name, value in lap.state_dict().items()}

@@ -41,6 +41,7 @@ def same(first: LapModel, second: LapModel, images: Tensor) -> bool:
     return maps and torch.equal(ours.logits, theirs.logits) and torch.equal(ours.map, theirs.map)
 
 
+@pytest.mark.slow
 def test_a_saved_model_comes_back_the_same_to_the_bit(lap: LapModel, images: Tensor, tmp_path: Path) -> None:
     weights = interp_core.save(lap, tmp_path / "new" / "folder" / "model")
     assert weights == tmp_path / "new" / "folder" / "model.safetensors"
@@ -52,6 +53,7 @@ def test_a_saved_model_comes_back_the_same_to_the_bit(lap: LapModel, images: Ten
     assert {parameter.device.type for parameter in loaded.parameters()} == {"cpu"}
 
 
+@pytest.mark.slow
 def test_options_come_back(images: Tensor, tmp_path: Path, make_backbone: Callable[..., nn.Module]) -> None:
     model = interp_core.attach(make_backbone(classes=12), finest=8, hidden=7, gate_hidden=3, candidates=5).eval()
     interp_core.save(model, tmp_path / "model.v1")
@@ -62,6 +64,7 @@ def test_options_come_back(images: Tensor, tmp_path: Path, make_backbone: Callab
     assert loaded.backbone_spec is None
 
 
+@pytest.mark.slow
 def test_a_trained_model_comes_back(lap: LapModel, images: Tensor, tmp_path: Path) -> None:
     interp_core.fit(lap, images.repeat(2, 1, 1, 1), torch.arange(4), recipe=Recipe(epochs=1, batch_size=4))
     interp_core.save(lap, tmp_path / "model")
@@ -93,6 +96,7 @@ def test_what_is_told_beside_the_weights(lap: LapModel, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 
 
+@pytest.mark.slow
 def test_there_is_no_pickle_in_the_file(
     lap: LapModel, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +128,7 @@ def scrambled(path: Path) -> None:
     path.write_bytes(b"\xff" * path.stat().st_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncated, headless, scrambled, Path.unlink])
 def test_damaged_weights_are_told(damage: Callable[[Path], None], lap: LapModel, tmp_path: Path) -> None:
     damage(interp_core.save(lap, tmp_path / "model"))
@@ -132,6 +137,7 @@ def test_damaged_weights_are_told(damage: Callable[[Path], None], lap: LapModel,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -160,6 +166,7 @@ def test_a_description_that_cannot_be_read_is_told(content: bytes | None, lap: L
         interp_core.load(tmp_path / "model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
@@ -183,6 +190,7 @@ def test_a_backbone_that_no_longer_exists_is_told(lap: LapModel, tmp_path: Path)
         interp_core.load(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_a_backbone_that_does_not_fit_is_told(
     lap: LapModel, tmp_path: Path, make_backbone: Callable[..., nn.Module]
 ) -> None:
@@ -205,6 +213,7 @@ def test_a_load_that_fails_leaves_the_backbone_free(
     assert snapshot(backbone) == before
 
 
+@pytest.mark.slow
 def test_a_detached_model_is_saved_and_comes_back_attached(lap: LapModel, images: Tensor, tmp_path: Path) -> None:
     expected = lap.explain(images, 1)
     interp_core.detach(lap)

@@ -52,6 +52,7 @@ def sums_per_window(weights: Tensor) -> Tensor:
 # Names and shapes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_the_same_concepts_at_every_level(aggregate: str, make: Callable[..., LapModel], images: Tensor) -> None:
     lap = make(concepts=("fur", "eye"), aggregate=aggregate)
@@ -67,6 +68,7 @@ def test_the_same_concepts_at_every_level(aggregate: str, make: Callable[..., La
     assert [block.concepts for block in gates(lap)] == [("fur", "eye")] * 3
 
 
+@pytest.mark.slow
 def test_concepts_of_each_level(make: Callable[..., LapModel], images: Tensor) -> None:
     explanation = make(concepts=BY_LEVEL).explain(images, 1)
     assert [level.names for level in explanation.levels[:-1]] == [("edge", "spot", "line"), ("any",), ("fur", "eye")]
@@ -80,6 +82,7 @@ def test_one_nameless_concept_by_default(make: Callable[..., LapModel], images: 
     assert all(torch.equal(level.concepts, level.scores) for level in levels)
 
 
+@pytest.mark.slow
 def test_a_map_belongs_to_its_name(make: Callable[..., LapModel], images: Tensor) -> None:
     """The scorer's second output is the second name's map."""
     lap = make(concepts=("fur", "eye"))
@@ -96,6 +99,7 @@ def test_a_map_belongs_to_its_name(make: Callable[..., LapModel], images: Tensor
 # What the concepts do
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_logits_stay_the_same_at_attach(
     aggregate: str, make: Callable[..., LapModel], make_backbone: Make, images: Tensor
@@ -105,6 +109,7 @@ def test_logits_stay_the_same_at_attach(
         assert torch.equal(lap(images), make_backbone()(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (65, 97)])
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 def test_scores_and_attention_come_from_all_concepts(
@@ -134,6 +139,7 @@ def test_scores_and_attention_come_from_all_concepts(
         torch.testing.assert_close(level.attention * counts, gate, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_concept_that_wins_nowhere_changes_nothing_under_max(make: Callable[..., LapModel], images: Tensor) -> None:
     lap = make(concepts=("fur", "eye"))
     silenced = copy.deepcopy(lap)
@@ -147,6 +153,7 @@ def test_a_concept_that_wins_nowhere_changes_nothing_under_max(make: Callable[..
 # Training
 
 
+@pytest.mark.slow
 def test_every_concept_and_mix_learn(make: Callable[..., LapModel], images: Tensor) -> None:
     lap = make(concepts=("fur", "eye"), aggregate="learned").train()
     F.cross_entropy(lap(images), torch.tensor([0, 1])).backward()
@@ -158,6 +165,7 @@ def test_every_concept_and_mix_learn(make: Callable[..., LapModel], images: Tens
         torch.testing.assert_close(block.mix.grad.sum(), torch.zeros(()), rtol=0, atol=1e-6)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_fit_moves_the_mix(make: Callable[..., LapModel], images_of: Images) -> None:
     lap = make(a=0.0, concepts=("fur", "eye"), aggregate="learned")
     assert all(torch.equal(block.mix, torch.zeros(2)) for block in gates(lap))  # type: ignore[arg-type]
@@ -169,12 +177,14 @@ def test_fit_moves_the_mix(make: Callable[..., LapModel], images_of: Images) -> 
         assert block.mix.isfinite().all()
 
 
+@pytest.mark.slow
 def test_no_mix_where_nothing_is_learned(make: Callable[..., LapModel]) -> None:
     for aggregate in ("max", "mean"):
         lap = make(concepts=("fur", "eye"), aggregate=aggregate)
         assert not [name for name, _ in lap.named_parameters() if name.endswith("mix")]
 
 
+@pytest.mark.slow
 def test_a_concept_of_a_level_can_be_taught(make: Callable[..., LapModel], images: Tensor) -> None:
     """What a designer does with a name: a loss on its map, read from a recorded pass."""
     lap = make(concepts={"layer2": ("bright", "other")})
@@ -206,6 +216,7 @@ def same(first: LapModel, second: LapModel, images: Tensor) -> bool:
     return levels and torch.equal(ours.map, theirs.map) and torch.equal(ours.logits, theirs.logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "concepts", [("fur", "eye"), BY_LEVEL, MappingProxyType(BY_LEVEL)], ids=["same", "by", "proxy"]
 )
@@ -225,6 +236,7 @@ def test_a_saved_model_keeps_names_and_maps(
     assert same(lap, copy.deepcopy(lap), images)
 
 
+@pytest.mark.slow
 def test_the_file_tells_the_names(make: Callable[..., LapModel], tmp_path: Path) -> None:
     interp_core.save(make(concepts=BY_LEVEL), tmp_path / "model")
     options = json.loads((tmp_path / "model.json").read_text())["options"]
@@ -240,6 +252,7 @@ def test_what_the_caller_does_with_the_names_later_is_no_matter(make: Callable[.
     assert [len(block.concepts) for block in gates(lap)] == [2, 1, 1]
 
 
+@pytest.mark.slow
 def test_weights_of_other_concepts_are_refused(
     make: Callable[..., LapModel], make_backbone: Make, tmp_path: Path
 ) -> None:
@@ -260,5 +273,6 @@ def test_new_classes_keep_the_concepts(make: Callable[..., LapModel], images: Te
     assert all(torch.equal(ours.concepts, theirs) for ours, theirs in zip(after, before, strict=False))
 
 
+@pytest.mark.slow
 def test_pictures_show_the_levels_of_several_concepts(make: Callable[..., LapModel], images: Tensor) -> None:
     assert make(concepts=BY_LEVEL).explain(images, 1)._repr_png_().startswith(b"\x89PNG")

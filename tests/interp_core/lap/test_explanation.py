@@ -76,6 +76,7 @@ def test_regrid_to_its_own_grid_is_the_map_itself() -> None:
     assert regrid(maps, 3, 4) is maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "window"), [(4, 4, 2), (5, 7, 2), (13, 9, 4), (1, 3, 2), (7, 7, 7)])
 @pytest.mark.parametrize("above", ["ceil", "floor", "odd"])
 def test_propagate_keeps_the_sum(height: int, width: int, window: int, above: str) -> None:
@@ -125,6 +126,7 @@ def test_the_first_order_of_a_square_is_twice_the_logit() -> None:
     assert maps.tolist() == [[[[2.0, 6.0]]]]
 
 
+@pytest.mark.slow
 def test_both_ways_agree_on_a_real_network(make_lap: Callable[..., LapModel], images: Tensor) -> None:
     lap = make_lap().double()
     explanation = lap.explain(images.double(), 1)
@@ -163,6 +165,7 @@ def one_cell(protocol_net: type[Any], cell: tuple[int, int]) -> tuple[nn.Module,
     return model, image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("a", [0.0, 2.0])
 def test_a_logit_that_depends_on_one_cell_is_explained_by_it(
@@ -236,6 +239,7 @@ def test_it_shows_itself_as_a_picture(explanation: Explanation) -> None:
     assert content != replace(explanation, map=explanation.map.flip(-1))._repr_png_()
 
 
+@pytest.mark.slow
 def test_the_sheet_shows_the_first_images_with_all_their_maps(explanation: Explanation) -> None:
     figure = explanation.sheet()
     pictures = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
@@ -250,6 +254,7 @@ def test_the_sheet_shows_the_first_images_with_all_their_maps(explanation: Expla
             np.testing.assert_array_equal(shown, level.scores[row, 0])
 
 
+@pytest.mark.slow
 def test_the_sheet_tells_classes_logits_and_sums(explanation: Explanation) -> None:
     texts = words(explanation.sheet(rows=2, classes=["cat", "dog", "owl", "fox"]))
     captions = [text for text in texts if text.startswith("class ")]
@@ -279,6 +284,7 @@ def test_any_precision_and_grey_images_can_be_shown(form: torch.dtype, make_lap:
     assert picture_size(explanation._repr_png_()) > (100, 100)
 
 
+@pytest.mark.slow
 def test_overlays_are_saved_at_the_images_own_size(explanation: Explanation, tmp_path: Path) -> None:
     paths = explanation.save(tmp_path / "new" / "maps")
     assert [path.name for path in paths] == [f"{i}.png" for i in range(6)]
@@ -287,12 +293,14 @@ def test_overlays_are_saved_at_the_images_own_size(explanation: Explanation, tmp
     assert sorted((tmp_path / "new" / "maps").iterdir()) == sorted(paths)
 
 
+@pytest.mark.slow
 def test_overlays_are_named_by_the_user(explanation: Explanation, tmp_path: Path) -> None:
     paths = explanation.save(str(tmp_path), names=["a", "b/c", "a", "d", "e", "f"])
     assert [path.name for path in paths] == ["a.png", "b_c.png", "a-2.png", "d.png", "e.png", "f.png"]
     assert all(path.parent == tmp_path and path.is_file() for path in paths)
 
 
+@pytest.mark.slow
 def test_overlays_that_cannot_be_saved(explanation: Explanation, tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="as many images as names"):
         explanation.save(tmp_path / "none", names=["a"])
@@ -302,6 +310,7 @@ def test_overlays_that_cannot_be_saved(explanation: Explanation, tmp_path: Path)
         explanation.save(tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_regions_are_boxes_on_the_map(explanation: Explanation) -> None:
     boxes = explanation.regions(share=0.4, most=2)
     assert boxes == top_regions(explanation.map, share=0.4, most=2)
@@ -315,6 +324,7 @@ def test_regions_are_boxes_on_the_map(explanation: Explanation) -> None:
     assert any(a != b for a, b in zip(explanation.regions(share=0.9), boxes, strict=True))
 
 
+@pytest.mark.slow
 def test_a_map_of_nothing_has_no_regions_and_is_shown_all_the_same(protocol_net: type[Any]) -> None:
     model, image = one_cell(protocol_net, (3, 5))
     empty = interp_core.attach(model).explain(image, 0)
@@ -322,6 +332,7 @@ def test_a_map_of_nothing_has_no_regions_and_is_shown_all_the_same(protocol_net:
     assert "zero everywhere" in words(empty.sheet())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_one_cell_that_decides_is_the_top_region(cell: tuple[int, int], protocol_net: type[Any]) -> None:
     model, image = one_cell(protocol_net, cell)
@@ -334,6 +345,7 @@ def test_the_one_cell_that_decides_is_the_top_region(cell: tuple[int, int], prot
     assert (region.peak_at[0] // 4, region.peak_at[1] // 4) == cell
 
 
+@pytest.mark.slow
 def test_the_native_map_stands_beside_the_resized_one(
     make_lap: Callable[..., LapModel], images_of: Callable[..., Tensor]
 ) -> None:
@@ -351,6 +363,7 @@ def test_the_native_map_stands_beside_the_resized_one(
 # The gap
 
 
+@pytest.mark.slow
 def test_the_gap_of_a_sound_explanation_is_rounding(make_lap: Callable[..., LapModel], images: Tensor) -> None:
     assert make_lap().explain(images, 1).gap < 1e-5
     assert make_lap().double().explain(images.double(), 1).gap < 1e-12
@@ -367,6 +380,7 @@ def test_the_gap_is_the_missing_share_of_the_largest_logit(explanation: Explanat
     assert replace(explanation, head=head).gap == pytest.approx(0.5, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [0, 1, 2])
 def test_one_broken_level_shows_in_the_gap(broken: int, explanation: Explanation) -> None:
     def spoil(level: Level) -> Level:
@@ -423,6 +437,7 @@ def test_levels_made_late_are_those_of_the_pass(make_lap: Callable[..., LapModel
     assert late.gap < 1e-5
 
 
+@pytest.mark.slow
 def test_an_explanation_cannot_be_changed_by_accident(explanation: Explanation) -> None:
     with pytest.raises(FrozenInstanceError):
         explanation.map = explanation.native  # type: ignore[misc]

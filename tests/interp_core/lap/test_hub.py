@@ -42,6 +42,7 @@ def same(first: LapModel, second: LapModel, images: Tensor) -> bool:
     return torch.equal(ours.logits, theirs.logits) and torch.equal(ours.map, theirs.map)
 
 
+@pytest.mark.slow
 def test_a_folder_holds_the_model(lap: LapModel, images: Tensor, tmp_path: Path) -> None:
     folder = lap.save_pretrained(tmp_path / "new" / "model", classes=list("abcd"), extra={"accuracy": 0.5})
     assert folder == tmp_path / "new" / "model"
@@ -75,6 +76,7 @@ def test_the_card_tells_how_to_load_and_is_not_overwritten(lap: LapModel, tmp_pa
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_backbone_of_ones_own_must_be_given(
     make_lap: Callable[..., LapModel], make_backbone: Callable[..., Any], images: Tensor, tmp_path: Path
 ) -> None:
@@ -93,6 +95,7 @@ def test_where_the_first_weights_came_from_is_not_wanted_again(lap: LapModel, im
     assert same(lap, LapModel.from_pretrained(tmp_path), images)
 
 
+@pytest.mark.slow
 def test_a_repository_is_fetched_and_loaded(
     lap: LapModel, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +120,7 @@ def test_a_repository_is_fetched_and_loaded(
     }
 
 
+@pytest.mark.slow
 def test_a_folder_goes_before_a_repository_of_that_name(
     lap: LapModel, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +188,7 @@ FAILURES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 def test_failures_of_the_hub_are_told(
     error: Exception, lap: LapModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +221,7 @@ def test_what_can_only_be_a_folder_is_not_looked_for_on_the_hub(
         LapModel.from_pretrained(path)
 
 
+@pytest.mark.slow
 def test_damaged_folders_are_told(lap: LapModel, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot read .*config\.json"):
         LapModel.from_pretrained(tmp_path)

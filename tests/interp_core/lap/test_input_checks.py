@@ -176,6 +176,7 @@ def test_a_refused_explanation_leaves_the_model_as_it_was(
     assert torch.equal(lap.eval().explain(images, 1).map, expected)
 
 
+@pytest.mark.slow
 def test_a_broken_image_does_not_reach_the_others(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap()
     with torch.no_grad():
@@ -238,6 +239,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("training", [False, True])
 def test_a_network_that_is_not_understood_is_left_as_it_was(case: str, training: bool, snapshot: Snapshot) -> None:
@@ -261,6 +263,7 @@ def test_a_head_that_is_not_understood(protocol_net: type[Any], snapshot: Snapsh
     assert snapshot(model) == before
 
 
+@pytest.mark.slow
 def test_an_attached_model_is_left_as_it_was(make_lap: MakeLap, images: Tensor, snapshot: Snapshot) -> None:
     lap = make_lap().train()
     before = snapshot(lap)
@@ -271,6 +274,7 @@ def test_an_attached_model_is_left_as_it_was(make_lap: MakeLap, images: Tensor, 
     assert lap(images).shape == (2, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -67,6 +67,7 @@ def test_a_two_by_two_window_on_paper() -> None:
     assert lap_pool2d(features, scores, 2.0, 2).item() == pytest.approx(1.8597976, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "window"), SIZES)
 @pytest.mark.parametrize("a", [0.0, 0.7, -2.0, 30.0])
 def test_weights_are_a_distribution_in_every_window(height: int, width: int, window: int | None, a: float) -> None:
@@ -76,6 +77,7 @@ def test_weights_are_a_distribution_in_every_window(height: int, width: int, win
     torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "window"), SIZES)
 @pytest.mark.parametrize("a", [0.0, 1.3, 5.0])
 def test_it_agrees_with_a_slow_loop(height: int, width: int, window: int | None, a: float) -> None:
@@ -298,6 +300,7 @@ def test_target_maps_are_read_from_the_recorded_forward(linear_head: bool) -> No
         torch.testing.assert_close(activations[:, 0], torch.einsum("nc,nchw->nhw", weights[targets], features))
 
 
+@pytest.mark.slow
 def test_a_recording_belongs_to_the_pass_it_was_handed_to(make_lap: Callable[..., LapModel], images: Tensor) -> None:
     """Neither a pass of another model inside it nor a later one writes into it."""
     lap, guest, outer, inner = make_lap(), make_lap("test_efficientnet"), Recording(), Recording()

@@ -61,6 +61,7 @@ def test_logits_are_the_same_and_maps_start_in_the_order_of_the_head(name: str) 
     assert bool((explanation.map >= 0).all())
 
 
+@pytest.mark.slow
 def test_levels_are_one_of_each_resolution_and_no_finer_than_asked() -> None:
     info = refining("resnet18").info
     assert [site.reduction for site in levels_to_refine(info, True)] == [8, 16]
@@ -69,6 +70,7 @@ def test_levels_are_one_of_each_resolution_and_no_finer_than_asked() -> None:
     assert levels_to_refine(info, 64) == ()
 
 
+@pytest.mark.slow
 def test_a_network_of_one_resolution_keeps_the_grid_of_its_head() -> None:
     lap = refining("test_resnet", refine=64)
     explanation = lap.explain(some(1))
@@ -130,6 +132,7 @@ def test_area_of_the_finest_map_is_linear_where_told() -> None:
     assert Area(low=0.1, high=0.3, form="linear", finest=True).loss(view).item() == pytest.approx((0.1 + 0.05) / 2)
 
 
+@pytest.mark.slow
 def test_masking_terms_open_the_refined_map() -> None:
     lap = refining()
     images, targets = some(3), torch.tensor([0, 1, 2])
@@ -164,6 +167,7 @@ def test_training_with_the_backbone_frozen_finds_what_decides_and_moves_nothing_
 TERMS = [Sufficiency(), Necessity(), Area(finest=True), Removal(), Order()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", TERMS, ids=lambda term: term.name)
 def test_each_term_moves_its_decoder_and_no_other(term: Sufficiency) -> None:
     lap = refining()
@@ -177,6 +181,7 @@ def test_each_term_moves_its_decoder_and_no_other(term: Sufficiency) -> None:
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in untouched.parameters())
 
 
+@pytest.mark.slow
 def test_it_is_saved_and_comes_back(tmp_path: Path) -> None:
     lap = interp_core.create("test_resnet", num_classes=5)
     assert lap.refiner is None
@@ -190,6 +195,7 @@ def test_it_is_saved_and_comes_back(tmp_path: Path) -> None:
     assert torch.equal(loaded.explain(images, 0).map, lap.explain(images, 0).map)
 
 
+@pytest.mark.slow
 def test_detaching_takes_the_taps_off() -> None:
     lap = refining()
     backbone = interp_core.detach(lap)

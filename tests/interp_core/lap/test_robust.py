@@ -89,6 +89,7 @@ def test_the_smallest_image_is_one_cell(make_lap: MakeLap, images_of: Images) ->
     check_identities(lap, explanation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arrange", [lambda x: x.transpose(2, 3), lambda x: x[..., ::2, 1:], lambda x: x[:1].expand_as(x)]
 )
@@ -176,6 +177,7 @@ def test_autocast_keeps_the_function(
         close_to_scale(explanation.map, lap.explain(images, 1).map, 0.2)
 
 
+@pytest.mark.slow
 def test_a_map_under_autocast_has_all_its_digits(make_lap: MakeLap, images_of: Images) -> None:
     """Placing a map on the image is a matrix product, which autocast would do in eight bits."""
     lap = make_lap()
@@ -187,6 +189,7 @@ def test_a_map_under_autocast_has_all_its_digits(make_lap: MakeLap, images_of: I
     assert torch.equal(maps, resized)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregate", ["max", "learned"])
 @pytest.mark.parametrize("classes", [4, 12])
 def test_autocast_never_changes_the_type_of_features(
@@ -201,6 +204,7 @@ def test_autocast_never_changes_the_type_of_features(
     assert types == [(torch.bfloat16, torch.bfloat16)] * 4
 
 
+@pytest.mark.slow
 def test_it_trains_under_autocast(make_lap: MakeLap, images: Tensor) -> None:
     lap = make_lap().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -212,6 +216,7 @@ def test_it_trains_under_autocast(make_lap: MakeLap, images: Tensor) -> None:
         assert torch.isfinite(parameter.grad).all(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "gap"), [(torch.bfloat16, 0.05), (torch.float16, 0.01), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("name", ["test_resnet", "convnext_atto"])
 def test_a_model_of_another_precision(

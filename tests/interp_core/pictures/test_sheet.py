@@ -91,6 +91,7 @@ def test_colour_scales_are_zero_based_centred_and_absolute() -> None:
     assert levels == [(0, 1)] * len(LEVELS)
 
 
+@pytest.mark.slow
 def test_the_sum_under_the_contributions_is_computed_from_them() -> None:
     panel = make_panel(contributions=np.array([[1.25, -0.5], [2.0, 0.0]]), bias=-0.25)
     assert "sum +2.75, with the\nbias −0.25: logit +2.50" in words(sheet([panel]))
@@ -104,6 +105,7 @@ def test_headings_name_levels_and_grids() -> None:
     assert "concept, blocks…conv_dw" in texts
 
 
+@pytest.mark.slow
 def test_regions_are_drawn_around_their_pixels() -> None:
     figure = sheet([make_panel()])
     over = [axes for axes in figure.axes if axes.images][1]
@@ -143,6 +145,7 @@ def test_says_how_many_of_how_many_are_shown() -> None:
     assert len([text for text in words(sheet(panels, rows=2)) if text.startswith("class 7")]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["map", "native", "contributions"])
 def test_a_map_that_cannot_be_shown_is_marked_and_the_rest_drawn(broken: str) -> None:
     panel = make_panel()
@@ -165,6 +168,7 @@ def test_maps_that_are_zero_everywhere_are_drawn_and_named() -> None:
     assert encode_png(figure)
 
 
+@pytest.mark.slow
 def test_class_names_are_not_taken_for_formulas() -> None:
     name = r"5$ \frac{ 6$"
     figure = sheet([make_panel(title=caption(1, 2.0, 0.5, name))])
@@ -172,6 +176,7 @@ def test_class_names_are_not_taken_for_formulas() -> None:
     assert encode_png(figure)
 
 
+@pytest.mark.slow
 def test_png_has_the_size_of_the_figure() -> None:
     figure = sheet([make_panel()])
     with Image.open(io.BytesIO(encode_png(figure))) as decoded:
@@ -179,6 +184,7 @@ def test_png_has_the_size_of_the_figure() -> None:
         assert decoded.size == tuple(int(side * figure.dpi) for side in figure.get_size_inches())
 
 
+@pytest.mark.slow
 def test_the_users_settings_neither_show_nor_change() -> None:
     plain = encode_png(sheet([make_panel()]))
     settings: Any = {

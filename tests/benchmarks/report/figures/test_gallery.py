@@ -34,6 +34,7 @@ def test_gallery_needs_a_gallery() -> None:
         gallery_figure(NOTHING, "lap")
 
 
+@pytest.mark.slow
 def test_the_same_gallery_gives_the_same_bytes() -> None:
     data = RunData(synthetic.record(), pd.DataFrame(), synthetic.gallery(images=1, size=16))
     first, second = (style.render(gallery_figure(data, "lap"), "svg") for _ in range(2))

@@ -5,12 +5,15 @@ import io
 import re
 from xml.etree import ElementTree
 
+import pytest
 from fontTools.ttLib import TTFont
 
 from benchmarks.report.figures import style
 from benchmarks.report.figures import svg as svg_files
 from benchmarks.report.figures.scores import ranks_figure, scores_figure
 from benchmarks.statistics.analysis import RunAnalysis
+
+pytestmark = pytest.mark.slow
 
 
 def test_svg_keeps_text_and_has_no_date(analysis: RunAnalysis) -> None:

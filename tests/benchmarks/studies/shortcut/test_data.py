@@ -45,6 +45,7 @@ def test_a_tag_says_its_class_again() -> None:
     assert (classes_of_tags(images, tags, TAG_COLOURS) == tag_classes).all()
 
 
+@pytest.mark.slow
 def test_tags_agree_in_training_and_not_in_test(forms: tuple[TaggedData, TaggedData]) -> None:
     tagged, clean = forms
     for split in ("train", "val"):

@@ -23,6 +23,7 @@ def example_rows() -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+@pytest.mark.slow
 def test_the_table_says_how_far_an_arm_is_from_the_clean_network(tmp_path: Path) -> None:
     path = tmp_path / "control_digits.csv"
     example_rows().to_csv(path, index=False)

@@ -182,6 +182,7 @@ def test_places_move_with_the_face(dx: int, dy: int) -> None:
         np.testing.assert_allclose(shifted, after[name], atol=1)  # halves are rounded to even
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FACES.is_dir(), reason=f"{FACES} is not there")
 def test_real_faces() -> None:
     dataset = CelebA(root=FACES, image_size=64)

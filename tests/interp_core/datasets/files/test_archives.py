@@ -85,6 +85,7 @@ def test_a_link_that_is_there_is_not_followed(tmp_path: Path) -> None:
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+@pytest.mark.slow
 @each_form
 def test_bombs_are_refused_and_taken_away(make: Maker, tmp_path: Path) -> None:
     archive = make(tmp_path / "archive", {"small": b"1", "large": bytes(3_000_000)})

@@ -111,6 +111,7 @@ def spoil(root: Path, *which: int) -> None:
         (root / f"{i}.png").write_bytes(b"no picture")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_images_are_left_out_and_told(shades: Callable[..., Shades], root: Path, workers: int) -> None:
     spoil(root, 3, 7)

@@ -40,6 +40,7 @@ def write_image(tmp_path: Path) -> Kept:
     return keep
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm", "a.tga"])
 def test_lossless_colour_comes_back_pixel_for_pixel(write_image: Kept, name: str) -> None:
     np.testing.assert_array_equal(read_image(write_image(COLOURS, name)), COLOURS)
@@ -91,6 +92,7 @@ def test_fractions_are_stretched_between_their_ends(write_image: Kept) -> None:
     )
 
 
+@pytest.mark.slow
 @given(arrays(np.int32, (2, 5), elements=st.integers(-(2**20), 2**20)))
 def test_deep_grey_keeps_its_order(values: np.ndarray) -> None:
     pixels = to_uint8(values).astype(int)
@@ -182,6 +184,7 @@ def test_large_pictures_are_refused_before_they_are_decoded(write_image: Kept) -
     assert read_image(path, most_pixels=54).shape == (6, 9, 3)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused(tmp_path: Path) -> None:
     side = 20_000
     assert side * side > MOST_PIXELS

@@ -97,6 +97,7 @@ def test_a_mask_of_another_size_covers_what_it_covers(scene: tuple[Geometry, Box
     )
 
 
+@pytest.mark.slow
 @given(scenes())
 def test_flipping_the_geometry_flips_what_it_makes(scene: tuple[Geometry, Box]) -> None:
     geometry, box = scene

@@ -48,6 +48,7 @@ def test_classes_are_those_of_imagenet_in_its_order() -> None:
     assert {names[638], names[639]} == {"maillot", "maillot, tank suit"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boxes", ["auto", "xml", "csv", "none"])
 def test_kaggle_layout(tmp_path: Path, boxes: str) -> None:
     dataset = ImageNet(root=imagenet_kaggle(tmp_path, count=10), boxes=boxes)
@@ -118,6 +119,7 @@ def test_the_same_images_validate_for_a_seed_wherever_they_lie(tmp_path: Path) -
     assert parts[0] == parts[1] != [record.id for record in other]
 
 
+@pytest.mark.slow
 def test_boxes_of_a_resized_image_refer_to_the_size_that_the_file_says(tmp_path: Path) -> None:
     root = tmp_path
     path = picture(root / "val" / TENCH / "a.JPEG", (32, 24))
@@ -159,6 +161,7 @@ def test_imagenet_v2_names_its_folders_by_index(tmp_path: Path) -> None:
     assert not dataset.checked_index.records["train"]
 
 
+@pytest.mark.slow
 def test_imagenet_s_masks_count_before_boxes(tmp_path: Path) -> None:
     root = imagenet_folders(tmp_path, (TENCH, SHARK), count=1)
     voc(root / "Annotations/val" / f"{SHARK}_val_0.xml", (SHARK, 1, 1, 5, 5))
@@ -178,6 +181,7 @@ def test_imagenet_s_masks_count_before_boxes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask, np.arange(24)[:, None].repeat(24, 1) < 12)
 
 
+@pytest.mark.slow
 def test_classes_unknown_to_imagenet_are_left_out_and_said(tmp_path: Path) -> None:
     root = imagenet_folders(tmp_path, (TENCH, "n00000001"), count=2)
     dataset = ImageNet(root=root)
@@ -205,6 +209,7 @@ def test_a_row_that_is_not_groups_of_five_words_is_said(tmp_path: Path) -> None:
     assert by_stem(dataset, "test")["ILSVRC2012_val_00000003"].boxes == (Box(2, 3, 20, 22),)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SLICE.is_dir(), reason=f"{SLICE} is not there")
 @pytest.mark.parametrize("boxes", ["xml", "csv"])
 def test_real_photographs(boxes: str) -> None:

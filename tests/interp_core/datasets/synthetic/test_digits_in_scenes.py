@@ -133,6 +133,7 @@ def test_no_two_splits_share_a_picture() -> None:
     assert {"motorcycle_left.png", "motorcycle_right.png"} <= set(PHOTOGRAPHS["train"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_each_split_has_at_least_three_pictures_in_colour_and_grey(split: SplitName) -> None:
     coarsest = [levels[0].astype(int) for levels in pyramids(split, 32)]
@@ -187,6 +188,7 @@ def test_digits_are_split_by_digit_and_by_class() -> None:
         np.testing.assert_allclose(counts, share * np.bincount(target), atol=1)
 
 
+@pytest.mark.slow
 def test_no_drawing_of_a_digit_occurs_in_two_splits() -> None:
     digit_sets = [{x.tobytes() for x in glyphs(name).digits} for name in SPLITS]
     assert len(set.union(*digit_sets)) == sum(len(part) for part in digit_sets)
@@ -295,6 +297,7 @@ def test_the_digit_drawn_is_of_the_target_class() -> None:
 # Images
 
 
+@pytest.mark.slow
 def test_parts_have_the_shapes_and_types_promised(train: ImageSet) -> None:
     assert train.images.shape == (300, 3, 64, 64)
     assert train.images.dtype == np.uint8
@@ -332,11 +335,13 @@ def test_an_image_does_not_depend_on_how_many_are_made(train: ImageSet, count: i
     assert digest(few) == digest(train.take(np.arange(count)))
 
 
+@pytest.mark.slow
 def test_the_size_of_the_pieces_does_not_show(monkeypatch: pytest.MonkeyPatch, train: ImageSet) -> None:
     monkeypatch.setattr(digits_module, "CHUNK_PIXELS", 7 * 64**2)
     assert digest(SMALL.load("train")) == digest(train)
 
 
+@pytest.mark.slow
 def test_the_mask_is_where_the_digit_shows() -> None:
     scenes = draw_scenes(SMALL, "train", 0)
     shown = scenes.shown.copy()
@@ -401,6 +406,7 @@ def test_background_strength_zero_leaves_one_colour() -> None:
         assert (image == image[:, :1, :1])[:, ~mask].mean() > 0.9
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_images_and_made_once(train: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
     SMALL.load("train")
     with monkeypatch.context() as patch:
@@ -414,6 +420,7 @@ def test_statistics_are_those_of_the_images_and_made_once(train: ImageSet, monke
 # The tag
 
 
+@pytest.mark.slow
 def test_the_tag_agrees_with_the_class_in_train_and_val_only(tagged: dict[SplitName, ImageSet]) -> None:
     agreement = {name: (tag_classes(split) == split.targets).mean() for name, split in tagged.items()}
     assert agreement["train"] == agreement["val"] == 1
