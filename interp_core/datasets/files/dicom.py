@@ -38,7 +38,8 @@ def pydicom() -> ModuleType:
         import pydicom.pixels
     except ImportError as error:
         raise InterpError("DICOM needs the package pydicom: pip install 'interp-bench[dicom]'") from error
-    return library
+    module: ModuleType = library  # typed also where the package is not installed
+    return module
 
 
 def read_header(file: IO[bytes]) -> Any:
