@@ -103,7 +103,7 @@ class Cam(Explainer):
         layer = last_layer(model)
         maps = self.cells(model, layer, images, targets)
         height, width = images.shape[-2:]
-        return resize(maps, height, width, layer.first, layer.pitch) if self.aligned else maps
+        return resize(maps, height, width, layer.grid_of((height, width))) if self.aligned else maps
 
 
 class GradientCam(Cam):

@@ -187,7 +187,8 @@ class Rival(nn.Module, Generic[OptionsT]):
 
         Values lie on the centres of their receptive fields.
         """
-        return resize(maps, images.shape[-2], images.shape[-1], self.info.first, self.info.reduction)
+        height, width = images.shape[-2:]
+        return resize(maps, height, width, self.info.grid_of((height, width)))
 
     def linear_head(self) -> tuple[Tensor, Tensor | None]:
         """Return weights W (K, C) and biases b (K,) of the classifier.

@@ -99,6 +99,7 @@ def _describe_model(trained: TrainedNetwork, shape: Sequence[int]) -> ModelRecor
     with torch.no_grad():
         features = backbone.forward_features(torch.zeros(1, *shape, device=device))  # type: ignore[operator]
     layer = feature_layer(backbone)
+    grid = layer.grid_of((shape[-2], shape[-1]))
     stages = [{key: value for key, value in stage.items() if key != "history"} for stage in facts.get("stages", [])]
     return ModelRecord(
         name=model.name,
@@ -114,9 +115,14 @@ def _describe_model(trained: TrainedNetwork, shape: Sequence[int]) -> ModelRecor
         stages=[StageRecord(**stage) for stage in stages],
         grid=list(features.shape[-2:]),
         layer=layer.name,
-        first=layer.first,
-        pitch=layer.pitch,
+        first=_if_equal(grid.first),
+        pitch=layer.info.reduction if grid.pitch == (layer.info.reduction,) * 2 else _if_equal(grid.pitch),
     )
+
+
+def _if_equal(axes: tuple[float, float]) -> float | None:
+    """Return the number that holds for both axes, None where they differ."""
+    return axes[0] if axes[0] == axes[1] else None
 
 
 def _method_of(model: ModelConfig) -> str:

@@ -220,9 +220,9 @@ class ModelRecord(Entry):
     layer: str = ""
     """Name of the layer that gives that feature map."""
     first: Number | None = None
-    """Centre of the feature map's first cell on the image, in pixels."""
+    """Centre of the feature map's first cell on the image, in pixels; None where it differs by axis."""
     pitch: Number | None = None
-    """Distance of the feature map's cells on the image, in pixels."""
+    """Distance of the feature map's cells on the image, in pixels; None where it differs by axis."""
 
 
 class DegenerateRecord(Entry):

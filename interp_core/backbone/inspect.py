@@ -8,13 +8,14 @@ searched, see `interp_core.backbone.partition`. Where the search fails, the netw
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from interp_core.backbone.geometry import first_centre, pitch_of
+from interp_core.backbone.geometry import CellGrid
+from interp_core.backbone.grids import LAST, MapGrids, Point
 from interp_core.backbone.layout import Layout, layout_of
 from interp_core.backbone.partition import (
     PROTOCOL,
@@ -24,7 +25,8 @@ from interp_core.backbone.partition import (
     graph_partition,
     protocol_partition,
 )
-from interp_core.backbone.trace import Trace, evaluating, noise_image
+from interp_core.backbone.positions import grid_of, is_fixed, traced_layout
+from interp_core.backbone.trace import Side, Trace, evaluating, is_smaller, noise_image, side_of
 from interp_core.errors import BackboneError, one_line
 
 DEFAULT_SIDE = 224
@@ -40,17 +42,32 @@ class Site:
         module: dotted name of the module.
         before: whether to gate the module's input (it is an average pooling, which becomes LAP) instead of its output.
         channels: number of channels of the gated features.
-        window: stride of the operation that follows.
-        reduction: input pixels per position of the gated features.
+        window: stride of the operation that follows; a pair where it differs by axis.
+        reduction: input pixels per position of the gated features, for the probe; the geometric mean of both axes.
         layout: layout of the gated features.
+        grids: grids of the network's maps.
     """
 
     module: str
     before: bool
     channels: int
-    window: int
+    window: int | tuple[int, int]
     reduction: int
     layout: Layout = MAP
+    grids: MapGrids | None = field(default=None, repr=False, compare=False)
+
+    def grid_of(self, size: tuple[int, int]) -> CellGrid:
+        """Return the position of the cells on images of a size.
+
+        Args:
+            size: rows and columns of the images.
+
+        Raises:
+            ContractError: the network cannot take images of that size.
+        """
+        if self.grids is None:
+            return CellGrid.tiling((self.reduction, self.reduction))
+        return self.grids.at(self.module, size)
 
 
 @dataclass(frozen=True)
@@ -61,14 +78,14 @@ class BackboneInfo:
         in_channels: number of channels of the images.
         classes: K.
         channels: number of channels of the last feature map.
-        reduction: input pixels per position of the last feature map.
+        reduction: input pixels per position of the last feature map, for the probe; the geometric mean of both axes.
         linear_head: whether logits = W mean(X) + b, so that contributions need no gradient.
         feature_module: outermost module whose output is the last feature map; "" if none is.
-        first: pixel on which the first cell of the last feature map is centred, see `interp_core.backbone.geometry`.
         sites: sites of the gates, finest first, without the global pooling.
         partition: the network as features and head.
         grid: rows and columns of the last feature map, for an image of `size`.
         size: rows and columns of the probe.
+        grids: grids of the network's maps.
     """
 
     in_channels: int
@@ -77,21 +94,32 @@ class BackboneInfo:
     reduction: int
     linear_head: bool
     feature_module: str
-    first: float
     sites: tuple[Site, ...]
     partition: Partition
     grid: tuple[int, int]
     size: tuple[int, int]
+    grids: MapGrids = field(repr=False, compare=False)
+
+    def grid_of(self, size: tuple[int, int]) -> CellGrid:
+        """Return the position of the last map's cells on images of a size.
+
+        Args:
+            size: rows and columns of the images.
+
+        Raises:
+            ContractError: the network cannot take images of that size.
+        """
+        return self.grids.at(LAST, size)
 
 
-def inspect_backbone(model: nn.Module, image_size: int | None = None) -> BackboneInfo:
+def inspect_backbone(model: nn.Module, image_size: int | tuple[int, int] | None = None) -> BackboneInfo:
     """Inspect a network with a probe image.
 
     It runs in evaluation mode and is left as it was.
 
     Args:
         model: any convolutional network, or one with attention on convolutional features.
-        image_size: side of the probe in pixels. By default timm's input size, else 224.
+        image_size: side of the probe in pixels, or its rows and columns. By default timm's input size, else 224.
 
     Raises:
         BackboneError: the network is not convolutional, cannot take the probe, or its head is not understood.
@@ -106,23 +134,47 @@ def inspect_backbone(model: nn.Module, image_size: int | None = None) -> Backbon
         trace = Trace(model)
         partition = _find_partition(model, images, trace)
         features, sizes = trace.features, trace.sizes
-        maps = partition.layout.to_map(features)
+        maps = partition.layout.to_map(features, images.shape[-2] / images.shape[-1])
         _check_head(model, partition, features, sizes, logits)
-        linear = _is_linear_head(model, partition, features, sizes)
-    size, last_side = images.shape[-1], maps.shape[-1]
+        linear = _is_linear_head(model, partition, features, sizes, maps)
+        sites, grids = _place_maps(trace, model, images, partition)
+        if grids.fixed:
+            grids.confirm()
     return BackboneInfo(
         in_channels=images.shape[1],
         classes=logits.shape[1],
         channels=maps.shape[1],
-        reduction=pitch_of(size, last_side, trace.shrinkers),
+        reduction=grids.probed[LAST].reduction,
         linear_head=linear,
         feature_module=trace.source_of(features),
-        first=first_centre(size, last_side, trace.shrinkers),
-        sites=tuple(_find_sites(trace, model, size, last_side)),
+        sites=sites,
         partition=partition,
-        grid=(maps.shape[-2], last_side),
-        size=(images.shape[-2], size),
+        grid=side_of(maps),
+        size=side_of(images),
+        grids=grids,
     )
+
+
+def _place_maps(
+    trace: Trace, model: nn.Module, images: Tensor, partition: Partition
+) -> tuple[tuple[Site, ...], MapGrids]:
+    """Return the sites of the gates and the grids of their maps and of the last one."""
+    features, size = trace.features, side_of(images)
+    maps = {LAST: (features, partition.layout)}
+    sites = list(_find_sites(trace, model, size, side_of(partition.layout.to_map(features, size[0] / size[1]))))
+    for site in sites:
+        maps[site.module] = (trace.inputs if site.before else trace.outputs)[site.module], site.layout
+    grids = MapGrids(
+        model,
+        partition.features,
+        partition.layout,
+        images.shape[1],
+        [Point(site.module, site.before, site.layout) for site in sites],
+        size,
+        {name: grid_of(tensor, layout, size) for name, (tensor, layout) in maps.items()},
+        all(is_fixed(tensor) for tensor, _ in maps.values()),
+    )
+    return tuple(replace(site, reduction=grids.probed[site.module].reduction, grids=grids) for site in sites), grids
 
 
 @dataclass(frozen=True)
@@ -134,34 +186,37 @@ class FeatureLayer:
     Attributes:
         module: the outermost such module.
         name: its dotted name in the backbone.
-        first: pixel on which its first cell is centred.
-        pitch: pixels from cell to cell.
+        info: properties of the backbone.
     """
 
     module: nn.Module
     name: str
-    first: float
-    pitch: int
+    info: BackboneInfo
+
+    def grid_of(self, size: tuple[int, int]) -> CellGrid:
+        """Return the position of its cells on images of a size, see `BackboneInfo.grid_of`."""
+        return self.info.grid_of(size)
 
 
-def feature_layer(model: nn.Module) -> FeatureLayer:
+def feature_layer(model: nn.Module, image_size: tuple[int, int] | None = None) -> FeatureLayer:
     """Return the module whose output is the last feature map.
 
     Args:
         model: a backbone, or a LAP model, whose backbone is then used.
+        image_size: rows and columns of an image that a backbone takes. By default timm's input size, else 224.
 
     Raises:
         BackboneError: not a convolutional network, or no module's output is its last features as (N, C, h, w).
     """
     backbone = getattr(model, "backbone", model)
     info = getattr(model, "info", None)
-    info = info if isinstance(info, BackboneInfo) else inspect_backbone(backbone)
+    info = info if isinstance(info, BackboneInfo) else inspect_backbone(backbone, image_size)
     name = info.feature_module
     if not name or info.partition.layout.order != "NCHW":
         raise BackboneError(
             f"{type(backbone).__name__}: no module puts out the last feature map as (N, C, h, w), so no layer to hook"
         )
-    return FeatureLayer(backbone.get_submodule(name), name, info.first, info.reduction)
+    return FeatureLayer(backbone.get_submodule(name), name, info)
 
 
 def classifier_weights(model: nn.Module, partition: Partition) -> tuple[Tensor, Tensor | None] | None:
@@ -214,11 +269,11 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value, value)
 
 
-def _run_probe(model: nn.Module, image_size: int | None) -> tuple[Tensor, object]:
+def _run_probe(model: nn.Module, image_size: int | tuple[int, int] | None) -> tuple[Tensor, object]:
     """Return the probe and the model's output for it."""
     config = getattr(model, "pretrained_cfg", None) or {}
     default_channels, *default_size = config.get("input_size", (3, DEFAULT_SIDE, DEFAULT_SIDE))
-    height, width = default_size if image_size is None else (image_size, image_size)
+    height, width = default_size if image_size is None else _pair(image_size)
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     reasons = []
     # A network may rearrange its images before the first convolution, which then has more channels than they do.
@@ -240,7 +295,7 @@ def _find_partition(model: nn.Module, images: Tensor, trace: Trace) -> Partition
     `trace` records the pass of the features.
     """
     if follows_protocol(model):
-        with trace.watching():
+        with trace.watching(images):
             features = model.forward_features(images)  # type: ignore[operator]
         partition = protocol_partition(model, features, images, _last_reduction(model))
         if partition is not None:
@@ -256,7 +311,7 @@ def _find_partition(model: nn.Module, images: Tensor, trace: Trace) -> Partition
             f"{type(model).__name__}: no place found where one feature map (N, C, h, w) is all that the logits depend "
             f"on; {hint}"
         )
-    with trace.watching():
+    with trace.watching(images):
         trace.features, trace.sizes = partition.features(model, images)
     return partition
 
@@ -280,57 +335,65 @@ def _shape(value: object) -> str:
     return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
-def _find_sites(trace: Trace, model: nn.Module, size: int, last_side: int) -> Iterator[Site]:
+def _find_sites(trace: Trace, model: nn.Module, size: Side, last: Side) -> Iterator[Site]:
     """Yield one site for each resolution that ends inside the network.
 
     Args:
         trace: of the features' pass.
         model: the network.
-        size: side of the image.
-        last_side: side of the last map.
+        size: rows and columns of the image.
+        last: rows and columns of the last map.
     """
-    ends = _ends_by_name(trace, model) or _ends_by_order(trace, size, last_side)
-    sides = sorted((side for side in ends if last_side < side < size), reverse=True)
-    for side, after in pairwise([*sides, last_side]):
+    ends = _ends_by_name(trace, model) or _ends_by_order(trace, size, last)
+    sides = sorted((side for side in ends if is_smaller(last, side) and is_smaller(side, size)), reverse=True)
+    for side, after in pairwise([*sides, last]):
         name, before = ends[side], False
         poolings = [module for module, smaller in trace.shrinking_modules(side) if smaller == after]
         if len(poolings) == 1 and trace.is_called_once(poolings[0]) and _is_plain_average(trace.modules[poolings[0]]):
             name, before = poolings[0], True
         features = trace.inputs[name] if before else trace.outputs[name]
-        layout = MAP if before else layout_of(features)
+        layout = MAP if before else traced_layout(features) or layout_of(features)
         assert layout is not None
         channels = layout.to_map(features).shape[1]
-        yield Site(name, before, channels, round(side / after), round(size / side), layout)
+        yield Site(name, before, channels, _window(side, after), 1, layout)
 
 
-def _ends_by_name(trace: Trace, model: nn.Module) -> dict[int, str]:
-    """Return the last module of each side, as the network names them."""
+def _window(side: Side, after: Side) -> int | tuple[int, int]:
+    """Return the strides of the operation between two resolutions, one number where they are equal."""
+    rows, columns = (max(1, round(fine / coarse)) for fine, coarse in zip(side, after, strict=True))
+    return rows if rows == columns else (rows, columns)
+
+
+def _ends_by_name(trace: Trace, model: nn.Module) -> dict[Side, str]:
+    """Return the last module of each resolution, as the network names them."""
     ends = {}
     for info in list(getattr(model, "feature_info", None) or []):
         name = info["module"]
         if name in trace.outputs and trace.is_called_once(name):
-            layout = layout_of(trace.outputs[name], channels=info.get("num_chs"))
-            if layout is not None:
-                ends[layout.to_map(trace.outputs[name]).shape[-1]] = name
+            features = trace.outputs[name]
+            layout = traced_layout(features) or layout_of(features, channels=info.get("num_chs"))
+            if layout is not None and layout.order != "NLC":
+                ends[side_of(layout.to_map(features))] = name
     return ends
 
 
-def _ends_by_order(trace: Trace, size: int, last_side: int) -> dict[int, str]:
-    """Return the module that ends last on each side.
+def _ends_by_order(trace: Trace, size: Side, last: Side) -> dict[Side, str]:
+    """Return the module that ends last on each resolution.
 
     For a network that names none.
     """
-    ends: dict[int, str] = {}
+    ends: dict[Side, str] = {}
     side = size
     for name, output in trace.outputs.items():
-        if not trace.is_called_once(name) or layout_of(output) != MAP or not last_side < output.shape[-1] <= side:
+        if not trace.is_called_once(name) or (traced_layout(output) or layout_of(output)) != MAP:
             continue
-        if trace.is_in_branch(name):
+        after = side_of(output)
+        if not is_smaller(last, after) or not (after == side or is_smaller(after, side)) or trace.is_in_branch(name):
             continue
         # A convolution without padding removes a little of the border, which is no loss of resolution.
-        if round(side / output.shape[-1]) == 1:
+        if _window(side, after) == 1:
             ends.pop(side, None)
-        side = output.shape[-1]
+        side = after
         ends[side] = name
     return ends
 
@@ -345,13 +408,12 @@ def _is_plain_average(module: nn.Module) -> bool:
     return module.kernel_size == module.stride and module.padding in (0, (0, 0))
 
 
-def _is_linear_head(model: nn.Module, partition: Partition, features: Tensor, sizes: Sizes) -> bool:
+def _is_linear_head(model: nn.Module, partition: Partition, features: Tensor, sizes: Sizes, maps: Tensor) -> bool:
     """Return whether logits = W mean(X) + b.
 
     It is tried on noise, and training must not be able to change it.
     """
     weights = classifier_weights(model, partition)
-    maps = partition.layout.to_map(features)
     # A single cell does not tell how the head pools.
     if weights is None or weights[0].shape[1] != maps.shape[1] or maps.shape[-2:] == (1, 1):
         return False

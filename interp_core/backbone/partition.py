@@ -40,6 +40,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from interp_core.backbone.layout import Layout, layout_of
+from interp_core.backbone.positions import PositionTrace, traced_layout
 
 PROTOCOL = ("forward_features", "forward_head", "get_classifier")
 
@@ -85,7 +86,7 @@ def protocol_partition(model: nn.Module, features: object, images: Tensor, reduc
         reduction: expected number of input pixels per position where features are rows of tokens.
     """
     grid = (-(-images.shape[-2] // reduction), -(-images.shape[-1] // reduction))
-    layout = layout_of(features, grid, getattr(model, "num_features", None))
+    layout = traced_layout(features) or layout_of(features, grid, getattr(model, "num_features", None))
     if layout is None or not isinstance(features, Tensor):
         return None
     if layout.order == "NLC" and not _depends_on_all_positions(model, features, layout):
@@ -226,7 +227,8 @@ def _cut_graph(model: nn.Module, images: Tensor, expanded: frozenset[str]) -> tu
     """
     graph = _trace(model, expanded)
     recorder = _ValueRecorder(model, graph)
-    recorder.run(images)
+    with PositionTrace(images):
+        recorder.run(images)
     nodes, values = list(graph.nodes), recorder.values
     dependent = _image_dependent_nodes(nodes)
     last, cut = next(node for node in nodes if node.op == "placeholder"), None
@@ -291,12 +293,16 @@ def _map_layout(value: Any) -> Layout | None:
 
     A map has more than one position along both axes.
     """
-    layout = layout_of(value)
-    return layout if layout is not None and min(layout.to_map(value).shape[-2:]) > 1 else None
+    layout = traced_layout(value) or layout_of(value)
+    if layout is None or layout.order == "NLC":
+        return None
+    return layout if min(layout.to_map(value).shape[-2:]) > 1 else None
 
 
 def _is_coarser(maps: Tensor, images: Tensor) -> bool:
-    return maps.shape[-2] < images.shape[-2] and maps.shape[-1] < images.shape[-1]
+    """Return whether a map has lost resolution along one axis at least."""
+    sides = list(zip(maps.shape[-2:], images.shape[-2:], strict=True))
+    return any(cells < pixels for cells, pixels in sides) and all(cells <= pixels for cells, pixels in sides)
 
 
 def _training_halves_of(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | None:

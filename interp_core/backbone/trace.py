@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from interp_core.backbone.positions import PositionTrace
+
+Side = tuple[int, int]  # rows and columns
 
 
 @contextmanager
@@ -58,11 +62,16 @@ class Trace:
         return hook
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Record the forward pass made inside."""
+    def watching(self, images: Tensor | None = None) -> Iterator[None]:
+        """Record the forward pass made inside.
+
+        Args:
+            images: if given, the positions of their pixels are followed; see `interp_core.backbone.positions`.
+        """
         handles = [module.register_forward_hook(self._hook_of(name)) for name, module in self.modules.items()]
         try:
-            yield
+            with nullcontext() if images is None else PositionTrace(images):
+                yield
         finally:
             for handle in handles:
                 handle.remove()
@@ -87,35 +96,40 @@ class Trace:
 
         That is where it works at the resolution of the block's input. Plain sequences have no branches.
         """
-        side, path = self.outputs[name].shape[-1], name.split(".")
+        side, path = side_of(self.outputs[name]), name.split(".")
         outer = [".".join(path[:depth]) for depth in range(1, len(path))]
         return any(
             self.inputs[block].ndim == 4
-            and self.inputs[block].shape[-1] == side > self.outputs[block].shape[-1]
+            and side_of(self.inputs[block]) == side
+            and is_smaller(side_of(self.outputs[block]), side)
             and type(self.modules[block]).forward is not nn.Sequential.forward
             for block in outer
             if block in self.outputs
         )
 
-    def shrinkers(self, size: int) -> list[tuple[nn.Module, int]]:
-        """Return the leaf modules that shrink a map of side `size`.
+    def shrinking_modules(self, side: Side) -> list[tuple[str, Side]]:
+        """Return the names of the leaf modules that shrink a map of some rows and columns.
 
-        Each comes with the side of its output.
-        """
-        return [(self.modules[name], after) for name, after in self.shrinking_modules(size)]
-
-    def shrinking_modules(self, size: int) -> list[tuple[str, int]]:
-        """Return the names of the modules that `shrinkers` returns.
-
-        Maps are (N, C, h, w).
+        Each comes with rows and columns of its output. Maps are (N, C, h, w).
         """
         return [
-            (name, output.shape[-1])
+            (name, side_of(output))
             for name, output in self.outputs.items()
             if self.inputs[name].ndim == output.ndim == 4
-            and self.inputs[name].shape[-1] == size > output.shape[-1]
+            and side_of(self.inputs[name]) == side
+            and is_smaller(side_of(output), side)
             and not list(self.modules[name].children())
         ]
+
+
+def side_of(maps: Tensor) -> Side:
+    """Return rows and columns of a map (N, C, h, w)."""
+    return maps.shape[-2], maps.shape[-1]
+
+
+def is_smaller(side: Side, other: Side) -> bool:
+    """Return whether a map is smaller than another along one axis at least, and larger along none."""
+    return side != other and side[0] <= other[0] and side[1] <= other[1]
 
 
 def noise_image(model: nn.Module, channels: int, side: tuple[int, int]) -> Tensor:

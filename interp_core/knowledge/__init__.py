@@ -13,11 +13,11 @@ from interp_core.knowledge.order import Order
 from interp_core.knowledge.regions import Forbid, Marked, Region, border, detectors
 from interp_core.knowledge.removal import Removal
 from interp_core.knowledge.term import Term, mean_over, mean_where, nll, required_regions, terms, top_mean
-from interp_core.knowledge.view import Grid, ModelAccess, Subject, View, view_of
+from interp_core.knowledge.view import ModelAccess, Subject, View, view_of
 from interp_core.registry import import_modules
 
 __all__ = [
-    "Absence", "Agreement", "Area", "Exchange", "Forbid", "Grid", "Marked", "ModelAccess", "Necessity", "Order",
+    "Absence", "Agreement", "Area", "Exchange", "Forbid", "Marked", "ModelAccess", "Necessity", "Order",
     "Presence", "Region", "Removal", "Subject", "Sufficiency", "Term", "Uniqueness", "View", "border", "columns_of",
     "detectors", "mean_over", "mean_where", "nll", "observe", "required_regions", "terms", "top_mean", "view_of",
 ]  # fmt: skip

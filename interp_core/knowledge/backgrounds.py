@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp_core.backbone.constants import constant
-from interp_core.backbone.geometry import full_precision, resize
+from interp_core.backbone.geometry import CellGrid, full_precision, resize
 from interp_core.knowledge.term import TINY
 
 Background = Literal["blur", "fill", "mean"]
@@ -52,7 +52,7 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     down, across = (_gaussian(side, sigma, step).to(images) for side in (height, width))
     with full_precision(images.device):
         coarse = down @ images @ across.t()
-    return coarse if step == 1 else resize(coarse, height, width, 0.0, step)
+    return coarse if step == 1 else resize(coarse, height, width, CellGrid.square(0.0, step))
 
 
 @constant

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interp_core.backbone.geometry import CellGrid
 from interp_core.backbone.inspect import classifier_weights
 from interp_core.errors import ContractError
-from interp_core.knowledge.view import HEAD, REFINED, Grid, ModelAccess, View, column_of
+from interp_core.knowledge.view import HEAD, REFINED, ModelAccess, View, column_of
 from interp_core.lap.blocks import class_activations
 from interp_core.lap.explanation import head_contributions
 from interp_core.lap.model import LapModel, lap_within
@@ -77,7 +78,7 @@ def observe(
         concepts=concepts,
         names=names,
         regions=regions or {},
-        grids=_grids(lap),
+        grids=_grids(lap, (images.shape[-2], images.shape[-1])),
         generator=generator,
         model=passes.access(record, logits),
     )
@@ -213,11 +214,11 @@ def _weight(lap: LapModel) -> Tensor | None:
     return None if weights is None else weights[0]
 
 
-def _grids(lap: LapModel) -> dict[str, Grid]:
-    """Return the grid of each level; below the head, cells are taken to tile the image."""
-    below = {site.module: Grid((site.reduction - 1) / 2, site.reduction) for site in lap.sites}
-    finest = {} if lap.refiner is None else {REFINED: Grid(*lap.refined_grid)}
-    return below | finest | {HEAD: Grid(lap.info.first, lap.info.reduction)}
+def _grids(lap: LapModel, size: tuple[int, int]) -> dict[str, CellGrid]:
+    """Return the grid of each level for images of `size`."""
+    below = {site.module: site.grid_of(size) for site in lap.sites}
+    finest = {} if lap.refiner is None else {REFINED: lap.refined_grid_of(size)}
+    return below | finest | {HEAD: lap.info.grid_of(size)}
 
 
 def _at_least_single(values: Tensor) -> Tensor:

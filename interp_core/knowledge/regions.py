@@ -198,7 +198,7 @@ def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
 
 def _to_cells(masks: Tensor, subject: Subject) -> Tensor:
     rows, columns = subject.maps.shape[-2:]
-    return collect(masks, rows, columns, subject.grid.first, subject.grid.pitch)
+    return collect(masks, rows, columns, subject.grid)
 
 
 def _mean_over_present(values: Tensor, subject: Subject) -> Tensor:

@@ -14,26 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp_core.backbone.geometry import resize
+from interp_core.backbone.geometry import CellGrid, resize
 from interp_core.errors import ContractError, UnknownNameError
 
 HEAD = "head"
 REFINED = "refined"
 
 Of = str | int | tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Position of map cells in the image, in pixels.
-
-    Attributes:
-        first: centre of the first cell.
-        pitch: distance between the centres of neighbouring cells.
-    """
-
-    first: float = 0.0
-    pitch: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,7 @@ class Subject:
     """
 
     level: str
-    grid: Grid
+    grid: CellGrid
     maps: Tensor
     present: Tensor
     absent: Tensor
@@ -129,7 +116,7 @@ class View:
     concepts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: Sequence[str] = ()
     regions: Mapping[str, Tensor] = field(default_factory=dict)
-    grids: Mapping[str, Grid] = field(default_factory=dict)
+    grids: Mapping[str, CellGrid] = field(default_factory=dict)
     generator: torch.Generator | None = None
     model: ModelAccess = field(default_factory=ModelAccess)
     _samples: dict[Of, SampledClass] = field(default_factory=dict, repr=False)
@@ -253,8 +240,8 @@ class View:
 
     def to_image_grid(self, maps: Tensor, level: str = HEAD) -> Tensor:
         """Resize maps of a level (N, m, h, w) to input resolution (N, m, H, W)."""
-        grid = self.grids.get(level, Grid())
-        return resize(maps, self.images.shape[-2], self.images.shape[-1], grid.first, grid.pitch)
+        grid = self.grids.get(level, CellGrid())
+        return resize(maps, self.images.shape[-2], self.images.shape[-1], grid)
 
     @cached_property
     def _noise(self) -> Tensor:
@@ -286,7 +273,7 @@ class View:
 
     def _head_subject(self, classes: Sequence[int] | None) -> Subject:
         selected = torch.ones_like(self.labels) if classes is None else self._columns_in(classes).to(self.labels)
-        grid = self.grids.get(HEAD, Grid())
+        grid = self.grids.get(HEAD, CellGrid())
         return Subject(HEAD, grid, self.maps, self.labels * selected, (1 - self.labels) * selected)
 
     def _subjects_below(self, concept: str, shown_by: Of | None) -> list[Subject]:
@@ -297,7 +284,7 @@ class View:
             if name is not None:
                 present = self._is_shown(name if shown_by is None else shown_by, strict=shown_by is not None)
                 maps = self.below[level][:, names.index(name)][:, None]
-                subjects.append(Subject(level, self.grids.get(level, Grid()), maps, present, 1 - present))
+                subjects.append(Subject(level, self.grids.get(level, CellGrid()), maps, present, 1 - present))
         if not subjects:
             choices = {name for names in self.concepts.values() for name in names} | set(self.names)
             raise UnknownNameError("class or concept", concept, choices)

@@ -31,7 +31,7 @@ def attach(
     aggregate: str = "max",
     weighting: Weighting = "rbf",
     refine: bool | int = False,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
 ) -> LapModel:
     """Attach LAP to a convolutional network.
 
@@ -52,7 +52,8 @@ def attach(
             see `interp_core.lap.pooling`.
         refine: take the explanation to a finer grid by a small decoder, which `fit` trains. True for at most 40 cells
             a side, a number for at least that many input pixels per cell. See `interp_core.lap.refine`.
-        image_size: side in pixels of the image that the network is tried with. By default timm's input size, else 224.
+        image_size: side in pixels of the image that the network is tried with, or its rows and columns. By default
+            timm's input size, else 224.
 
     Raises:
         BackboneError: the network is not convolutional, its head is not understood, or LAP is attached already.

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interp_core.lap.pooling import Weighting, attention_gate
+from interp_core.lap.pooling import Weighting, Window, attention_gate
 from interp_core.lap.recording import GateRecord, HeadRecord, Recording
 
 AGGREGATES = ("max", "mean", "learned")
@@ -81,7 +81,7 @@ class GateBlock(nn.Module):
     Args:
         name: name of the level, key of its entry in a `Recording`.
         channels: C.
-        window: side of the windows, the stride of the operation that follows.
+        window: side of the windows, or their rows and columns: the stride of the operation that follows.
         concepts: names of the J concepts; one class-agnostic concept by default.
         hidden: width of the scorer.
         aggregate: how S comes from the concept maps I_j, one of `AGGREGATES`: their "max", their "mean", or "learned",
@@ -93,7 +93,7 @@ class GateBlock(nn.Module):
         self,
         name: str,
         channels: int,
-        window: int,
+        window: Window,
         *,
         concepts: Sequence[str] = ("any",),
         hidden: int = 16,

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from interp_core.backbone.geometry import full_precision
 from interp_core.backbone.inspect import Site
-from interp_core.lap.pooling import window_counts
+from interp_core.lap.pooling import Window, window_counts, window_sides
 from interp_core.lap.recording import GateRecord
 from interp_core.pictures.top_regions import TopRegion, top_regions
 
@@ -282,20 +282,21 @@ def regrid(maps: Tensor, height: int, width: int) -> Tensor:
         return rows @ maps @ columns.t()
 
 
-def propagate(relevance: Tensor, weights: Tensor, window: int) -> Tensor:
+def propagate(relevance: Tensor, weights: Tensor, window: Window) -> Tensor:
     """Distribute contributions to the level below, R_l(p) = A_l(p | W) R_{l+1}(W).
 
     Args:
         relevance: (N, 1, h, w) of the level above.
         weights: attention A_l, (N, 1, H, W).
-        window: side of its windows.
+        window: side of its windows, or their rows and columns.
 
     Returns:
         (N, 1, H, W) with the same sum as `relevance`.
     """
     height, width = weights.shape[-2:]
-    per_window = regrid(relevance, -(-height // window), -(-width // window))
-    spread = per_window.repeat_interleave(window, 2).repeat_interleave(window, 3)
+    rows, columns = window_sides(window)
+    per_window = regrid(relevance, -(-height // rows), -(-width // columns))
+    spread = per_window.repeat_interleave(rows, 2).repeat_interleave(columns, 3)
     return weights * spread[..., :height, :width]
 
 

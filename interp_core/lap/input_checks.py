@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from interp_core.backbone.geometry import CellGrid
 from interp_core.errors import ContractError
 
 
-def check_images(images: Tensor, channels: int, reduction: int, device: torch.device) -> None:
-    """Check the shape, type, size and device of images.
+def check_images(images: Tensor, channels: int, device: torch.device) -> None:
+    """Check the shape, type and device of images.
 
-    They must be floating point (N, channels, H, W), at least one cell large, and on the model's device.
+    They must be floating point (N, channels, H, W), and on the model's device.
 
     Args:
         images: to explain.
         channels: of the model's images.
-        reduction: pixels per cell of the last map.
         device: of the model.
 
     Raises:
@@ -29,14 +29,28 @@ def check_images(images: Tensor, channels: int, reduction: int, device: torch.de
         raise ContractError(f"{expected}, got {tuple(images.shape)}")
     if not images.is_floating_point():
         raise ContractError(f"{expected}, got {images.dtype}: normalise the images first")
-    if min(images.shape[-2:]) < reduction:
-        raise ContractError(
-            f"images of {images.shape[-2]} x {images.shape[-1]} pixels are smaller than one cell of the last map "
-            f"({reduction} pixels): enlarge them"
-        )
     if images.device != device:
         raise ContractError(
             f"the images are on {images.device}, the model on {device}: move one of them, as in images.to('{device}')"
+        )
+
+
+def check_size(images: Tensor, grid: CellGrid) -> None:
+    """Check that images are at least one cell large.
+
+    Args:
+        images: (N, C, H, W).
+        grid: of the last map, at their size.
+
+    Raises:
+        ContractError: they are not.
+    """
+    (height, width), (rows, columns) = images.shape[-2:], grid.pitch
+    if height < rows or width < columns:
+        cell = f"{rows:g}" if rows == columns else f"{rows:g} x {columns:g}"
+        raise ContractError(
+            f"images of {height} x {width} pixels are smaller than one cell of the last map ({cell} pixels): "
+            "enlarge them"
         )
 
 

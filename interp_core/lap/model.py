@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from interp_core.backbone.geometry import resize
+from interp_core.backbone.geometry import CellGrid, resize
 from interp_core.backbone.inspect import BackboneInfo, Site, classifier_weights, inspect_backbone
 from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, BackboneSpec, create_backbone
 from interp_core.backbone.trace import evaluating
@@ -33,7 +33,7 @@ from interp_core.lap.explanation import (
 )
 from interp_core.lap.forward_pass import ForwardPass, has_hooks, register_hooks
 from interp_core.lap.hub import HubMixin
-from interp_core.lap.input_checks import check_images, check_logits, check_targets
+from interp_core.lap.input_checks import check_images, check_logits, check_size, check_targets
 from interp_core.lap.options import LapOptions, check_concepts, concepts_as_lists, names_by_site
 from interp_core.lap.recording import HeadRecord, Recording, TargetRecord
 from interp_core.lap.refine import Refiner, detail, levels_to_refine, map_from_scores
@@ -199,7 +199,8 @@ class LapModel(HubMixin, nn.Module):
             ContractError: images or targets that the model cannot take.
         """
         self._check_attached()
-        check_images(images, self.info.in_channels, self.info.reduction, self.head.a.device)
+        check_images(images, self.info.in_channels, self.head.a.device)
+        check_size(images, self.info.grid_of((images.shape[-2], images.shape[-1])))
         recording = Recording(target=TargetRecord(targets))
         mode = evaluating(self) if self.training else nullcontext()  # going through all modules takes time
         with mode, torch.no_grad():
@@ -214,12 +215,13 @@ class LapModel(HubMixin, nn.Module):
         assert target.classes is not None
         concept, contributions, bias = self._explain_target(logits, record, target.classes, target.contributions)
         head = head_maps(concept, record.gate, contributions)
+        height, width = images.shape[-2:]
         if self.refiner is None:
-            native, first, pitch = default_map(head), self.info.first, float(self.info.reduction)
+            native, grid = default_map(head), self.info.grid_of((height, width))
         else:
             native = map_from_scores(self.refine(recording, target.classes, contributions, concept))
-            first, pitch = self.refined_grid
-        maps = resize(native, images.shape[-2], images.shape[-1], first, pitch)
+            grid = self.refined_grid_of((height, width))
+        maps = resize(native, height, width, grid)
         if self.refiner is not None:
             maps = maps * detail(images)
         below = tuple(
@@ -269,17 +271,24 @@ class LapModel(HubMixin, nn.Module):
         scores: Tensor = self.refiner(parts, record.features, contributions, concept, below)
         return scores
 
-    @property
-    def refined_grid(self) -> tuple[float, float]:
-        """First cell's centre and distance of cells of the refined map.
+    def refined_grid_of(self, size: tuple[int, int]) -> CellGrid:
+        """Return the position of the refined map's cells on images of a size.
 
-        Both are in pixels.
+        Args:
+            size: rows and columns of the images.
+
+        Raises:
+            ContractError: the network cannot take images of that size.
         """
         if not self.tapped:
-            return self.info.first, self.info.reduction
-        # Cells of levels below the head are assumed to tile the image. Training places them on the same grid.
-        pitch = self.tapped[0].reduction
-        return (pitch - 1) / 2, pitch
+            return self.info.grid_of(size)
+        # Cells of levels below the head are assumed to tile the image, unless the network crops or pads it by more
+        # than a cell. Training places them on the same grid.
+        grid = self.tapped[0].grid_of(size)
+        tiling = CellGrid.tiling(grid.pitch)
+        shifts = (abs(first - tiled) for first, tiled in zip(grid.first, tiling.first, strict=True))
+        is_near = all(shift <= pitch for shift, pitch in zip(shifts, grid.pitch, strict=True))
+        return tiling if is_near else grid
 
     def release(self) -> nn.Module:
         """Remove the gates and return the backbone, see `interp_core.detach`.

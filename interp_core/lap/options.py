@@ -23,7 +23,7 @@ class LapOptions:
     `interp_core.attach` documents each of them.
 
     Raises:
-        ContractError: an aggregate or weighting that does not exist.
+        ContractError: an aggregate, weighting or image size that does not exist.
     """
 
     finest: int | None = None
@@ -34,13 +34,28 @@ class LapOptions:
     aggregate: str = "max"
     weighting: Weighting = "rbf"
     refine: bool | int = False
-    image_size: int | None = None
+    image_size: int | tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", _check_size(self.image_size))
         if self.weighting not in WEIGHTINGS:
             raise ContractError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {self.weighting!r}")
         if self.aggregate not in AGGREGATES:
             raise ContractError(f"aggregate must be one of {', '.join(AGGREGATES)}, got {self.aggregate!r}")
+
+
+def _check_size(size: object) -> int | tuple[int, int] | None:
+    """Return an image size, as a pair where it came as one; JSON has lists only.
+
+    Raises:
+        ContractError: it is neither a side in pixels nor a pair of rows and columns.
+    """
+    sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    if size is None:
+        return None
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ContractError(f"image_size must be a side in pixels or (rows, columns), got {size!r}")
+    return sides if isinstance(size, list | tuple) else sides[0]
 
 
 def names_by_site(concepts: Concepts | None, sites: Sequence[Site]) -> list[tuple[str, ...]]:

@@ -28,33 +28,40 @@ from torch import Tensor
 from interp_core.backbone.constants import constant
 
 Weighting = Literal["rbf", "softmax", "lip"]
+Window = int | tuple[int, int]  # side of square windows, or their rows and columns
 WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
 MIN_SCORE = 1e-4  # before the logit of a score is taken
 
 
-def _window_max(x: Tensor, window: int | None) -> Tensor:
+def _window_max(x: Tensor, window: Window | None) -> Tensor:
     if window is None:
         return x.amax((2, 3), keepdim=True)
     return _spread(F.max_pool2d(x, window, ceil_mode=True), window, x)
 
 
-def _window_mean(x: Tensor, window: int | None) -> Tensor:
+def _window_mean(x: Tensor, window: Window | None) -> Tensor:
     if window is None:
         return x.mean((2, 3), keepdim=True)
     return _spread(F.avg_pool2d(x, window, ceil_mode=True), window, x)
 
 
-def _spread(pooled: Tensor, window: int, like: Tensor) -> Tensor:
+def window_sides(window: Window) -> tuple[int, int]:
+    """Return rows and columns of a window."""
+    return (window, window) if isinstance(window, int) else window
+
+
+def _spread(pooled: Tensor, window: Window, like: Tensor) -> Tensor:
     """Copy the value of each window to all its positions.
 
     From (N, 1, h, w) to the size of `like`.
     """
-    size = (pooled.shape[-2] * window, pooled.shape[-1] * window)
+    rows, columns = window_sides(window)
+    size = (pooled.shape[-2] * rows, pooled.shape[-1] * columns)
     # "nearest" rounds 41 * (1 / 41) down; "nearest-exact" samples half a position further.
     return F.interpolate(pooled, size, mode="nearest-exact")[..., : like.shape[-2], : like.shape[-1]]
 
 
-def attention_gate(scores: Tensor, a: Tensor | float, window: int | None, weighting: Weighting = "rbf") -> Tensor:
+def attention_gate(scores: Tensor, a: Tensor | float, window: Window | None, weighting: Weighting = "rbf") -> Tensor:
     """Compute the gate |W| A.
 
     These are the attention weights, scaled to mean 1 in every window.
@@ -62,15 +69,15 @@ def attention_gate(scores: Tensor, a: Tensor | float, window: int | None, weight
     Args:
         scores: (N, 1, H, W) aggregated scores S in [0, 1].
         a: sharpness, any real number; only its square counts.
-        window: side of the square windows, which do not overlap and are cut at the lower and right border. None for
-            one window over the whole map.
+        window: side of the windows, or their rows and columns. They do not overlap and are cut at the lower and right
+            border. None for one window over the whole map.
         weighting: "rbf", "softmax" or "lip"; see the head of this file.
 
     Returns:
         (N, 1, H, W), >= 0, mean 1 in every window; exactly 1 where a = 0.
     """
     compared = scores.logit(MIN_SCORE) if weighting == "lip" else scores
-    if window is None or scores.shape[-2] % window or scores.shape[-1] % window:
+    if not isinstance(window, int) or scores.shape[-2] % window or scores.shape[-1] % window:
         r = torch.exp(_distance(_window_max(compared, window) - compared, weighting) * -(a * a))
         return r / _window_mean(r, window)
     # With the positions of a window as channels this takes half the time.
@@ -84,18 +91,18 @@ def _distance(differences: Tensor, weighting: Weighting) -> Tensor:
 
 
 @constant
-def window_counts(height: int, width: int, window: int | None) -> Tensor:
+def window_counts(height: int, width: int, window: Window | None) -> Tensor:
     """Count the positions in each position's window, (1, 1, H, W)."""
     if window is None:
         return torch.full((1, 1, height, width), float(height * width))
     rows, columns = (
-        torch.tensor([min(window, size - i // window * window) for i in range(size)], dtype=torch.float32)
-        for size in (height, width)
+        torch.tensor([min(side, size - i // side * side) for i in range(size)], dtype=torch.float32)
+        for size, side in zip((height, width), window_sides(window), strict=True)
     )
     return (rows[:, None] * columns[None, :])[None, None]
 
 
-def attention(scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
+def attention(scores: Tensor, a: Tensor | float, window: Window | None) -> Tensor:
     """Compute attention weights A, (N, 1, H, W).
 
     They are >= 0 and sum to 1 in every window. Arguments are as in `attention_gate`.
@@ -106,7 +113,7 @@ def attention(scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
     return attention_gate(scores, a, window) / window_counts(scores.shape[-2], scores.shape[-1], window).to(scores)
 
 
-def lap_pool2d(features: Tensor, scores: Tensor, a: Tensor | float, window: int | None) -> Tensor:
+def lap_pool2d(features: Tensor, scores: Tensor, a: Tensor | float, window: Window | None) -> Tensor:
     """Pool features by Y_W = sum_{p in W} A(p) X(:, p).
 
     Tests use this reference form.

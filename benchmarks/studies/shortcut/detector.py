@@ -37,7 +37,7 @@ def _detect(network: LapModel, images: Tensor) -> Tensor:
     column = list(level.names).index(CONCEPT)
     maps = level.record.concepts[:, column : column + 1].float()
     height, width = images.shape[-2:]
-    return resize(maps, height, width, (site.reduction - 1) / 2, site.reduction) > 0.5
+    return resize(maps, height, width, site.grid_of((height, width))) > 0.5
 
 
 def score_masks(masks: Tensor, images: TaggedImages) -> dict[str, float]:

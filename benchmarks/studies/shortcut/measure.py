@@ -31,7 +31,8 @@ def _maps(network: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tens
     if isinstance(network, LapModel):
         explanation, info = network.explain(images, targets), network.info
         cells = explanation.head.contributions.clamp(min=0).float()
-        contributions = resize(cells, images.shape[-2], images.shape[-1], info.first, info.reduction)
+        height, width = images.shape[-2:]
+        contributions = resize(cells, height, width, info.grid_of((height, width)))
         return {"map": explanation.map, "contributions": contributions}
     if isinstance(network, Rival) and network.explains_itself:
         return {"map": network.explain(images, targets)}

@@ -74,10 +74,10 @@ def test_calls_are_counted(watched: tuple[Net, Trace]) -> None:
 
 def test_shrinking_names_leaves_alone(watched: tuple[Net, Trace]) -> None:
     model, trace = watched
-    assert trace.shrinking_modules(16) == [("stem", 8)]
-    assert trace.shrinking_modules(8) == [("block.strided", 4), ("block.pool", 4), ("stage.1", 4)]
-    assert trace.shrinkers(16) == [(model.stem, 8)]
-    assert trace.shrinking_modules(4) == []
+    assert trace.shrinking_modules((16, 16)) == [("stem", (8, 8))]
+    assert trace.shrinking_modules((8, 8)) == [("block.strided", (4, 4)), ("block.pool", (4, 4)), ("stage.1", (4, 4))]
+    assert trace.modules["stem"] is model.stem
+    assert trace.shrinking_modules((4, 4)) == []
 
 
 def test_a_block_with_several_ways_is_a_step_and_a_sequence_is_not(watched: tuple[Net, Trace]) -> None:

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from interp_core import LapModel
-from interp_core.backbone.geometry import collect
+from interp_core.backbone.geometry import CellGrid, collect
 from interp_core.errors import ContractError, UnknownNameError
 from interp_core.knowledge import (
     Forbid,
-    Grid,
     Marked,
     ModelAccess,
     Region,
@@ -174,7 +173,7 @@ def test_a_concept_below_the_head_is_its_own_evidence() -> None:
 
 def test_cells_collect_what_pixels_hold() -> None:
     masks = torch.rand(2, 1, 21, 34, generator=torch.Generator().manual_seed(0))
-    cells = collect(masks, 3, 4, 1.5, 8.0)
+    cells = collect(masks, 3, 4, CellGrid.square(1.5, 8.0))
     assert cells.shape == (2, 1, 3, 4)
     torch.testing.assert_close(cells.sum((2, 3)), masks.sum((2, 3)))
 
@@ -182,7 +181,7 @@ def test_cells_collect_what_pixels_hold() -> None:
 def test_shares_are_those_of_the_map_at_input_resolution() -> None:
     maps = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
     masks = torch.rand(2, 1, 40, 33, generator=torch.Generator().manual_seed(1)).round()
-    grid = Grid(2.5, 9.0)
+    grid = CellGrid.square(2.5, 9.0)
     view = view_of(maps, torch.ones(2, 3), images=torch.zeros(2, 3, 40, 33), grids={"head": grid})
     resized = view.to_image_grid(maps)
     expected = (resized * masks).sum((2, 3)) / resized.sum((2, 3))

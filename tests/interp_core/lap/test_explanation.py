@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import interp_core
 from interp_core import Explanation, LapModel
+from interp_core.backbone.geometry import CellGrid
 from interp_core.errors import ContractError, StoreError
 from interp_core.lap.explanation import (
     Level,
@@ -355,7 +356,7 @@ def test_the_native_map_stands_beside_the_resized_one(
     assert explanation.map.shape == (2, 1, 160, 96)
     assert torch.equal(explanation.native, default_map(explanation.head))
     # Both agree where the cells are centred: from pixel 7 on, 32 pixels apart.
-    assert (lap.info.first, lap.info.reduction) == (7.0, 32)
+    assert lap.info.grid_of((160, 96)) == CellGrid.square(7.0, 32)
     torch.testing.assert_close(explanation.map[..., 7::32, 7::32], explanation.native)
     assert float(explanation.map.max()) == pytest.approx(float(explanation.native.max()))
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 import interp_core
 from interp_core import LapModel
+from interp_core.backbone.geometry import CellGrid
 from interp_core.errors import BackboneError, ContractError, InterpError
-from interp_core.lap.input_checks import check_images, check_logits, check_targets
+from interp_core.lap.input_checks import check_images, check_logits, check_size, check_targets
 
 Make = Callable[..., nn.Module]
 MakeLap = Callable[..., LapModel]
@@ -49,8 +50,10 @@ def spoiled(images: Tensor, *broken: int, value: float = NAN) -> Tensor:
 
 def test_good_images_pass() -> None:
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
-        check_images(torch.zeros(1, 3, 32, 33, dtype=dtype), 3, 32, CPU)
-    check_images(torch.zeros(2, 1, 8, 8), 1, 8, CPU)
+        check_images(torch.zeros(1, 3, 32, 33, dtype=dtype), 3, CPU)
+        check_size(torch.zeros(1, 3, 32, 33, dtype=dtype), CellGrid.square(0, 32))
+    check_images(torch.zeros(2, 1, 8, 8), 1, CPU)
+    check_size(torch.zeros(2, 1, 8, 8), CellGrid.square(0, 8))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,8 @@ def test_good_images_pass() -> None:
 )
 def test_bad_images_are_refused(images: Any, says: str) -> None:
     with refused(ContractError, says):
-        check_images(images, 3, 32, CPU)
+        check_images(images, 3, CPU)
+        check_size(images, CellGrid.square(0, 32))
 
 
 def test_finite_logits_pass_whatever_the_images() -> None:

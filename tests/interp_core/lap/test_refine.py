@@ -75,7 +75,7 @@ def test_a_network_of_one_resolution_keeps_the_grid_of_its_head() -> None:
     lap = refining("test_resnet", refine=64)
     explanation = lap.explain(some(1))
     assert explanation.native.shape == explanation.head.scores.shape
-    assert lap.refined_grid == (lap.info.first, lap.info.reduction)
+    assert lap.refined_grid_of((64, 64)) == lap.info.grid_of((64, 64))
 
 
 def test_scores_do_not_depend_on_the_scale_of_the_features() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import interp_core
 from interp_core import Explanation, LapModel
+from interp_core.backbone.geometry import CellGrid, resize
 
 MakeLap = Callable[..., LapModel]
 Images = Callable[..., Tensor]
@@ -104,10 +105,10 @@ def test_the_pitch_of_cells_is_the_product_of_the_strides(protocol_net: type[Any
     """Whatever the size of the probe; 44 pixels make 3 cells, which are nevertheless 16 pixels apart."""
     inner = nn.Sequential(nn.Conv2d(2, 2, 3, 2, 1), nn.Conv2d(2, 2, 3, 2, 1))
     infos = [interp_core.attach(protocol_net(copy.deepcopy(inner)), image_size=side).info for side in (44, 64, 75)]
-    assert [(info.grid, info.reduction, info.first) for info in infos] == [
-        ((3, 3), 16, 1.5),
-        ((4, 4), 16, 1.5),
-        ((5, 5), 16, 1.5),
+    assert [(info.grid, info.reduction, info.grid_of(info.size)) for info in infos] == [
+        ((3, 3), 16, CellGrid.square(1.5, 16)),
+        ((4, 4), 16, CellGrid.square(1.5, 16)),
+        ((5, 5), 16, CellGrid.square(1.5, 16)),
     ]
 
 
@@ -115,7 +116,7 @@ def test_a_convolution_without_padding_moves_cells_and_keeps_their_pitch(protoco
     """12 positions become 8, which is no stride of 2."""
     info = interp_core.attach(protocol_net(nn.Sequential(nn.Conv2d(2, 2, 5), nn.AvgPool2d(2))), image_size=48).info
     # 1.5 pixels to the middle of the first patch, 2 positions of 4 pixels each, half a position.
-    assert (info.grid, info.reduction, info.first) == ((4, 4), 8, 1.5 + 8 + 2)
+    assert (info.grid, info.reduction, info.grid_of((48, 48))) == ((4, 4), 8, CellGrid.square(1.5 + 8 + 2, 8))
 
 
 # Memory format
@@ -185,7 +186,7 @@ def test_a_map_under_autocast_has_all_its_digits(make_lap: MakeLap, images_of: I
         explanation = lap.explain(images_of(96, 96), 1)
     maps = explanation.map
     assert not torch.equal(maps, maps.bfloat16().float())
-    resized = interp_core.backbone.geometry.resize(explanation.native, 96, 96, lap.info.first, lap.info.reduction)
+    resized = resize(explanation.native, 96, 96, lap.info.grid_of((96, 96)))
     assert torch.equal(maps, resized)
 
 
