@@ -127,6 +127,23 @@ def shortcut(
 
 
 @study.command()
+def fragility(
+    data: Annotated[str, typer.Option(help="digits or tinyimagenet20.")] = "digits",
+    root: Annotated[Path, typer.Option(help="Folder of tinyimagenet20, or its archive.")] = Path("tinyimagenet20.tar"),
+    seeds: Seeds = "0,1,2,3,4",
+    arms: Annotated[str, typer.Option(help="Comma-separated; all by default.")] = "",
+    train: Annotated[int | None, typer.Option(help="Number of training images.")] = None,
+    epochs: Epochs = None,
+    output: Output = METHOD,
+    report: Annotated[bool, typer.Option("--report", help="Table from the stored rows alone.")] = False,
+) -> None:
+    """Compare LAP with its plain twin on images with a shortcut; writes fragility_DATA.*."""
+    from benchmarks.studies.shortcut.fragility import run
+
+    _print_paths(run(data, root, _integers(seeds), _split(arms), train, epochs, output, report_only=report))
+
+
+@study.command()
 def xray(
     root: Annotated[Path, typer.Option(help="Folder in RSNA's layout.")],
     seeds: Seeds = "0,1,2",

@@ -9,6 +9,7 @@ Each asks one question. `interp-bench study NAME` runs it, or continues it after
 | linear-probe | How well do frozen features separate new classes? Makes the network for pets. | given by --out |
 | faces | Do landmarks of a face keep the map of an attribute in its place? | results/method/faces.* |
 | shortcut | Can a network be told to ignore a shortcut, and at what cost? | results/method/control_* |
+| fragility | Does LAP without knowledge follow a shortcut more than its plain twin? | results/method/fragility_* |
 | xray | Where do maps lie on chest X-rays when only labels of images are known? | results/method/medical* |
 | fits | Do the scores of LAP hold for several fits on one frozen network? | tables/ of the last run |
 | networks | Whose own map is best: LAP's, a rival's, or that of LAP without a part? | tables/ of the run |

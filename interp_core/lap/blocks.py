@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interp_core.lap.pooling import Weighting, Window, attention_gate
+from interp_core.lap.pooling import Weighting, Window, apply_gate, attention_gate
 from interp_core.lap.recording import GateRecord, HeadRecord, Recording
 
 AGGREGATES = ("max", "mean", "learned")
@@ -75,7 +75,27 @@ class Scorer(nn.Module):
         return pointwise(self.hidden(features), self.expand.weight, self.expand.bias)
 
 
-class GateBlock(nn.Module):
+class Block(nn.Module):
+    """Base class of the two blocks.
+
+    Attributes:
+        attention_gradient: whether features learn through attention in training mode, see `interp_core.training`. In
+            evaluation mode gradients are always exact.
+    """
+
+    attention_gradient: bool = False
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the gradient of the features passes through attention."""
+        return self.attention_gradient or not self.training
+
+    def _scored(self, values: Tensor) -> Tensor:
+        """Return what the scorer sees: the values, without gradient where they do not learn through attention."""
+        return values if self.is_exact else values.detach()
+
+
+class GateBlock(Block):
     """LAP below the head: a gate before an operation that loses resolution.
 
     Args:
@@ -123,13 +143,13 @@ class GateBlock(nn.Module):
             features: X.
             recording: gets the record of this level, if given.
         """
-        concepts = torch.sigmoid(self.scorer(features))
+        concepts = torch.sigmoid(self.scorer(self._scored(features)))
         scores = self._aggregate(concepts)
         # Under autocast part of the gate is computed in single precision, but features keep their type.
         gate = attention_gate(scores, self.a, self.window, self.weighting).to(features.dtype)
         if recording is not None:
             recording.gates[self.name] = GateRecord(concepts, scores, gate)
-        return features * gate
+        return apply_gate(features, gate, attention_gradient=self.is_exact)
 
     def _aggregate(self, concepts: Tensor) -> Tensor:
         if concepts.shape[1] == 1:
@@ -139,7 +159,7 @@ class GateBlock(nn.Module):
         return concepts.amax(1, keepdim=True) if self.aggregate == "max" else concepts.mean(1, keepdim=True)
 
 
-class HeadBlock(nn.Module):
+class HeadBlock(Block):
     """LAP at the global pooling: one attention map for all classes.
 
     Where the head is linear the concept scores start from the classifier's own activations W_k . X,
@@ -202,7 +222,7 @@ class HeadBlock(nn.Module):
             (N, m, H, W), or (N, K, H, W).
         """
         activations = None if weight is None else class_activations(weight, features, classes)
-        return torch.sigmoid(self._scores(self.scorer.hidden(features), activations, classes))
+        return torch.sigmoid(self._scores(self.scorer.hidden(self._scored(features)), activations, classes))
 
     def target_maps(self, record: HeadRecord, weight: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute the targets' concept maps from a recorded pass.
@@ -229,7 +249,7 @@ class HeadBlock(nn.Module):
         else:
             score = class_activations(weight.flatten(1), hidden, classes) + bias[classes][..., None, None]
         if self.gain is not None and activations is not None:
-            score = score + self.gain * _standardise(activations)
+            score = score + self.gain * _standardise(self._scored(activations))
         return score
 
     def forward(
@@ -262,7 +282,7 @@ class HeadBlock(nn.Module):
         if recording is not None:
             concepts = torch.sigmoid(scores) if all_concepts else None
             recording.head_record = HeadRecord(features, hidden, gate, concepts)
-        return features * gate
+        return apply_gate(features, gate, attention_gradient=self.is_exact)
 
     def _scorer_inputs(
         self, features: Tensor, weight: Tensor | None, classes: Tensor | None
@@ -271,6 +291,7 @@ class HeadBlock(nn.Module):
 
         For all classes one convolution serves both.
         """
+        features = self._scored(features)
         if weight is None or classes is not None:
             activations = None if weight is None else class_activations(weight, features, classes)
             return self.scorer.hidden(features), activations

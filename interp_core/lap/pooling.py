@@ -86,6 +86,29 @@ def attention_gate(scores: Tensor, a: Tensor | float, window: Window | None, wei
     return F.pixel_shuffle(r / r.mean(1, keepdim=True), window)
 
 
+def apply_gate(features: Tensor, gate: Tensor, *, attention_gradient: bool = True) -> Tensor:
+    """Multiply features by |W| A.
+
+    Args:
+        features: X, (N, C, H, W).
+        gate: |W| A, (N, 1, H, W).
+        attention_gradient: whether the gradient of the features is weighed by the gate too. Otherwise they get that of
+            average pooling, as if the gate were 1. The gradient of the gate and the values do not depend on it.
+
+    Returns:
+        (N, C, H, W).
+
+    >>> x = torch.ones(1, 1, 1, 2, requires_grad=True)
+    >>> apply_gate(x, torch.tensor([[[[0.5, 1.5]]]]), attention_gradient=False).sum().backward()
+    >>> x.grad
+    tensor([[[[1., 1.]]]])
+    """
+    if attention_gradient:
+        return features * gate
+    # The difference is 0, and carries the gradient.
+    return features.detach() * gate + (features - features.detach())
+
+
 def _distance(differences: Tensor, weighting: Weighting) -> Tensor:
     return differences.square() if weighting == "rbf" else differences
 

@@ -20,7 +20,7 @@ from interp_core.training.checkpoint import Checkpoint
 from interp_core.training.data import Regions, Source, TrainingSet, check_data
 from interp_core.training.devices import start_accelerator
 from interp_core.training.loop import TrainingLoop, Validation
-from interp_core.training.modes import freeze_excluded, initialise_attention, set_memory_format
+from interp_core.training.modes import freeze_excluded, initialise_attention, set_attention_gradient, set_memory_format
 from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, Mode, Recipe
 
 
@@ -72,7 +72,11 @@ def fit(
     regions = regions or {}
     check_data(images, targets, recipe)
     _check_knowledge(model, recipe, terms, regions, validation)
-    with start_accelerator(model, recipe.precision) as accelerator, freeze_excluded(model, recipe):
+    with (
+        start_accelerator(model, recipe.precision) as accelerator,
+        freeze_excluded(model, recipe),
+        set_attention_gradient(model, recipe),
+    ):
         lap = lap_within(model)
         if lap is not None and recipe.start_a is not None:
             initialise_attention(lap, recipe.start_a)

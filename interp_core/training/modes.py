@@ -111,6 +111,21 @@ def initialise_attention(lap: LapModel, value: float) -> None:
                 block.a.fill_(value)
 
 
+@contextmanager
+def set_attention_gradient(model: nn.Module, recipe: Recipe) -> Iterator[None]:
+    """Let features learn through attention if the recipe says so, and restore the blocks on exit."""
+    lap = lap_within(model)
+    blocks = [] if lap is None else [*lap.gates, lap.head]
+    before = [block.attention_gradient for block in blocks]
+    try:
+        for block in blocks:
+            block.attention_gradient = recipe.attention_gradient
+        yield
+    finally:
+        for block, value in zip(blocks, before, strict=True):
+            block.attention_gradient = value
+
+
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Build the optimizer's parameter groups: with and without decay, the backbone apart if its rate differs."""
     backbone = backbone_within(model) or model

@@ -68,6 +68,9 @@ class Recipe(BaseModel):
         start_a: value given to every `a` that is 0 when training starts, since its gradient vanishes at 0. Started at
             2, attention settles on few positions before the scorers know the class; from 0.5 it sharpens as they learn.
             None changes nothing: a network without attention then keeps its function bit for bit.
+        attention_gradient: whether features learn through attention. By default they do not: they get the gradient of
+            average pooling, and concept maps and attention learn from features that they do not change. Otherwise what
+            is learned first, such as a tag, gets the attention, then most of the gradient, and the rest is not learned.
         channels_last: memory format of images and weights; faster on most CPUs and GPUs.
         seed: seed of the order of images, of augmentation, and of the terms' random draws.
     """
@@ -94,6 +97,7 @@ class Recipe(BaseModel):
     mosaics: float = Field(0.0, ge=0, le=1)
     answers: bool = False
     start_a: float | None = Field(0.5, gt=0)
+    attention_gradient: bool = False
     channels_last: bool = True
     seed: int = 0
 

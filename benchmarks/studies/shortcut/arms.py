@@ -54,6 +54,7 @@ class ShortcutArm:
         uses_detector: train a detector on the known masks first, and use its masks of all images.
         refined: refine the map in a second stage, with the network frozen.
         exchanges_first: train on images whose tags were exchanged once beforehand, instead of by a term.
+        attention_gradient: whether the features of LAP learn through attention, see `interp_core.training.Recipe`.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ShortcutArm:
     uses_detector: bool = False
     refined: bool = False
     exchanges_first: bool = False
+    attention_gradient: bool = False
 
     def network(self, classes: int, seed: int, size: int, *, detector: bool = False) -> nn.Module:
         """Build the network, or the detector, with random weights of `seed` for images of `size` pixels."""

@@ -99,9 +99,9 @@ def half_interval(values: Sequence[float] | np.ndarray) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
 
 
-def accuracy_gap(rows: pd.DataFrame, name: str, reference: str = CLEAN) -> np.ndarray:
+def accuracy_gap(rows: pd.DataFrame, name: str, reference: str = CLEAN, column: str = "accuracy") -> np.ndarray:
     """Return the accuracy of an arm minus that of the reference, for the seeds that both have."""
-    wide = rows.pivot_table(index="seed", columns="arm", values="accuracy")
+    wide = rows.pivot_table(index="seed", columns="arm", values=column)
     if reference not in wide or name not in wide:
         return np.empty(0)
     return (wide[name] - wide[reference]).dropna().to_numpy()
@@ -112,13 +112,13 @@ def _cells(arm: ShortcutArm, rows: pd.DataFrame, costs: pd.DataFrame) -> list[st
     return [
         arm.title,
         _format_region(arm, arm_rows),
-        _format_percent(arm_rows.accuracy),
-        "" if arm.name == CLEAN else _format_percent(accuracy_gap(rows, arm.name), sign=True),
-        _format_percent(arm_rows.accuracy_clean),
-        "" if arm.clean else _format_percent(arm_rows.follows),
-        _format_percent(arm_rows.tag_map),
+        format_percent(arm_rows.accuracy),
+        "" if arm.name == CLEAN else format_percent(accuracy_gap(rows, arm.name), sign=True),
+        format_percent(arm_rows.accuracy_clean),
+        "" if arm.clean else format_percent(arm_rows.follows),
+        format_percent(arm_rows.tag_map),
         f"{arm_rows.tag_map.mean() / arm_rows.tag_area.mean():.1f}",
-        _format_percent(arm_rows.get("tag_contributions", ())),
+        format_percent(arm_rows.get("tag_contributions", ())),
         _format_cost(arm.name, costs),
     ]
 
@@ -132,7 +132,7 @@ def _format_region(arm: ShortcutArm, rows: pd.DataFrame) -> str:
     return f"{region}, {int(rows.told.iloc[0])} images" + ("" if np.isnan(iou) else f"; found in all (IoU {iou:.2f})")
 
 
-def _format_percent(values: Any, *, sign: bool = False) -> str:
+def format_percent(values: Any, *, sign: bool = False) -> str:
     """Format mean and half interval of shares in percent."""
     percent = pd.Series(values, dtype=float).dropna().to_numpy() * 100
     if len(percent) == 0:

@@ -86,7 +86,7 @@ def train_and_evaluate(arm: ShortcutArm, data: TaggedData, recipe: Recipe, seed:
     images = data.splits["train"]
     network = arm.network(data.classes, seed, images.images.shape[-1])
     train, regions = arm.training_data(images, seed)
-    recipe = recipe.model_copy(update={"seed": seed})
+    recipe = recipe.model_copy(update={"seed": seed, "attention_gradient": arm.attention_gradient})
     begin, scores = time.perf_counter(), {"told": float(len(arm.known_rows(images, seed)))}
     if arm.uses_detector:
         train, regions, mask_scores = detect_regions(arm, data, recipe, seed)
@@ -135,13 +135,13 @@ def time_arms(recipe: Recipe, data: str, forms: Forms, selection: Sequence[Short
     return table.frame
 
 
-def select_arms(names: Sequence[str]) -> list[ShortcutArm]:
+def select_arms(names: Sequence[str], arms: Sequence[ShortcutArm] = ARMS) -> list[ShortcutArm]:
     """Return the arms of these names, all without any.
 
     Raises:
         UnknownNameError: no such arm.
     """
-    known = {arm.name: arm for arm in ARMS}
+    known = {arm.name: arm for arm in arms}
     for name in names:
         if name not in known:
             raise UnknownNameError("arm", name, known)

@@ -10,13 +10,26 @@ import pytest
 from helpers.command import exit_code
 
 from benchmarks.studies import faces, linear_probe, results_page, retrofit
+from benchmarks.studies.shortcut import fragility
 from benchmarks.studies.shortcut import study as shortcut
 from benchmarks.studies.tables import fits, networks, twins
 from benchmarks.studies.xray import study as xray
 
 pytestmark = pytest.mark.slow
 
-STUDIES = ("coverage", "retrofit", "linear-probe", "faces", "shortcut", "xray", "fits", "networks", "twins", "page")
+STUDIES = [
+    "coverage",
+    "retrofit",
+    "linear-probe",
+    "faces",
+    "shortcut",
+    "fragility",
+    "xray",
+    "fits",
+    "networks",
+    "twins",
+    "page",
+]
 RETROFIT = ("--backbone", "resnet18", "--weights", "w", "--out", "o", "--data", "d")
 
 
@@ -56,6 +69,10 @@ def test_options_reach_the_studies(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     root, output = Path("tinyimagenet20.tar"), Path("results/method")
     assert calls == [("digits", root, [0, 3], ["plain", "lap"], None, 2, output, {"report_only": True})]
     assert capsys.readouterr().out == "results/made.csv\n"
+    calls = record(monkeypatch, fragility)
+    assert study_code("fragility", "--data", "tinyimagenet20", "--root", "tiny", "--train", "40") == 0
+    seeds = [0, 1, 2, 3, 4]
+    assert calls == [("tinyimagenet20", Path("tiny"), seeds, [], 40, None, output, {"report_only": False})]
     calls = record(monkeypatch, xray)
     assert study_code("xray", "--root", "rsna", "--on", "val") == 0
     assert calls == [(Path("rsna"), [0, 1, 2], 5, list(xray.DEFAULT_ARMS), "val", None, xray.OUTPUT, None)]

@@ -128,6 +128,40 @@ def test_finetune_leaves_running_statistics_and_moves_the_backbone_a_tenth_as_fa
     assert slow > 1e-5
 
 
+@pytest.mark.parametrize("mode", ["scratch", "finetune"])
+def test_without_attention_the_backbone_learns_what_its_twin_learns(mode: str) -> None:
+    plain, model = make_tiny(lap=False), lap()
+    recipe = Recipe(mode=mode, start_a=None, **SHORT)  # type: ignore[arg-type]
+    for network in (plain, model):
+        fit(network, *squares(24), recipe=recipe.model_copy(update={"backbone_rate": 1.0}), terms=())
+    torch.testing.assert_close(model.backbone.state_dict(), plain.state_dict(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("through", [True, False])
+def test_the_recipe_says_whether_features_learn_through_attention(through: bool) -> None:
+    model, rules = lap(), []
+
+    def record(_epoch: Epoch) -> None:
+        rules.append({block.attention_gradient for block in (*model.gates, model.head)})  # type: ignore[union-attr]
+
+    recipe = Recipe(attention_gradient=through, **SHORT)
+    fit(model, *squares(8), recipe=recipe, progress=record)
+    assert rules == [{through}] * 2
+    assert not model.head.attention_gradient
+
+
+def test_default_terms_teach_maps_and_leave_the_features_to_the_decision() -> None:
+    networks = []
+    for terms in ((), None):
+        model = lap()
+        recipe = Recipe(start_a=None, **SHORT)
+        fit(model, *squares(24), recipe=recipe, terms=terms)
+        networks.append(model)
+    without, by_default = networks
+    torch.testing.assert_close(by_default.backbone.state_dict(), without.backbone.state_dict(), rtol=0, atol=1e-6)
+    assert not torch.equal(by_default.head.scorer.expand.weight, without.head.scorer.expand.weight)
+
+
 def test_groups_of_the_backbone_have_their_own_rate() -> None:
     model = lap()
     groups = parameter_groups(model, Recipe(learning_rate=1.0, backbone_rate=0.25, weight_decay=0.5))
