@@ -3,8 +3,10 @@
 Every tensor that is computed from the image carries its placement (`interp_core.backbone.spans`) as an attribute. A
 convolution with kernel k, dilation d, padding p and stride s takes entry i to position (k - 1) d / 2 - p + s i of its
 input. Poolings are like convolutions. Adaptive poolings and resizings spread their outputs evenly over the input. Crops
-and paddings move the first entry. Branches that are added or concatenated count by the mean of their positions. All
-other operations keep the positions of inputs of the same size.
+and paddings move the first entry. All other operations keep the positions of inputs of the same size. Branches that are
+combined count by the mean of their positions. Only those count that were resampled least, since a branch that loses
+resolution and is enlarged again knows less of positions, and of these those that were not moved since, if any, since
+shortcuts are stronger than what is added to them.
 
 It works below torch's functions, so that it does not matter whether a module, a function or an index expression
 resizes, crops or pads.
@@ -213,15 +215,29 @@ def _keep_positions(call: _Call) -> list[Placement]:
 
 
 def _kept(placements: list[Placement], shape: tuple[int, ...]) -> Placement | None:
-    alike = [p for p in placements if _broadcasts(p.shape, shape)]
+    # Gates with one value for all channels or positions do not move what they weigh.
+    alike = [p for p in placements if p.shape == shape] or [p for p in placements if _broadcasts(p.shape, shape)]
     if alike:
+        alike = _exact(alike)
         padded = [((),) * (len(shape) - len(p.dims)) + p.dims for p in alike]
         dims = tuple(averaged([dims[i] for dims in padded], size) for i, size in enumerate(shape))
-        return Placement(dims, all(p.fixed for p in placements))
+        return replace(alike[0], dims=dims, fixed=all(p.fixed for p in alike))
     similar = next((p for p in placements if len(p.dims) == len(shape)), None)
     if similar is None:
         return None
-    return Placement(tuple(_tiled(dim, size) for dim, size in zip(similar.dims, shape, strict=True)), fixed=False)
+    dims = tuple(_tiled(dim, size) for dim, size in zip(similar.dims, shape, strict=True))
+    return _anchored(Placement(dims, fixed=False, resamplings=similar.resamplings + 1))
+
+
+def _exact(placements: Sequence[Placement]) -> list[Placement]:
+    """Return the placements of the branches that count, see the head of this file."""
+    least = min(placement.resamplings for placement in placements)
+    placements = [placement for placement in placements if placement.resamplings == least]
+    return [p for p in placements if p.origin == p.anchor] or placements
+
+
+def _anchored(placement: Placement) -> Placement:
+    return replace(placement, anchor=placement.origin)
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
@@ -247,13 +263,16 @@ def _moved(span: Span, count: int, offset: float, stride: float) -> Span:
     return Span(count, span.axis, span.first + span.pitch * offset, span.pitch * stride)
 
 
-def _change(placement: Placement, shape: Sequence[int], moves: dict[int, tuple[float, float]]) -> tuple[Dim, ...]:
+def _change(
+    placement: Placement, shape: Sequence[int], moves: dict[int, tuple[float, float]], *, fixed: bool = True
+) -> Placement:
     """Move some dimensions of a placement.
 
     Args:
         placement: of the input.
         shape: of the output.
         moves: for a dimension, its entries' positions offset + stride * i in the input.
+        fixed: whether the moves are the same at any size of the image.
     """
     dims: list[Dim] = []
     for index, (dim, size) in enumerate(zip(placement.dims, shape, strict=True)):
@@ -262,7 +281,11 @@ def _change(placement: Placement, shape: Sequence[int], moves: dict[int, tuple[f
             dims.append((_moved(span, size, *moves[index]),))
         else:
             dims.append(dim if size_of(dim) == size and index not in moves else plain(size))
-    return tuple(dims)
+    is_resampled = any(stride != 1 and has_positions(placement.dims[index]) for index, (_, stride) in moves.items())
+    changed = replace(placement, dims=tuple(dims), fixed=placement.fixed and fixed)
+    if not is_resampled:
+        return changed
+    return _anchored(replace(changed, resamplings=placement.resamplings + 1))
 
 
 def _each(value: Any, count: int) -> list[Any]:
@@ -291,7 +314,9 @@ def _convolution(call: _Call) -> Placement:
     source = call.source
     channels = source.dims[1]
     placed = replace(source, dims=(source.dims[0], plain(size_of(channels)), *source.dims[2:]))
-    return Placement(folded(_change(placed, call.shape, moves), channels), source.fixed)
+    moved = _change(placed, call.shape, moves)
+    placement = replace(moved, dims=folded(moved.dims, channels))
+    return _anchored(placement) if has_positions(channels) else placement
 
 
 @_rule("max_pool2d_with_indices", "max_pool2d", "avg_pool2d")
@@ -302,7 +327,7 @@ def _pooling(call: _Call) -> Placement:
     has_dilation = isinstance(call.argument(4, False), list | tuple)
     dilations = _each(call.args[4], 2) if has_dilation else [1, 1]
     moves = {len(call.shape) - 2 + i: ((kernels[i] - 1) * dilations[i] / 2 - paddings[i], strides[i]) for i in range(2)}
-    return Placement(_change(call.source, call.shape, moves), call.source.fixed)
+    return _change(call.source, call.shape, moves)
 
 
 @_rule("adaptive_avg_pool2d", "adaptive_max_pool2d")
@@ -341,7 +366,7 @@ def _spread(call: _Call, spread: Callable[[int, int], tuple[float, float]]) -> P
     """Move the last two dimensions by a function of their sizes before and after."""
     source, shape = call.source, call.shape
     moves = {i: spread(size_of(source.dims[i]), shape[i]) for i in (len(shape) - 2, len(shape) - 1)}
-    return Placement(_change(source, shape, moves), fixed=False)
+    return _change(source, shape, moves, fixed=False)
 
 
 # Crops and paddings
@@ -356,7 +381,7 @@ def _padding(call: _Call) -> Placement:
         if paddings[2 * i] or paddings[2 * i + 1]:
             moves[index] = (-paddings[2 * i], 1)
     is_moved = any(has_positions(source.dims[index]) for index in moves)
-    return Placement(_change(source, call.shape, moves), source.fixed and not is_moved)
+    return _change(source, call.shape, moves, fixed=not is_moved)
 
 
 @_rule("slice")
@@ -373,8 +398,7 @@ def _sliced(source: Placement, shape: tuple[int, ...], dim: int, start: int, ste
     if len(old) == 1 and old[0].tokens and (start, shape[index]) == (old[0].prefix, old[0].count - old[0].prefix):
         dims = (*source.dims[:index], old[0].tokens, *source.dims[index + 1 :])
         return replace(source, dims=dims)
-    is_fixed = source.fixed and not has_positions(old)
-    return Placement(_change(source, shape, {index: (start, step)}), is_fixed)
+    return _change(source, shape, {index: (start, step)}, fixed=not has_positions(old))
 
 
 @_rule("split", "split_with_sizes", "unsafe_split", "chunk")
@@ -392,11 +416,11 @@ def _concatenation(call: _Call) -> Placement | None:
     tensors = [tensor for tensor in tensors if tensor.ndim == len(shape)]
     index = call.argument(1, call.kwargs.get("dim", 0)) % len(shape)
     parts = [placement_of(tensor) or Placement(tuple(map(plain, tensor.shape))) for tensor in tensors]
-    dims = [averaged([part.dims[i] for part in parts], size) for i, size in enumerate(shape)]
+    counted = _exact([part for part in parts if any(map(has_positions, part.dims))])
+    dims = [averaged([part.dims[i] for part in counted], size) for i, size in enumerate(shape)]
     dims[index] = _joined([part.dims[index] for part in parts], shape[index])
-    is_fixed = all(part.fixed for part in parts) and not has_positions(dims[index])
-    is_tokens = len(dims[index]) == 1 and bool(dims[index][0].tokens)
-    return Placement(tuple(dims), is_fixed or (is_tokens and all(part.fixed for part in parts)))
+    is_padded = has_positions(dims[index]) and not dims[index][0].tokens
+    return replace(counted[0], dims=tuple(dims), fixed=all(part.fixed for part in counted) and not is_padded)
 
 
 def _joined(parts: list[Dim], size: int) -> Dim:
@@ -422,7 +446,7 @@ def _joined(parts: list[Dim], size: int) -> Dim:
 @_rule("view", "unsafe_view", "reshape", "reshape_alias", "flatten", "unflatten", "view_copy")
 def _reshape(call: _Call) -> Placement:
     source = call.source
-    return Placement(reshaped(source.dims, call.shape), source.fixed)
+    return replace(source, dims=reshaped(source.dims, call.shape))
 
 
 @_rule("permute", "transpose", "t")
@@ -461,12 +485,23 @@ def _selection(call: _Call) -> list[Placement]:
     return [placement] * len(call.outputs)
 
 
+@_rule("sum", "mean", "amax", "amin", "var", "std")
+def _reduction(call: _Call) -> Placement | None:
+    source = call.source
+    chosen = call.argument(1, None) or range(len(source.dims))
+    chosen = [i % len(source.dims) for i in (chosen if isinstance(chosen, list | tuple | range) else [chosen])]
+    dims = [() if i in chosen else dim for i, dim in enumerate(source.dims)]
+    if len(call.shape) < len(dims):
+        dims = [dim for i, dim in enumerate(dims) if i not in chosen]
+    return replace(source, dims=folded(dims, [span for i in chosen for span in source.dims[i]]))
+
+
 @_rule("pixel_unshuffle", "pixel_shuffle")
 def _shuffle(call: _Call) -> Placement:
     last = len(call.shape) - 1
     ratio = size_of(call.source.dims[last]) / call.shape[last]
     moves = dict.fromkeys((last - 1, last), ((ratio - 1) / 2, ratio))
-    return Placement(_change(call.source, call.shape, moves), call.source.fixed)
+    return _change(call.source, call.shape, moves)
 
 
 # Matrix products
@@ -482,4 +517,5 @@ def _product(call: _Call) -> Placement | None:
         dims = folded((*a.dims[:-1], plain(call.shape[-1])), a.dims[-1])
     else:
         dims = (*a.dims[:-1], b.dims[-1])
-    return Placement(tuple(merged(dim) for dim in dims), a.fixed and b.fixed)
+    latest = max(sources, key=lambda source: source.resamplings)
+    return replace(latest, dims=tuple(merged(dim) for dim in dims), fixed=a.fixed and b.fixed)

@@ -58,10 +58,20 @@ class Placement:
     Attributes:
         dims: spans of each dimension.
         fixed: whether the same operations give the same positions at any size of the image.
+        resamplings: how often the distance of positions was changed on the way from the image.
+        anchor: position of the first entry along both axes after the last resampling.
     """
 
     dims: tuple[Dim, ...]
     fixed: bool = True
+    resamplings: int = 0
+    anchor: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """Position of the first entry along both axes."""
+        spans = [span for dim in self.dims for span in dim]
+        return sum(s.first for s in spans if s.axis == ROWS), sum(s.first for s in spans if s.axis == COLUMNS)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -149,11 +159,11 @@ def folded(dims: Sequence[Dim], spans: Sequence[Span]) -> tuple[Dim, ...]:
     """
     new = list(dims)
     for span in spans:
-        for index, dim in enumerate(new):
-            rest = single(dim)
-            if span.axis is not None and rest is not None and rest.axis == span.axis:
-                new[index] = (replace(rest, first=rest.first + span.mean),)
-                break
+        places = [(i, j) for i, dim in enumerate(new) for j, other in enumerate(dim) if other.axis == span.axis]
+        if span.axis is not None and places:
+            i, j = places[0]
+            rest = new[i][j]
+            new[i] = (*new[i][:j], replace(rest, first=rest.first + span.mean), *new[i][j + 1 :])
     return tuple(new)
 
 
