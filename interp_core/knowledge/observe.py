@@ -9,7 +9,7 @@ Limit: where the head is not linear, contributions have a gradient through the a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -25,6 +25,7 @@ from interp_core.lap.blocks import class_activations
 from interp_core.lap.explanation import head_contributions
 from interp_core.lap.model import LapModel, lap_within
 from interp_core.lap.recording import Recording
+from interp_core.lap.redistribution import MovedLevel
 from interp_core.lap.refine import region_and_effects
 from interp_core.lap.wrappers import unwrap
 
@@ -90,6 +91,16 @@ def _refine(lap: LapModel, record: Recording, view: View, columns: Tensor) -> tu
     return region_and_effects(lap.refine(record, view.classes_of(columns), contributions, maps))
 
 
+def _redistribute(
+    lap: LapModel, record: Recording, view: View, columns: Tensor, contributions: Tensor
+) -> tuple[list[MovedLevel], Tensor]:
+    """Return contributions (N, 1, h, w) of one column (N,) an image on all levels and on the pixels."""
+    size = view.images.shape[-2], view.images.shape[-1]
+    levels = lap.redistribute(record, view.classes_of(columns), contributions, size)
+    finest = levels[0].contributions if levels else contributions
+    return levels, lap.to_pixels(finest, view.images)
+
+
 @dataclass(frozen=True)
 class _FurtherPasses:
     """Further passes of the model of a view."""
@@ -107,13 +118,14 @@ class _FurtherPasses:
             contributions=partial(self.contributions, record, logits),
             activations=partial(_activations, self.lap, record, self.classes) if self.lap.info.linear_head else None,
             refine=None if self.lap.refiner is None else partial(_refine, self.lap, record),
+            redistribute=partial(_redistribute, self.lap, record),
         )
 
-    def forward_again(self, images: Tensor, needs_maps: bool) -> tuple[Tensor, Tensor | None]:
+    def forward_again(self, images: Tensor, needs_maps: bool, learn: bool) -> tuple[Tensor, Tensor | None]:
         """Return logits (n, K) and, if needed, concept maps (n, m, h, w) of other versions of the first n images."""
         if self.fast_logits is not None and not needs_maps:
             return _at_least_single(self.fast_logits(images)), None
-        with freeze_norm_statistics(self.lap):
+        with freeze_norm_statistics(self.lap), nullcontext() if learn else constant_parameters(self.lap):
             if not needs_maps:
                 return _at_least_single(self.model(images)), None
             logits, record = _record_pass(self.model, self.lap, images)
@@ -160,6 +172,19 @@ def freeze_norm_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for norm in tracking:
             norm.track_running_stats = True
+
+
+@contextmanager
+def constant_parameters(model: nn.Module) -> Iterator[None]:
+    """Run passes in which no parameter of the model gets a gradient."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def _record_pass(model: nn.Module, lap: LapModel, images: Tensor) -> tuple[Tensor, Recording]:

@@ -75,22 +75,37 @@ class Order(Term):
         if sample.effects is None:
             raise ContractError("order teaches a refined map: attach LAP with refine=True")
         maps = log_explanation(view, sample.maps, sample.effects, sample.level)
-        upper = cut_mask(maps, view.generator, self.softness)
+        shares = MARGIN + (1 - 2 * MARGIN) * draw_evenly(len(maps), view.generator)
+        upper = cut_at(maps, shares, self.softness * spread_of(maps))
         classes = view.classes_of(sample.column)
-        insertion = log_odds(view.logits_of(self.mix(view, upper)), classes, view.multi_label)
-        deletion = log_odds(view.logits_of(self.mix(view, 1 - upper)), classes, view.multi_label)
+        insertion, deletion = (
+            log_odds(view.logits_of(self._mix(view, keep)), classes, view.multi_label) for keep in (upper, 1 - upper)
+        )
         loss = F.softplus(-insertion) + F.softplus(deletion) + scale_penalty(sample.effects)
         return mean_where(loss, sample.present)
 
-    def mix(self, view: View, keep: Tensor) -> Tensor:
-        """Mix the images, where `keep` (N, 1, H, W) is 1, with a background, where it is 0."""
-        name = self.background
-        if name == "any":
-            name = "zero" if int(torch.randint(2, (), generator=view.generator)) else "blur"
-        if name == "zero":
-            return keep * view.images
-        background = make_background(name, view.images, keep.detach(), self.sigma)
-        return background + keep * (view.images - background)
+    def _mix(self, view: View, keep: Tensor) -> Tensor:
+        return mix_with_background(self.background, view.images, keep, self.sigma, view.generator)
+
+
+def mix_with_background(
+    name: Literal["zero", "blur", "any"], images: Tensor, keep: Tensor, sigma: float, generator: torch.Generator | None
+) -> Tensor:
+    """Mix images (N, C, H, W), where `keep` (N, 1, H, W) is 1, with a background, where it is 0.
+
+    Args:
+        name: "zero", "blur", or "any", one of the two, drawn.
+        images: normalised.
+        keep: in [0, 1].
+        sigma: of the blur, as a share of the longer side.
+        generator: on the CPU.
+    """
+    if name == "any":
+        name = "zero" if int(torch.randint(2, (), generator=generator)) else "blur"
+    if name == "zero":
+        return keep * images
+    background = make_background(name, images, keep.detach(), sigma)
+    return background + keep * (images - background)
 
 
 def log_explanation(view: View, region: Tensor, effects: Tensor, level: str) -> Tensor:
@@ -114,20 +129,33 @@ def scale_penalty(effects: Tensor) -> Tensor:
     return F.relu(torch.log((mean + TINY) / START_SCALE).abs() - math.log(MAX_FACTOR)).square()
 
 
-def cut_mask(maps: Tensor, generator: torch.Generator | None, softness: float) -> Tensor:
-    """Make soft masks (N, 1, H, W), 1 in the upper share q of each map; q is spread evenly over the batch.
+def draw_evenly(count: int, generator: torch.Generator | None) -> Tensor:
+    """Draw numbers (count,) in [0, 1), one in each of as many equal intervals."""
+    return (torch.arange(count) + torch.rand(count, generator=generator)) / count
+
+
+def cut_at(maps: Tensor, shares: Tensor, softness: Tensor | float) -> Tensor:
+    """Make soft masks (N, 1, H, W), 1 in the upper share of each map.
 
     Args:
         maps: (N, 1, H, W), of any scale.
-        generator: generator of q, on the CPU.
-        softness: width of the edge, in units of the spread.
+        shares: of the image above the cut, (N,) in (0, 1).
+        softness: width of the edge in units of the map, a number or (N, 1, 1, 1).
     """
-    flat = maps.detach().flatten(1)
-    points = flat[:, :: max(1, flat.shape[1] // MAX_POINTS)].sort(1).values
-    last = points.shape[1] - 1
-    even = (torch.arange(len(maps)) + torch.rand(len(maps), generator=generator)) / len(maps)
-    shares = MARGIN + (1 - 2 * MARGIN) * even
-    index = ((1 - shares) * last).long()[:, None].to(points.device)
+    points = _sorted_points(maps)
+    index = ((1 - shares) * (points.shape[1] - 1)).long()[:, None].to(points.device)
     level = points.gather(1, index)[..., None, None]
-    spread = (points[:, round(0.84 * last)] - points[:, round(0.16 * last)])[:, None, None, None] / 2
-    return torch.sigmoid((maps - level) / (softness * spread + TINY))
+    return torch.sigmoid((maps - level) / (softness + TINY))
+
+
+def spread_of(maps: Tensor) -> Tensor:
+    """Compute half the distance between the 16 % and 84 % quantiles of each map, (N, 1, 1, 1)."""
+    points = _sorted_points(maps)
+    last = points.shape[1] - 1
+    return (points[:, round(0.84 * last)] - points[:, round(0.16 * last)])[:, None, None, None] / 2
+
+
+def _sorted_points(maps: Tensor) -> Tensor:
+    """Return at most about `MAX_POINTS` values of each map in ascending order, (N, points)."""
+    flat = maps.detach().flatten(1)
+    return flat[:, :: max(1, flat.shape[1] // MAX_POINTS)].sort(1).values

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from interp_core.backbone.geometry import CellGrid, resize
 from interp_core.errors import ContractError, UnknownNameError
+from interp_core.lap.redistribution import MovedLevel
 
 HEAD = "head"
 REFINED = "refined"
@@ -64,23 +65,45 @@ class SampledClass:
 
 
 @dataclass(frozen=True)
+class MovedClass:
+    """One present class of each image, with its contributions on all grids.
+
+    Attributes:
+        column: (N,) index of the class among the view's columns.
+        present: (N,) 1.0 where the image shows such a class, else 0.0.
+        contributions: at the head, (N, 1, h, w).
+        levels: of the levels below the head, finest first, in the graph.
+        map: contributions of the pixels, (N, 1, H, W), in the graph.
+    """
+
+    column: Tensor
+    present: Tensor
+    contributions: Tensor
+    levels: Sequence[MovedLevel]
+    map: Tensor
+
+
+@dataclass(frozen=True)
 class ModelAccess:
     """Functions of the model behind a view. A function that is None is not available.
 
     Attributes:
-        forward_again: runs another pass, from images (n, C, H, W) and whether maps are needed to logits (n, K) and
-            concept maps (n, m, h, w), or None.
+        forward_again: runs another pass, from images (n, C, H, W), whether maps are needed and whether the model learns
+            from the pass, to logits (n, K) and concept maps (n, m, h, w), or None.
         contributions: computes signed contributions A (W_k . X) of the columns, (N, m, h, w), in the graph.
         activations: computes signed W_k . X of the columns, (N, m, h, w), in the graph. None where the head is not
             linear.
         refine: computes refined maps M in [0, 1] and effects, (N, 1, h', w') each, of one column (N,) an image. None
             where the model does not refine.
+        redistribute: carries the contributions (N, 1, h, w) of one column (N,) an image to all levels, finest first,
+            and to the pixels (N, 1, H, W).
     """
 
-    forward_again: Callable[[Tensor, bool], tuple[Tensor, Tensor | None]] | None = None
+    forward_again: Callable[[Tensor, bool, bool], tuple[Tensor, Tensor | None]] | None = None
     contributions: Callable[[], Tensor] | None = None
     activations: Callable[[], Tensor] | None = None
     refine: Callable[[View, Tensor], tuple[Tensor, Tensor]] | None = None
+    redistribute: Callable[[View, Tensor, Tensor], tuple[Sequence[MovedLevel], Tensor]] | None = None
 
 
 NO_MODEL = ModelAccess()  # `view_of` passes it, since torch.compile cannot trace the default factory
@@ -120,6 +143,7 @@ class View:
     generator: torch.Generator | None = None
     model: ModelAccess = field(default_factory=ModelAccess)
     _samples: dict[Of, SampledClass] = field(default_factory=dict, repr=False)
+    _moved: dict[Of, MovedClass] = field(default_factory=dict, repr=False)
 
     @cached_property
     def contributions(self) -> Tensor:
@@ -143,15 +167,19 @@ class View:
         """
         return self.contributions if self.model.activations is None else self.model.activations()
 
-    def logits_of(self, images: Tensor) -> Tensor:
+    def logits_of(self, images: Tensor, learn: bool = True) -> Tensor:
         """Return logits (n, K) of other images by another pass.
 
         The model stays in its mode, and running statistics do not change.
 
+        Args:
+            images: (n, C, H, W).
+            learn: whether gradient reaches the model's parameters; otherwise it reaches the images only.
+
         Raises:
             ContractError: the view was made without a model.
         """
-        return self._forward_again(images, maps=False)[0]
+        return self._forward_again(images, maps=False, learn=learn)[0]
 
     def maps_of(self, images: Tensor) -> Tensor:
         """Return concept maps (n, m, h, w) of changed versions of the first n images by another pass.
@@ -224,6 +252,21 @@ class View:
             self._samples[of] = sample
         return self._samples[of]
 
+    def move_class(self, of: Of = "all") -> MovedClass:
+        """Draw the class that `sample_class` draws, with its contributions on all grids.
+
+        Raises:
+            ContractError: see `head`, or the view was made without a model.
+        """
+        if of not in self._moved:
+            if self.model.redistribute is None:
+                raise _no_model()
+            column, present = self.sample_columns(self.head(of))
+            contributions = column_of(self.contributions, column)
+            levels, maps = self.model.redistribute(self, column, contributions)
+            self._moved[of] = MovedClass(column, present, contributions, levels, maps)
+        return self._moved[of]
+
     def classes_of(self, columns: Tensor) -> Tensor:
         """Return the class (N,) of each image's column (N,)."""
         return columns if self.classes is None else self.classes.gather(1, columns[:, None])[:, 0]
@@ -248,10 +291,10 @@ class View:
         noise = torch.rand(self.labels.shape, generator=self.generator)
         return (noise + 1e-3).to(self.labels.device, non_blocking=True)
 
-    def _forward_again(self, images: Tensor, *, maps: bool) -> tuple[Tensor, Tensor | None]:
+    def _forward_again(self, images: Tensor, *, maps: bool, learn: bool = True) -> tuple[Tensor, Tensor | None]:
         if self.model.forward_again is None:
             raise _no_model()
-        return self.model.forward_again(images, maps)
+        return self.model.forward_again(images, maps, learn)
 
     def _class_index(self, selector: str | int) -> int | None:
         """Return the index of a class, or None for a name that no class has.

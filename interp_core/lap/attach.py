@@ -31,6 +31,7 @@ def attach(
     aggregate: str = "max",
     weighting: Weighting = "rbf",
     refine: bool | int = False,
+    cell: int | None = None,
     image_size: int | tuple[int, int] | None = None,
 ) -> LapModel:
     """Attach LAP to a convolutional network.
@@ -50,8 +51,10 @@ def attach(
         aggregate: how the aggregated score of a level comes from its concepts, "max", "mean" or "learned".
         weighting: how positions of a window are weighed by their scores: "rbf", or for comparison "softmax" or "lip";
             see `interp_core.lap.pooling`.
-        refine: take the explanation to a finer grid by a small decoder, which `fit` trains. True for at most 40 cells
-            a side, a number for at least that many input pixels per cell. See `interp_core.lap.refine`.
+        refine: add decoders of a second map, beside the decision, which `fit` trains. True for at most 40 cells a
+            side, a number for at least that many input pixels per cell. See `interp_core.lap.refine`.
+        cell: least number of input pixels per cell of the finest grid that contributions are carried to. By default
+            for at most 40 cells a side. See `interp_core.lap.redistribution`.
         image_size: side in pixels of the image that the network is tried with, or its rows and columns. By default
             timm's input size, else 224.
 
@@ -68,6 +71,7 @@ def attach(
         aggregate=aggregate,
         weighting=weighting,
         refine=refine,
+        cell=cell,
         image_size=image_size,
     )
     return LapModel.from_backbone(model, options)

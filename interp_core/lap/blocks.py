@@ -34,6 +34,29 @@ def pointwise(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     return product.reshape(*product.shape[:2], *features.shape[-2:])
 
 
+def project(layer: nn.Module, maps: Tensor) -> Tensor:
+    """Apply a 1x1 convolution to maps scaled by their RMS.
+
+    The few outputs are divided and not the many inputs. The bias stays as it is.
+    """
+    assert isinstance(layer, nn.Conv2d)
+    product = pointwise(maps, layer.weight) * inverse_rms(maps)
+    return product if layer.bias is None else product + layer.bias[:, None, None]
+
+
+def inverse_rms(maps: Tensor) -> Tensor:
+    """Compute 1 / root mean square of each image's maps.
+
+    From (N, C, H, W) to (N, 1, 1, 1).
+    """
+    return torch.rsqrt(maps.square().mean((1, 2, 3), keepdim=True) + 1e-12)
+
+
+def unit(maps: Tensor) -> Tensor:
+    """Scale each image's maps (N, C, H, W) to a root mean square of 1."""
+    return maps * inverse_rms(maps)
+
+
 class Scorer(nn.Module):
     """Scorer f: 1x1 convolution to a few channels, ReLU, 1x1 convolution.
 
@@ -107,7 +130,12 @@ class GateBlock(Block):
         aggregate: how S comes from the concept maps I_j, one of `AGGREGATES`: their "max", their "mean", or "learned",
             sum_j softmax(m)_j I_j with a weight m_j for each concept, equal at first.
         weighting: how the positions of a window are weighed; see `interp_core.lap.pooling`.
+
+    Attributes:
+        trained: whether training has given the scores a meaning, a bool scalar; `fit` sets it.
     """
+
+    trained: Tensor
 
     def __init__(
         self,
@@ -126,6 +154,7 @@ class GateBlock(Block):
         self.scorer = Scorer(channels, len(self.concepts), hidden, bias=0.0)
         self.mix = nn.Parameter(torch.zeros(len(self.concepts))) if aggregate == "learned" else None
         self.a = nn.Parameter(torch.zeros(()))
+        self.register_buffer("trained", torch.zeros((), dtype=torch.bool))
 
     def reset_parameters(self) -> None:
         """Turn attention off and make concepts equal.
@@ -133,6 +162,7 @@ class GateBlock(Block):
         The scorer resets itself.
         """
         nn.init.zeros_(self.a)
+        self.trained.fill_(False)
         if self.mix is not None:
             nn.init.zeros_(self.mix)
 

@@ -1,12 +1,11 @@
 """Explanations: contributions of positions to a logit, from the records of one forward pass.
 
-From the head down, without gradients for linear heads,
+At the head, without gradients where it is linear,
 
-    R_L(p) = A(p) (W_k . X(:, p))                                     sums to logit_k - b_k
-    R_l(p) = sum over the windows containing p of A_l(p | window) R_{l+1}(window)
+    R_L(p) = A(p) (W_k . X(:, p))          sums to logit_k - b_k
 
-so that every level conserves the sum. Heads with hidden layers use the first-order term of the head. Its remainder is
-in `bias`.
+and `interp_core.lap.redistribution` carries R down to finer grids and to the pixels, so that contributions + bias =
+logit on every grid. Heads with hidden layers use the first-order term of the head. Its remainder is in `bias`.
 
 Limit: R says through which positions the logit came, given the features there. The features themselves depend on more
 of the image than their cell.
@@ -16,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,15 +23,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from interp_core.backbone.geometry import full_precision
-from interp_core.backbone.inspect import Site
-from interp_core.lap.pooling import Window, window_counts, window_sides
-from interp_core.lap.recording import GateRecord
+from interp_core.lap.export_gradient import unroll_gradient
+from interp_core.lap.recording import ConceptRecord
 from interp_core.pictures.top_regions import TopRegion, top_regions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from interp_core.lap.export_gradient import unroll_gradient
 
 
 @dataclass(frozen=True)
@@ -42,36 +37,37 @@ class LevelMaps:
 
     Attributes:
         name: the level's module in the backbone; "head" for the global pooling.
-        scores: aggregated concept score S in [0, 1], (N, 1, h, w); at the head the target class' own concept map.
-        attention: weights inside each window, >= 0, sum 1 per window, (N, 1, h, w).
-        contributions: part of the target's logit through each position, (N, 1, h, w).
-        concepts: concept maps in [0, 1], (N, J, h, w); at the head the target class' own.
+        contributions: part of the target's logit through each position, signed, (N, 1, h, w).
+        attention: weights inside each window of the level's pooling or gate, >= 0, sum 1 per window, (N, 1, h, w);
+            None where the level has no gate.
         names: names of the J concepts.
+        record: scores of the level, trained or not.
+        trained: whether training has given the scores a meaning.
     """
 
     name: str
-    scores: Tensor
-    attention: Tensor
     contributions: Tensor
-    concepts: Tensor
-    names: tuple[str, ...]
+    attention: Tensor | None = None
+    names: tuple[str, ...] = ()
+    record: ConceptRecord | None = None
+    # A tensor, read on demand, since a compiled pass cannot branch on it.
+    trained: Tensor | bool = False
 
+    @property
+    def scores(self) -> Tensor | None:
+        """Aggregated concept score S in [0, 1], (N, 1, h, w); at the head the target class' own concept map.
 
-@dataclass(frozen=True)
-class Level:
-    """Record of a level below the head.
+        None where nothing trained the level's scorer.
+        """
+        return self.record.scores if self.record is not None and bool(self.trained) else None
 
-    Its maps are computed on demand.
+    @property
+    def concepts(self) -> Tensor | None:
+        """Concept maps in [0, 1], (N, J, h, w); at the head the target class' own.
 
-    Attributes:
-        site: site of the gate.
-        names: names of the level's concepts.
-        record: results of the block.
-    """
-
-    site: Site
-    names: tuple[str, ...]
-    record: GateRecord
+        None where nothing trained the level's scorer.
+        """
+        return self.record.concepts if self.record is not None and bool(self.trained) else None
 
 
 @dataclass(frozen=True)
@@ -79,38 +75,33 @@ class Explanation:
     """Explanation of one class per image by a LAP model.
 
     Attributes:
-        map: (N, 1, H, W) float32 at input resolution, >= 0: concept score times positive contribution, with cells at
-            the centres of their receptive fields.
-        native: the same on its original grid, (N, 1, h, w).
+        map: (N, 1, H, W) float32, signed contributions of the pixels. Their sum + bias = logit.
         targets: (N,) explained classes.
         logits: (N, K) of the same forward pass.
         bias: (N,) part of the target logit that belongs to no position: the classifier's bias where the head is
             linear, else the remainder of the first-order term.
-        head: maps of the head.
-        below: records of the levels below the head, finest first.
+        levels: maps of all levels, finest first, the head last.
         images: (N, C, H, W) explained; a reference, not a copy.
+        refined: (N, 1, H, W) float32 >= 0, the map of the decoders where LAP is attached with `refine`. It is learned
+            beside the decision and no part of it; see `interp_core.lap.refine`.
     """
 
     map: Tensor
-    native: Tensor
     targets: Tensor
     logits: Tensor
     bias: Tensor
-    head: LevelMaps
-    below: tuple[Level, ...]
+    levels: tuple[LevelMaps, ...]
     images: Tensor
+    refined: Tensor | None = None
 
-    @cached_property
-    def levels(self) -> tuple[LevelMaps, ...]:
-        """Maps of all levels, finest first, the head last.
-
-        They are computed on first access.
-        """
-        return level_maps(self.below, self.head)
+    @property
+    def head(self) -> LevelMaps:
+        """Maps of the head."""
+        return self.levels[-1]
 
     @property
     def contributions(self) -> Tensor:
-        """Signed contributions on the finest grid, (N, 1, h, w).
+        """Signed contributions on the finest grid of cells, (N, 1, h, w).
 
         Their sum + bias = logit of the target.
         """
@@ -119,25 +110,27 @@ class Explanation:
     @property
     def concept(self) -> Tensor:
         """Concept map of the target on the head's grid, in [0, 1]."""
+        assert self.head.scores is not None
         return self.head.scores
 
     @property
     def gap(self) -> float:
         """Largest |sum of contributions + bias - logit|, relative to the largest |logit|.
 
-        Over images and levels; 0 up to rounding.
+        Over images, levels and pixels; 0 up to rounding.
         """
         target_logits = self.logits.gather(1, self.targets[:, None])[:, 0].double()
-        sums = torch.stack([level.contributions.double().sum((1, 2, 3)) for level in self.levels])
+        grids = [self.map, *(level.contributions for level in self.levels)]
+        sums = torch.stack([grid.double().sum((1, 2, 3)) for grid in grids])
         scale = target_logits.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
         return float((sums + self.bias.double() - target_logits).abs().max() / scale)
 
     def regions(self, share: float = 0.5, most: int = 5) -> list[list[TopRegion]]:
-        """Return boxes around the highest pixels that hold `share` of each map.
+        """Return boxes around the highest pixels that hold `share` of each map's positive part.
 
         See `interp_core.pictures.top_regions`.
         """
-        return top_regions(self.map, share=share, most=most)
+        return top_regions(self.map.clamp(min=0), share=share, most=most)
 
     def sheet(self, rows: int = 4, classes: Sequence[str] | None = None) -> Figure:
         """Draw all maps of the first `rows` images as a matplotlib figure.
@@ -149,7 +142,7 @@ class Explanation:
         from interp_core.pictures import sheet
 
         count = min(rows, len(self.map))
-        pictures, regions = sheet.to_display(self.images[:count]), top_regions(self.map[:count])
+        pictures, regions = sheet.to_display(self.images[:count]), top_regions(self.map[:count].clamp(min=0))
         probabilities = self.logits.float().softmax(1)
         panels = []
         for i in range(count):
@@ -160,17 +153,16 @@ class Explanation:
                     sheet.caption(k, float(self.logits[i, k]), float(probabilities[i, k]), name),
                     pictures[i],
                     _array(self.map[i, 0]),
-                    _array(self.native[i, 0]),
-                    _array(self.head.contributions[i, 0]),
+                    tuple((level.name, _array(level.contributions[i, 0])) for level in reversed(self.levels)),
                     float(self.bias[i]),
-                    tuple((level.name, _array(level.scores[i, 0])) for level in self.levels),
+                    tuple((lv.name, _array(lv.scores[i, 0])) for lv in reversed(self.levels) if lv.scores is not None),
                     tuple(regions[i]),
                 )
             )
         return sheet.sheet(panels, rows=rows, total=len(self.map))
 
     def save(self, folder: str | Path, names: Sequence[str] | None = None) -> list[Path]:
-        """Write one picture per image, the map over the image.
+        """Write one picture per image, the positive part of its map over the image.
 
         Pictures have the image's size.
 
@@ -185,7 +177,7 @@ class Explanation:
         from interp_core.pictures.sheet import save_overlays, to_display
 
         names = names or [str(i) for i in range(len(self.map))]
-        return save_overlays(Path(folder), to_display(self.images), self.map, names)
+        return save_overlays(Path(folder), to_display(self.images), self.map.clamp(min=0), names)
 
     def _repr_png_(self) -> bytes:
         from interp_core.pictures.png import encode_png
@@ -251,83 +243,3 @@ def _first_order_compiled(
     classes = choose(logits)
     (gradient,) = pull(torch.zeros_like(logits).scatter(1, classes[:, None], 1.0))
     return logits, classes, (gradient * gated).sum(1, keepdim=True)
-
-
-def overlap(source: int, target: int) -> Tensor:
-    """Return the share of each source cell in each target cell.
-
-    A (target, source) matrix whose columns sum to 1.
-
-    >>> overlap(3, 2)
-    tensor([[1.0000, 0.5000, 0.0000],
-            [0.0000, 0.5000, 1.0000]], dtype=torch.float64)
-    """
-    edges = torch.arange(source + 1, dtype=torch.float64) / source
-    grid = torch.arange(target + 1, dtype=torch.float64) / target
-    low = torch.maximum(edges[None, :-1], grid[:-1, None])
-    high = torch.minimum(edges[None, 1:], grid[1:, None])
-    return (high - low).clamp(min=0) * source
-
-
-def regrid(maps: Tensor, height: int, width: int) -> Tensor:
-    """Resample maps to another grid with the same sum.
-
-    From (N, 1, h, w) to (N, 1, height, width).
-    """
-    if maps.shape[-2:] == (height, width):
-        return maps
-    rows = overlap(maps.shape[-2], height).to(maps)
-    columns = overlap(maps.shape[-1], width).to(maps)
-    with full_precision(maps.device):
-        return rows @ maps @ columns.t()
-
-
-def propagate(relevance: Tensor, weights: Tensor, window: Window) -> Tensor:
-    """Distribute contributions to the level below, R_l(p) = A_l(p | W) R_{l+1}(W).
-
-    Args:
-        relevance: (N, 1, h, w) of the level above.
-        weights: attention A_l, (N, 1, H, W).
-        window: side of its windows, or their rows and columns.
-
-    Returns:
-        (N, 1, H, W) with the same sum as `relevance`.
-    """
-    height, width = weights.shape[-2:]
-    rows, columns = window_sides(window)
-    per_window = regrid(relevance, -(-height // rows), -(-width // columns))
-    spread = per_window.repeat_interleave(rows, 2).repeat_interleave(columns, 3)
-    return weights * spread[..., :height, :width]
-
-
-def head_maps(concept: Tensor, gate: Tensor, contributions: Tensor) -> LevelMaps:
-    """Collect the maps of the head.
-
-    From the target's concept map, the gate |W| A and contributions, all (N, 1, h, w).
-    """
-    attention = gate / (gate.shape[-2] * gate.shape[-1])
-    return LevelMaps("head", concept, attention, contributions, concept, ("target",))
-
-
-def level_maps(below: tuple[Level, ...], head: LevelMaps) -> tuple[LevelMaps, ...]:
-    """Compute the maps of all levels, finest first.
-
-    Args:
-        below: records of the levels below the head, finest first.
-        head: maps of the head.
-    """
-    levels, relevance = [head], head.contributions
-    for level in reversed(below):
-        record, window = level.record, level.site.window
-        weights = record.gate / window_counts(record.gate.shape[-2], record.gate.shape[-1], window).to(record.gate)
-        relevance = propagate(relevance, weights, window)
-        levels.append(LevelMaps(level.site.module, record.scores, weights, relevance, record.concepts, level.names))
-    return tuple(reversed(levels))
-
-
-def default_map(head: LevelMaps) -> Tensor:
-    """Multiply the target's concept map by its positive contribution.
-
-    (N, 1, h, w) float32.
-    """
-    return (head.scores * head.contributions.clamp(min=0)).float()

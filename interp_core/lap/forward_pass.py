@@ -37,7 +37,7 @@ class ForwardPass:
     Attributes:
         sites: where the backbone is gated.
         gates: one block per site.
-        tapped: levels that a refined map reads.
+        tapped: levels that contributions are carried to.
         recording: where results are recorded, if anywhere.
         gate_calls: number of gates applied so far.
     """
@@ -67,7 +67,7 @@ class ForwardPass:
         return self.sites[index].layout.apply(gate, features)
 
     def tap(self, index: int, features: Tensor) -> None:
-        """Record the features of a level that a refined map reads."""
+        """Record the features of a level that contributions are carried to."""
         if self.recording is not None:
             site = self.tapped[index]
             self.recording.taps[site.module] = site.layout.to_map(features)
@@ -120,7 +120,7 @@ def register_hooks(backbone: nn.Module, sites: tuple[Site, ...], tapped: tuple[S
     Args:
         backbone: the network.
         sites: where it is gated.
-        tapped: levels that a refined map reads.
+        tapped: levels that contributions are carried to.
     """
     taps = [_register(backbone, site, _InputTap(i), _OutputTap(i)) for i, site in enumerate(tapped)]
     gates = [_register(backbone, site, _InputGate(i), _OutputGate(i)) for i, site in enumerate(sites)]

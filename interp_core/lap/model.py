@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from math import ceil
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,19 +23,14 @@ from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, BackboneSpec, crea
 from interp_core.backbone.trace import evaluating
 from interp_core.errors import BackboneError
 from interp_core.lap.blocks import GateBlock, HeadBlock
-from interp_core.lap.explanation import (
-    Explanation,
-    Level,
-    default_map,
-    first_order,
-    head_contributions,
-    head_maps,
-)
+from interp_core.lap.explanation import Explanation, LevelMaps, first_order, head_contributions
 from interp_core.lap.forward_pass import ForwardPass, has_hooks, register_hooks
 from interp_core.lap.hub import HubMixin
 from interp_core.lap.input_checks import check_images, check_logits, check_size, check_targets
 from interp_core.lap.options import LapOptions, check_concepts, concepts_as_lists, names_by_site
-from interp_core.lap.recording import HeadRecord, Recording, TargetRecord
+from interp_core.lap.pooling import window_counts
+from interp_core.lap.recording import ConceptRecord, HeadRecord, Recording, TargetRecord
+from interp_core.lap.redistribution import FinerLevel, MovedLevel, Redistribution, levels_below, to_pixels
 from interp_core.lap.refine import Refiner, detail, levels_to_refine, map_from_scores
 from interp_core.lap.wrappers import unwrap
 
@@ -53,7 +48,8 @@ class LapModel(HubMixin, nn.Module):
         backbone: the original network, unchanged. Called directly, it still is the plain network.
         gates: blocks below the head, finest first.
         head: block at the global pooling.
-        refiner: takes the head's contributions to a finer grid, where requested; see `interp_core.lap.refine`.
+        redistribution: carries the head's contributions to finer grids; see `interp_core.lap.redistribution`.
+        refiner: decoders of a map beside the decision, where requested; see `interp_core.lap.refine`.
         info: properties of the backbone.
         options: arguments of `attach`.
         backbone_spec: name and arguments of the timm backbone, if `create` made it.
@@ -77,8 +73,11 @@ class LapModel(HubMixin, nn.Module):
             for site, names in zip(self.sites, names_by_site(options.concepts, self.sites), strict=True)
         )
         self.head = _head_block(info, options)
-        self.tapped = levels_to_refine(info, options.refine) if options.refine else ()
-        self.refiner = Refiner(info.channels, [s.channels for s in self.tapped]) if options.refine else None
+        self.levels = levels_below(info, options.cell, self.sites)
+        self.redistribution = Redistribution(info.channels, [site.channels for site in self.levels])
+        self.refined_levels = levels_to_refine(info, options.refine) if options.refine else ()
+        self.refiner = Refiner(info.channels, [s.channels for s in self.refined_levels]) if options.refine else None
+        self.tapped = tuple(dict.fromkeys((*self.levels, *self.refined_levels)))
         self._handles = register_hooks(backbone, self.sites, self.tapped)
         self.attached = True
 
@@ -102,7 +101,7 @@ class LapModel(HubMixin, nn.Module):
         lap = cls(backbone, info, replace(options, finest=finest, concepts=concepts_as_lists(options.concepts)))
         parameter = next(p for p in backbone.parameters() if p.is_floating_point())
         lap.training = backbone.training
-        for block in (lap.gates, lap.head, lap.refiner):
+        for block in (lap.gates, lap.head, lap.redistribution, lap.refiner):
             if block is not None:
                 block.to(parameter.device, parameter.dtype).train(backbone.training)
         return lap
@@ -214,21 +213,70 @@ class LapModel(HubMixin, nn.Module):
         assert target is not None
         assert target.classes is not None
         concept, contributions, bias = self._explain_target(logits, record, target.classes, target.contributions)
-        head = head_maps(concept, record.gate, contributions)
-        height, width = images.shape[-2:]
-        if self.refiner is None:
-            native, grid = default_map(head), self.info.grid_of((height, width))
-        else:
-            native = map_from_scores(self.refine(recording, target.classes, contributions, concept))
-            grid = self.refined_grid_of((height, width))
-        maps = resize(native, height, width, grid)
-        if self.refiner is not None:
-            maps = maps * detail(images)
-        below = tuple(
-            Level(site, names, recording.gates[site.module])
-            for site, names in zip(self.sites, names_by_site(self.options.concepts, self.sites), strict=True)
+        moved = self.redistribute(recording, target.classes, contributions, (images.shape[-2], images.shape[-1]))
+        finest = moved[0].contributions if moved else contributions
+        attention = record.gate / (record.gate.shape[-2] * record.gate.shape[-1])
+        below = [self._level_maps(site, level, recording) for site, level in zip(self.levels, moved, strict=True)]
+        head = LevelMaps("head", contributions, attention, ("target",), ConceptRecord(concept, concept), trained=True)
+        refined = self._refined_map(images, recording, target.classes, contributions, concept)
+        return Explanation(
+            self.to_pixels(finest, images), target.classes, logits, bias, (*below, head), images, refined
         )
-        return Explanation(maps, native, target.classes, logits, bias, head, below, images)
+
+    def _level_maps(self, site: Site, level: MovedLevel, recording: Recording) -> LevelMaps:
+        """Collect the maps of a level below the head."""
+        index = next((i for i, gated in enumerate(self.sites) if gated.module == site.module), None)
+        if index is None:
+            return LevelMaps(site.module, level.contributions)
+        record, block = recording.gates[site.module], cast(GateBlock, self.gates[index])
+        counts = window_counts(record.gate.shape[-2], record.gate.shape[-1], site.window).to(record.gate)
+        attention = record.gate / counts
+        return LevelMaps(site.module, level.contributions, attention, block.concepts, record, block.trained)
+
+    def _refined_map(
+        self, images: Tensor, recording: Recording, classes: Tensor, contributions: Tensor, concept: Tensor
+    ) -> Tensor | None:
+        """Compute the map of the decoders (N, 1, H, W), if there are any."""
+        if self.refiner is None:
+            return None
+        native = map_from_scores(self.refine(recording, classes, contributions, concept))
+        height, width = images.shape[-2:]
+        return resize(native, height, width, self.refined_grid_of((height, width))) * detail(images)
+
+    def redistribute(
+        self, recording: Recording, targets: Tensor, contributions: Tensor, size: tuple[int, int]
+    ) -> list[MovedLevel]:
+        """Carry the contributions of one class per image to all levels, finest first.
+
+        Args:
+            recording: of a forward pass.
+            targets: (N,) class indices.
+            contributions: of these classes at the head, (N, 1, h, w).
+            size: rows and columns of the images.
+        """
+        below = [
+            FinerLevel(
+                recording.taps[site.module].to(contributions.dtype),
+                recording.gates[site.module].gate if site.module in recording.gates else None,
+                site.grid_of(size),
+            )
+            for site in self.levels
+        ]
+        moved: list[MovedLevel] = self.redistribution(
+            self._parts(recording.head, targets), contributions, self.info.grid_of(size), below
+        )
+        return moved
+
+    def to_pixels(self, contributions: Tensor, images: Tensor) -> Tensor:
+        """Spread contributions of the finest level (N, 1, h, w) over the pixels of images, (N, 1, H, W) float32."""
+        height, width = images.shape[-2:]
+        finest = self.levels[0] if self.levels else self.info
+        return to_pixels(contributions, finest.grid_of((height, width)), height, width)
+
+    def _parts(self, record: HeadRecord, targets: Tensor) -> Tensor | None:
+        """Return gated features times the class' weights, (N, C, h, w); None where the head is not linear."""
+        weight, _ = self._classifier()
+        return None if weight is None else record.features * (weight[targets][..., None, None] * record.gate)
 
     def _explain_target(
         self, logits: Tensor, record: HeadRecord, classes: Tensor, contributions: Tensor | None
@@ -265,10 +313,8 @@ class LapModel(HubMixin, nn.Module):
         """
         assert self.refiner is not None
         record = recording.head
-        weight, _ = self._classifier()
-        parts = None if weight is None else record.features * (weight[targets][..., None, None] * record.gate)
-        below = [recording.taps[site.module].to(record.features.dtype) for site in self.tapped]
-        scores: Tensor = self.refiner(parts, record.features, contributions, concept, below)
+        below = [recording.taps[site.module].to(record.features.dtype) for site in self.refined_levels]
+        scores: Tensor = self.refiner(self._parts(record, targets), record.features, contributions, concept, below)
         return scores
 
     def refined_grid_of(self, size: tuple[int, int]) -> CellGrid:
@@ -280,11 +326,11 @@ class LapModel(HubMixin, nn.Module):
         Raises:
             ContractError: the network cannot take images of that size.
         """
-        if not self.tapped:
+        if not self.refined_levels:
             return self.info.grid_of(size)
         # Cells of levels below the head are assumed to tile the image, unless the network crops or pads it by more
         # than a cell. Training places them on the same grid.
-        grid = self.tapped[0].grid_of(size)
+        grid = self.refined_levels[0].grid_of(size)
         tiling = CellGrid.tiling(grid.pitch)
         shifts = (abs(first - tiled) for first, tiled in zip(grid.first, tiling.first, strict=True))
         is_near = all(shift <= pitch for shift, pitch in zip(shifts, grid.pitch, strict=True))

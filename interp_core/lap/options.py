@@ -34,6 +34,7 @@ class LapOptions:
     aggregate: str = "max"
     weighting: Weighting = "rbf"
     refine: bool | int = False
+    cell: int | None = None
     image_size: int | tuple[int, int] | None = None
 
     def __post_init__(self) -> None:

@@ -10,17 +10,26 @@ from interp_core.errors import ContractError
 
 
 @dataclass(frozen=True)
-class GateRecord:
-    """Results of one block below the head.
+class ConceptRecord:
+    """Concepts of one level.
 
     Attributes:
         concepts: concept maps I in [0, 1], (N, J, h, w).
         scores: their aggregate S, (N, 1, h, w).
-        gate: |W| A, (N, 1, h, w).
     """
 
     concepts: Tensor
     scores: Tensor
+
+
+@dataclass(frozen=True)
+class GateRecord(ConceptRecord):
+    """Results of one block below the head.
+
+    Attributes:
+        gate: |W| A, (N, 1, h, w).
+    """
+
     gate: Tensor
 
 
@@ -64,7 +73,7 @@ class Recording:
         all_concepts: whether the head block computes the maps of all classes, as training needs them.
         target: the class to explain, None where no explanation is needed.
         gates: records of the levels below the head, by name.
-        taps: features of the levels that a refined map reads, by name, (N, C, h, w).
+        taps: features of the levels that contributions are carried to, by name, (N, C, h, w).
         head_record: record of the head; None before the pass.
     """
 

@@ -41,7 +41,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from interp_core.lap.blocks import pointwise
+from interp_core.lap.blocks import pointwise, project, unit
 
 if TYPE_CHECKING:
     from interp_core.backbone.inspect import BackboneInfo, Site
@@ -130,41 +130,19 @@ class Decoder(nn.Module):
 
         Arguments are as in `Refiner.forward`.
         """
-        state = _project(self.features, features)
+        state = project(self.features, features)
         if parts is not None:
-            state = state + _project(self.parts, parts)
-        maps = torch.cat([_unit(contributions), concept], 1)
+            state = state + project(self.parts, parts)
+        maps = torch.cat([unit(contributions), concept], 1)
         state = F.relu(state + pointwise(maps, self.evidence.weight))
         state = F.relu(state + self.around(state))
         for lateral, down, level in zip(self.lateral, self.down, reversed(below), strict=True):
             coarse = F.interpolate(state, level.shape[-2:], mode="bilinear", align_corners=False)
-            fine = _project(lateral, level)
+            fine = project(lateral, level)
             state = F.relu(coarse + down(torch.cat([coarse, fine, coarse * fine], 1)))
-        start = _unit(concept * contributions.clamp(min=0))
+        start = unit(concept * contributions.clamp(min=0))
         start = F.interpolate(start, state.shape[-2:], mode="bilinear", align_corners=False)
         return self.gain * start + pointwise(state, self.out.weight, self.out.bias)
-
-
-def _project(layer: nn.Module, maps: Tensor) -> Tensor:
-    """Apply a 1x1 convolution to maps scaled by their RMS.
-
-    The few outputs are divided and not the many inputs. The bias stays as it is.
-    """
-    assert isinstance(layer, nn.Conv2d)
-    product = pointwise(maps, layer.weight) * _inverse_rms(maps)
-    return product if layer.bias is None else product + layer.bias[:, None, None]
-
-
-def _inverse_rms(maps: Tensor) -> Tensor:
-    """Compute 1 / root mean square of each image's maps.
-
-    From (N, C, H, W) to (N, 1, 1, 1).
-    """
-    return torch.rsqrt(maps.square().mean((1, 2, 3), keepdim=True) + 1e-12)
-
-
-def _unit(maps: Tensor) -> Tensor:
-    return maps * _inverse_rms(maps)
 
 
 def levels_to_refine(info: BackboneInfo, finest: int | bool) -> tuple[Site, ...]:

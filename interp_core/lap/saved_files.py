@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import nn
 from interp_core.errors import StoreError, one_line
 
 FORMAT = 1
+# Weights that files of the first version do not have.
+ADDED = re.compile(r"redistribution\.|gates\.\d+\.trained$")
 
 
 def file_pair(path: str | Path) -> tuple[Path, Path]:
@@ -64,10 +67,16 @@ def read_description(path: Path) -> dict[str, Any]:
 def read_weights(model: nn.Module, path: Path) -> None:
     """Load the weights in a file into a model.
 
+    Parts that files of older versions lack keep their initial values, which change no logit; see `ADDED`.
+
     Raises:
         StoreError: the file is missing or damaged, or the weights do not fit the model.
     """
     try:
-        load_model(model, str(path))
+        missing, unexpected = load_model(model, str(path), strict=False)
     except (SafetensorError, RuntimeError, OSError) as error:
         raise StoreError(f"cannot load {path}: {one_line(error)}; give the backbone it was saved with") from error
+    lacking = [key for key in missing if not ADDED.match(key)]
+    if lacking or unexpected:
+        names = ", ".join(sorted([*lacking, *unexpected])[:5])
+        raise StoreError(f"cannot load {path}: these weights do not fit: {names}; give the backbone it was saved with")

@@ -1,7 +1,7 @@
 """Draw a sheet with every map of the explained images, for notebooks and files.
 
 Functions take arrays and draw on matplotlib's Figure without pyplot, so that no window opens, nothing global changes
-and threads can draw at the same time. Explanations use a colour map ordered by lightness, signed contributions a
+and threads can draw at the same time. Overlays use a colour map ordered by lightness, signed contributions a
 diverging one centred at 0, concept scores a fixed scale from 0 to 1. All maps but scores are scaled by their own
 maximum: compare positions within one picture, and pictures by the numbers at their colour bars.
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from interp_core.errors import ContractError
-from interp_core.pictures.overlay import HEAT, Array, overlay, save_overlays, to_display
+from interp_core.pictures.overlay import Array, overlay, save_overlays, to_display
 from interp_core.pictures.top_regions import TopRegion
 
 if TYPE_CHECKING:
@@ -44,21 +44,19 @@ class Panel:
     Attributes:
         title: one line above the row, see `caption`.
         image: (H, W, 3) in [0, 1], see `to_display`.
-        map: (H, W) >= 0 at input resolution.
-        native: (h, w) >= 0, the same before it was upsampled.
-        contributions: (h, w) signed parts of the target's logit on their own grid.
-        bias: part of the target's logit that belongs to no position; None leaves the sum without it.
-        levels: (name, concept scores (h, w) in [0, 1]) of each level, finest first.
+        map: (H, W) signed at input resolution; its positive part is laid over the image.
+        grids: (name, signed parts of the target's logit (h, w)) of each level on its own grid, coarsest first.
+        bias: part of the target's logit that belongs to no position; None leaves the sums without it.
+        scores: (name, concept scores (h, w) in [0, 1]) of the levels that have them, coarsest first.
         regions: boxes drawn on the overlay, see `interp_core.pictures.top_regions`.
     """
 
     title: str
     image: Array
     map: Array
-    native: Array
-    contributions: Array
+    grids: tuple[tuple[str, Array], ...]
     bias: float | None = None
-    levels: tuple[tuple[str, Array], ...] = ()
+    scores: tuple[tuple[str, Array], ...] = ()
     regions: tuple[TopRegion, ...] = ()
 
 
@@ -71,15 +69,15 @@ def caption(target: int, logit: float, probability: float, name: str | None = No
 def sheet(panels: Sequence[Panel], *, rows: int = 4, total: int | None = None) -> Figure:
     """Draw one row of pictures per image.
 
-    These are the image, the overlay, the map and the contributions on their own grids, and each level.
+    These are the image, the overlay, the contributions on each grid with their sum, and concept scores.
 
     Args:
-        panels: at least one, all with equally many levels.
+        panels: at least one, all with equally many grids and scores.
         rows: largest number of rows; a line below says how many images are shown.
         total: number of images, if there are more than panels.
 
     Raises:
-        ContractError: no panels, or panels that differ in their levels or hold arrays of a wrong shape.
+        ContractError: no panels, or panels that differ in their number of pictures or hold arrays of a wrong shape.
     """
     from matplotlib.figure import Figure
 
@@ -87,7 +85,7 @@ def sheet(panels: Sequence[Panel], *, rows: int = 4, total: int | None = None) -
     drawn_panels = list(panels[:rows])
     count, total_count = len(drawn_panels), max(len(panels), total or 0)
     heights = [SIDE * min(max(panel.image.shape[0] / panel.image.shape[1], 0.4), 2.5) for panel in drawn_panels]
-    columns = 4 + len(drawn_panels[0].levels)
+    columns = _column_count(drawn_panels[0])
     width = 2 * MARGIN + columns * SIDE + (columns - 1) * GAP
     note_height = 0.2 if total_count > count else 0.0
     height = 2 * MARGIN + sum(heights) + count * (TITLE + HEADING + BAR + FOOT) + note_height
@@ -110,7 +108,7 @@ def _draw_row(figure: Figure, panel: Panel, top: float, height: float) -> None:
         top: upper end of the row, in inches from the bottom of the figure.
         height: height of a picture in inches.
     """
-    columns = 4 + len(panel.levels)
+    columns = _column_count(panel)
     title = _shorten(panel.title, int(columns * (SIDE + GAP) * LETTERS_PER_INCH), tail=33)
     _write(figure, MARGIN, top - 0.02, title, LARGE, weight="bold", va="top")
     bottom = top - TITLE - HEADING - height
@@ -119,10 +117,14 @@ def _draw_row(figure: Figure, panel: Panel, top: float, height: float) -> None:
     image_slot.write_heading("image", f"{panel.map.shape[0]} × {panel.map.shape[1]} pixels")
     image_slot.draw_picture(panel.image)
     _draw_overlay(next(slots), panel)
-    _draw_native_map(next(slots), panel.native)
-    _draw_contributions(next(slots), panel.contributions, panel.bias)
-    for slot, (name, scores) in zip(slots, panel.levels, strict=True):
+    for name, values in panel.grids:
+        _draw_contributions(next(slots), name, values, panel.bias)
+    for slot, (name, scores) in zip(slots, panel.scores, strict=True):
         _draw_scores(slot, name, scores)
+
+
+def _column_count(panel: Panel) -> int:
+    return 2 + len(panel.grids) + len(panel.scores)
 
 
 @dataclass(frozen=True)
@@ -192,9 +194,10 @@ def _draw_overlay(slot: _Slot, panel: Panel) -> None:
     slot.write_heading("map over the image", "bright: most evidence")
     if not np.isfinite(panel.map).all():
         return slot.draw_missing()
-    axes, _ = slot.draw_picture(overlay(panel.image, panel.map))
-    if not panel.map.any():
-        slot.write_foot("zero everywhere", bar=False)
+    positive = panel.map.clip(min=0)
+    axes, _ = slot.draw_picture(overlay(panel.image, positive))
+    if not positive.any():
+        slot.write_foot("nowhere above zero", bar=False)
     edge = [withStroke(linewidth=2.2, foreground="black")]
     for region in panel.regions:
         width, height = region.right - region.left, region.bottom - region.top
@@ -205,13 +208,8 @@ def _draw_overlay(slot: _Slot, panel: Panel) -> None:
     return None
 
 
-def _draw_native_map(slot: _Slot, values: Array) -> None:
-    slot.write_heading("map, its own grid", _grid_size(values))
-    slot.draw_map(values, HEAT, 0, _upper_end(values))
-
-
-def _draw_contributions(slot: _Slot, values: Array, bias: float | None) -> None:
-    slot.write_heading("contributions", f"{_grid_size(values)}; red: for")
+def _draw_contributions(slot: _Slot, name: str, values: Array, bias: float | None) -> None:
+    slot.write_heading(f"parts, {_shorten(name, 14, tail=7)}", f"{_grid_size(values)}; red: for")
     high = _upper_end(np.abs(values))
     slot.draw_map(values, SIGNED, -high, high)
     total = float(values.sum(dtype=np.float64))
@@ -273,11 +271,11 @@ def _grid_size(values: Array) -> str:
 def _check_panels(panels: Sequence[Panel], rows: int) -> None:
     if not panels or rows < 1:
         raise ContractError(f"sheet takes at least one panel and one row, got {len(panels)} and {rows}")
-    if len({len(panel.levels) for panel in panels}) > 1:
-        raise ContractError("sheet takes panels with equally many levels: draw a sheet for each model")
+    if len({(len(panel.grids), len(panel.scores)) for panel in panels}) > 1:
+        raise ContractError("sheet takes panels with equally many grids and scores: draw a sheet for each model")
     for number, panel in enumerate(panels):
         if panel.image.ndim != 3 or panel.image.shape != (*panel.map.shape, 3):
             raise ContractError(f"panel {number}: image {panel.image.shape} and map {panel.map.shape} do not fit")
-        grids = (panel.native, panel.contributions, *(scores for _, scores in panel.levels))
+        grids = [values for _, values in (*panel.grids, *panel.scores)]
         if any(grid.ndim != 2 or grid.size == 0 for grid in grids):
-            raise ContractError(f"panel {number}: native map, contributions and scores must be (h, w)")
+            raise ContractError(f"panel {number}: contributions and scores must be (h, w)")

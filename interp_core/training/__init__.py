@@ -15,11 +15,12 @@ from interp_core.training.evaluate import eval_batch_size, evaluate, is_correct,
 from interp_core.training.fit import fit
 from interp_core.training.losses import Trainable, decision_loss, step_losses
 from interp_core.training.modes import initialise_attention
-from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, Mode, Recipe
+from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, OWN_TERMS, Mode, Recipe
 
 __all__ = [
     "DEFAULT_TERMS",
     "MAP_TERMS",
+    "OWN_TERMS",
     "Bar",
     "Callback",
     "CsvLog",

@@ -21,7 +21,7 @@ from interp_core.training.data import Regions, Source, TrainingSet, check_data
 from interp_core.training.devices import start_accelerator
 from interp_core.training.loop import TrainingLoop, Validation
 from interp_core.training.modes import freeze_excluded, initialise_attention, set_attention_gradient, set_memory_format
-from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, Mode, Recipe
+from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, OWN_TERMS, Mode, Recipe
 
 
 def fit(
@@ -47,8 +47,8 @@ def fit(
         targets: (N,) class indices, or multi-label targets (N, K) of 0 and 1 in floating point.
         mode: "scratch", "finetune" or "frozen", with the recipe's defaults for it; or give a recipe, which has a mode.
         recipe: settings of the training.
-        terms: knowledge terms of LAP models, see `interp_core.knowledge`; by default `MAP_TERMS` in mode "frozen" for
-            models that refine their maps, else `DEFAULT_TERMS`.
+        terms: knowledge terms of LAP models, see `interp_core.knowledge`; by default `DEFAULT_TERMS`; in mode
+            "frozen" `OWN_TERMS`, and `MAP_TERMS` for models with decoders.
         regions: indices (n,) of training images and their masks (n, 1, H, W), bool or in [0, 1], by name.
         names: names of the K classes, if terms use them.
         validation: images and targets for the accuracy after each epoch, and for early stopping.
@@ -87,15 +87,25 @@ def fit(
         file = Checkpoint(checkpoint, identity) if checkpoint else None
         with open_callbacks(progress, enabled=accelerator.is_main_process) as callbacks:
             loop.run(validation, callbacks, file, save_every)
+    _mark_trained(model, recipe)
     model.eval()
     return loop.history
+
+
+def _mark_trained(model: nn.Module, recipe: Recipe) -> None:
+    """Record which levels' concept scores were trained."""
+    lap = lap_within(model)
+    if lap is not None and recipe.learn_gates:
+        for block in lap.gates:
+            block.trained.fill_(True)  # type: ignore[operator]
 
 
 def default_terms(model: nn.Module, recipe: Recipe) -> tuple[Term, ...]:
     """Return the terms that a model is trained with by default."""
     lap = lap_within(model)
-    refines = lap is not None and lap.refiner is not None
-    return MAP_TERMS if refines and recipe.mode == "frozen" else DEFAULT_TERMS
+    if lap is None or recipe.mode != "frozen":
+        return DEFAULT_TERMS
+    return OWN_TERMS if lap.refiner is None else (*OWN_TERMS, *MAP_TERMS)
 
 
 def _resolve_recipe(mode: Mode | None, recipe: Recipe | None) -> Recipe:
