@@ -1,14 +1,14 @@
-"""LAP's own explanation: the map of the forward pass that classified the image.
+"""LAP's own explanation: contributions to the logit, from the forward pass that classified the image.
 
-Idea: the pooling weights of a network with local attention pooling show which positions a logit came from. So the
-explanation is read from one forward pass, without samples or a second model.
-Paper: local attention pooling (arXiv 2201.11808), as built in `interp_core`; the resizing to input resolution is ours.
+Idea: a logit is a sum over positions of the last map. The weights that pool upwards, or learned ones that may only
+move evidence within a window, distribute it downwards to the pixels. Every grid sums to the logit without its bias.
+Paper: local attention pooling (arXiv 2201.11808), as built in `interp_core`; the redistribution is ours.
 Library: `interp_core`.
 Baseline: none.
 Budget: one pass.
 Cost: 1 forward, no backward.
 Not valid: networks without LAP: refused.
-Known limits: its resolution is that of the lowest level with a LAP block.
+Known limits: within its reach evidence may be put where it does not lie. Heads with hidden layers: first order.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from interp_core import LapModel
 
 @explainers.register("lap")
 class Lap(Explainer):
-    """Map of a LAP network, >= 0."""
+    """Contributions of the pixels of a LAP network, signed; with the bias they sum to the logit."""
 
     title: ClassVar[str] = "LAP"
     kind: ClassVar[Kind] = "intrinsic"
-    signed: ClassVar[bool] = False
+    signed: ClassVar[bool] = True
     source: ClassVar[str] = "arXiv 2201.11808; interp_core"
 
     def refusal(self, model: nn.Module) -> str | None:
