@@ -36,7 +36,8 @@ from interp_core.knowledge.backgrounds import make_background
 from interp_core.knowledge.masking import log_odds
 from interp_core.knowledge.term import TINY, Term, mean_where, terms
 from interp_core.knowledge.view import View
-from interp_core.lap.refine import OUTSIDE, combine, detail
+from interp_core.lap.redistribution import detail
+from interp_core.lap.refine import OUTSIDE, combine
 
 MARGIN = 0.02  # share of the image that is always on either side of the cut
 MAX_POINTS = 4096  # number of map positions that quantiles are taken from, at least half of it

@@ -30,8 +30,8 @@ from interp_core.lap.input_checks import check_images, check_logits, check_size,
 from interp_core.lap.options import LapOptions, check_concepts, concepts_as_lists, names_by_site
 from interp_core.lap.pooling import window_counts
 from interp_core.lap.recording import ConceptRecord, HeadRecord, Recording, TargetRecord
-from interp_core.lap.redistribution import FinerLevel, MovedLevel, Redistribution, levels_below, to_pixels
-from interp_core.lap.refine import Refiner, detail, levels_to_refine, map_from_scores
+from interp_core.lap.redistribution import FinerLevel, MovedLevel, Redistribution, detail, levels_below, to_pixels
+from interp_core.lap.refine import Refiner, levels_to_refine, map_from_scores
 from interp_core.lap.wrappers import unwrap
 
 # Defaults of `finest`. A gate at half the input resolution costs as much as all others together and sees little more
@@ -269,9 +269,8 @@ class LapModel(HubMixin, nn.Module):
 
     def to_pixels(self, contributions: Tensor, images: Tensor) -> Tensor:
         """Spread contributions of the finest level (N, 1, h, w) over the pixels of images, (N, 1, H, W) float32."""
-        height, width = images.shape[-2:]
         finest = self.levels[0] if self.levels else self.info
-        return to_pixels(contributions, finest.grid_of((height, width)), height, width)
+        return to_pixels(contributions, finest.grid_of((images.shape[-2], images.shape[-1])), images)
 
     def _parts(self, record: HeadRecord, targets: Tensor) -> Tensor | None:
         """Return gated features times the class' weights, (N, C, h, w); None where the head is not linear."""

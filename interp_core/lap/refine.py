@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 MAX_CELLS = 40
 OUTSIDE = 0.1  # share of the effect that counts where the region is closed
 SHARPNESS = 20.0  # of the softplus
-DETAIL = 0.2  # in standard deviations of the images; with 0, pixels of the mean colour would have no value at all
 
 
 class Refiner(nn.Module):
@@ -157,14 +156,6 @@ def levels_to_refine(info: BackboneInfo, finest: int | bool) -> tuple[Site, ...]
     least = ceil(max(info.size) / MAX_CELLS) if finest is True else int(finest)
     levels = {site.reduction: site for site in info.sites if least <= site.reduction < info.reduction}
     return tuple(levels[reduction] for reduction in sorted(levels))
-
-
-def detail(images: Tensor) -> Tensor:
-    """Compute the distance of each pixel from the mean colour.
-
-    From normalised images to (N, 1, H, W) float32 > 0.
-    """
-    return DETAIL + images.float().abs().mean(1, keepdim=True)
 
 
 def region_and_effects(scores: Tensor) -> tuple[Tensor, Tensor]:
