@@ -51,10 +51,11 @@ def retrofit(
     data: Annotated[list[str], typer.Option(help="Data set as JSON:split:count; repeatable.")],
     out: WeightsFile,
     kwargs: Kwargs = "{}",
-    attach: Annotated[str, typer.Option(help="Arguments of interp_core.attach, as JSON.")] = '{"refine": true}',
+    attach: Annotated[str, typer.Option(help="Arguments of interp_core.attach, as JSON; refine adds decoders.")] = "{}",
     normalise: Normalise = None,
     classes: Classes = 1000,
-    recipe: Annotated[str, typer.Option(help="Fields of the regions' recipe, as JSON.")] = "{}",
+    recipe: Annotated[str, typer.Option(help="Fields of the recipe, as JSON.")] = "{}",
+    own: Annotated[str, typer.Option(help="Terms of the redistribution, as JSON.")] = '["own_order"]',
     effects: Annotated[str, typer.Option(help="Fields in which the effects' recipe differs, as JSON.")] = "{}",
     teach: Annotated[str, typer.Option(help="Terms of the effects, as JSON.")] = '["order"]',
     begin: Annotated[Path | None, typer.Option(help="File of an earlier fit on the same backbone.")] = None,
@@ -66,7 +67,7 @@ def retrofit(
 
     options = {"backbone": backbone, "weights": weights, "data": data, "out": out}
     options |= {"classes": classes, "begin": begin, "area": area}
-    texts = {"kwargs": kwargs, "attach": attach, "recipe": recipe, "effects": effects, "teach": teach}
+    texts = {"kwargs": kwargs, "attach": attach, "recipe": recipe, "own": own, "effects": effects, "teach": teach}
     texts |= {} if normalise is None else {"normalise": normalise}
     options |= {name: _parse(name, text) for name, text in texts.items()}
     _print_paths(run(parse(RetrofitSettings, options, "study retrofit")))

@@ -6,8 +6,9 @@ Command:
         --normalise '{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}' \
         --data '{"name": "folder", "root": "photographs", "image_size": 224}:train:500' --out lap.safetensors
 
-The network's own answers are the targets, so any photographs will do. First the regions are trained, then the effects,
-which need more epochs. By default the effects learn from `Order` on whole photographs. Crops (`--effects '{"crop": 0.5,
+The network's own answers are the targets, so any photographs will do. The redistribution of the contributions is
+trained. With `--attach '{"refine": true}'` decoders are trained too: first their regions, then the effects, which need
+more epochs. By default the effects learn from `Order` on whole photographs. Crops (`--effects '{"crop": 0.5,
 "shift": 0, "answers": true}'`) are meant for continuing from there with `--begin`, see results/method/log.md, 24 to 26.
 `--teach '[{"name": "removal"}]'` needs no backward pass through the network, but far more photographs. `--begin FILE`
 starts the decoders from another fit on the same backbone, which is possible since no decoder weight belongs to a class.
@@ -45,7 +46,7 @@ from interp_core.lap.model import LapModel
 from interp_core.training import Bar, Epoch, Recipe, fit, predict
 
 COMMAND = "interp-bench study retrofit"
-DECODER_PREFIX = "refiner."
+OWN_PREFIX, DECODER_PREFIX = "redistribution.", "refiner."
 PREDICT_BATCH = 32
 
 
@@ -58,10 +59,11 @@ class RetrofitSettings(BaseModel):
         data: images to fit on, each "dataset:split:count" with the data set as JSON.
         out: safetensors file to write.
         kwargs: arguments of `timm.create_model`.
-        attach: arguments of `interp_core.attach`, with `refine`.
+        attach: arguments of `interp_core.attach`; with `refine` the decoders are trained, too.
         normalise: mean and std of the images that the weights are for.
         classes: K of the weights.
-        recipe: fields of the regions' recipe.
+        recipe: fields of the recipe.
+        own: terms that the redistribution learns from.
         effects: fields in which the effects' recipe differs.
         teach: terms that the effects learn from.
         begin: file of an earlier fit on the same backbone, whose decoders these start from.
@@ -75,10 +77,11 @@ class RetrofitSettings(BaseModel):
     data: list[str]
     out: Path
     kwargs: dict[str, Any] = {}
-    attach: dict[str, Any] = {"refine": True}
+    attach: dict[str, Any] = {}
     normalise: dict[str, Any] | None = None
     classes: int = 1000
     recipe: dict[str, Any] = {}
+    own: list[Any] = ["own_order"]
     effects: dict[str, Any] = {}
     teach: list[Any] = ["order"]
     begin: Path | None = None
@@ -93,17 +96,21 @@ class RetrofitSettings(BaseModel):
         fields = {name: getattr(self, name) for name in ("backbone", "kwargs", "attach", "normalise")}
         return parse(ModelConfig, {**fields, "name": "lap", "checkpoint": self.weights, "lap": True}, "the network")
 
-    def stages(self) -> tuple[Stage, Stage]:
-        """Return the training of the regions and that of the effects.
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the training of the redistribution and, with decoders, of their regions and of their effects.
 
         Raises:
             ConfigError: a field or a term that does not exist.
         """
         regions = parse(Recipe, {"mode": "frozen", **self.recipe}, "--recipe")
+        own = Stage("own", regions, tuple(parse(TermChoice, choice, "--own").build() for choice in self.own))
+        if not self.attach.get("refine"):
+            return (own,)
         effects = parse(Recipe, {"mode": "frozen", **self.recipe, **self.effects}, "--effects")
         small = Area(weight=self.area, low=0.01, high=0.01, form="linear", finest=True)
         teachers = tuple(parse(TermChoice, choice, "--teach").build() for choice in self.teach)
         return (
+            own,
             Stage("regions", regions, (Sufficiency(weight=1.0), Necessity(weight=1.0), small)),
             Stage("effects", effects, teachers),
         )
@@ -129,7 +136,7 @@ class RetrofitResult(NamedTuple):
         images: number of images it was fitted on.
         seconds: time of the fit, since it was last started.
         answers_kept: share of images with the same top class as before.
-        history: epochs of both stages.
+        history: epochs of all stages.
     """
 
     network: LapModel
@@ -168,17 +175,16 @@ def fit_lap(settings: RetrofitSettings) -> RetrofitResult:
         ContractError: the earlier fit is of another backbone.
         StoreError: a checkpoint of a stopped fit is damaged.
     """
-    regions, effects = settings.stages()
-    model = settings.model()
-    network = build_network(model, settings.classes, regions.recipe.seed)
+    stages, model = settings.stages(), settings.model()
+    network = build_network(model, settings.classes, stages[0].recipe.seed)
     assert isinstance(network, LapModel)
     if settings.begin is not None:
-        load_decoders(settings.begin, network)
+        load_fit(settings.begin, network)
     network.eval()
     images = load_photographs(settings.data, model, network)
     targets = predict(network, images, PREDICT_BATCH).argmax(1)
     begin, history = time.perf_counter(), []
-    for stage in (regions, effects):
+    for stage in stages:
         history += fit(
             network,
             images,
@@ -193,8 +199,8 @@ def fit_lap(settings: RetrofitSettings) -> RetrofitResult:
     return RetrofitResult(network, len(images), seconds, (answers == targets).float().mean().item(), history)
 
 
-def load_decoders(path: Path, network: LapModel) -> None:
-    """Load the decoders of an earlier fit into a network.
+def load_fit(path: Path, network: LapModel) -> None:
+    """Load the redistribution and the decoders of an earlier fit into a network.
 
     Args:
         path: safetensors file of an earlier fit.
@@ -203,15 +209,15 @@ def load_decoders(path: Path, network: LapModel) -> None:
     Raises:
         ContractError: the fit is of another backbone.
     """
-    assert network.refiner is not None
     tensors = load_file(str(path))
-    decoders = {
-        key.removeprefix(DECODER_PREFIX): value for key, value in tensors.items() if key.startswith(DECODER_PREFIX)
-    }
-    try:
-        network.refiner.load_state_dict(decoders)
-    except RuntimeError as error:
-        raise ContractError(f"{path} holds no decoders for this backbone: {one_line(error, limit=200)}") from error
+    for prefix, part in ((OWN_PREFIX, network.redistribution), (DECODER_PREFIX, network.refiner)):
+        weights = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if part is None or (not weights and prefix == OWN_PREFIX):  # files of older versions have no redistribution
+            continue
+        try:
+            part.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ContractError(f"{path} holds no fit for this backbone: {one_line(error, limit=200)}") from error
 
 
 def run(settings: RetrofitSettings) -> list[Path]:
@@ -219,19 +225,18 @@ def run(settings: RetrofitSettings) -> list[Path]:
     result = fit_lap(settings)
     with atomic_file(settings.out) as temporary:
         save_model(result.network, str(temporary))
-    regions, effects = settings.stages()
+    recipes = {stage.name: stage.recipe.model_dump() for stage in settings.stages()}
     begin = None if settings.begin is None else json.loads(settings.begin.with_suffix(".json").read_text())
     facts = {
         "images": result.images,
         "seconds": result.seconds,
         "answers_kept": result.answers_kept,
         "history": [epoch.terms for epoch in result.history],
-        **settings.model_dump(include={"attach", "normalise", "area", "teach", "data"}),
-        "recipe": regions.recipe.model_dump(),
-        "effects": effects.recipe.model_dump(),
+        **settings.model_dump(include={"backbone", "kwargs", "attach", "normalise", "own", "area", "teach", "data"}),
+        "recipes": recipes,
         "begin": begin,
     }
     description = write_provenance(settings.out.with_suffix(".json"), facts, command=COMMAND)
-    for stage in (regions, effects):
+    for stage in settings.stages():
         settings.checkpoint(stage).unlink(missing_ok=True)
     return [settings.out, description]

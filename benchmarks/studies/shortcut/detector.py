@@ -33,9 +33,11 @@ def detect(network: LapModel, images: Tensor) -> Tensor:
 
 
 def _detect(network: LapModel, images: Tensor) -> Tensor:
-    level, site = network.explain(images).below[0], network.sites[0]
+    site = network.sites[0]
+    level = next(level for level in network.explain(images).levels if level.name == site.module)
+    assert level.concepts is not None, "a network that was trained to find them has concepts"
     column = list(level.names).index(CONCEPT)
-    maps = level.record.concepts[:, column : column + 1].float()
+    maps = level.concepts[:, column : column + 1].float()
     height, width = images.shape[-2:]
     return resize(maps, height, width, site.grid_of((height, width))) > 0.5
 

@@ -43,12 +43,13 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     about = json.loads(out.with_suffix(".json").read_text())
     assert about["images"] == 26
     assert about["answers_kept"] == 1
-    stages = [
-        [about[stage][name] for name in ("epochs", "crop", "answers", "batch_size")] for stage in ("recipe", "effects")
-    ]
-    assert stages == [[1, 1.0, False, 8], [2, 0.5, True, 8]]
+    stages = {
+        name: [recipe[field] for field in ("epochs", "crop", "answers", "batch_size")]
+        for name, recipe in about["recipes"].items()
+    }
+    assert stages == {"own": [1, 1.0, False, 8], "regions": [1, 1.0, False, 8], "effects": [2, 0.5, True, 8]}
     assert [set(terms) - {"cross_entropy"} for terms in about["history"]] == [
-        {"sufficiency", "necessity", "area"}, {"order", "removal"}, {"order", "removal"},
+        {"own_order"}, {"sufficiency", "necessity", "area"}, {"order", "removal"}, {"order", "removal"},
     ]  # fmt: skip
     model = ModelConfig(name="lap", backbone="test_resnet", checkpoint=out, lap=True, attach=ATTACH)
     lap = build_network(model, 5, 0).eval()
@@ -56,6 +57,7 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     images = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     assert isinstance(lap, LapModel)
     assert lap.refiner is not None
+    assert all(bool(layer.weight.abs().sum() > 0) for layer in lap.redistribution.out)
     assert bool(lap.refiner.region.out.weight.abs().sum() > 0)
     assert bool(lap.refiner.effects.out.weight.abs().sum() > 0)
     assert torch.equal(lap(images), plain(images))
@@ -63,15 +65,15 @@ def test_a_retrofit_keeps_every_answer_and_is_a_checkpoint(photographs: str, wei
     # Its decoders serve another head on the same backbone, not another backbone.
     three = build_network(ModelConfig(name="lap", backbone="test_resnet", lap=True, attach=ATTACH), 3, 1)
     assert isinstance(three, LapModel)
-    retrofit.load_decoders(out, three)
+    retrofit.load_fit(out, three)
     assert three.refiner is not None
     assert torch.equal(three.refiner.effects.out.weight, lap.refiner.effects.out.weight)
     other_backbone = build_network(
         ModelConfig(name="lap", backbone="test_efficientnet", lap=True, attach={"refine": True}), 3, 1
     )
     assert isinstance(other_backbone, LapModel)
-    with pytest.raises(ContractError, match=r"lap\.safetensors holds no decoders for this backbone"):
-        retrofit.load_decoders(out, other_backbone)
+    with pytest.raises(ContractError, match=r"lap\.safetensors holds no fit for this backbone"):
+        retrofit.load_fit(out, other_backbone)
 
 
 def test_a_stopped_retrofit_ends_with_the_same_network(
