@@ -231,7 +231,7 @@ class LapModel(HubMixin, nn.Module):
         record, block = recording.gates[site.module], cast(GateBlock, self.gates[index])
         counts = window_counts(record.gate.shape[-2], record.gate.shape[-1], site.window).to(record.gate)
         attention = record.gate / counts
-        return LevelMaps(site.module, level.contributions, attention, block.concepts, record, block.trained)
+        return LevelMaps(site.module, level.contributions, attention, block.concepts, record, block.trained.clone())
 
     def _refined_map(
         self, images: Tensor, recording: Recording, classes: Tensor, contributions: Tensor, concept: Tensor

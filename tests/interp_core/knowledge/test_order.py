@@ -12,7 +12,7 @@ from torch import Tensor
 import interp_core
 from interp_core.errors import ContractError
 from interp_core.knowledge import ModelAccess, Order, View, observe
-from interp_core.knowledge.order import MARGIN, cut_mask, scale_penalty
+from interp_core.knowledge.order import MARGIN, cut_at, draw_evenly, scale_penalty, spread_of
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ def make_view(effects: Tensor, weights: Tensor, count: int = 1, multi_label: boo
     """Images of ones and a network whose logits are +- the sum of image times `weights` (H, W)."""
     images = torch.ones(count, 1, *weights.shape)
 
-    def forward_again(batch: Tensor, _maps: bool) -> tuple[Tensor, None]:
+    def forward_again(batch: Tensor, _maps: bool, _learn: bool) -> tuple[Tensor, None]:
         total = (batch[:, 0] * weights).sum((1, 2)) / 2
         return torch.stack([total, -total], 1), None
 
@@ -33,7 +33,7 @@ def make_view(effects: Tensor, weights: Tensor, count: int = 1, multi_label: boo
         return maps[:, :1], effects.expand(count, 1, *weights.shape)
 
     return View(
-        images, torch.tensor([[1.0, 0.0]]).expand(count, 2), maps, None, forward_again(images, False)[0],
+        images, torch.tensor([[1.0, 0.0]]).expand(count, 2), maps, None, forward_again(images, False, True)[0],
         multi_label=multi_label, generator=torch.Generator().manual_seed(0),
         model=ModelAccess(forward_again, refine=refine),
     )  # fmt: skip
@@ -44,11 +44,16 @@ def ramp() -> Tensor:
     return torch.linspace(0, 1, SIDE * SIDE).view(1, 1, SIDE, SIDE).mT.contiguous()
 
 
-def test_cuts_take_shares_spread_evenly_over_the_batch() -> None:
-    masks = cut_mask(ramp().expand(48, 1, SIDE, SIDE), torch.Generator().manual_seed(0), 1e-4)
-    shares = masks.mean((1, 2, 3))
-    expected = MARGIN + (1 - 2 * MARGIN) * (torch.arange(48) + 0.5) / 48
-    assert (shares - expected).abs().max() < (1 - 2 * MARGIN) / 96 + 2 / SIDE**2
+def test_draws_are_spread_evenly_over_the_batch() -> None:
+    draws = draw_evenly(48, torch.Generator().manual_seed(0))
+    assert (draws - (torch.arange(48) + 0.5) / 48).abs().max() <= 1 / 96
+    assert not torch.equal(draws, draw_evenly(48, torch.Generator().manual_seed(1)))
+
+
+def test_cuts_take_the_shares_they_are_given() -> None:
+    expected = torch.linspace(MARGIN, 1 - MARGIN, 48)
+    masks = cut_at(ramp().expand(48, 1, SIDE, SIDE), expected, 1e-4)
+    assert (masks.mean((1, 2, 3)) - expected).abs().max() < 2 / SIDE**2
     rising = masks.flatten(1)[:, :: SIDE + 1]
     assert bool((masks[:, 0, :, 1:] >= masks[:, 0, :, :-1] - 1e-6).all())
     assert bool((rising.amax(1) > 0.99).all())
@@ -56,13 +61,15 @@ def test_cuts_take_shares_spread_evenly_over_the_batch() -> None:
 
 def test_scale_and_offset_of_a_map_do_not_matter() -> None:
     maps = torch.randn(4, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    first, second = (cut_mask(m, torch.Generator().manual_seed(1), 0.3) for m in (maps, 7 * maps - 3))
+    shares = torch.tensor([0.1, 0.4, 0.6, 0.9])
+    first, second = (cut_at(m, shares, 0.3 * spread_of(m)) for m in (maps, 7 * maps - 3))
     torch.testing.assert_close(first, second, atol=1e-3, rtol=0)
 
 
 def test_the_edge_is_as_soft_as_asked() -> None:
     # Half the distance from the 16 % to the 84 % quantile of a ramp to 1 is 0.34.
-    masks = cut_mask(ramp(), torch.Generator().manual_seed(0), 0.3)
+    assert spread_of(ramp()).item() == pytest.approx(0.34, rel=0.01)
+    masks = cut_at(ramp(), torch.tensor([0.4]), 0.3 * spread_of(ramp()))
     sharp = torch.logit(masks.clamp(1e-6, 1 - 1e-6).double())
     inside = (masks > 0.01) & (masks < 0.99)
     slope = (sharp[inside].max() - sharp[inside].min()) / (ramp()[inside].max() - ramp()[inside].min())

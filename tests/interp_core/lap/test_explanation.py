@@ -1,7 +1,8 @@
-"""Sums are kept on any grid, a network solved on paper is explained right, and the user can read it all."""
+"""Sums are kept on every grid, a network solved on paper is explained right, and the user can read it all."""
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from collections.abc import Callable
@@ -21,84 +22,9 @@ import interp_core
 from interp_core import Explanation, LapModel
 from interp_core.backbone.geometry import CellGrid
 from interp_core.errors import ContractError, StoreError
-from interp_core.lap.explanation import (
-    Level,
-    default_map,
-    first_order,
-    head_contributions,
-    head_maps,
-    overlap,
-    propagate,
-    regrid,
-)
+from interp_core.lap.explanation import LevelMaps, first_order, head_contributions
 from interp_core.lap.pooling import attention
 from interp_core.pictures.top_regions import top_regions
-
-GRIDS = [(1, 1), (1, 5), (5, 1), (2, 3), (3, 2), (7, 7), (12, 13), (13, 12), (4, 12)]
-
-
-def random_maps(height: int, width: int, seed: int = 0) -> Tensor:
-    return torch.randn(2, 1, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def slow_overlap(source: int, target: int) -> list[list[float]]:
-    """Shares counted on a grid that both grids divide."""
-    common = math.lcm(source, target)
-    matrix = [[0.0] * source for _ in range(target)]
-    for step in range(common):
-        matrix[step * target // common][step * source // common] += source / common
-    return matrix
-
-
-@pytest.mark.parametrize(("source", "target"), GRIDS)
-def test_overlap_agrees_with_counting_and_keeps_every_cell_whole(source: int, target: int) -> None:
-    matrix = overlap(source, target)
-    assert matrix.shape == (target, source)
-    torch.testing.assert_close(matrix, torch.tensor(slow_overlap(source, target)).double(), rtol=0, atol=1e-6)
-    torch.testing.assert_close(matrix.sum(0), torch.ones(source, dtype=torch.float64), rtol=0, atol=1e-12)
-
-
-def test_two_cells_on_three() -> None:
-    expected = torch.tensor([[2 / 3, 0], [1 / 3, 1 / 3], [0, 2 / 3]], dtype=torch.float64)
-    torch.testing.assert_close(overlap(2, 3), expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("before", [(2, 2), (3, 5), (1, 1), (7, 4)])
-@pytest.mark.parametrize("after", [(2, 2), (5, 3), (1, 1), (13, 9)])
-def test_regrid_keeps_the_sum(before: tuple[int, int], after: tuple[int, int]) -> None:
-    maps = random_maps(*before)
-    resampled = regrid(maps, *after)
-    assert resampled.shape == (2, 1, *after)
-    torch.testing.assert_close(resampled.sum((1, 2, 3)), maps.sum((1, 2, 3)), rtol=0, atol=1e-12)
-
-
-def test_regrid_to_its_own_grid_is_the_map_itself() -> None:
-    maps = random_maps(3, 4)
-    assert regrid(maps, 3, 4) is maps
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("height", "width", "window"), [(4, 4, 2), (5, 7, 2), (13, 9, 4), (1, 3, 2), (7, 7, 7)])
-@pytest.mark.parametrize("above", ["ceil", "floor", "odd"])
-def test_propagate_keeps_the_sum(height: int, width: int, window: int, above: str) -> None:
-    shape = {
-        "ceil": (-(-height // window), -(-width // window)),
-        "floor": (max(1, height // window), max(1, width // window)),
-        "odd": (3, 5),
-    }[above]
-    relevance = random_maps(*shape)
-    weights = attention(random_maps(height, width, seed=1).sigmoid(), 2.0, window)
-    below = propagate(relevance, weights, window)
-    assert below.shape == (2, 1, height, width)
-    torch.testing.assert_close(below.sum((1, 2, 3)), relevance.sum((1, 2, 3)), rtol=0, atol=1e-12)
-
-
-def test_propagate_on_paper() -> None:
-    relevance = torch.tensor([[[[10.0, -4.0]]]])
-    weights = torch.tensor([[[[0.1, 0.2, 0.5, 0.0], [0.3, 0.4, 0.25, 0.25]]]])
-    expected = torch.tensor([[[[1.0, 2.0, -2.0, 0.0], [3.0, 4.0, -1.0, -1.0]]]])
-    torch.testing.assert_close(propagate(relevance, weights, 2), expected)
-
 
 def test_head_contributions_on_paper() -> None:
     evidence, gate = torch.tensor([[[[1.0, -2.0], [3.0, 4.0]]]]), torch.tensor([[[[0.0, 2.0], [1.0, 1.0]]]])
@@ -139,13 +65,6 @@ def test_both_ways_agree_on_a_real_network(make_lap: Callable[..., LapModel], im
     targets = torch.tensor([1, 1])
     _, _, maps = first_order(captured[0], lap.backbone.forward_head, lambda _: targets)  # type: ignore[arg-type]
     torch.testing.assert_close(maps, explanation.levels[-1].contributions, rtol=0, atol=1e-10)
-
-
-def test_the_map_is_concept_times_positive_contribution() -> None:
-    scores, contributions = torch.tensor([[[[0.5, 0.25]]]]), torch.tensor([[[[4.0, -8.0]]]])
-    native = default_map(head_maps(scores.double(), scores, contributions.double()))
-    assert native.tolist() == [[[[2.0, 0.0]]]]
-    assert native.dtype == torch.float32
 
 
 CELLS = [(0, 0), (3, 5), (7, 7)]
@@ -244,14 +163,17 @@ def test_it_shows_itself_as_a_picture(explanation: Explanation) -> None:
 def test_the_sheet_shows_the_first_images_with_all_their_maps(explanation: Explanation) -> None:
     figure = explanation.sheet()
     pictures = [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
-    per_row = 4 + len(explanation.levels)
+    levels = explanation.levels[::-1]
+    scored = [level for level in levels if level.scores is not None]
+    assert scored == [explanation.head]  # nothing has trained the others
+    per_row = 2 + len(levels) + len(scored)
     assert len(pictures) == 4 * per_row
     assert "4 of 6 images shown" in words(figure)
     for row in range(4):
-        _, _, native, signed, *scores = pictures[row * per_row : (row + 1) * per_row]
-        np.testing.assert_array_equal(native, explanation.native[row, 0])
-        np.testing.assert_array_equal(signed, explanation.head.contributions[row, 0])
-        for shown, level in zip(scores, explanation.levels, strict=True):
+        _, _, *maps = pictures[row * per_row : (row + 1) * per_row]
+        for shown, level in zip(maps, levels, strict=False):
+            np.testing.assert_array_equal(shown, level.contributions[row, 0])
+        for shown, level in zip(maps[len(levels) :], scored, strict=True):
             np.testing.assert_array_equal(shown, level.scores[row, 0])
 
 
@@ -266,7 +188,8 @@ def test_the_sheet_tells_classes_logits_and_sums(explanation: Explanation) -> No
         k = int(explanation.targets[i])
         logit = f"{explanation.logits[i, k]:+.2f}".replace("-", "\N{MINUS SIGN}")
         assert text == f"class {k}, {names[k]}: logit {logit}, probability {shares[i, k]:.3f}"
-        assert any(f"logit {logit}" in other for other in texts if other.startswith("sum "))
+        sums = [other for other in texts if other.startswith("sum ") and f"logit {logit}" in other]
+        assert len(sums) >= len(explanation.levels)  # the logit is complete on every grid
     assert "2 of 6 images shown" in texts
 
 
@@ -314,10 +237,11 @@ def test_overlays_that_cannot_be_saved(explanation: Explanation, tmp_path: Path)
 @pytest.mark.slow
 def test_regions_are_boxes_on_the_map(explanation: Explanation) -> None:
     boxes = explanation.regions(share=0.4, most=2)
-    assert boxes == top_regions(explanation.map, share=0.4, most=2)
+    positive = explanation.map.clamp(min=0)
+    assert boxes == top_regions(positive, share=0.4, most=2)
     assert len(boxes) == 6
     assert all(1 <= len(regions) <= 2 for regions in boxes)
-    for maps, regions in zip(explanation.map[:, 0], boxes, strict=True):
+    for maps, regions in zip(positive[:, 0], boxes, strict=True):
         first = regions[0]
         box = maps[first.top : first.bottom, first.left : first.right]
         assert box.max().item() == pytest.approx(first.peak)
@@ -330,7 +254,7 @@ def test_a_map_of_nothing_has_no_regions_and_is_shown_all_the_same(protocol_net:
     model, image = one_cell(protocol_net, (3, 5))
     empty = interp_core.attach(model).explain(image, 0)
     assert empty.regions() == [[]]
-    assert "zero everywhere" in words(empty.sheet())
+    assert "nowhere above zero" in words(empty.sheet())
 
 
 @pytest.mark.slow
@@ -347,18 +271,17 @@ def test_the_one_cell_that_decides_is_the_top_region(cell: tuple[int, int], prot
 
 
 @pytest.mark.slow
-def test_the_native_map_stands_beside_the_resized_one(
+def test_the_map_is_the_finest_grid_spread_over_the_pixels(
     make_lap: Callable[..., LapModel], images_of: Callable[..., Tensor]
 ) -> None:
-    lap = make_lap()
-    explanation = lap.explain(images_of(160, 96), 1)
-    assert explanation.native.shape == (2, 1, 5, 3)
+    lap, images = make_lap(), images_of(160, 96)
+    explanation = lap.explain(images, 1)
+    assert explanation.contributions.shape == (2, 1, 40, 24)
     assert explanation.map.shape == (2, 1, 160, 96)
-    assert torch.equal(explanation.native, default_map(explanation.head))
-    # Both agree where the cells are centred: from pixel 7 on, 32 pixels apart.
-    assert lap.info.grid_of((160, 96)) == CellGrid.square(7.0, 32)
-    torch.testing.assert_close(explanation.map[..., 7::32, 7::32], explanation.native)
-    assert float(explanation.map.max()) == pytest.approx(float(explanation.native.max()))
+    assert explanation.map.dtype == torch.float32
+    assert torch.equal(explanation.map, lap.to_pixels(explanation.contributions, images))
+    assert bool((explanation.map < 0).any())
+    assert explanation.refined is None
 
 
 # The gap
@@ -367,7 +290,9 @@ def test_the_native_map_stands_beside_the_resized_one(
 @pytest.mark.slow
 def test_the_gap_of_a_sound_explanation_is_rounding(make_lap: Callable[..., LapModel], images: Tensor) -> None:
     assert make_lap().explain(images, 1).gap < 1e-5
-    assert make_lap().double().explain(images.double(), 1).gap < 1e-12
+    exact = make_lap().double().explain(images.double(), 1)
+    assert replace(exact, map=exact.contributions).gap < 1e-12
+    assert exact.gap < 1e-6  # the pixels are single precision
 
 
 def test_the_gap_is_the_missing_share_of_the_largest_logit(explanation: Explanation) -> None:
@@ -378,67 +303,88 @@ def test_the_gap_is_the_missing_share_of_the_largest_logit(explanation: Explanat
     assert replace(explanation, bias=bias).gap == pytest.approx(0.25, abs=1e-5)
     head = replace(explanation.head, contributions=explanation.head.contributions.clone())
     head.contributions[2, 0, 1, 1] -= 0.5 * scale
-    assert replace(explanation, head=head).gap == pytest.approx(0.5, abs=1e-5)
+    assert replace(explanation, levels=(*explanation.levels[:-1], head)).gap == pytest.approx(0.5, abs=1e-5)
+    maps = explanation.map.clone()
+    maps[3, 0, 60, 20] += 0.75 * scale
+    assert replace(explanation, map=maps).gap == pytest.approx(0.75, abs=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", [0, 1, 2])
 def test_one_broken_level_shows_in_the_gap(broken: int, explanation: Explanation) -> None:
-    def spoil(level: Level) -> Level:
-        return replace(level, record=replace(level.record, gate=level.record.gate * 1.25))
+    def spoil(level: LevelMaps) -> LevelMaps:
+        return replace(level, contributions=level.contributions * 1.25)
 
-    below = tuple(spoil(level) if i == broken else level for i, level in enumerate(explanation.below))
-    spoiled = replace(explanation, below=below)
+    levels = tuple(spoil(level) if i == broken else level for i, level in enumerate(explanation.levels))
     assert explanation.gap < 1e-5
-    assert spoiled.gap > 1e-3
-    # What lies above the broken level is sound, what lies below inherits it.
-    for i, (ours, theirs) in enumerate(zip(spoiled.levels, explanation.levels, strict=True)):
-        assert torch.equal(ours.contributions, theirs.contributions) == (i > broken)
+    assert replace(explanation, levels=levels).gap > 1e-3
 
 
 def test_the_wrong_class_shows_in_the_gap(explanation: Explanation) -> None:
     assert replace(explanation, targets=(explanation.targets + 1) % 4).gap > 1e-2
 
 
-def test_nan_in_a_contribution_is_no_small_gap(explanation: Explanation) -> None:
-    head = replace(explanation.head, contributions=explanation.head.contributions * float("nan"))
-    assert math.isnan(replace(explanation, head=head).gap)
+@pytest.mark.parametrize("level", [0, -1])
+def test_nan_in_a_contribution_is_no_small_gap(level: int, explanation: Explanation) -> None:
+    levels = list(explanation.levels)
+    levels[level] = replace(levels[level], contributions=levels[level].contributions * float("nan"))
+    assert math.isnan(replace(explanation, levels=tuple(levels)).gap)
 
 
-# Levels on demand
+def test_nan_on_a_pixel_is_no_small_gap(explanation: Explanation) -> None:
+    assert math.isnan(replace(explanation, map=explanation.map * float("nan")).gap)
 
 
-def test_levels_are_made_when_first_asked_for_and_kept(make_lap: Callable[..., LapModel], images: Tensor) -> None:
-    explanation = make_lap().explain(images, 1)
-    assert "levels" not in vars(explanation)
-    assert explanation.concept is explanation.head.scores
-    explanation.regions()
-    assert "levels" not in vars(explanation)
-    first = explanation.levels
-    assert explanation.levels is first
-    assert explanation.contributions is first[0].contributions
-    assert first[-1] is explanation.head
-    assert [level.name for level in first[:-1]] == [level.site.module for level in explanation.below]
+# Levels
 
 
-def test_levels_made_late_are_those_of_the_pass(make_lap: Callable[..., LapModel], images: Tensor) -> None:
-    """Training, detaching and other passes in between are no matter."""
+def test_levels_run_from_the_finest_to_the_head(make_lap: Callable[..., LapModel], images: Tensor) -> None:
     lap = make_lap()
-    early, late = lap.explain(images, 1), lap.explain(images, 1)
-    expected = early.levels
+    explanation = lap.explain(images, 1)
+    assert [level.name for level in explanation.levels] == [*(site.module for site in lap.levels), "head"]
+    assert explanation.head is explanation.levels[-1]
+    assert explanation.contributions is explanation.levels[0].contributions
+    assert explanation.concept is explanation.head.scores
+    cells = [level.contributions[0].numel() for level in explanation.levels]
+    assert cells == sorted(cells, reverse=True)
+
+
+def test_scores_that_nothing_trained_are_not_shown(make_lap: Callable[..., LapModel], images: Tensor) -> None:
+    """A scorer that starts at random has no meaning; the head's starts from the classifier."""
+    lap = make_lap()
+    for level in lap.explain(images, 1).levels[:-1]:
+        assert (level.scores, level.concepts) == (None, None)
+        assert level.record is not None
+    lap.gates[0].trained.fill_(True)  # type: ignore[operator]
+    finest, *others, head = lap.explain(images, 1).levels
+    assert finest.scores is not None
+    assert finest.concepts is not None
+    assert all(level.scores is None for level in others)
+    assert head.scores is not None
+
+
+@pytest.mark.slow
+def test_a_finished_explanation_does_not_change(make_lap: Callable[..., LapModel], images: Tensor) -> None:
+    """Training, detaching and other passes afterwards do not touch it."""
+    lap = make_lap()
+    lap.gates[1].trained.fill_(True)  # type: ignore[operator]
+    explanation, twin = lap.explain(images, 1), copy.deepcopy(lap).explain(images, 1)
     lap.explain(images.flip(-1), 2)
     with torch.no_grad():
         for parameter in lap.parameters():
             parameter.zero_()
+    for block in lap.gates:
+        block.trained.logical_not_()  # type: ignore[operator]
     interp_core.detach(lap)
-    for ours, theirs in zip(late.levels, expected, strict=True):
+    for ours, theirs in zip(explanation.levels, twin.levels, strict=True):
         assert torch.equal(ours.contributions, theirs.contributions)
         assert torch.equal(ours.attention, theirs.attention)
-        assert torch.equal(ours.concepts, theirs.concepts)
-    assert late.gap < 1e-5
+        assert (ours.concepts is None) == (theirs.concepts is None)
+        assert ours.concepts is None or torch.equal(ours.concepts, theirs.concepts)
+    assert explanation.gap < 1e-5
 
 
 @pytest.mark.slow
 def test_an_explanation_cannot_be_changed_by_accident(explanation: Explanation) -> None:
     with pytest.raises(FrozenInstanceError):
-        explanation.map = explanation.native  # type: ignore[misc]
+        explanation.map = explanation.head.contributions  # type: ignore[misc]

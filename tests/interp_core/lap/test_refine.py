@@ -1,4 +1,7 @@
-"""Refined maps: they start as what the head knows, follow what training says, and stay inside the one pass."""
+"""Refined maps: they start as what the head knows, follow what training says, and stay inside the one pass.
+
+They stand beside the network's own map, which must not notice them.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,8 @@ import interp_core
 from interp_core import LapModel
 from interp_core.deploy.serving import Serving
 from interp_core.knowledge import Area, Necessity, Order, Removal, Sufficiency, observe, view_of
-from interp_core.lap.explanation import default_map
-from interp_core.lap.refine import Refiner, detail, levels_to_refine, map_from_scores
-from interp_core.training import MAP_TERMS, Recipe, evaluate, fit
+from interp_core.lap.refine import Refiner, combine, detail, levels_to_refine, map_from_scores
+from interp_core.training import MAP_TERMS, OWN_TERMS, Recipe, evaluate, fit
 
 NETS = ["test_resnet", "test_efficientnet", "test_convnext", "test_vgg", "densenet121", "hrnet_w18_small"]
 
@@ -42,6 +44,35 @@ def squares(count: int = 64) -> tuple[Tensor, Tensor, Tensor]:
     return images, targets, masks
 
 
+def refined_of(lap: LapModel, images: Tensor, targets: Tensor | int | None = None) -> Tensor:
+    maps = lap.explain(images, targets).refined
+    assert maps is not None
+    return maps
+
+
+def decoded(lap: LapModel, images: Tensor, targets: Tensor) -> Tensor:
+    """Return the map of the decoders on their own grid."""
+    sample = observe(lap, images, targets).sample_class()
+    assert sample.effects is not None
+    return combine(sample.maps, sample.effects).detach()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["test_resnet", "vgg11"])
+def test_the_networks_own_map_does_not_notice_the_decoders(name: str) -> None:
+    lap, images = refining(name), some(2)
+    before = lap.explain(images, 1)
+    assert lap.refiner is not None
+    for decoder in (lap.refiner.region, lap.refiner.effects):
+        nn.init.normal_(decoder.out.weight)
+    after = lap.explain(images, 1)
+    assert torch.equal(after.map, before.map)
+    assert after.gap < 1e-5
+    assert after.refined is not None
+    assert before.refined is not None
+    assert not torch.allclose(after.refined, before.refined)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_logits_are_the_same_and_maps_start_in_the_order_of_the_head(name: str) -> None:
@@ -51,14 +82,15 @@ def test_logits_are_the_same_and_maps_start_in_the_order_of_the_head(name: str) 
         before = lap.backbone(images)
     explanation = lap.explain(images)
     assert torch.equal(lap(images), before)
-    coarse = F.interpolate(
-        default_map(explanation.head), explanation.native.shape[-2:], mode="bilinear", align_corners=False
-    )
-    for fine, expected in zip(explanation.native.flatten(1), coarse.flatten(1), strict=True):
+    start = explanation.concept * explanation.head.contributions.clamp(min=0)
+    native = decoded(lap, images, explanation.targets)
+    coarse = F.interpolate(start, native.shape[-2:], mode="bilinear", align_corners=False)
+    for fine, expected in zip(native.flatten(1), coarse.flatten(1), strict=True):
         order = expected.argsort()
         assert (fine[order].diff() >= -1e-6).all()
-    assert explanation.map.shape == (2, 1, 64, 64)
-    assert bool((explanation.map >= 0).all())
+    assert explanation.refined is not None
+    assert explanation.refined.shape == (2, 1, 64, 64)
+    assert bool((explanation.refined >= 0).all())
 
 
 @pytest.mark.slow
@@ -74,7 +106,7 @@ def test_levels_are_one_of_each_resolution_and_no_finer_than_asked() -> None:
 def test_a_network_of_one_resolution_keeps_the_grid_of_its_head() -> None:
     lap = refining("test_resnet", refine=64)
     explanation = lap.explain(some(1))
-    assert explanation.native.shape == explanation.head.scores.shape
+    assert decoded(lap, some(1), explanation.targets).shape == explanation.concept.shape
     assert lap.refined_grid_of((64, 64)) == lap.info.grid_of((64, 64))
 
 
@@ -99,9 +131,9 @@ def test_the_class_asked_for_decides_the_map() -> None:
     lap = refining()
     assert lap.refiner is not None
     for decoder in (lap.refiner.region, lap.refiner.effects):
-        nn.init.normal_(decoder.out.weight)
+        nn.init.normal_(decoder.out.weight, std=0.1)
     images = some(1)
-    assert not torch.allclose(lap.explain(images, 0).map, lap.explain(images, 1).map)
+    assert not torch.allclose(refined_of(lap, images, 0), refined_of(lap, images, 1))
 
 
 def test_the_map_is_the_effect_where_the_region_is_and_a_tenth_of_it_elsewhere() -> None:
@@ -120,8 +152,8 @@ def test_within_a_cell_what_stands_out_counts_more() -> None:
     flat = torch.zeros(1, 3, 64, 64)
     flat[..., 32, 32] = 2
     torch.testing.assert_close(detail(flat)[0, 0, 32, 31:34], torch.tensor([0.2, 2.2, 0.2]))
-    explanation = lap.explain(flat, 0)
-    ratio = explanation.map[0, 0, 32, 32] / explanation.map[0, 0, 32, 31]
+    maps = refined_of(lap, flat, 0)
+    ratio = maps[0, 0, 32, 32] / maps[0, 0, 32, 31]
     assert ratio.item() == pytest.approx(11, rel=0.2)
 
 
@@ -136,11 +168,13 @@ def test_area_of_the_finest_map_is_linear_where_told() -> None:
 def test_masking_terms_open_the_refined_map() -> None:
     lap = refining()
     images, targets = some(3), torch.tensor([0, 1, 2])
-    sample = observe(lap, images, targets).sample_class()
+    view = observe(lap, images, targets)
+    sample = view.sample_class()
     assert sample.level == "refined"
     assert sample.effects is not None
     scores = torch.cat([sample.maps.logit(), sample.effects], 1)
-    torch.testing.assert_close(map_from_scores(scores), lap.explain(images, targets).native, rtol=1e-4, atol=1e-5)
+    expected = view.to_image_grid(map_from_scores(scores), "refined") * detail(images)
+    torch.testing.assert_close(refined_of(lap, images, targets), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -150,10 +184,10 @@ def test_training_with_the_backbone_frozen_finds_what_decides_and_moves_nothing_
     lap = interp_core.attach(timm.create_model("test_resnet", num_classes=3), refine=4)
     fit(lap, images, targets, terms=(), recipe=Recipe(epochs=12, batch_size=16, shift=0))
     assert evaluate(lap, images, targets) > 0.95
-    before, state = lap.explain(images, targets).map, {k: v.clone() for k, v in lap.backbone.state_dict().items()}
+    before, state = refined_of(lap, images, targets), {k: v.clone() for k, v in lap.backbone.state_dict().items()}
     history = fit(lap, images, targets, recipe=Recipe(mode="frozen", epochs=12, batch_size=16, learning_rate=3e-3))
-    after = lap.explain(images, targets).map
-    assert set(history[0].terms) == {"cross_entropy", *(term.name for term in MAP_TERMS)}
+    after = refined_of(lap, images, targets)
+    assert set(history[0].terms) == {"cross_entropy", *(term.name for term in (*OWN_TERMS, *MAP_TERMS))}
     assert history[-1].terms["area"] < history[0].terms["area"]
     assert history[-1].terms["removal"] < 0.8 * history[0].terms["removal"]
     assert all(torch.equal(value, state[key]) for key, value in lap.backbone.state_dict().items())
@@ -192,7 +226,7 @@ def test_it_is_saved_and_comes_back(tmp_path: Path) -> None:
     loaded = refining()
     loaded.load_state_dict(lap.state_dict())
     images = some(2)
-    assert torch.equal(loaded.explain(images, 0).map, lap.explain(images, 0).map)
+    assert torch.equal(refined_of(loaded, images, 0), refined_of(lap, images, 0))
 
 
 @pytest.mark.slow
@@ -205,9 +239,9 @@ def test_detaching_takes_the_taps_off() -> None:
 @pytest.mark.slow
 def test_any_size_half_precision_and_one_exported_graph() -> None:
     lap = refining()
-    assert lap.explain(some(1, 96), 0).map.shape == (1, 1, 96, 96)
+    assert refined_of(lap, some(1, 96), 0).shape == (1, 1, 96, 96)
     with torch.autocast("cpu", torch.bfloat16):
-        assert lap.explain(some(1), 0).map.dtype == torch.float32
+        assert refined_of(lap, some(1), 0).dtype == torch.float32
     images = some(1)
     program = torch.export.export(Serving(lap), (images,))
     for ours, theirs in zip(Serving(lap)(images), program.module()(images), strict=True):

@@ -24,7 +24,8 @@ from interp_core.pictures.png import encode_png
 from interp_core.pictures.sheet import Panel, caption, sheet
 from interp_core.pictures.top_regions import TopRegion
 
-LEVELS = (("blocks.1", 8), ("blocks.3.0.conv_dw", 4), ("head", 2))
+LEVELS = (("head", 2), ("blocks.3.0.conv_dw", 4), ("blocks.1", 8))
+SCORED = LEVELS[:2]
 
 
 def make_panel(seed: int = 0, *, height: int = 32, width: int = 32, **changes: Any) -> Panel:
@@ -32,11 +33,10 @@ def make_panel(seed: int = 0, *, height: int = 32, width: int = 32, **changes: A
     panel = Panel(
         title=caption(7, 12.3456, 0.98765, "lesser panda, red panda, panda, bear cat, Ailurus fulgens"),
         image=rng.random((height, width, 3)),
-        map=rng.random((height, width)),
-        native=rng.random((4, 4)),
-        contributions=rng.normal(size=(8, 8)),
+        map=rng.normal(size=(height, width)),
+        grids=tuple((name, rng.normal(size=(side, side))) for name, side in LEVELS),
         bias=-123.456,
-        levels=tuple((name, rng.random((side, side))) for name, side in LEVELS),
+        scores=tuple((name, rng.random((side, side))) for name, side in SCORED),
         regions=(TopRegion(2, 3, 10, 12, 0.31, 1.0, (4, 4)), TopRegion(20, 20, 30, 28, 0.2, 0.9, (22, 22))),
     )
     return replace(panel, **changes)
@@ -73,36 +73,36 @@ def test_a_row_holds_every_map_in_order() -> None:
     panel = make_panel()
     figure = sheet([panel])
     pictures = [axes for axes in figure.axes if axes.images]
-    assert len(pictures) == 4 + len(LEVELS)
+    assert len(pictures) == 2 + len(LEVELS) + len(SCORED)
     np.testing.assert_array_equal(shown(pictures[0]), panel.image)
-    np.testing.assert_array_equal(shown(pictures[1]), picture.overlay(panel.image, panel.map))
-    for axes, values in zip(
-        pictures[2:], (panel.native, panel.contributions, *(scores for _, scores in panel.levels)), strict=True
-    ):
+    np.testing.assert_array_equal(shown(pictures[1]), picture.overlay(panel.image, panel.map.clip(min=0)))
+    for axes, (_, values) in zip(pictures[2:], (*panel.grids, *panel.scores), strict=True):
         np.testing.assert_array_equal(shown(axes), values)
         assert axes.images[0].get_interpolation() == "nearest"
 
 
-def test_colour_scales_are_zero_based_centred_and_absolute() -> None:
+def test_colour_scales_of_contributions_are_centred_and_those_of_scores_absolute() -> None:
     panel = make_panel()
-    _, _, native, signed, *levels = (axes.images[0].get_clim() for axes in sheet([panel]).axes if axes.images)
-    assert native == (0, panel.native.max())
-    assert signed == (-np.abs(panel.contributions).max(), np.abs(panel.contributions).max())
-    assert levels == [(0, 1)] * len(LEVELS)
+    _, _, *limits = (axes.images[0].get_clim() for axes in sheet([panel]).axes if axes.images)
+    largest = [np.abs(values).max() for _, values in panel.grids]
+    assert limits == [*((-high, high) for high in largest), *[(0, 1)] * len(SCORED)]
 
 
 @pytest.mark.slow
 def test_the_sum_under_the_contributions_is_computed_from_them() -> None:
-    panel = make_panel(contributions=np.array([[1.25, -0.5], [2.0, 0.0]]), bias=-0.25)
-    assert "sum +2.75, with the\nbias −0.25: logit +2.50" in words(sheet([panel]))
-    assert "sum +2.75" in words(sheet([replace(panel, bias=None)]))
+    grids = ("head", np.array([[1.25, -0.5], [2.0, 0.0]])), ("below", np.array([[1.0, 1.5]]))
+    panel = make_panel(grids=grids, bias=-0.25)
+    texts = words(sheet([panel]))
+    assert "sum +2.75, with the\nbias −0.25: logit +2.50" in texts
+    assert "sum +2.50, with the\nbias −0.25: logit +2.25" in texts
+    assert {"sum +2.75", "sum +2.50"} <= set(words(sheet([replace(panel, bias=None)])))
 
 
 def test_headings_name_levels_and_grids() -> None:
     texts = words(sheet([make_panel()]))
     for expected in ("32 × 32 pixels", "8 × 8 cells; red: for", "concept, head", "2 × 2 cells", "boxed: 51 % of it"):
         assert expected in texts
-    assert "concept, blocks…conv_dw" in texts
+    assert {"parts, head", "parts, blocks…conv_dw", "parts, blocks.1", "concept, blocks…conv_dw"} <= set(texts)
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_regions_are_drawn_around_their_pixels() -> None:
 )
 def test_nothing_overlaps_and_all_lies_inside(height: int, width: int, levels: int, rows: int) -> None:
     grids = tuple((f"stages.{i}.blocks.0.conv{i}", np.full((2, 3), 0.5)) for i in range(levels))
-    panels = [make_panel(seed, height=height, width=width, levels=grids) for seed in range(rows + 1)]
+    panels = [make_panel(seed, height=height, width=width, grids=grids, scores=grids) for seed in range(rows + 1)]
     figure = sheet(panels, rows=rows)
     text_boxes = boxes(figure)
     for (first, first_box), (second, second_box) in itertools.combinations(text_boxes.items(), 2):
@@ -146,24 +146,24 @@ def test_says_how_many_of_how_many_are_shown() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("broken", ["map", "native", "contributions"])
+@pytest.mark.parametrize("broken", ["map", "grids", "scores"])
 def test_a_map_that_cannot_be_shown_is_marked_and_the_rest_drawn(broken: str) -> None:
     panel = make_panel()
-    getattr(panel, broken).flat[0] = np.nan
+    maps = panel.map if broken == "map" else getattr(panel, broken)[1][1]
+    maps.flat[0] = np.nan
     figure = sheet([panel])
     assert words(figure).count("no map\n(NaN or infinite)") == 1
-    assert len([axes for axes in figure.axes if axes.images]) == 3 + len(LEVELS)
+    assert len([axes for axes in figure.axes if axes.images]) == 1 + len(LEVELS) + len(SCORED)
     assert not any("nan" in text for text in words(figure))
     assert encode_png(figure)
 
 
 @pytest.mark.slow
-def test_maps_that_are_zero_everywhere_are_drawn_and_named() -> None:
-    panel = make_panel(
-        map=np.zeros((32, 32)), native=np.zeros((4, 4)), contributions=np.zeros((8, 8)), bias=0.0, regions=()
-    )
+@pytest.mark.parametrize("level", [0.0, -1.0])
+def test_maps_that_are_nowhere_positive_are_drawn_and_named(level: float) -> None:
+    panel = make_panel(map=np.full((32, 32), level), grids=(("head", np.zeros((4, 4))),), bias=0.0, regions=())
     figure = sheet([panel])
-    assert "zero everywhere" in words(figure)
+    assert "nowhere above zero" in words(figure)
     assert "sum +0.00, with the\nbias +0.00: logit +0.00" in words(figure)
     assert encode_png(figure)
 
@@ -226,10 +226,11 @@ def test_matplotlib_is_not_imported_before_something_is_drawn() -> None:
     ("panels", "message"),
     [
         ([], "at least one panel"),
-        ([make_panel(), make_panel(levels=())], "equally many levels"),
+        ([make_panel(), make_panel(grids=())], "equally many grids and scores"),
+        ([make_panel(), make_panel(scores=())], "equally many grids and scores"),
         ([make_panel(), make_panel(map=np.zeros((32, 31)))], "panel 1: image"),
-        ([make_panel(native=np.zeros((1, 4, 4)))], "panel 0: native map"),
-        ([make_panel(levels=(("head", np.zeros((0, 4))),))], "panel 0: native map"),
+        ([make_panel(grids=(("head", np.zeros((1, 4, 4))),))], "panel 0: contributions and scores"),
+        ([make_panel(scores=(("head", np.zeros((0, 4))),))], "panel 0: contributions and scores"),
     ],
 )
 def test_refuses_panels_that_do_not_fit(panels: list[Panel], message: str) -> None:
