@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 import interp_core
 from interp_core import Explanation, LapModel
-from interp_core.backbone.geometry import CellGrid
 from interp_core.errors import ContractError, StoreError
 from interp_core.lap.explanation import LevelMaps, first_order, head_contributions
 from interp_core.lap.pooling import attention
 from interp_core.pictures.top_regions import top_regions
+
 
 def test_head_contributions_on_paper() -> None:
     evidence, gate = torch.tensor([[[[1.0, -2.0], [3.0, 4.0]]]]), torch.tensor([[[[0.0, 2.0], [1.0, 1.0]]]])
