@@ -17,7 +17,8 @@ import interp_core
 from interp_core import LapModel
 from interp_core.deploy.serving import Serving
 from interp_core.knowledge import Area, Necessity, Order, Removal, Sufficiency, observe, view_of
-from interp_core.lap.refine import Refiner, combine, detail, levels_to_refine, map_from_scores
+from interp_core.lap.redistribution import detail
+from interp_core.lap.refine import Refiner, combine, levels_to_refine, map_from_scores
 from interp_core.training import MAP_TERMS, OWN_TERMS, Recipe, evaluate, fit
 
 NETS = ["test_resnet", "test_efficientnet", "test_convnext", "test_vgg", "densenet121", "hrnet_w18_small"]
