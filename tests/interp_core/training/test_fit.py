@@ -185,6 +185,8 @@ def test_a_step_needs_no_second_derivative(
 
     monkeypatch.setattr(torch.autograd, "grad", forbidden)
     lap = make_lap(name).train()
+    for block in (*lap.gates, lap.head):
+        block.attention_gradient = True  # so that concept maps teach the features too
     losses = step_losses(lap, images, torch.tensor([1, 3]), [Presence(), Absence()])
     assert losses["presence"].requires_grad
     (losses["presence"] + losses["absence"]).backward()
