@@ -28,7 +28,7 @@ from baselines.support.guard import Cost, count_passes, preserve, seed_generator
 from interp_core.errors import ContractError
 from interp_core.registry import ClassRegistry
 
-Kind = Literal["intrinsic", "external", "control"]
+Kind = Literal["intrinsic", "amortised", "optimised", "external", "control"]
 
 
 class Explainer(BaseModel):
@@ -36,7 +36,8 @@ class Explainer(BaseModel):
 
     Class attributes:
         title: name in tables and figures.
-        kind: "intrinsic" (the model's own), "external", or "control" (ignores the model).
+        kind: "intrinsic" (part of the model's decision), "amortised" (learned beside the model), "optimised" (from the
+            model's own map, by passes over the image), "external", or "control" (ignores the model).
         signed: whether negative values mean evidence against the target; localisation then uses the positive part.
         source: the paper or library of the method.
         needs_masks: whether `explain` takes the keyword `masks`.

@@ -96,6 +96,7 @@ def _summary(analysis: RunAnalysis) -> dict[str, Any]:
         "other_networks": summary_text.other_networks(analysis),
         "accuracy": summary_text.accuracy_sentence(analysis),
         "summaries": summary_text.network_summaries(analysis),
+        "own_title": analysis.title(analysis.own_explainer),
         "caveats": summary_text.caveats(analysis),
         "verdicts": summary_text.VERDICTS,
     }

@@ -20,7 +20,10 @@ from benchmarks.statistics.gate import PASSED
 from benchmarks.store.run_data import FAMILIES, JUDGED, ExplainerInfo, MetricInfo, ModelInfo
 from benchmarks.store.score_names import REFERENCES, UNRANKED_FAMILIES
 
-KINDS = {"intrinsic": "the network's own", "external": "external", "control": "control"}
+KINDS = {
+    "intrinsic": "the network's own", "amortised": "learned beside the network",
+    "optimised": "optimised on the image", "external": "external", "control": "control",
+}  # fmt: skip
 COSTS = (("forwards", "Forward passes"), ("backwards", "Backward passes"), ("seconds", "Time"))
 Row = dict[str, Any]
 
@@ -332,9 +335,8 @@ def networks(analysis: RunAnalysis) -> Row:
     lines = []
     for model in analysis.models():
         ranked = analysis.ranks[analysis.ranks["model"] == model.name].dropna(subset=["mean_rank"])
-        external = [
-            name for name in ranked["explainer"] if name in analysis.data.methods and name != analysis.own_explainer
-        ]
+        infos = analysis.data.explainers
+        external = [name for name in ranked["explainer"] if infos[name].external and name != analysis.own_explainer]
         own_rows = [analysis.own_explainer] if analysis.own_explainer in set(ranked["explainer"]) else []
         for name in [*own_rows, *external[:1]]:
             cells = [scores.get((model.name, name, metric), float("nan")) for metric in metrics]

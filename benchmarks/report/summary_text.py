@@ -28,12 +28,13 @@ VERDICTS = ("ahead", "level", "behind")
 class MetricComparison:
     """The own explainer on one metric: its mean, and the titles it is ahead of, level with and behind.
 
-    `external` and `controls` map each verdict to titles.
+    `external`, `other_maps` (further maps of the network itself) and `controls` map each verdict to titles.
     """
 
     title: str
     own_score: str
     external: dict[str, list[str]]
+    other_maps: dict[str, list[str]]
     controls: dict[str, list[str]]
 
 
@@ -111,6 +112,7 @@ def _summarise(analysis: RunAnalysis, model: ModelInfo) -> NetworkSummary:
     sentences = [
         _families(analysis, model.name),
         _count_verdicts(metrics, "the external explainers", [metric.external for metric in metrics]),
+        _count_verdicts(metrics, "the network's other maps", [metric.other_maps for metric in metrics]),
         _count_verdicts(metrics, "the controls, which know nothing of the network", [row.controls for row in metrics]),
         holm_sentence(analysis, model.name),
         interval_sentence(analysis, model.name),
@@ -192,15 +194,17 @@ def _families(analysis: RunAnalysis, model: str) -> str:
 
 def _compare_metrics(analysis: RunAnalysis, model: str) -> Iterator[MetricComparison]:
     table = analysis.paired[(analysis.paired["model"] == model) & ~analysis.paired["explainer"].isin(REFERENCES)]
-    controls = [info.name for info in analysis.data.explainers.values() if info.control]
+    infos = analysis.data.explainers.values()
+    external, controls = ([info.name for info in infos if getattr(info, kind)] for kind in ("external", "control"))
     for metric, rows in table.groupby("metric", sort=False, observed=True):
-        is_control = rows["explainer"].isin(controls)
+        is_external, is_control = rows["explainer"].isin(external), rows["explainer"].isin(controls)
         row = analysis.row(model, analysis.own_explainer or "", str(metric))
         score = format.interval(row["mean"], row["ci_low"], row["ci_high"]) if row is not None else format.DASH
         yield MetricComparison(
             analysis.data.metrics[str(metric)].title,
             score,
-            _titles_by_verdict(analysis, rows[~is_control]),
+            _titles_by_verdict(analysis, rows[is_external]),
+            _titles_by_verdict(analysis, rows[~is_external & ~is_control]),
             _titles_by_verdict(analysis, rows[is_control]),
         )
 
@@ -224,7 +228,7 @@ def _count_verdicts(metrics: Sequence[MetricComparison], opponents: str, titles:
 
 
 def _cost(analysis: RunAnalysis, model: str) -> str:
-    own_cost, others = "", []
+    own_cost, named, external = "", [], []
     for info in analysis.explainers():
         forwards, seconds = (analysis.row(model, info.name, cost) for cost in ("forwards", "seconds"))
         if info.control or forwards is None or seconds is None:
@@ -234,13 +238,14 @@ def _cost(analysis: RunAnalysis, model: str) -> str:
             noun = "forward pass" if passes == "1" else "forward passes"
             own_cost = f"One explanation takes {passes} {noun} and {format.duration(seconds['mean'])}"
         else:
-            others.append((info.title, float(forwards["mean"]), float(seconds["mean"])))
-    if not own_cost or not others:
+            costs = external if info.external else named
+            costs.append((info.title, float(forwards["mean"]), float(seconds["mean"])))
+    if not own_cost or not named + external:
         return ""
-    if len(others) > MAX_NAMES:
-        return f"{own_cost}; {_cost_range(others)}."
-    costs = [f"{title} takes {format.count(passes)} and {format.duration(time)}" for title, passes, time in others]
-    return f"{own_cost}; {format.join_names(costs)}."
+    if len(external) <= MAX_NAMES:
+        named, external = named + external, []
+    texts = [f"{title} takes {format.count(passes)} and {format.duration(time)}" for title, passes, time in named]
+    return f"{own_cost}; {format.join_names([*texts, *([_cost_range(external)] if external else [])])}."
 
 
 def _cost_range(costs: Sequence[tuple[str, float, float]]) -> str:

@@ -211,8 +211,8 @@ class Engine:
         """Record which explainers are left out on a network, and which are doubtful."""
         model, entries = trained.cell.model.name, {entry.name: entry for entry in self.record.explainers}
         for name, check in checks.items():
-            # An intrinsic explainer explains its own networks alone: that it is left out elsewhere is no problem.
-            if check.reason is not None and self.components.explainers[name].kind != "intrinsic":
+            # Maps that a network brings itself exist on those networks alone. Elsewhere they are left out silently.
+            if check.reason is not None and self.components.explainers[name].kind in ("external", "control"):
                 self.counters.problems.append(Problem(where=f"{model}, {name}", what=f"left out: {check.reason}"))
             if check.caveat is not None:
                 entries[name].caveats.setdefault(model, check.caveat)

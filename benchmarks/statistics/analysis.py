@@ -46,7 +46,7 @@ class RunAnalysis:
         summary: from `statistics.summarise`.
         ranks: from `statistics.mean_ranks` and `statistics.rank_intervals`, with a column per family.
         paired: from `statistics.paired_differences`, the own explainer against the others.
-        own_explainer: name of the explainer that the run is about, None if the run has no intrinsic one.
+        own_explainer: from `find_own_explainer`.
         degenerate: from `count_degenerate`.
         gates: from `statistics.gate`.
         reliability: from `statistics.reliability`.
@@ -219,11 +219,12 @@ def _examples(
 def find_own_explainer(data: RunData) -> str | None:
     """Return the name of the explainer that the run is about.
 
-    It is LAP's if that has scores, else the first intrinsic one that has, else None.
+    It is `lap` if that has scores, else the first intrinsic one that has, else None. In runs from before LAP's own map
+    and that of its decoders were told apart, `lap` is the decoders' map.
     """
     explainers = set(data.plain_scores["explainer"])
     names = [info.name for info in data.explainers.values() if info.kind == "intrinsic" and info.name in explainers]
-    return "lap" if "lap" in names else next(iter(names), None)
+    return "lap" if "lap" in explainers else next(iter(names), None)
 
 
 def count_degenerate(data: RunData) -> pd.DataFrame:

@@ -99,7 +99,7 @@ class ExplainerRecord(Entry):
     title: str = ""
     """Name in tables and figures."""
     kind: str = "external"
-    """One of "intrinsic", "external" and "control"."""
+    """One of "intrinsic", "amortised", "optimised", "external" and "control"."""
     signed: bool = True
     """Whether its maps have negative values."""
     source: str = ""
@@ -310,6 +310,8 @@ class RunRecord(Entry):
     """Number of cells that the last call found in the store."""
     merged: list[MergedRecord] = Field(default_factory=list)
     """The runs that a merged run was made of."""
+    amendments: list[str] = Field(default_factory=list)
+    """What was changed in this record after the run, in words."""
 
     def to_json(self) -> str:
         """Return the text of run.json."""

@@ -23,7 +23,7 @@ __all__ = ["SCORE_COLUMNS", "ExplainerInfo", "Gallery", "MetricInfo", "ModelInfo
 SCORE_COLUMNS = ("model", "explainer", "metric", "seed", "image_id", "value", "degenerate")
 JUDGED = ("localisation", "faithfulness", "robustness")
 FAMILIES = (*JUDGED, *UNRANKED_FAMILIES)
-KINDS = ("intrinsic", "external", "control")
+KINDS = ("intrinsic", "amortised", "optimised", "external", "control")
 T = TypeVar("T", "ModelInfo", "ExplainerInfo", "MetricInfo")
 
 
@@ -49,7 +49,7 @@ class ExplainerInfo:
     Attributes:
         name: registered name.
         title: name in tables and figures.
-        kind: "intrinsic", "external" or "control".
+        kind: one of `KINDS`, see `baselines.base.Explainer`.
         signed: whether its maps have negative values.
         source: paper or code it follows.
         params: parameters it ran with.
@@ -68,6 +68,11 @@ class ExplainerInfo:
     def control(self) -> bool:
         """Whether it ignores the model."""
         return self.kind == "control"
+
+    @property
+    def external(self) -> bool:
+        """Whether it looks at any network from outside."""
+        return self.kind not in KINDS or self.kind == "external"
 
 
 @dataclass(frozen=True)
@@ -133,10 +138,12 @@ class RunData:
 
     @cached_property
     def explainers(self) -> dict[str, ExplainerInfo]:
-        """Explainers by name: intrinsic, external, controls, within each in the order of the run."""
+        """Explainers by name: by kind, controls last, within each in the order of the run."""
         infos = _infos(ExplainerInfo, self.record.explainers, self.plain_scores["explainer"])
         rank = {kind: i for i, kind in enumerate(KINDS)}
-        return dict(sorted(infos.items(), key=lambda item: (rank.get(item[1].kind, 1), item[0] in REFERENCES)))
+        return dict(
+            sorted(infos.items(), key=lambda item: (rank.get(item[1].kind, rank["external"]), item[0] in REFERENCES))
+        )
 
     @cached_property
     def metrics(self) -> dict[str, MetricInfo]:

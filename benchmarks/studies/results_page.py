@@ -31,6 +31,8 @@ LEVEL = 0.05
 class Contest:
     """Stored tables of a run on LAP networks.
 
+    In these runs the explainer `lap` is the map of the decoders, entitled LAP refined.
+
     Args:
         folder: of the run; its `tables/` were written by `interp-bench report` or `interp-bench study fits`.
         described: folder whose run.json describes all explainers and metrics; by default the same.
@@ -67,13 +69,13 @@ class Contest:
 
     @cached_property
     def paired(self) -> pd.DataFrame:
-        """Paired differences of LAP to every other explainer, the mask aside."""
+        """Paired differences of LAP refined to every other explainer, the mask aside."""
         table = _csv(self.folder / "tables" / "paired.csv")
         return table[~table["explainer"].isin(REFERENCES)]
 
     @property
     def lap(self) -> pd.Series:
-        """Ranks of LAP."""
+        """Ranks of LAP refined."""
         return pd.Series(self.ranks.loc["lap"])
 
     @property
@@ -104,13 +106,13 @@ class Contest:
 
     @property
     def unbeaten(self) -> list[str]:
-        """Titles of the metrics in which no explainer is significantly ahead of LAP (Wilcoxon, Holm)."""
+        """Titles of the metrics in which no explainer is significantly ahead of LAP refined (Wilcoxon, Holm)."""
         behind = self.paired[(self.paired["verdict"] == "behind") & (self.paired["p_holm"] < LEVEL)]
         return [self.titles[name] for name in self.metrics if name not in set(behind["metric"])]
 
     @property
     def level_with_controls(self) -> list[str]:
-        """Titles of the metrics in which a control is level with LAP or ahead of it by the mean."""
+        """Titles of the metrics in which a control is level with LAP refined or ahead of it by the mean."""
         ranks = self.summary.dropna(subset="rank").pivot_table(index="metric", columns="explainer", values="rank")
         controls = ranks[[name for name in CONTROLS if name in ranks]].min(axis=1)
         return [self.titles[str(name)] for name in ranks.index[controls <= ranks["lap"]]]
@@ -137,7 +139,7 @@ class Contest:
 
 
 def contests(results: Path) -> dict[str, Contest]:
-    """Return the four stored comparisons of LAP with external explainers."""
+    """Return the four stored comparisons of LAP refined with external explainers."""
     root, frozen = results / "method", "MobileNetV2, frozen"
     return {
         "digits": Contest(root / "digits", "digits in photographs", "small, trained"),
@@ -148,7 +150,7 @@ def contests(results: Path) -> dict[str, Contest]:
 
 
 def rank_table(contest: Contest) -> str:
-    """Write the mean ranks of LAP, all external explainers and the best control as a Markdown table."""
+    """Write the mean ranks of LAP refined, all external explainers and the best control as a Markdown table."""
     shown = [name for name in contest.ranks.index if name not in CONTROLS or name == contest.best_control]
     rows = [
         {
@@ -180,14 +182,16 @@ def contest_table(entries: dict[str, Contest], link: str) -> str:
                 "network": contest.network,
                 "images": str(contest.images),
                 "trainings": str(contest.trainings),
-                "LAP, mean rank": f"{contest.lap['mean_rank_all']:.2f}",
+                "LAP refined, mean rank": f"{contest.lap['mean_rank_all']:.2f}",
                 "best other": f"{title} {rank:.2f}",
-                "LAP, metrics that pass": f"{contest.lap['mean_rank']:.2f}",
+                "LAP refined, metrics that pass": f"{contest.lap['mean_rank']:.2f}",
                 "not significantly beaten": f"{len(contest.unbeaten)} of {len(contest.metrics)}",
                 "a control level or ahead": f"{len(contest.level_with_controls)} of {len(contest.metrics)}",
             }
         )
-    return markdown_table(pd.DataFrame(rows), ["images", "trainings", "LAP, mean rank", "LAP, metrics that pass"])
+    return markdown_table(
+        pd.DataFrame(rows), ["images", "trainings", "LAP refined, mean rank", "LAP refined, metrics that pass"]
+    )
 
 
 def shortcut_table(path: Path) -> dict[str, dict[str, str]]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from interp_core.knowledge.backgrounds import make_background
 from interp_core.knowledge.term import Term, mean_where, terms
 from interp_core.knowledge.view import View
+from interp_core.lap.odds import log_odds
 
 EDGE = 0.05  # width of the edge of a cut mask
 
@@ -117,19 +118,6 @@ class Necessity(MaskingTerm):
         masks, classes, present = self.sample_masks(view)
         logits = view.logits_of(self.mix(view, 1 - masks))
         return mean_where(F.softplus(log_odds(logits, classes, view.multi_label)), present)
-
-
-def log_odds(logits: Tensor, classes: Tensor, multi_label: bool) -> Tensor:
-    """Compute log p_k / (1 - p_k) of one class k an image, (N,).
-
-    Args:
-        logits: (N, K), K >= 2 for a softmax.
-        classes: (N,).
-        multi_label: whether p is a sigmoid of each logit instead of the softmax over all.
-    """
-    index = classes[:, None]
-    class_logits = logits.gather(1, index)[:, 0]
-    return class_logits if multi_label else class_logits - logits.scatter(1, index, float("-inf")).logsumexp(1)
 
 
 def kl_divergence(before: Tensor, after: Tensor, classes: Tensor, multi_label: bool) -> Tensor:

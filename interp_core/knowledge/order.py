@@ -33,9 +33,9 @@ from torch import Tensor
 
 from interp_core.errors import ContractError
 from interp_core.knowledge.backgrounds import make_background
-from interp_core.knowledge.masking import log_odds
 from interp_core.knowledge.term import TINY, Term, mean_where, terms
 from interp_core.knowledge.view import View
+from interp_core.lap.odds import log_odds
 from interp_core.lap.redistribution import detail
 from interp_core.lap.refine import OUTSIDE, combine
 

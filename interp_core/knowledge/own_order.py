@@ -31,10 +31,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from interp_core.knowledge.masking import log_odds
 from interp_core.knowledge.order import MARGIN, cut_at, draw_evenly, mix_with_background
 from interp_core.knowledge.term import TINY, Term, mean_where, terms
 from interp_core.knowledge.view import MovedClass, View
+from interp_core.lap.odds import log_odds
 
 FLOOR = 0.02  # in units of the mean of the positive part
 

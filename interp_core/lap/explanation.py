@@ -84,6 +84,9 @@ class Explanation:
         images: (N, C, H, W) explained; a reference, not a copy.
         refined: (N, 1, H, W) float32 >= 0, the map of the decoders where LAP is attached with `refine`. It is learned
             beside the decision and no part of it; see `interp_core.lap.refine`.
+        stepped: (N, 1, H, W) float32, where steps were requested: scores whose order started as that of `map` and was
+            improved by gradient steps on the image. They are no part of the decision and do not add up to the logit;
+            see `interp_core.lap.steps`.
     """
 
     map: Tensor
@@ -93,6 +96,7 @@ class Explanation:
     levels: tuple[LevelMaps, ...]
     images: Tensor
     refined: Tensor | None = None
+    stepped: Tensor | None = None
 
     @property
     def head(self) -> LevelMaps:

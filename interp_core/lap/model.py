@@ -21,7 +21,7 @@ from interp_core.backbone.geometry import CellGrid, resize
 from interp_core.backbone.inspect import BackboneInfo, Site, classifier_weights, inspect_backbone
 from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, BackboneSpec, create_backbone
 from interp_core.backbone.trace import evaluating
-from interp_core.errors import BackboneError
+from interp_core.errors import BackboneError, ContractError
 from interp_core.lap.blocks import GateBlock, HeadBlock
 from interp_core.lap.explanation import Explanation, LevelMaps, first_order, head_contributions
 from interp_core.lap.forward_pass import ForwardPass, has_hooks, register_hooks
@@ -32,6 +32,7 @@ from interp_core.lap.pooling import window_counts
 from interp_core.lap.recording import ConceptRecord, HeadRecord, Recording, TargetRecord
 from interp_core.lap.redistribution import FinerLevel, MovedLevel, Redistribution, detail, levels_below, to_pixels
 from interp_core.lap.refine import Refiner, levels_to_refine, map_from_scores
+from interp_core.lap.steps import constant_weights, step_map
 from interp_core.lap.wrappers import unwrap
 
 # Defaults of `finest`. A gate at half the input resolution costs as much as all others together and sees little more
@@ -187,17 +188,25 @@ class LapModel(HubMixin, nn.Module):
         weights = classifier_weights(self.backbone, self.info.partition) if self.info.linear_head else None
         return weights or (None, None)
 
-    def explain(self, images: Tensor, targets: Tensor | int | None = None) -> Explanation:
+    def explain(
+        self, images: Tensor, targets: Tensor | int | None = None, *, steps: int = 0, multi_label: bool = False
+    ) -> Explanation:
         """Explain the logits of `targets` from one forward pass in evaluation mode.
 
         Args:
             images: (N, C, H, W) floating point, N >= 1, normalised as for `forward`.
             targets: (N,) class indices, one class for all, or None for the predicted classes.
+            steps: number of gradient steps on the images that go on from the map and give `Explanation.stepped`; see
+                `interp_core.lap.steps`. Each costs two more passes forward and back for each image.
+            multi_label: whether the steps judge the class by its own sigmoid, instead of by the softmax over all. A
+                network with one logit always has a sigmoid.
 
         Raises:
-            ContractError: images or targets that the model cannot take.
+            ContractError: images or targets that the model cannot take, or a negative number of steps.
         """
         self._check_attached()
+        if steps < 0:
+            raise ContractError(f"explain takes a number of steps >= 0, got {steps}")
         check_images(images, self.info.in_channels, self.head.a.device)
         check_size(images, self.info.grid_of((images.shape[-2], images.shape[-1])))
         recording = Recording(target=TargetRecord(targets))
@@ -205,7 +214,13 @@ class LapModel(HubMixin, nn.Module):
         with mode, torch.no_grad():
             logits = self(images, recording)
             check_logits(logits, images)
-            return self._explanation(images, logits, recording)
+            explanation = self._explanation(images, logits, recording)
+            if not steps:
+                return explanation
+            multi_label = multi_label or self.num_classes == 1
+            with constant_weights(self):
+                stepped = step_map(self, images, explanation.targets, explanation.map, steps, multi_label=multi_label)
+        return replace(explanation, stepped=stepped)
 
     def _explanation(self, images: Tensor, logits: Tensor, recording: Recording) -> Explanation:
         """Build an explanation from a recorded pass."""

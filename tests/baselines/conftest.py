@@ -29,12 +29,18 @@ def lap() -> nn.Module:
 
 
 @pytest.fixture
+def refined() -> nn.Module:
+    return interp_core.attach(tiny_backbone(), refine=True).eval()
+
+
+@pytest.fixture
 def grey_model_for() -> Callable[[type], nn.Module]:
     """A network for one-channel images that the explainer class supports."""
 
     def choose(cls: type) -> nn.Module:
         model = tiny_backbone(in_chans=1)
-        others = (model, interp_core.attach(tiny_backbone(in_chans=1)).eval(), TellingNet(in_chans=1).eval())
+        laps = [interp_core.attach(tiny_backbone(in_chans=1), refine=refine).eval() for refine in (None, True)]
+        others = (model, *laps, TellingNet(in_chans=1).eval())
         return next(other for other in others if cls().refusal(other) is None)
 
     return choose

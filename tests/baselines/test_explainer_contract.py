@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import Explainer, explainers
+from baselines.base import Kind
 from interp_core.errors import ContractError, InterpError, UnknownNameError
 
 pytestmark = pytest.mark.slow
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.slow
 CHEAP: dict[str, dict[str, Any]] = {
     "gradient_shap": {"samples": 6},
     "integrated_gradients": {"steps": 4},
+    "lap_steps": {"steps": 3},
     "lime": {"samples_at_224": 80, "segments_at_224": 32},
     "occlusion": {"window": 0.25, "stride": 0.25},
     "rise": {"masks": 12},
@@ -31,11 +33,13 @@ ONE_PASS = (
 )
 # Passes per image with the parameters above; Score-CAM asks once for every channel of the last map.
 BACKWARDS = dict.fromkeys(ONE_PASS, 1) | {"deep_lift": 2, "guided_grad_cam": 2}
-BACKWARDS |= {"gradient_shap": 6, "integrated_gradients": 4, "smooth_grad": 5}
+BACKWARDS |= {"gradient_shap": 6, "integrated_gradients": 4, "lap_steps": 6, "smooth_grad": 5}
 FORWARDS = BACKWARDS | {
     "eigen_cam": 1,
     "intrinsic": 1,
     "lap": 1,
+    "lap_refined": 1,
+    "lap_steps": 7,
     "lime": 20,
     "occlusion": 17,
     "rise": 12,
@@ -62,9 +66,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def model(name: str, plain: nn.Module, lap: nn.Module, telling: nn.Module) -> nn.Module:
+def model(name: str, plain: nn.Module, lap: nn.Module, refined: nn.Module, telling: nn.Module) -> nn.Module:
     """The plain network, or the LAP network or another that explains itself for explainers that need one."""
-    return next(network for network in (plain, lap, telling) if make(name).refusal(network) is None)
+    return next(network for network in (plain, lap, refined, telling) if make(name).refusal(network) is None)
 
 
 def everything(model: nn.Module) -> dict[str, Any]:
@@ -202,15 +206,15 @@ def test_says_what_it_is(name: str) -> None:
     assert cls.name == name
     assert cls.title
     assert cls.source
-    assert cls.kind in ("intrinsic", "external", "control")
+    assert cls.kind in get_args(Kind)
     assert cls.__doc__
 
 
 # The map of a LAP network is `lap`; under two names it would count twice.
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "intrinsic"])
-def test_every_explainer_runs_on_a_lap_model(name: str, lap: nn.Module, images: Tensor) -> None:
-    assert make(name).refusal(lap) is None
-    assert call(name, lap, images).shape == (2, 1, 32, 32)
+def test_every_explainer_runs_on_a_lap_model(name: str, refined: nn.Module, images: Tensor) -> None:
+    assert make(name).refusal(refined) is None
+    assert call(name, refined, images).shape == (2, 1, 32, 32)
 
 
 def test_the_issue_s_explainers_are_all_there() -> None:

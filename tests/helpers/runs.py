@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -157,3 +158,9 @@ def gallery(images: int = 6, size: int = 64, seed: int = 0) -> Gallery:
 def run(images: int = 48, seed: int = 0) -> RunData:
     """Make up a whole run."""
     return RunData(record(), scores(images, seed), gallery())
+
+
+def with_kinds(kinds: Mapping[str, str]) -> RunRecord:
+    """Return the made-up record with other kinds of some explainers, by name."""
+    entries = [entry | {"kind": kinds.get(entry["name"], entry["kind"])} for entry in meta()["explainers"]]
+    return record(explainers=entries)

@@ -33,7 +33,8 @@ def _maps(network: nn.Module, images: Tensor, targets: Tensor) -> dict[str, Tens
         cells = explanation.head.contributions.clamp(min=0).float()
         height, width = images.shape[-2:]
         contributions = resize(cells, height, width, info.grid_of((height, width)))
-        return {"map": explanation.map, "contributions": contributions}
+        maps = explanation.map.clamp(min=0) if explanation.refined is None else explanation.refined
+        return {"map": maps, "contributions": contributions}
     if isinstance(network, Rival) and network.explains_itself:
         return {"map": network.explain(images, targets)}
     backbone = network.backbone if isinstance(network, Rival) else network

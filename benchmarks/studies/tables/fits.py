@@ -34,27 +34,28 @@ KEYS = ["explainer", "metric", "seed", "image_id"]  # with another seed some met
 
 
 def combine(every: RunData, fits: Sequence[RunData], alike: float = ALIKE) -> RunData:
-    """Replace the intrinsic explainers of a run by those of other runs, each fit as a seed.
+    """Replace the maps of the network itself in a run by those of other runs, each fit as a seed.
 
     Args:
         every: run of all explainers.
-        fits: runs of the intrinsic one and some external ones, on the same network, images and metrics.
+        fits: runs of LAP's explainers and some external ones, on the same network, images and metrics.
         alike: largest difference of a score of an external explainer.
 
     Raises:
         InterpError: the runs are of different images, or an external explainer was scored differently.
     """
-    intrinsic = {name for run in fits for name, info in run.explainers.items() if info.kind == "intrinsic"}
+    infos = [info for run in fits for info in run.explainers.values()]
+    of_the_fit = {info.name for info in infos if not info.external and not info.control}
     scores: list[pd.DataFrame] = []
     models: list[ModelRecord] = []
     for fit in fits:
         check_alike(every, fit, alike)
         table = fit.plain_scores
-        for seed, rows in table[table["explainer"].isin(intrinsic)].groupby("seed"):
+        for seed, rows in table[table["explainer"].isin(of_the_fit)].groupby("seed"):
             seed_models = [model for model in fit.record.models if model.seed == seed]
             models += [model.model_copy(update={"seed": len(scores)}) for model in seed_models]
             scores.append(rows.assign(seed=len(scores)))
-    external = every.all_scores[~every.all_scores["explainer"].isin(intrinsic)]
+    external = every.all_scores[~every.all_scores["explainer"].isin(of_the_fit)]
     record = every.record.model_copy(update={"models": models, "seeds": list(range(len(scores)))})
     return replace(every, record=record, scores=pd.concat([*scores, external], ignore_index=True), gallery=None)
 
@@ -84,7 +85,7 @@ def check_alike(every: RunData, fits: RunData, alike: float) -> None:
 
 def _external_scores(run: RunData, fits: RunData) -> pd.DataFrame:
     """Return a run's scores of the external explainers of `fits`, without times."""
-    external = [name for name, info in fits.explainers.items() if info.kind == "external"]
+    external = [name for name, info in fits.explainers.items() if info.external]
     costs = [name for name, info in run.metrics.items() if info.family == "cost"]
     scores = run.plain_scores
     return scores[scores["explainer"].isin(external) & ~scores["metric"].isin(costs)]

@@ -96,7 +96,11 @@ def to_markdown(table: pd.DataFrame, record: RunRecord) -> str:
     metrics = [name for name in table if directions.get(str(name)) in ("higher", "lower")]
     best = {name: table[name].max() if directions[str(name)] == "higher" else table[name].min() for name in metrics}
 
+    titles = {explainer.name: explainer.title for explainer in record.explainers}
+
     def format_cell(name: str, value: Any) -> str:
+        if name == "map":
+            return titles.get(value, value)
         if not isinstance(value, float):
             return str(value)
         text = f"{value:.1%}" if name == "accuracy" else f"{value:.0f}" if name == "train_seconds" else f"{value:.3g}"
@@ -108,7 +112,7 @@ def to_markdown(table: pd.DataFrame, record: RunRecord) -> str:
         for model, *values in table.itertuples()
     ]
     introduction = (
-        "Each by its own map: LAP's, what a rival says of itself, else Grad-CAM. Step and ranks are over networks."
+        "Each by LAP's map, by what a rival says of itself, or else by Grad-CAM. Step and ranks are over networks."
     )
     text = markdown_table(pd.DataFrame(rows, columns=["network", *names]), names)
     return "\n".join([f"# {record.name}: networks side by side", "", introduction, "", text, ""])

@@ -114,14 +114,15 @@ def paired_differences_table(maps: pd.DataFrame) -> pd.DataFrame:
 def store_examples(folder: Path, fold: int, arm: str, examples: Mapping[str, np.ndarray]) -> None:
     """Add the maps of a fold to the file that the figure is drawn from.
 
-    Of the reference arm all explainers are stored, of other arms only LAP's map.
+    Of the reference arm all explainers are stored, of other arms only the map of the decoders, or else LAP's own.
     """
     path = folder / "medical_shown.npz"
     stored: dict[str, np.ndarray] = dict(np.load(path)) if path.is_file() else {}
     if arm == REFERENCE:
         arrays = {name: values for name, values in examples.items() if name not in NOT_DRAWN}
     else:
-        arrays = {arm: examples["lap"], "masks": examples["masks"], "rows": examples["rows"]}
+        maps = examples["lap_refined"] if "lap_refined" in examples else examples["lap"]
+        arrays = {arm: maps, "masks": examples["masks"], "rows": examples["rows"]}
     for name, values in arrays.items():
         stored[f"{fold}/{name}"] = values.astype(np.float16) if values.dtype.kind == "f" else values
     with atomic_file(path) as temporary, temporary.open("wb") as file:

@@ -92,7 +92,7 @@ ARMS: dict[str, XrayArm] = {
     "lap": XrayArm(lap=True, terms=LABELS, explained_by=("lap", *EXTERNAL, *CONTROLS)),
     "lap_boxes": XrayArm(lap=True, terms=WITH_BOXES, boxes=BOXES, explained_by=("lap", "grad_cam")),
     "plain_by_file": XrayArm(persons=False),
-    "lap_refined": XrayArm(lap=True, terms=LABELS, explained_by=("lap",), refined=True),
+    "lap_refined": XrayArm(lap=True, terms=LABELS, explained_by=("lap_refined",), refined=True),
 }
 DEFAULT_ARMS = ("plain", "lap", "lap_boxes", "plain_by_file")
 

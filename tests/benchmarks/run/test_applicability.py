@@ -60,3 +60,13 @@ def test_unreadable_images_are_listed_without_being_recorded(tiny: Callable[...,
     expected = {"train": {"a": "broken", "b": "broken"}}
     assert engine._unreadable_images(networks) == engine._unreadable_images(networks) == expected
     assert engine.counters.problems == []
+
+
+def test_maps_that_a_network_does_not_bring_are_no_problem(tiny: Callable[..., RunConfig]) -> None:
+    engine = Engine(tiny(explainers=["lap", "lap_refined", "lap_steps", "guided_backprop"]))
+    (cell, *_) = train_cells(engine.config, engine.components)
+    trained = TrainedNetwork(cell, nn.Identity(), {})
+    checks = engine._check_explainers(trained)
+    engine._record_checks(trained, checks)
+    assert all(check.reason is not None for check in checks.values())
+    assert [problem.where for problem in engine.counters.problems] == [f"{cell.model.name}, guided_backprop"]

@@ -7,6 +7,7 @@ from helpers.reports import full_run
 
 from benchmarks.report import Gallery, RunData, analyse, images_to_keep
 from benchmarks.statistics import Resampling
+from benchmarks.statistics.analysis import find_own_explainer
 
 pytestmark = pytest.mark.slow
 
@@ -28,3 +29,14 @@ def test_the_images_the_report_wants_are_those_it_shows() -> None:
     }
     count = analysis[0].images
     assert all(spots == [1, (count + 1) // 2, count] for spots in by_pair.values())
+
+
+@pytest.mark.parametrize(("kind", "left_out", "expected"), [
+    ("amortised", "", "lap"),  # runs from before the decoders' map had a name of its own
+    ("intrinsic", "lap", None),
+    ("intrinsic", "", "lap"),
+])  # fmt: skip
+def test_the_run_is_about_lap_where_it_has_scores(kind: str, left_out: str, expected: str | None) -> None:
+    scores = synthetic.scores(images=2)
+    data = RunData(synthetic.with_kinds({"lap": kind}), scores[scores["explainer"] != left_out])
+    assert find_own_explainer(data) == expected

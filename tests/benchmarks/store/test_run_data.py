@@ -23,3 +23,12 @@ def test_what_the_description_lacks_is_taken_from_the_scores() -> None:
     assert data.explainers["lime"].kind == "external"
     assert data.metrics["seconds"].direction == "lower"
     assert data.metrics["auc"].direction == "none"
+
+
+def test_explainers_are_ordered_by_kind() -> None:
+    kinds = {"shap": "amortised", "lime": "optimised", "grad_cam": "of a later version"}
+    data = RunData(synthetic.with_kinds(kinds), synthetic.scores(images=2))
+    assert list(data.explainers)[:5] == ["lap", "shap", "lime", "grad_cam", "integrated_gradients"]
+    external = [info.name for info in data.explainers.values() if info.external]
+    assert external == ["grad_cam", "integrated_gradients"]
+    assert not any(info.external and info.control for info in data.explainers.values())

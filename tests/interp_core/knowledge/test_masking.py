@@ -6,12 +6,11 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from interp_core.errors import ContractError
 from interp_core.knowledge import Area, ModelAccess, Necessity, Sufficiency, View, terms, view_of
-from interp_core.knowledge.masking import MaskingTerm, kl_divergence, log_odds
+from interp_core.knowledge.masking import MaskingTerm, kl_divergence
 
 IMAGE = torch.tensor([[[[4.0, 0.0], [0.0, 0.0]]]])  # mean 1
 MASK = [[1.0, 0.5], [0.0, 0.0]]
@@ -152,19 +151,6 @@ def test_a_share_of_the_images_is_looked_at() -> None:
     assert Sufficiency(background="mean", share=0.5).loss(view).item() == pytest.approx(expected, rel=1e-5)
     assert Sufficiency(background="mean", share=0.5, against="answer").loss(view).item() > 0
     assert Necessity(background="mean", share=0.01).loss(view).item() == pytest.approx(softplus(0.5), rel=1e-5)
-
-
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_log_odds_are_exact_where_probabilities_are_not(multi_label: bool) -> None:
-    logits = torch.tensor([[80.0, -80.0, 0.0], [1.0, 2.0, 3.0]])
-    classes = torch.tensor([0, 2])
-    odds = log_odds(logits, classes, multi_label)
-    if multi_label:
-        assert odds.tolist() == [80.0, 3.0]
-    else:
-        others = math.log(math.exp(1) + math.exp(2))
-        assert odds.tolist() == pytest.approx([80.0, 3 - others])
-        torch.testing.assert_close(F.softplus(-odds), F.cross_entropy(logits, classes, reduction="none"))
 
 
 def test_a_divergence_is_zero_between_equals_and_positive_elsewhere() -> None:

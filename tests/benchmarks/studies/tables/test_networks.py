@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from benchmarks.store.record import RunRecord
+from benchmarks.store.record import ExplainerRecord, RunRecord
 from benchmarks.studies.tables.networks import compare_networks, select_maps, to_markdown
 
 pytestmark = pytest.mark.slow
@@ -82,3 +82,10 @@ def test_the_table_marks_the_best() -> None:
     assert "| 85.0% |" in line
     assert "**0.8**" in line
     assert text.count("**") == 2 * 3  # one best AUC, two equal best deletions
+
+
+def test_maps_have_the_titles_that_the_run_gives_them() -> None:
+    record = RECORD.model_copy(update={"explainers": [ExplainerRecord(name="lap", title="LAP refined")]})
+    text = to_markdown(compare_networks(scores(), record), record)
+    assert "| lap | LAP refined | 2 |" in text
+    assert "| calm | intrinsic |" in text

@@ -24,7 +24,7 @@ ARMS: dict[str, study.XrayArm] = {
     "lap": study.XrayArm(lap=True, terms=study.LABELS, explained_by=("lap", "grad_cam", "box_prior", "mask")),
     "lap_boxes": study.XrayArm(lap=True, terms=study.WITH_BOXES, boxes=3, explained_by=("lap",)),
     "plain_by_file": study.XrayArm(persons=False),
-    "lap_refined": study.XrayArm(lap=True, terms=study.LABELS, explained_by=("lap",), refined=True),
+    "lap_refined": study.XrayArm(lap=True, terms=study.LABELS, explained_by=("lap_refined",), refined=True),
 }
 
 
