@@ -130,14 +130,14 @@ def train(
 
 
 def measure_shares(lap: LapModel, faces: Faces, names: Sequence[str]) -> pd.DataFrame:
-    """Compute the share of each map inside the region of its class, 0 for an empty map.
+    """Compute the share of each map's positive part inside the region of its class, 0 where it has none.
 
     Returns:
         One row per pair of image and class.
     """
     rows = []
     for name, (indices, masks) in faces.regions.items():
-        maps = lap.explain(faces.images[indices], list(names).index(name)).map
+        maps = lap.explain(faces.images[indices], list(names).index(name)).map.clamp(min=0)
         total, area = maps.sum((1, 2, 3)), masks.float().mean((1, 2, 3))
         inside = (maps * masks).sum((1, 2, 3)) / total.clamp(min=torch.finfo(total.dtype).tiny)
         values = zip(indices.tolist(), inside.tolist(), area.tolist(), (total == 0).tolist(), strict=True)
@@ -171,7 +171,7 @@ def compare_arms(
         for split in faces:
             tables.append(measure_shares(lap, faces[split], names).assign(arm=arm, part=split))
         for name, (indices, masks) in faces["test"].regions.items():
-            maps = lap.explain(faces["test"].images[indices[:1]], names.index(name)).map
+            maps = lap.explain(faces["test"].images[indices[:1]], names.index(name)).map.clamp(min=0)
             examples[arm, name] = maps[0, 0].numpy(), masks[0, 0].numpy()
     return pd.concat(tables, ignore_index=True), examples
 

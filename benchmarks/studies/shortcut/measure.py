@@ -1,6 +1,7 @@
 """Evaluate a trained arm: does it follow the tag, and does its map show that?
 
-Shares are of the map's sum at input resolution. LAP is measured by its map and by its positive contributions, a rival
+Shares are of the map's sum at input resolution. LAP is measured by the positive part of its map, or by the map of its
+decoders where it has some, and by its positive contributions on the head's grid, a rival
 that has a map by that map, and other networks by CAM. With this head CAM equals Grad-CAM up to a factor, which shares
 do not depend on.
 """
