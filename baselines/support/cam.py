@@ -103,7 +103,8 @@ class Cam(Explainer):
         layer = last_layer(model)
         maps = self.cells(model, layer, images, targets)
         height, width = images.shape[-2:]
-        return resize(maps, height, width, layer.grid_of((height, width))) if self.aligned else maps
+        grid = layer.grid_of((height, width)).halfway_to_tiling()
+        return resize(maps, height, width, grid) if self.aligned else maps
 
 
 class GradientCam(Cam):

@@ -60,13 +60,16 @@ def retrofit(
     teach: Annotated[str, typer.Option(help="Terms of the effects, as JSON.")] = '["order"]',
     begin: Annotated[Path | None, typer.Option(help="File of an earlier fit on the same backbone.")] = None,
     area: Annotated[float, typer.Option(help="Weight of the term that keeps maps small.")] = 4.0,
+    ready_made: Annotated[
+        Path | None, typer.Option(help="Also write the redistribution alone, without suffix.")
+    ] = None,
 ) -> None:
     """Fit LAP on a trained network whose weights stay frozen, without labels."""
     from benchmarks.config.load import parse
     from benchmarks.studies.retrofit import RetrofitSettings, run
 
     options = {"backbone": backbone, "weights": weights, "data": data, "out": out}
-    options |= {"classes": classes, "begin": begin, "area": area}
+    options |= {"classes": classes, "begin": begin, "area": area, "ready_made": ready_made}
     texts = {"kwargs": kwargs, "attach": attach, "recipe": recipe, "own": own, "effects": effects, "teach": teach}
     texts |= {} if normalise is None else {"normalise": normalise}
     options |= {name: _parse(name, text) for name, text in texts.items()}

@@ -40,6 +40,7 @@ from benchmarks.run.networks import build_network, statistics_for
 from benchmarks.store.atomic import atomic_file
 from benchmarks.store.provenance import digest, write_provenance
 from interp_core.datasets import DatasetConfig
+from interp_core.deploy.ready_made import write_ready_made
 from interp_core.errors import ContractError, one_line
 from interp_core.knowledge import Area, Necessity, Sufficiency, Term
 from interp_core.lap.model import LapModel
@@ -68,6 +69,7 @@ class RetrofitSettings(BaseModel):
         teach: terms that the effects learn from.
         begin: file of an earlier fit on the same backbone, whose decoders these start from.
         area: weight of the term that keeps maps small.
+        ready_made: two files to write besides, without a suffix; see `interp_core.deploy.ready_made`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -86,6 +88,7 @@ class RetrofitSettings(BaseModel):
     teach: list[Any] = ["order"]
     begin: Path | None = None
     area: float = 4.0
+    ready_made: Path | None = None
 
     def model(self) -> ModelConfig:
         """Return the network with LAP as a run configures it.
@@ -237,6 +240,9 @@ def run(settings: RetrofitSettings) -> list[Path]:
         "begin": begin,
     }
     description = write_provenance(settings.out.with_suffix(".json"), facts, command=COMMAND)
+    paths = [settings.out, description]
+    if settings.ready_made is not None:
+        paths += write_ready_made(result.network, json.loads(description.read_text()), settings.ready_made)
     for stage in settings.stages():
         settings.checkpoint(stage).unlink(missing_ok=True)
-    return [settings.out, description]
+    return paths

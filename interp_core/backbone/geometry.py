@@ -46,6 +46,19 @@ class CellGrid:
         rows, columns = pitch
         return cls(((rows - 1) / 2, (columns - 1) / 2), (float(rows), float(columns)))
 
+    def halfway_to_tiling(self) -> Self:
+        """Return the grid on which maps are shown, halfway between this one and cells that tile the image.
+
+        Centres of receptive fields overstate the shift of networks with one-sided padding: cells at the border see
+        only inside the image. Where the network crops or pads by more than a cell, its axis stays as it is. Halfway was
+        chosen on validation photographs (results/method/log.md).
+        """
+        shown = tuple(
+            (first + (pitch - 1) / 2) / 2 if abs(first - (pitch - 1) / 2) <= pitch else first
+            for first, pitch in zip(self.first, self.pitch, strict=True)
+        )
+        return type(self)((shown[0], shown[1]), self.pitch)
+
     @property
     def reduction(self) -> int:
         """Input pixels per position along an axis, the geometric mean of both, at least 1."""

@@ -5,8 +5,9 @@
     timm.create_model("lap_resnet50.a1_in1k", pretrained=True, num_classes=10)
 
 A network belongs to a family if timm defines it in one of the modules below, so that no network is built to find out.
-`attach` decides in the end, and refuses the same networks as elsewhere. Weights and tags are those of the backbone. LAP
-is attached and not trained.
+`attach` decides in the end, and refuses the same networks as elsewhere. Weights and tags are those of the backbone.
+With `pretrained=True` the redistribution comes from `interp_core.deploy.ready_made`, where there is one for these
+weights; otherwise LAP is attached and not trained.
 
 Limits: deprecated names of timm are omitted. `features_only=True` has no classifier and is refused by `attach`.
 `hf-hub:` and `local-dir:` names are timm's own: load LAP models from there with `LapModel.from_pretrained`.
@@ -29,6 +30,7 @@ from timm.models import (
 )
 
 from interp_core.backbone.timm_models import BackboneSpec, create_backbone
+from interp_core.deploy.ready_made import load_ready_made
 from interp_core.errors import UnknownNameError
 from interp_core.lap.attach import LapModel, attach
 
@@ -188,6 +190,8 @@ def _entry_point_of(backbone: str) -> EntryPoint:
         name, cfg_kwargs = _name_and_cfg(backbone, pretrained_cfg, pretrained_cfg_overlay)
         network = create_backbone(name, pretrained=pretrained, cache_dir=cache_dir, **cfg_kwargs, **kwargs)
         model = attach(network, **(lap or {}))
+        if pretrained:
+            load_ready_made(model)
         saved_kwargs = _kwargs_to_save(cfg_kwargs | kwargs | {"pretrained": pretrained})
         model.backbone_spec = BackboneSpec(name=name, kwargs=saved_kwargs)
         return model

@@ -61,7 +61,7 @@ class OwnOrder(Term):
     softness: float = Field(0.25, gt=0)
     largest: float = Field(0.6, gt=0, le=1)
     power: float = Field(1.5, gt=0)
-    price: float = Field(0.0, ge=0)
+    price: float = Field(0.3, ge=0)
     share: float = Field(1.0, gt=0, le=1)
 
     @property

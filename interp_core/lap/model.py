@@ -273,19 +273,20 @@ class LapModel(HubMixin, nn.Module):
             FinerLevel(
                 recording.taps[site.module].to(contributions.dtype),
                 recording.gates[site.module].gate if site.module in recording.gates else None,
-                site.grid_of(size),
+                site.grid_of(size).halfway_to_tiling(),
             )
             for site in self.levels
         ]
         moved: list[MovedLevel] = self.redistribution(
-            self._parts(recording.head, targets), contributions, self.info.grid_of(size), below
+            self._parts(recording.head, targets), contributions, self.info.grid_of(size).halfway_to_tiling(), below
         )
         return moved
 
     def to_pixels(self, contributions: Tensor, images: Tensor) -> Tensor:
         """Spread contributions of the finest level (N, 1, h, w) over the pixels of images, (N, 1, H, W) float32."""
         finest = self.levels[0] if self.levels else self.info
-        return to_pixels(contributions, finest.grid_of((images.shape[-2], images.shape[-1])), images)
+        grid = finest.grid_of((images.shape[-2], images.shape[-1])).halfway_to_tiling()
+        return to_pixels(contributions, grid, images)
 
     def _parts(self, record: HeadRecord, targets: Tensor) -> Tensor | None:
         """Return gated features times the class' weights, (N, C, h, w); None where the head is not linear."""
