@@ -61,7 +61,7 @@ def retrofit(
     begin: Annotated[Path | None, typer.Option(help="File of an earlier fit on the same backbone.")] = None,
     area: Annotated[float, typer.Option(help="Weight of the term that keeps maps small.")] = 4.0,
     ready_made: Annotated[
-        Path | None, typer.Option(help="Also write the redistribution alone, without suffix.")
+        Path | None, typer.Option(help="Also write the redistribution alone.")
     ] = None,
 ) -> None:
     """Fit LAP on a trained network whose weights stay frozen, without labels."""
