@@ -57,7 +57,7 @@ class ScoreCam(Cam):
         (height, width), logits, usable = image.shape[-2:], [], []
         for channels in torch.split(maps.unsqueeze(1), self.internal_batch_size):
             if self.aligned:
-                resized = resize(channels, height, width, layer.grid_of((height, width)).halfway_to_tiling())
+                resized = resize(channels, height, width, layer.grid_of((height, width)).shown())
             else:
                 resized = nn.functional.interpolate(channels, (height, width), mode="bilinear", align_corners=False)
             masks, not_flat = stretch(resized)

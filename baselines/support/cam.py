@@ -103,7 +103,7 @@ class Cam(Explainer):
         layer = last_layer(model)
         maps = self.cells(model, layer, images, targets)
         height, width = images.shape[-2:]
-        grid = layer.grid_of((height, width)).halfway_to_tiling()
+        grid = layer.grid_of((height, width)).shown()
         return resize(maps, height, width, grid) if self.aligned else maps
 
 

@@ -60,9 +60,7 @@ def retrofit(
     teach: Annotated[str, typer.Option(help="Terms of the effects, as JSON.")] = '["order"]',
     begin: Annotated[Path | None, typer.Option(help="File of an earlier fit on the same backbone.")] = None,
     area: Annotated[float, typer.Option(help="Weight of the term that keeps maps small.")] = 4.0,
-    ready_made: Annotated[
-        Path | None, typer.Option(help="Also write the redistribution alone.")
-    ] = None,
+    ready_made: Annotated[Path | None, typer.Option(help="Also write the redistribution alone.")] = None,
 ) -> None:
     """Fit LAP on a trained network whose weights stay frozen, without labels."""
     from benchmarks.config.load import parse

@@ -188,7 +188,7 @@ class Rival(nn.Module, Generic[OptionsT]):
         Values lie on the centres of their receptive fields.
         """
         height, width = images.shape[-2:]
-        return resize(maps, height, width, self.info.grid_of((height, width)).halfway_to_tiling())
+        return resize(maps, height, width, self.info.grid_of((height, width)).shown())
 
     def linear_head(self) -> tuple[Tensor, Tensor | None]:
         """Return weights W (K, C) and biases b (K,) of the classifier.

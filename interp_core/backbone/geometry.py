@@ -19,6 +19,8 @@ from torch import Tensor
 
 from interp_core.backbone.constants import constant
 
+SHIFT = 0.25  # share of the receptive fields' shift that maps are shown with
+
 
 @dataclass(frozen=True)
 class CellGrid:
@@ -46,18 +48,20 @@ class CellGrid:
         rows, columns = pitch
         return cls(((rows - 1) / 2, (columns - 1) / 2), (float(rows), float(columns)))
 
-    def halfway_to_tiling(self) -> Self:
-        """Return the grid on which maps are shown, halfway between this one and cells that tile the image.
+    def shown(self) -> Self:
+        """Return the grid on which maps are shown, a quarter of the way from cells that tile the image to this one.
 
         Centres of receptive fields overstate the shift of networks with one-sided padding: cells at the border see
-        only inside the image. Where the network crops or pads by more than a cell, its axis stays as it is. Halfway was
-        chosen on validation photographs (results/method/log.md).
+        only inside the image, and a trained network uses the inner part of its receptive fields. Where the network
+        crops or pads by more than a cell, its axis stays as it is. The quarter was chosen on validation images
+        (results/method/log.md).
         """
-        shown = tuple(
-            (first + (pitch - 1) / 2) / 2 if abs(first - (pitch - 1) / 2) <= pitch else first
-            for first, pitch in zip(self.first, self.pitch, strict=True)
+        tiled = [(pitch - 1) / 2 for pitch in self.pitch]
+        rows, columns = (
+            tile + SHIFT * (first - tile) if abs(first - tile) <= pitch else first
+            for first, tile, pitch in zip(self.first, tiled, self.pitch, strict=True)
         )
-        return type(self)((shown[0], shown[1]), self.pitch)
+        return type(self)((rows, columns), self.pitch)
 
     @property
     def reduction(self) -> int:

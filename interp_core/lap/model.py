@@ -273,19 +273,19 @@ class LapModel(HubMixin, nn.Module):
             FinerLevel(
                 recording.taps[site.module].to(contributions.dtype),
                 recording.gates[site.module].gate if site.module in recording.gates else None,
-                site.grid_of(size).halfway_to_tiling(),
+                site.grid_of(size).shown(),
             )
             for site in self.levels
         ]
         moved: list[MovedLevel] = self.redistribution(
-            self._parts(recording.head, targets), contributions, self.info.grid_of(size).halfway_to_tiling(), below
+            self._parts(recording.head, targets), contributions, self.info.grid_of(size).shown(), below
         )
         return moved
 
     def to_pixels(self, contributions: Tensor, images: Tensor) -> Tensor:
         """Spread contributions of the finest level (N, 1, h, w) over the pixels of images, (N, 1, H, W) float32."""
         finest = self.levels[0] if self.levels else self.info
-        grid = finest.grid_of((images.shape[-2], images.shape[-1])).halfway_to_tiling()
+        grid = finest.grid_of((images.shape[-2], images.shape[-1])).shown()
         return to_pixels(contributions, grid, images)
 
     def _parts(self, record: HeadRecord, targets: Tensor) -> Tensor | None:
