@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -36,3 +37,14 @@ def test_rows_and_columns_have_their_own_grid() -> None:
     assert (resized[0, 0, 12, 19], resized[0, 0, 11, 23]) == (0.5, 0.5)
     images = torch.rand(1, 1, 16, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close((collect(images, 8, 4, grid) * maps).sum(), (resized * images).sum())
+
+
+def test_maps_are_shown_a_quarter_of_the_way_from_the_tiling() -> None:
+    grid = CellGrid((31.0, 0.0), (32.0, 32.0))
+    assert grid.shown().first == pytest.approx((15.5 + 15.5 / 4, 15.5 - 15.5 / 4))
+    assert grid.shown().pitch == grid.pitch
+    assert CellGrid.tiling((8.0, 4.0)).shown() == CellGrid.tiling((8.0, 4.0))
+
+
+def test_a_crop_by_more_than_a_cell_is_shown_where_it_is() -> None:
+    assert CellGrid((50.0, 31.0), (16.0, 32.0)).shown().first == pytest.approx((50.0, 15.5 + 15.5 / 4))
