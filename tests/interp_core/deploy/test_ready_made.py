@@ -83,7 +83,7 @@ def test_what_ships_is_small_and_says_how_it_was_made(name: str) -> None:
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs trained weights at ../shared")
 def test_the_network_at_hand_gets_its_own() -> None:
-    backbone = timm.create_model("mobilenetv2_100", num_classes=1000, pad_type="same")
+    backbone = timm.create_model("mobilenetv2_100", num_classes=1000, pad_type="same").eval()
     backbone.load_state_dict(torch.load(SHARED / "weights/mobilenetv2_100_tf2ptq.pt", weights_only=True))
     lap = interp_core.attach(backbone)
     assert ready_made.load_ready_made(lap) == "mobilenetv2_100.tf2ptq"
