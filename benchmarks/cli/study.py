@@ -165,6 +165,21 @@ def xray(
 
 
 @study.command()
+def pairs(
+    config: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file of the pair.")],
+    root: Annotated[Path, typer.Option(help="Folder of the images and their CSV file.")],
+    user: Annotated[Path, typer.Option(help="Weights of the network that uses the cue.")],
+    twin: Annotated[Path, typer.Option(help="Weights of the network that does not.")],
+    work: Annotated[Path, typer.Option(help="Folder that keeps fits of LAP.")] = Path("pairs-work"),
+    output: Output = Path("results/pairs"),
+) -> None:
+    """Compare maps on a cue in a network that uses it and in its twin; writes NAME.*."""
+    from benchmarks.studies.pairs.study import run
+
+    _print_paths(run(config, root, user, twin, work, output))
+
+
+@study.command()
 def fits(
     every: Annotated[Path, typer.Argument(help="Folder of a run of all explainers on one fit.")],
     others: Annotated[list[Path], typer.Argument(metavar="FITS...", help="Runs of LAP and an external explainer.")],

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from benchmarks.config.choice import DatasetChoice, ExplainerChoice, MetricChoice, TermChoice
 from benchmarks.config.models import ModelConfig, NonEmpty
+from benchmarks.config.pairs import PairConfig
 from benchmarks.store.locations import Location, is_url, open_location
 from benchmarks.store.provenance import digest
 from interp_core.training import Recipe
@@ -61,6 +62,7 @@ class RunConfig(BaseModel):
         terms: knowledge given to LAP models; None for the defaults of `interp_core.fit`.
         explainers: explainers to compare, controls included.
         metrics: metrics that score them.
+        pairs: planted pairs of networks for the metric `pair_test`; without that metric they are not trained.
         images: number of images to explain: the first that every network classifies correctly.
         split: split of these images: "test", or "val" to choose settings without looking at the test images.
         shard: images per cell.
@@ -94,6 +96,7 @@ class RunConfig(BaseModel):
     terms: tuple[TermChoice, ...] | None = None
     explainers: NonEmpty[ExplainerChoice]
     metrics: NonEmpty[MetricChoice]
+    pairs: tuple[PairConfig, ...] = ()
     images: int = Field(32, ge=1)
     split: Literal["test", "val"] = "test"
     shard: int = Field(16, ge=1)
@@ -113,7 +116,7 @@ class RunConfig(BaseModel):
     output: Output = Path("results")
     plugins: tuple[str, ...] = ()
 
-    @field_validator("models", "explainers", "metrics", "seeds", "smoothing", "grids", "sharpening")
+    @field_validator("models", "explainers", "metrics", "pairs", "seeds", "smoothing", "grids", "sharpening")
     @classmethod
     def _check_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         names = [str(getattr(value, "name", value)) for value in values]
@@ -133,7 +136,11 @@ class RunConfig(BaseModel):
 
     def hash(self) -> str:
         """Return the hash of all fields that decide what is computed."""
-        defaults = {"split": "test", "draws": None}  # younger fields: left out, so that hashes of older runs stay
+        defaults = {
+            "split": "test",
+            "draws": None,
+            "pairs": (),
+        }  # younger fields: left out, so that hashes of older runs stay
         omitted = {name for name, value in defaults.items() if getattr(self, name) == value}
         return digest(self.model_dump(mode="json", exclude={*EXECUTION_FIELDS, *omitted}))
 

@@ -75,6 +75,7 @@ class Batch:
         explain: the explainer of `maps`, from (network, images (N, C, H, W), targets (N,)) to maps (N, 1, H, W); None
             if maps were given without it.
         multi_label: whether an image may show several classes, each decided by the sign of its own logit.
+        twin: network of the same architecture that does not use what `masks` show; None outside the pair test.
     """
 
     model: nn.Module | None
@@ -87,6 +88,7 @@ class Batch:
     passes: Passes | None = None
     explain: Explain | None = None
     multi_label: bool = False
+    twin: nn.Module | None = None
 
 
 class Metric(BaseModel):
@@ -103,6 +105,7 @@ class Metric(BaseModel):
         needs_masks: whether it needs evidence masks.
         needs_model: whether it needs the network.
         needs_explain: whether it calls the explainer again.
+        needs_twin: whether it compares two networks; it is then scored on the pairs of a run and nowhere else.
 
     Fields:
         engine: "device" for `score`, batched in torch on the network's device; "quantus" for `reference`.
@@ -117,6 +120,7 @@ class Metric(BaseModel):
     needs_masks: ClassVar[bool] = False
     needs_model: ClassVar[bool] = False
     needs_explain: ClassVar[bool] = False
+    needs_twin: ClassVar[bool] = False
 
     engine: Engine = "device"
 
@@ -165,6 +169,8 @@ class Metric(BaseModel):
             raise ContractError(f"metric {self.name} needs a model")
         if self.needs_explain and batch.explain is None:
             raise ContractError(f"metric {self.name} needs the explainer that made the maps")
+        if self.needs_twin and batch.twin is None:
+            raise ContractError(f"metric {self.name} needs a pair of networks: add pairs to the run")
         if batch.maps.shape != (len(batch.images), 1, *batch.images.shape[-2:]):
             raise ContractError(f"metric {self.name}: maps {batch.maps.shape} do not fit images {batch.images.shape}")
 

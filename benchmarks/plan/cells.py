@@ -108,6 +108,19 @@ def train_cells(config: RunConfig, components: RunComponents) -> list[TrainCell]
     ]
 
 
+def further_training_key(label: str, start: TrainCell, model: ModelConfig, components: RunComponents) -> str:
+    """Return the key of a network that is trained on from another network of the run.
+
+    Args:
+        label: readable part of the key.
+        start: the network that it starts from.
+        model: its configuration.
+        components: with its data and training stages.
+    """
+    content = _training_code(model, components), _of_model(model), *_of_training(model, components)
+    return _key(label, start.key, components.dataset.identity(), *content, start.seed)
+
+
 def shards(count: int, size: int) -> list[tuple[int, int]]:
     """Split `count` images into shards of `size`; return start and stop of each."""
     return [(start, min(start + size, count)) for start in range(0, count, size)]
@@ -155,20 +168,21 @@ def score_cells(
 ) -> list[ScoreCell]:
     """Return one cell for each metric, and one for each transform and metric that only reads the map.
 
-    Metrics that call the explainer again are left out for explainers that need masks: other images have none.
+    Metrics that call the explainer again are left out for explainers that need masks: other images have none. Metrics
+    that compare two networks score pairs, and the others all other networks.
     """
     needs_masks = components.explainers[explain.explainer].needs_masks
     plain = [
         ScoreCell(explain, name, _key(f"{explain.key}-{name}", explain.key, *_content(metric)))
         for name, metric in components.metrics.items()
-        if not (needs_masks and metric.needs_explain)
+        if metric.needs_twin == components.is_pair and not (needs_masks and metric.needs_explain)
     ]
     code = module_digest(map_transforms.__name__)
     transformed = [
         ScoreCell(explain, name, _key(label, explain.key, *_content(metric), transform.name, code), transform)
         for transform in transforms
         for name, metric in components.metrics.items()
-        if transform.applies_to(metric)
+        if transform.applies_to(metric) and metric.needs_twin == components.is_pair
         for label in [f"{explain.key}-{transform.name}-{name}"]
     ]
     return plain + transformed

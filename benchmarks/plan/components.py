@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -30,6 +31,7 @@ class RunComponents:
         explainers: explainers by name, those of plugins last.
         metrics: metrics by name, those of plugins last.
         training_stages: stages of the training of each model, by its name.
+        is_pair: whether the networks are those of a pair, which only metrics that compare two networks score.
 
     Raises:
         ConfigError: a checkpoint is missing, or a stage does not fit its network.
@@ -38,6 +40,7 @@ class RunComponents:
 
     def __init__(self, config: RunConfig) -> None:
         plugins = [load_plugin(name) for name in config.plugins]
+        self.is_pair = False
         self.dataset: DatasetConfig = config.dataset.build()
         self.terms: tuple[Term, ...] | None = (
             None if config.terms is None else tuple(choice.build() for choice in config.terms)
@@ -54,6 +57,18 @@ class RunComponents:
         self.training_stages: dict[str, tuple[TrainingStage, ...]] = {
             model.name: training_stages(model, config.recipe, terms) for model in config.models
         }
+
+    def for_pair(self, dataset: DatasetConfig, model: str, stages: Sequence[TrainingStage]) -> RunComponents:
+        """Return the same components with the data and the training stages of one network of a pair.
+
+        Args:
+            dataset: images with a cue.
+            model: name of the network.
+            stages: of its training.
+        """
+        changed = copy.copy(self)
+        changed.is_pair, changed.dataset, changed.training_stages = True, dataset, {model: tuple(stages)}
+        return changed
 
 
 def _create(kind: type[Choice], choices: Sequence[Choice], plugins: list[ModuleType]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from benchmarks.config.overrides import apply_assignments
 from benchmarks.config.plugins import load_plugin
 from benchmarks.config.run import RunConfig
 from benchmarks.config.weight_files import file_digest
+from benchmarks.plan.components import RunComponents
+from benchmarks.plan.pairs import check_pair
 from benchmarks.plan.stages import training_stages
 from interp_core.errors import InterpError
 from interp_core.knowledge import Term
@@ -49,6 +51,7 @@ def validate(path: Path, assignments: Sequence[str] = ()) -> list[ConfigProblem]
         *_model_problems(content),
         *_machine_problems(content),
     ]
+    problems = problems or list(_pair_problems(content))
     fields = {field: index for index, field in enumerate(content)}
     return sorted(problems, key=lambda problem: fields.get(re.split(r"[ .]", problem.where)[0], len(fields)))
 
@@ -94,6 +97,15 @@ def _machine_problems(content: dict[str, Any]) -> Iterator[ConfigProblem]:
         yield from _attempt("engine", require_ray)
     elif isinstance(device := content.get("device", "auto"), str):
         yield from _attempt("device", resolve_device, device)
+
+
+def _pair_problems(content: dict[str, Any]) -> Iterator[ConfigProblem]:
+    """Check whether pairs fit networks and data, in a configuration that is right otherwise."""
+    config = RunConfig.model_validate(content)
+    if config.pairs:
+        components = RunComponents(config)
+        for index, pair in enumerate(config.pairs):
+            yield from _attempt(f"pairs.{index}", check_pair, pair, components)
 
 
 def _entries(content: dict[str, Any], field: str) -> list[Any]:

@@ -53,6 +53,7 @@ def tables_by_name(analysis: RunAnalysis) -> dict[str, pd.DataFrame]:
         "reliability": analysis.reliability,
         "degenerate": analysis.degenerate,
         "agreement": analysis.agreement,
+        "pairs": analysis.pairs,
         "rank_tests": rank_tests(analysis),
         "sizes": analysis.sizes,
         "ablations": analysis.transform_effects,

@@ -115,6 +115,7 @@ def _statistics(analysis: RunAnalysis) -> dict[str, Any]:
         "agreements": page_tables.agreements(analysis),
         "sizes": page_tables.sizes(analysis),
         "ablations": page_tables.ablations(analysis),
+        "pair_boards": page_tables.pair_tests(analysis),
         "networks": page_tables.networks(analysis),
         "audit": page_tables.audit(analysis),
         "degenerate": page_tables.degenerate(analysis),

@@ -17,6 +17,7 @@ from benchmarks.report.verdict import Standing, position, standings
 from benchmarks.statistics import SIZES, most_reliable_metric
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.statistics.gate import PASSED
+from benchmarks.store.record import PairRecord
 from benchmarks.store.run_data import FAMILIES, JUDGED, ExplainerInfo, MetricInfo, ModelInfo
 from benchmarks.store.score_names import REFERENCES, UNRANKED_FAMILIES
 
@@ -214,6 +215,48 @@ def comparisons(analysis: RunAnalysis, model: ModelInfo) -> Row:
         for row in _rows(table)
     ]  # fmt: skip
     return {"title": model.title, "rows": rows}
+
+
+def pair_tests(analysis: RunAnalysis) -> list[Row]:
+    """List shares on the cue in both networks of each pair, with the proof of the pair or why it is refused."""
+    boards = []
+    for name in dict.fromkeys(entry.name for entry in analysis.data.record.pairs):
+        entries = [entry for entry in analysis.data.record.pairs if entry.name == name]
+        rows = [_pair_row(analysis, row) for row in _rows(analysis.pairs[analysis.pairs["pair"] == name])]
+        title = f"{name}, {_model_title(analysis, entries[0].model)}"
+        boards.append({"title": title, "sentences": [_proof(entry) for entry in entries], "rows": rows})
+    return boards
+
+
+def _proof(entry: PairRecord) -> str:
+    seed = f"Training {entry.seed}: "
+    if entry.held_out is None:
+        return f"{seed}{entry.refused}."
+    proof = (
+        f"{seed}on {entry.held_out} held-out images, the cue was swapped for that of another class. That turned "
+        f"{format.percent(entry.user_follows)} of the user's right answers into that class, and "
+        f"{format.percent(entry.twin_follows)} of its twin's."
+    )
+    return f"{proof} Refused and not scored: {entry.refused}." if entry.refused else proof
+
+
+def _pair_row(analysis: RunAnalysis, row: Any) -> Row:
+    info = analysis.data.explainers[row.explainer]
+    ahead = [format.percent(value) for value in _span_of(row, "ahead")]
+    cells = [
+        (format.number(row.user), row.user),
+        (format.number(row.twin), row.twin),
+        (format.interval(*_span_of(row, "ratio")), row.ratio),
+        (format.interval(*_span_of(row, "ratio_of_means")), row.ratio_of_means),
+        (f"{ahead[0]} [{ahead[1]}, {ahead[2]}]", row.ahead),
+        (f"{row.empty} of {row.n}", row.empty),
+    ]
+    return {"title": info.title, "own": info.name == analysis.own_explainer, "control": info.control, "cells": cells}
+
+
+def _span_of(row: Any, name: str) -> tuple[float, float, float]:
+    """Return a value of a row and its interval."""
+    return getattr(row, name), getattr(row, f"{name}_low"), getattr(row, f"{name}_high")
 
 
 def gates(analysis: RunAnalysis) -> list[Row]:

@@ -24,6 +24,7 @@ from benchmarks.config.run import RunConfig
 from benchmarks.metrics import Batch
 from benchmarks.plan.cells import ExplainCell, TrainCell, explain_cells, score_cells, shard_cells, train_cells
 from benchmarks.plan.components import RunComponents
+from benchmarks.plan.pairs import scored_pairs, shortened_stages
 from benchmarks.run.applicability import Applicability, applicability
 from benchmarks.run.audit import Sample, audit
 from benchmarks.run.cluster import Cluster
@@ -32,6 +33,7 @@ from benchmarks.run.failures import annotation_problem, merge_equal_problems, un
 from benchmarks.run.gallery import build_gallery
 from benchmarks.run.images import PLAIN, RunImages
 from benchmarks.run.networks import NormalisedNetwork
+from benchmarks.run.pairs import TrainedPair, prepare_pair
 from benchmarks.run.progress import Progress, Silent
 from benchmarks.run.record import describe_models, new_record, utc_now
 from benchmarks.run.selection import SelectedImages, correct_everywhere
@@ -101,6 +103,7 @@ class Engine:
     ) -> None:
         self.config, self.progress = config, progress or Silent()
         self.components = RunComponents(config)
+        self.pairs = scored_pairs(config, self.components)
         if config.engine == "ray":
             require_ray()
         # A cluster's GPUs need not be on the machine that hands out the work.
@@ -151,13 +154,16 @@ class Engine:
         jobs = [(trained, [name for name in checks if checks[name].applies]) for trained, checks in checked]
         for trained, checks in checked:
             self._record_checks(trained, checks)
-        self._record_plan(networks, selected, jobs)
+        pairs = self._prepare_pairs(networks)
+        self._record_plan(networks, selected, jobs, pairs)
         if cluster:
             self._work_on_cluster(cluster, jobs, selected)
         for trained, names in jobs:
             if not cluster:
                 self._work_here(trained, names, selected)
             self.record.audit += self._audit(trained, names, selected)
+        for pair in pairs:
+            self.counters.merge(pair.score(self.progress.step))
         self._write_gallery(jobs, selected)
 
     def _train_networks(self, cluster: Cluster | None) -> list[TrainedNetwork]:
@@ -201,6 +207,26 @@ class Engine:
             batches, multi_label = self.images.batches(split, PLAIN), self.components.dataset.multi_label
             indices = correct_everywhere(normalised, batches, self.config.images, multi_label=multi_label)
         return SelectedImages(split, indices, self.config.shard)
+
+    def _prepare_pairs(self, networks: Sequence[TrainedNetwork]) -> list[TrainedPair]:
+        """Train and prove the pairs; those that are refused are recorded and left out."""
+        if not self.pairs:
+            unused = [name for name, metric in self.components.metrics.items() if metric.needs_twin]
+            what = "left out: the run has no pairs of networks (field pairs)"
+            self.counters.problems += [Problem(where=name, what=what) for name in unused]
+        pairs = []
+        for trained in networks:
+            for config in [pair for pair in self.pairs if pair.model == trained.cell.model.name]:
+                stages = shortened_stages(self.components.training_stages[config.model], config.budget)
+                epochs = sum(stage.recipe.epochs for stage in stages)
+                self.progress.begin(f"Training pair {config.name}, seed {trained.cell.seed}", 2 * epochs)
+                record, pair = prepare_pair(config, trained, self.worker, self.counters, self._show_epoch)
+                self.record.pairs = [*self.record.pairs, record]
+                pairs += [pair] if pair else []
+        return pairs
+
+    def _show_epoch(self, name: str, epoch: Epoch) -> None:
+        self.progress.step(f"Training {name}: validation accuracy {epoch.val_accuracy:.3f}")
 
     def _check_explainers(self, trained: TrainedNetwork) -> dict[str, Applicability]:
         """Return which of the explainers can explain a network, by name; none where the model asks for none."""
@@ -253,7 +279,13 @@ class Engine:
         )
         return Sample(trained.cell.model.name, cell.explainer, batch)
 
-    def _record_plan(self, networks: Sequence[TrainedNetwork], selected: SelectedImages, jobs: Jobs) -> None:
+    def _record_plan(
+        self,
+        networks: Sequence[TrainedNetwork],
+        selected: SelectedImages,
+        jobs: Jobs,
+        pairs: Sequence[TrainedPair],
+    ) -> None:
         """Record and write what is known before the first shard, so that an unfinished run can be reported."""
         split, dataset = selected.split, self.record.dataset
         dataset.image_size, dataset.split = split.shape[-1], self.config.split
@@ -263,9 +295,10 @@ class Engine:
         if dataset.findings:
             self.counters.problems.append(annotation_problem(dataset.findings))
         self.record.models = describe_models(networks, split.shape)
-        self.record.cells = list(self._keys(jobs, selected))
+        self.record.cells = [*self._keys(jobs, selected), *(key for pair in pairs for key in pair.score_keys())]
         self.store.write_record(self.record)
-        self.progress.begin("Explaining and scoring", len(self.record.cells))
+        steps = len(self.record.cells) + sum(len(list(pair.cells())) for pair in pairs)
+        self.progress.begin("Explaining and scoring", steps)
 
     def _unreadable_images(self, networks: Sequence[TrainedNetwork]) -> dict[str, dict[str, str]]:
         """Return why images could not be read, by split and image id, in this run or when a network was trained."""

@@ -92,7 +92,12 @@ class ShardWorker:
         self.score_batches = AdaptiveBatches(config.batch_size)
 
     def train(
-        self, cell: TrainCell, images: RunImages, counters: Counters, show: Callable[[Epoch], None]
+        self,
+        cell: TrainCell,
+        images: RunImages,
+        counters: Counters,
+        show: Callable[[Epoch], None],
+        start: nn.Module | None = None,
     ) -> TrainedNetwork | None:
         """Train a network, or load it from the store.
 
@@ -101,6 +106,7 @@ class ShardWorker:
             images: of the run.
             counters: take a failure.
             show: called after each epoch.
+            start: network whose weights the training starts from; None for those of the cell.
 
         Returns:
             The network; None if its training fails, or has failed before.
@@ -113,7 +119,7 @@ class ShardWorker:
             counters.problems.append(failure)
             return None
         try:
-            trained = train_or_load(cell, self.components, images, self.store, self.device, show)
+            trained = train_or_load(cell, self.components, images, self.store, self.device, show, start)
         except InterpError:
             raise
         except Exception as error:  # whatever training raises must not end the run of other networks
@@ -122,7 +128,14 @@ class ShardWorker:
         self.store.forget_failure(cell.key)
         return trained
 
-    def work(self, trained: TrainedNetwork, shard: Shard, explainers: Collection[str], show_step: ShowStep) -> Counters:
+    def work(
+        self,
+        trained: TrainedNetwork,
+        shard: Shard,
+        explainers: Collection[str],
+        show_step: ShowStep,
+        twin: nn.Module | None = None,
+    ) -> Counters:
         """Compute what is missing of one network, one shard and some explainers.
 
         Args:
@@ -130,8 +143,9 @@ class ShardWorker:
             shard: the images.
             explainers: names of explainers that can explain the network.
             show_step: called after each cell with a text for people.
+            twin: the other network of a pair; None outside the pair test.
         """
-        job = ShardJob(self, trained, shard, show_step)
+        job = ShardJob(self, trained, shard, show_step, twin)
         for cell in shard_cells(self.config, self.components, trained.cell, shard.split.ids, shard.start):
             if cell.explainer in explainers:
                 job.explain_and_score(cell)
@@ -176,8 +190,15 @@ class ShardJob:
         counters: counts of what has been done so far.
     """
 
-    def __init__(self, worker: ShardWorker, trained: TrainedNetwork, shard: Shard, show_step: ShowStep) -> None:
-        self.worker, self.trained, self.shard, self.show_step = worker, trained, shard, show_step
+    def __init__(
+        self,
+        worker: ShardWorker,
+        trained: TrainedNetwork,
+        shard: Shard,
+        show_step: ShowStep,
+        twin: nn.Module | None = None,
+    ) -> None:
+        self.worker, self.trained, self.shard, self.show_step, self.twin = worker, trained, shard, show_step, twin
         self.store, self.config, self.components = worker.store, worker.config, worker.components
         self.counters = Counters()
         self._passes: dict[tuple[int, int], Passes] = {}
@@ -310,6 +331,7 @@ class ShardJob:
         """Return the values (N,) of a metric, by name of the score."""
         metric, split = self.components.metrics[cell.metric], self.shard.split
         explainer = self.components.explainers[cell.explain.explainer]
+        is_half = self.twin is not None and self.config.keep_maps == "float16"  # maps of both networks are alike
 
         def score(batch: slice) -> dict[str, np.ndarray]:
             seed = cell.explain.seed + batch.start
@@ -322,9 +344,10 @@ class ShardJob:
                     masks=split.masks[batch],
                     device=self.worker.device,
                     seed=seed,
-                    passes=self._shared_passes(batch) if metric.needs_model else None,
-                    explain=explain_again(explainer, seed, self.worker.device),
+                    passes=self._shared_passes(batch) if metric.needs_model and self.twin is None else None,
+                    explain=explain_again(explainer, seed, self.worker.device, half=is_half),
                     multi_label=self.components.dataset.multi_label,
+                    twin=self.twin,
                 )
             )
 
@@ -385,19 +408,21 @@ class ShardJob:
         self.counters.problems.append(self.worker.write_failure(where, error, key))
 
 
-def explain_again(explainer: Explainer, seed: int, device: str) -> Explain:
+def explain_again(explainer: Explainer, seed: int, device: str, *, half: bool = False) -> Explain:
     """Return the explainer as a function that metrics call on other images or networks.
 
     Args:
         explainer: the explainer whose maps are scored.
         seed: of its random draws, the same as for those maps.
         device: where networks live.
+        half: whether to round maps as stored ones are.
     """
 
     def explain(network: nn.Module, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
         image_batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).to(device)
         target_batch = torch.from_numpy(np.ascontiguousarray(targets)).to(device)
-        return explainer(network, image_batch, target_batch, seed=seed).cpu().numpy()
+        maps = explainer(network, image_batch, target_batch, seed=seed).cpu().numpy()
+        return from_float16(to_float16(maps)) if half else maps
 
     return explain
 

@@ -60,6 +60,7 @@ def train_or_load(
     store: Store,
     device: str,
     progress: Callable[[Epoch], None],
+    start: nn.Module | None = None,
 ) -> TrainedNetwork:
     """Load a network from the store, or train and store it.
 
@@ -70,6 +71,7 @@ def train_or_load(
         store: of the run.
         device: where the network is trained.
         progress: called after each epoch.
+        start: network of the same architecture whose weights the training starts from; None for those of the cell.
 
     Raises:
         InterpError: a setting does not fit the network or the data.
@@ -83,6 +85,8 @@ def train_or_load(
 
     classes = len(components.dataset.classes)
     network = build_network(cell.model, classes, cell.seed, statistics=statistics).to(device)
+    if start is not None:
+        network.load_state_dict(start.state_dict())
     facts = _train(network, cell, components, images, store, progress)
     _save(network, facts, cell, store)
     for path in list_files(store.folder / "models", f"{cell.key}.stage*.pt*"):

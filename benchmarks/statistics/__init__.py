@@ -10,6 +10,7 @@ from benchmarks.statistics.examples import Example, examples, most_reliable_metr
 from benchmarks.statistics.gate import GATE_COLUMNS, gate, gate_failures
 from benchmarks.statistics.intervals import DEFAULT, Resampling, bootstrap_ci, hierarchical_ci
 from benchmarks.statistics.paired import PAIRED_COLUMNS, count_significant, holm, paired_differences, signed_rank
+from benchmarks.statistics.pairs import PAIR_COLUMNS, pair_shares, summarise_pair
 from benchmarks.statistics.ranks import (
     INTERVAL_COLUMNS,
     RANK_COLUMNS,
@@ -44,6 +45,7 @@ __all__ = [
     "GATE_COLUMNS",
     "INTERVAL_COLUMNS",
     "PAIRED_COLUMNS",
+    "PAIR_COLUMNS",
     "RANK_CHANGE_COLUMNS",
     "RANK_COLUMNS",
     "REFERENCES",
@@ -69,6 +71,7 @@ __all__ = [
     "is_ranked",
     "mean_ranks",
     "most_reliable_metric",
+    "pair_shares",
     "paired_differences",
     "per_image",
     "rank_changes",
@@ -80,6 +83,7 @@ __all__ = [
     "signed_rank",
     "size_bins",
     "summarise",
+    "summarise_pair",
     "to_wide",
     "transform_effects",
     "transform_of",

@@ -22,6 +22,7 @@ from benchmarks.statistics import (
     gate_failures,
     mean_ranks,
     most_reliable_metric,
+    pair_shares,
     paired_differences,
     rank_changes,
     rank_intervals,
@@ -33,6 +34,7 @@ from benchmarks.statistics import (
     transform_effects,
 )  # fmt: skip
 from benchmarks.store.run_data import ExplainerInfo, MetricInfo, ModelInfo, RunData
+from benchmarks.store.score_names import PAIR_TEST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class RunAnalysis:
         data: the run.
         summary: from `statistics.summarise`.
         ranks: from `statistics.mean_ranks` and `statistics.rank_intervals`, with a column per family.
+        pairs: from `statistics.pair_shares`; empty for a run without pairs.
         paired: from `statistics.paired_differences`, the own explainer against the others.
         own_explainer: from `find_own_explainer`.
         degenerate: from `count_degenerate`.
@@ -63,6 +66,7 @@ class RunAnalysis:
     data: RunData
     summary: pd.DataFrame
     ranks: pd.DataFrame
+    pairs: pd.DataFrame
     paired: pd.DataFrame
     own_explainer: str | None
     degenerate: pd.DataFrame
@@ -144,6 +148,7 @@ def analyse(data: RunData, resampling: Resampling = DEFAULT) -> RunAnalysis:
         data=data,
         summary=_in_run_order(summary, data),
         ranks=mean_ranks(summary, families, failed).merge(rank_spans, on=["model", "explainer"], how="left"),
+        pairs=_in_run_order(pair_shares(data.plain_scores, resampling=resampling), data),
         paired=_in_run_order(paired_differences(wide, metrics, own_explainer or "", resampling=resampling), data),
         own_explainer=own_explainer,
         degenerate=count_degenerate(data),
@@ -210,6 +215,8 @@ def _examples(
     own_explainer = find_own_explainer(data)
     if own_explainer is None:
         return []
+    # The gallery has no images of pairs.
+    reliabilities = reliabilities[reliabilities["metric"] != PAIR_TEST]
     metric_of = {model: most_reliable_metric(reliabilities, gates, model) for model in data.models}
     others = [name for name in data.methods if name != own_explainer]
     usable = {model: metric for model, metric in metric_of.items() if metric is not None}

@@ -13,6 +13,7 @@ import pandas as pd
 
 from benchmarks.statistics.intervals import DEFAULT, Resampling, hierarchical_ci, image_mean
 from benchmarks.statistics.scores import blocks, means_of_images, rankable_names, to_wide
+from benchmarks.store.score_names import PAIR_TEST
 
 SIZES = ("small", "medium", "large")
 SIZE_COLUMNS = ("model", "explainer", "metric", "size", "least", "most", "mean", "ci_low", "ci_high", "n")
@@ -63,7 +64,7 @@ def by_size(
     rows = []
     for key, block in blocks(wide).items():
         for size, images in members.items():
-            if key[2] in ranked and images.any():
+            if key[2] in ranked - {PAIR_TEST} and images.any():
                 values, bounds = block[:, images], (min(areas_of[size]), max(areas_of[size]))
                 low, high = hierarchical_ci(values, resampling)
                 count = int((~np.isnan(means_of_images(values))).sum())

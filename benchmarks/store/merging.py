@@ -27,11 +27,11 @@ from interp_core.errors import StoreError
 T = TypeVar("T")
 # Settings in which runs may differ: they are part of a cell's key, or only say how cells are computed.
 FREE_SETTINGS = {
-    "name", "explainers", "metrics", "seeds", "gallery", "smoothing", "grids", "sharpening", "metric_engine", "device",
-    "threads", "batch_size", "keep_maps", "engine", "ray", "plugins",
+    "name", "explainers", "metrics", "pairs", "seeds", "gallery", "smoothing", "grids", "sharpening", "metric_engine",
+    "device", "threads", "batch_size", "keep_maps", "engine", "ray", "plugins",
 }  # fmt: skip
-JOINED_SETTINGS = ("seeds", "explainers", "metrics", "smoothing", "grids", "sharpening", "plugins")
-JOINED_FIELDS = ("models", "explainers", "metrics", "ablations", "problems", "audit", "degenerate")
+JOINED_SETTINGS = ("seeds", "explainers", "metrics", "pairs", "smoothing", "grids", "sharpening", "plugins")
+JOINED_FIELDS = ("models", "explainers", "metrics", "pairs", "ablations", "problems", "audit", "degenerate")
 SCORE_IDENTITY = ["model", "explainer", "metric", "seed", "image_id"]
 
 

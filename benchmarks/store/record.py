@@ -225,6 +225,37 @@ class ModelRecord(Entry):
     """Distance of the feature map's cells on the image, in pixels; None where it differs by axis."""
 
 
+class PairRecord(Entry):
+    """A pair of networks for the pair test: a user, which decides by a cue, and its twin, which does not."""
+
+    name: str = ""
+    """Name of the pair; image ids of its scores begin with it."""
+    cue: str = ""
+    """Kind of the cue."""
+    model: str = ""
+    """Name of the model whose architecture and training both have."""
+    seed: int | None = None
+    """Seed of the training."""
+    held_out: int | None = None
+    """Number of held-out images of the proof."""
+    user_accuracy: Number | None = None
+    """Accuracy of the user on them, with the cue of their class."""
+    twin_accuracy: Number | None = None
+    """The same of the twin."""
+    user_follows: Number | None = None
+    """Share of the user's correct answers that become the class of a swapped cue."""
+    twin_follows: Number | None = None
+    """The same of the twin."""
+    least_user: Number | None = None
+    """Smallest such share of the user that proves the pair."""
+    most_twin: Number | None = None
+    """Largest such share of the twin that proves the pair."""
+    images: int | None = None
+    """Number of images that are scored."""
+    refused: str = ""
+    """Reason why the pair is not scored; empty if it is."""
+
+
 class DegenerateRecord(Entry):
     """Number of maps of one model and explainer that are constant or not finite."""
 
@@ -296,6 +327,8 @@ class RunRecord(Entry):
     """Comparisons with Quantus."""
     models: list[ModelRecord] = Field(default_factory=list)
     """The networks: every model, once for each seed."""
+    pairs: list[PairRecord] = Field(default_factory=list)
+    """The pairs of networks, each once for each seed."""
     cells: list[str] = Field(default_factory=list)
     """Keys of the cells that belong to the run."""
     times: dict[str, Number] = Field(default_factory=dict)

@@ -20,6 +20,10 @@ REFERENCES = (MASK,)
 # The explainer that gives the chance level.
 CHANCE = "random"
 
+# The scores of the pair test, on images that begin with the name of the pair and this separator.
+PAIR_TEST, PAIR_USER, PAIR_TWIN, PAIR_EMPTY = "pair_test", "pair_user", "pair_twin", "pair_empty"
+PAIR_SEPARATOR = "/"
+
 # Families of metrics that explainers are not ranked by.
 UNRANKED_FAMILIES = ("check", "descriptor", "cost")
 

@@ -35,6 +35,7 @@ def square_case(n: int = 4) -> Batch:
     rng = np.random.default_rng(1)
     mask = np.zeros((1, 1, SIDE, SIDE), bool)
     mask[..., 2:10, 6:14] = True
+    elsewhere = np.roll(mask, 6, 2)
     images = rng.uniform(0.5, 1.5, (n, 1, SIDE, SIDE)).astype(np.float32)
     return Batch(
         explain=exact,
@@ -44,6 +45,7 @@ def square_case(n: int = 4) -> Batch:
         maps=images * mask,
         masks=np.repeat(mask, n, 0),
         seed=3,
+        twin=Square(elsewhere).eval(),
     )
 
 

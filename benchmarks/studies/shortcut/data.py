@@ -23,6 +23,7 @@ from interp_core.datasets.contract import ImageSet
 from interp_core.datasets.files.archives import unpack
 from interp_core.datasets.files.sampling import rank_in_class
 from interp_core.datasets.records import SPLITS, SplitName
+from interp_core.datasets.synthetic.cues import paint_squares
 from interp_core.datasets.synthetic.digits_in_scenes import TAG_COLOURS, TAG_SHARE, DigitsInScenes
 from interp_core.errors import ContractError
 from interp_core.knowledge.backgrounds import fill
@@ -161,14 +162,7 @@ def paint_tags(images: np.ndarray, tag_classes: np.ndarray, rng: np.random.Gener
     n, _, height, width = images.shape
     side = min(height, width) // TAG_SHARE
     corner = rng.integers(0, 2, (n, 2)) * np.array([height - side, width - side])
-    pixels = corner[:, :, None] + np.arange(side)
-    index = (np.arange(n)[:, None, None], pixels[:, 0, :, None], pixels[:, 1, None, :])
-    painted, tags = images.copy(), np.zeros((n, 1, height, width), bool)
-    painted[index[0], :, index[1], index[2]] = np.stack([tag_pattern(int(k), side) for k in tag_classes]).reshape(
-        n, side, side, 3
-    )
-    tags[index[0], 0, index[1], index[2]] = True
-    return painted, tags
+    return paint_squares(images, np.stack([tag_pattern(int(k), side) for k in tag_classes]), corner)
 
 
 def tag_pattern(tag_class: int, side: int) -> np.ndarray:

@@ -24,6 +24,7 @@ STUDIES = [
     "faces",
     "shortcut",
     "fragility",
+    "pairs",
     "xray",
     "fits",
     "networks",

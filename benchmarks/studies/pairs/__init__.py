@@ -1,0 +1,1 @@
+"""The pair test on two trained networks of a user, from files."""
