@@ -19,7 +19,7 @@ from benchmarks.store.score_names import PAIR_EMPTY, PAIR_SEPARATOR, PAIR_TEST, 
 _NUMBERS = ("user", "twin", "ratio", "ratio_of_means", "ahead")
 PAIR_COLUMNS = (
     "pair", "model", "explainer",
-    *(name + part for name in _NUMBERS for part in ("", "_low", "_high")),
+    *(name + ending for name in _NUMBERS for ending in ("", "_low", "_high")),
     "empty", "n",
 )  # fmt: skip
 
@@ -79,9 +79,9 @@ def summarise_pair(columns: Mapping[str, np.ndarray], resampling: Resampling = D
         "ahead": _mean_with_interval((user > twin) & has_both, resampling),
     }
     spans = {
-        name + part: float(value)
+        name + ending: float(value)
         for name, values in numbers.items()
-        for part, value in zip(("", "_low", "_high"), values, strict=True)
+        for ending, value in zip(("", "_low", "_high"), values, strict=True)
     }
     return {**spans, "empty": int((~has_both).sum()), "n": len(user)}
 

@@ -19,7 +19,7 @@ Known limit: all images are held in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,123 +27,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from baselines import Explainer
-from benchmarks.config.choice import ExplainerChoice
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.load import parse, read_content
-from benchmarks.config.models import ModelConfig, NonEmpty, Normalisation, Stage
 from benchmarks.config.weight_files import file_digest
 from benchmarks.metrics import Batch
 from benchmarks.metrics.pair_test import PairTest
-from benchmarks.plan.stages import training_stages
 from benchmarks.run.applicability import applicability
-from benchmarks.run.networks import build_network
 from benchmarks.run.shard import explain_again
 from benchmarks.statistics import summarise_pair
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.markdown import markdown_table
-from benchmarks.store.provenance import digest, short_commit, write_provenance
+from benchmarks.store.provenance import short_commit, write_provenance
 from benchmarks.store.score_names import PAIR_EMPTY, PAIR_TEST, PAIR_TWIN, PAIR_USER
 from benchmarks.studies.pairs.files import ImageFiles, paste_cues
+from benchmarks.studies.pairs.networks import FitImages, FittedNetwork, load_fitted, load_plain, normalise
+from benchmarks.studies.pairs.settings import FilePairSettings
 from benchmarks.studies.progress import track
 from benchmarks.studies.resumable_table import ResumableTable
-from interp_core.training import Recipe, fit, predict
+from interp_core.training import predict
 
 COMMAND = "interp-bench study pairs"
 OUTPUT = Path("results/pairs")
 USER, TWIN = "user", "twin"
 BATCH = 9
-
-
-class PasteSettings(BaseModel):
-    """Intervention that proves a pair.
-
-    Fields:
-        column: column of the CSV file that selects the images to paste onto.
-        value: its value, as text.
-        held_out: number of images that the networks were not trained on; None for all.
-        seed: of `torch.randperm`, whose first numbers are the held-out images.
-        least_user: smallest share of the user's other answers that become the class of the cue.
-        most_twin: largest such share of the twin.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    column: str
-    value: str
-    held_out: int | None = Field(None, ge=1)
-    seed: int = 0
-    least_user: float = Field(0.5, ge=0, le=1)
-    most_twin: float = Field(0.2, ge=0, le=1)
-
-
-class LapFit(BaseModel):
-    """Fit of LAP on both networks, whose weights stay frozen.
-
-    Fields:
-        attach: arguments of `interp_core.attach`.
-        stages: stages of the fit; none leaves LAP as it was attached.
-        images: number of training images, without those that show a mask.
-        seed: of the draw of these images, and of the fit.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    attach: dict[str, Any] = {}
-    stages: tuple[Stage, ...] = ()
-    images: int = Field(800, ge=1)
-    seed: int = 0
-
-
-class FilePairSettings(BaseModel):
-    """Settings of a pair whose networks and images lie in files.
-
-    Fields:
-        name: of the files that are written.
-        backbone: timm's name of both networks.
-        classes: number of classes of the weights.
-        kwargs: further arguments of `timm.create_model`.
-        normalise: mean and std of the images that the weights are for.
-        index: CSV file in the folder of the images.
-        image: its column of the images.
-        mask: its column of the cue's masks; images with a mask are explained.
-        size: side in pixels that images are squashed to.
-        target: class that the cue speaks for, which is explained.
-        proof: intervention that proves the pair.
-        lap: fit of LAP; None for no explainers that need it.
-        explainers: explainers, with parameters.
-        floor: see `PairTest`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=r"^\w[\w.-]*$")
-    backbone: str
-    classes: int = Field(ge=2)
-    kwargs: dict[str, Any] = {}
-    normalise: Normalisation
-    index: str = "index.csv"
-    image: str = "file"
-    mask: str
-    size: int = Field(224, ge=16)
-    target: int = Field(0, ge=0)
-    proof: PasteSettings
-    lap: LapFit | None = None
-    explainers: NonEmpty[ExplainerChoice]
-    floor: float = Field(0.01, gt=0, lt=1)
-
-    def model(self, weights: Path, *, lap: bool) -> ModelConfig:
-        """Return one network as a run configures it."""
-        fields = {
-            "name": "lap" if lap else "plain", "backbone": self.backbone, "kwargs": self.kwargs, "lap": lap,
-            "attach": self.lap.attach if lap and self.lap else {}, "normalise": self.normalise, "checkpoint": weights,
-            "stages": (self.lap.stages or None) if lap and self.lap else None,
-        }  # fmt: skip
-        return parse(ModelConfig, fields, "the network")
+SCORES = (PAIR_TEST, PAIR_USER, PAIR_TWIN, PAIR_EMPTY)
 
 
 @dataclass(frozen=True)
@@ -205,15 +115,15 @@ def run(config: Path, root: Path, user: Path, twin: Path, work: Path, output: Pa
     settings = parse(FilePairSettings, read_content(config), str(config))
     files = ImageFiles.read(root, settings.index, settings.image, settings.mask, settings.size)
     weights = {USER: user, TWIN: twin}
-    networks = {role: _plain(settings, path) for role, path in weights.items()}
+    networks = {role: load_plain(settings, path) for role, path in weights.items()}
     proof = prove(settings, files, networks)
-    fits = _fit_both(settings, files, weights, work) if settings.lap else {}
-    shown = files.with_masks
+    fits = _load_fits(settings, files, weights, work) if settings.lap else {}
+    cue_rows = files.with_masks
     pair = FilePair(
-        {"plain": networks, **({"lap": {role: fits[role][0] for role in weights}} if fits else {})},
-        _normalise(settings, files.images(shown)),
-        files.masks(shown),
-        files.ids(shown),
+        {"plain": networks, **({"lap": {role: fit.network for role, fit in fits.items()}} if fits else {})},
+        normalise(settings, files.images(cue_rows)),
+        files.masks(cue_rows),
+        files.ids(cue_rows),
         settings.target,
     )
     output.mkdir(parents=True, exist_ok=True)
@@ -222,7 +132,7 @@ def run(config: Path, root: Path, user: Path, twin: Path, work: Path, output: Pa
         "proof": proof,
         "settings": settings.model_dump(mode="json"),
         "weights": {role: file_digest(path) for role, path in weights.items()},
-        "fits": {role: facts for role, (_, facts) in fits.items()},
+        "fits": {role: fit.facts for role, fit in fits.items()},
     }
     return [
         *write_tables(settings, shares, output),
@@ -248,7 +158,7 @@ def prove(settings: FilePairSettings, files: ImageFiles, networks: Mapping[str, 
     facts: dict[str, Any] = {"images": len(numbers), "cues": len(donors)}
     for role, network in networks.items():
         before, after = (
-            predict(network, _normalise(settings, pixels)).argmax(1) == settings.target for pixels in (images, pasted)
+            predict(network, normalise(settings, pixels)).argmax(1) == settings.target for pixels in (images, pasted)
         )
         facts[role] = {"other_answers": int((~before).sum()), "follows": round(float(after[~before].float().mean()), 4)}
     if not facts[USER]["follows"] >= proof.least_user or not facts[TWIN]["follows"] <= proof.most_twin:
@@ -282,11 +192,11 @@ def write_tables(settings: FilePairSettings, shares: pd.DataFrame, output: Path)
     """Write the summary as CSV and as Markdown, best ratio of means first."""
     explainers = {choice.name: choice.build() for choice in settings.explainers}
     rows = [
-        {"explainer": name, **summarise_pair({key: table[key].to_numpy(float) for key in _SCORES})}
+        {"explainer": name, **summarise_pair({key: table[key].to_numpy(float) for key in SCORES})}
         for name, table in shares.groupby("explainer", sort=False)
     ]
     summary = pd.DataFrame(rows).sort_values("ratio_of_means", ascending=False, ignore_index=True)
-    shown = pd.DataFrame(
+    texts = pd.DataFrame(
         {
             "Explainer": [explainers[name].title for name in summary["explainer"]],
             "User": summary["user"].map("{:.3f}".format),
@@ -299,7 +209,7 @@ def write_tables(settings: FilePairSettings, shares: pd.DataFrame, output: Path)
     )
     contents = {
         f"{settings.name}_summary.csv": summary.to_csv(index=False, float_format="%.6g"),
-        f"{settings.name}.md": markdown_table(shown, tuple(shown.columns[1:])) + "\n",
+        f"{settings.name}.md": markdown_table(texts, tuple(texts.columns[1:])) + "\n",
     }
     return [
         output / f"{settings.name}.csv",
@@ -307,11 +217,8 @@ def write_tables(settings: FilePairSettings, shares: pd.DataFrame, output: Path)
     ]
 
 
-_SCORES = (PAIR_TEST, PAIR_USER, PAIR_TWIN, PAIR_EMPTY)
-
-
 def _with_interval(summary: pd.DataFrame, name: str) -> list[str]:
-    columns = (summary[name + part] for part in ("", "_low", "_high"))
+    columns = (summary[name + ending] for ending in ("", "_low", "_high"))
     return [f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in zip(*columns, strict=True)]
 
 
@@ -319,53 +226,8 @@ def _applies(explainer: Explainer, pair: Mapping[str, nn.Module]) -> bool:
     return not explainer.needs_masks and all(applicability(explainer, network).applies for network in pair.values())
 
 
-def _plain(settings: FilePairSettings, weights: Path) -> nn.Module:
-    return build_network(settings.model(weights, lap=False), settings.classes, seed=0).float().eval()
-
-
-def _normalise(settings: FilePairSettings, images: Tensor) -> Tensor:
-    mean, std = (torch.tensor(values)[:, None, None] for values in (settings.normalise.mean, settings.normalise.std))
-    return (images - mean) / std
-
-
-def _fit_both(
+def _load_fits(
     settings: FilePairSettings, files: ImageFiles, weights: Mapping[str, Path], work: Path
-) -> dict[str, tuple[nn.Module, dict[str, Any]]]:
-    """Attach LAP to both networks and fit it, or load the fits; each with facts about it."""
-    assert settings.lap is not None
-    generator = torch.Generator().manual_seed(settings.lap.seed)
-    shown = set(files.with_masks)
-    order = [number for number in torch.randperm(len(files.rows), generator=generator).tolist() if number not in shown]
-    images: list[Tensor] = []
-
-    def read() -> Tensor:
-        if not images:
-            images.append(_normalise(settings, files.images(order[: settings.lap.images if settings.lap else 0])))
-        return images[0]
-
-    work.mkdir(parents=True, exist_ok=True)
-    return {role: _fit(settings, role, path, read, work) for role, path in weights.items()}
-
-
-def _fit(
-    settings: FilePairSettings, role: str, weights: Path, read: Callable[[], Tensor], work: Path
-) -> tuple[nn.Module, dict[str, Any]]:
-    assert settings.lap is not None
-    model, seed = settings.model(weights, lap=True), settings.lap.seed
-    network = build_network(model, settings.classes, seed).float().eval()
-    if not settings.lap.stages:
-        return network, {"images": 0, "seconds": 0.0}
-    key = digest(settings.lap, settings.backbone, settings.size, file_digest(weights), short_commit())
-    path = work / f"{settings.name}-{role}-{key}.safetensors"
-    begin = time.perf_counter()
-    if path.exists():
-        load_model(network, str(path))
-    else:
-        images = read()
-        # The network's own answers are the targets.
-        targets = torch.cat([predict(network, batch) for batch in images.split(64)]).argmax(1)
-        for stage in training_stages(model, Recipe(mode="frozen"), ()):
-            recipe = stage.recipe.model_copy(update={"seed": seed})
-            fit(network, images, targets, recipe=recipe, terms=stage.terms)
-        save_model(network.eval(), str(path))
-    return network.eval(), {"images": settings.lap.images, "seconds": round(time.perf_counter() - begin, 1)}
+) -> dict[str, FittedNetwork]:
+    images = FitImages(settings, files)
+    return {role: load_fitted(settings, role, path, images, work) for role, path in weights.items()}
