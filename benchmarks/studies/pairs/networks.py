@@ -15,10 +15,12 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from benchmarks.config.models import ModelConfig
 from benchmarks.config.weight_files import file_digest
+from benchmarks.plan.code_digest import code_digest, dependencies
 from benchmarks.plan.stages import training_stages
 from benchmarks.run.networks import build_network
-from benchmarks.store.provenance import digest, short_commit
+from benchmarks.store.provenance import digest
 from benchmarks.studies.pairs.files import ImageFiles
 from benchmarks.studies.pairs.settings import FilePairSettings
 from interp_core.training import Recipe, fit, predict
@@ -74,7 +76,7 @@ def load_fitted(settings: FilePairSettings, role: str, weights: Path, images: Fi
     network = build_network(model, settings.classes, settings.lap.seed).float().eval()
     if not settings.lap.stages:
         return FittedNetwork(network, {"images": 0, "seconds": 0.0})
-    key = digest(settings.lap, settings.backbone, settings.size, file_digest(weights), short_commit())
+    key = digest(settings.lap, settings.backbone, settings.size, file_digest(weights), _code(model))
     path = work / f"{settings.name}-{role}-{key}.safetensors"
     if path.exists():
         load_model(network, str(path))
@@ -92,6 +94,12 @@ def _fit(network: nn.Module, settings: FilePairSettings, weights: Path, images: 
         recipe = stage.recipe.model_copy(update={"seed": settings.lap.seed})
         fit(network, images, answers, recipe=recipe, terms=stage.terms)
     network.eval()
+
+
+def _code(model: ModelConfig) -> str:
+    """Hash the code that a fit depends on."""
+    terms = {type(term).__module__ for stage in training_stages(model, Recipe(), ()) for term in stage.terms}
+    return code_digest(dependencies(("interp_core.training.fit", "interp_core.lap.attach", *sorted(terms))))
 
 
 def normalise(settings: FilePairSettings, images: Tensor) -> Tensor:

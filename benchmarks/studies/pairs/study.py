@@ -22,36 +22,33 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from baselines import Explainer
-from benchmarks.config.errors import ConfigError
 from benchmarks.config.load import parse, read_content
 from benchmarks.config.weight_files import file_digest
 from benchmarks.metrics import Batch
 from benchmarks.metrics.pair_test import PairTest
+from benchmarks.plan.code_digest import class_digest
 from benchmarks.run.applicability import applicability
 from benchmarks.run.shard import explain_again
 from benchmarks.statistics import summarise_pair
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.markdown import markdown_table
-from benchmarks.store.provenance import short_commit, write_provenance
+from benchmarks.store.provenance import digest, short_commit, write_provenance
 from benchmarks.store.score_names import PAIR_EMPTY, PAIR_TEST, PAIR_TWIN, PAIR_USER
-from benchmarks.studies.pairs.files import ImageFiles, paste_cues
+from benchmarks.studies.pairs.files import ImageFiles
 from benchmarks.studies.pairs.networks import FitImages, FittedNetwork, load_fitted, load_plain, normalise
+from benchmarks.studies.pairs.proof import TWIN, USER, prove
 from benchmarks.studies.pairs.settings import FilePairSettings
 from benchmarks.studies.progress import track
 from benchmarks.studies.resumable_table import ResumableTable
-from interp_core.training import predict
 
 COMMAND = "interp-bench study pairs"
 OUTPUT = Path("results/pairs")
-USER, TWIN = "user", "twin"
 BATCH = 9
 SCORES = (PAIR_TEST, PAIR_USER, PAIR_TWIN, PAIR_EMPTY)
 
@@ -127,11 +124,12 @@ def run(config: Path, root: Path, user: Path, twin: Path, work: Path, output: Pa
         settings.target,
     )
     output.mkdir(parents=True, exist_ok=True)
-    shares = score_explainers(settings, pair, output / f"{settings.name}.csv")
+    digests = {role: file_digest(path) for role, path in weights.items()}
+    shares = score_explainers(settings, pair, output / f"{settings.name}.csv", digests)
     facts = {
         "proof": proof,
         "settings": settings.model_dump(mode="json"),
-        "weights": {role: file_digest(path) for role, path in weights.items()},
+        "weights": digests,
         "fits": {role: fit.facts for role, fit in fits.items()},
     }
     return [
@@ -140,51 +138,34 @@ def run(config: Path, root: Path, user: Path, twin: Path, work: Path, output: Pa
     ]
 
 
-def prove(settings: FilePairSettings, files: ImageFiles, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """Paste the cue onto held-out images of another class, and count the answers that change to its class.
+def score_explainers(
+    settings: FilePairSettings, pair: FilePair, path: Path, weights: Mapping[str, str]
+) -> pd.DataFrame:
+    """Score the explainers that are not in the file, adding the rows of one at a time.
 
-    Raises:
-        ConfigError: the answers of one network prove that it is not what the pair needs.
+    Args:
+        settings: of the pair.
+        pair: networks and images.
+        path: of the file. Rows of other settings or other code are dropped.
+        weights: hashes of the weights by role.
     """
-    proof, donors = settings.proof, files.with_masks
-    order = torch.randperm(len(files.rows), generator=torch.Generator().manual_seed(proof.seed)).tolist()
-    numbers = files.first_rows(proof.column, proof.value, order[: proof.held_out])
-    if not numbers or not donors:
-        raise ConfigError(
-            f"no held-out image without a mask has {proof.column} = {proof.value}, or no image has a mask"
-        )
-    images = files.images(numbers)
-    pasted = paste_cues(images, files.images(donors), files.masks(donors))
-    facts: dict[str, Any] = {"images": len(numbers), "cues": len(donors)}
-    for role, network in networks.items():
-        before, after = (
-            predict(network, normalise(settings, pixels)).argmax(1) == settings.target for pixels in (images, pasted)
-        )
-        facts[role] = {"other_answers": int((~before).sum()), "follows": round(float(after[~before].float().mean()), 4)}
-    if not facts[USER]["follows"] >= proof.least_user or not facts[TWIN]["follows"] <= proof.most_twin:
-        user, twin = (facts[role]["follows"] for role in (USER, TWIN))
-        raise ConfigError(
-            f"the pair is refused: a pasted cue turns {user:.0%} of the user's answers into its class "
-            f"({proof.least_user:.0%} needed) and {twin:.0%} of the twin's ({proof.most_twin:.0%} allowed)"
-        )
-    return facts
-
-
-def score_explainers(settings: FilePairSettings, pair: FilePair, path: Path) -> pd.DataFrame:
-    """Score the explainers that are not in the file, adding the rows of one at a time."""
-    table, commit = ResumableTable(path, ("explainer",)), short_commit()
+    table, commit = ResumableTable(path, ("explainer", "key")), short_commit()
     explainers = {choice.name: choice.build() for choice in settings.explainers}
-    for (name,) in track(table.missing([(name,) for name in explainers]), "Explaining"):
+    content = settings.model_dump(mode="json", exclude={"explainers"}), weights, class_digest(PairTest)
+    units = [
+        (name, digest(explainer, class_digest(type(explainer)), content)) for name, explainer in explainers.items()
+    ]
+    table.drop_others(units)
+    for name, key in track(table.missing(units), "Explaining"):
         begin = time.perf_counter()
         shares = pair.shares(explainers[name], settings.floor)
         if shares is None:
             print(f"{name} can explain neither network and is left out", flush=True)
             continue
         seconds = round((time.perf_counter() - begin) / len(pair.ids), 4)
-        columns = pd.DataFrame({"explainer": name, "image": pair.ids, **shares, "seconds": seconds, "commit": commit})
-        table.add(*columns.to_dict("records"))
+        labels = {"explainer": name, "key": key, "image": pair.ids}
+        table.add(*pd.DataFrame({**labels, **shares, "seconds": seconds, "commit": commit}).to_dict("records"))
         print(f"{name}: user {shares[PAIR_USER].mean():.3f}, twin {shares[PAIR_TWIN].mean():.3f}", flush=True)
-    table.drop_others([(name,) for name in explainers])
     return table.frame
 
 
