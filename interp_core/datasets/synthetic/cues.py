@@ -43,14 +43,17 @@ def plant(kind: CueKind, images: np.ndarray, objects: np.ndarray, classes: np.nd
     Args:
         kind: one of `KINDS`.
         images: (n, 3, H, W) uint8; not changed.
-        objects: (n, 1, H, W) bool, the objects that the cue must not cover.
+        objects: (n, 1, H, W) bool, the objects, which stay in front of all cues but a colour cast.
         classes: (n,) classes of the cues, below `FORMS`.
         unit: (n, `NUMBERS`) uniform numbers in [0, 1), which decide all but the class.
 
     Returns:
         (n, 3, H, W) uint8 images, and (n, 1, H, W) bool masks of their cues.
     """
-    return _PLANTERS[kind](images, objects, classes, unit)
+    painted, masks = _PLANTERS[kind](images, objects, classes, unit)
+    if kind != "colour":  # the object is in front
+        painted = np.where(objects, images, painted)
+    return painted, masks & ~objects
 
 
 def paint_squares(images: np.ndarray, patterns: np.ndarray, corner: np.ndarray) -> Planted:
@@ -159,10 +162,8 @@ def _plant_texture(images: np.ndarray, objects: np.ndarray, classes: np.ndarray,
     angle, wavelength = classes % 5 * np.pi / 5, np.array(WAVELENGTHS)[classes // 5] * length
     along = pixels * np.cos(angle)[:, None, None] + pixels[:, None] * np.sin(angle)[:, None, None]
     waves = np.sin(2 * np.pi * (along / wavelength[:, None, None] + unit[:, 1, None, None]))
-    uncovered = ~_read_squares(objects, corner, side)
-    textured = _read_squares(images, corner, side) / 255 + TEXTURE_AMPLITUDE * waves[..., None] * uncovered
-    painted, masks = paint_squares(images, _to_bytes(textured), corner)
-    return painted, masks & ~objects
+    textured = _read_squares(images, corner, side) / 255 + TEXTURE_AMPLITUDE * waves[..., None]
+    return paint_squares(images, _to_bytes(textured), corner)
 
 
 def _plant_watermark(images: np.ndarray, objects: np.ndarray, classes: np.ndarray, unit: np.ndarray) -> Planted:
@@ -187,7 +188,7 @@ def _plant_colour(images: np.ndarray, objects: np.ndarray, classes: np.ndarray, 
     weights = half_weights(objects, 0.2, unit[:, 0])
     colours = TAG_COLOURS[classes].astype(np.float32)[:, :, None, None] / 255
     pixels = images.astype(np.float32) / 255
-    return _to_bytes(pixels + CAST_STRENGTH * weights * (colours - pixels)), (weights > 0.5) & ~objects
+    return _to_bytes(pixels + CAST_STRENGTH * weights * (colours - pixels)), weights > 0.5
 
 
 def _read_squares(images: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:

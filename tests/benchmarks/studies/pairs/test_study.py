@@ -99,7 +99,7 @@ def test_shares_of_known_networks_are_found_and_a_second_run_explains_nothing(
         assert summary.loc[name, "ahead"] == 1
     assert summary.loc["random", ["ratio", "ratio_of_means", "ahead"]].tolist() == [1, 1, 0]
     assert len(pd.read_csv(shares)) == 3 * 6
-    assert "Input x gradient" in table_path.read_text()
+    assert "| Random | 0.060 | 0.060 | 1.00 [1.00, 1.00]" in table_path.read_text()
     facts = json.loads(facts_path.read_text())
     answers = {"user": {"other_answers": 8, "follows": 1.0}, "twin": {"other_answers": 8, "follows": 0.0}}
     assert facts["proof"] == {"images": 8, "cues": 6, **answers}
