@@ -7,8 +7,8 @@ drawn anew for each image and step,
     -log p_k(m x + (1 - m) b)  -  log(1 - p_k((1 - m) x + m b))
 
 with q = 0.02 + largest * v^power, v even in [0, 1): small parts are drawn more often. Gradient reaches the window
-weights of the redistribution, and gates that take part in them, through m. The network itself does not learn from
-images with holes: its weights are constant in these passes. `price` adds the share of the evidence that learned scores
+weights of the redistribution, and gates that take part in them, through m. The network does not learn from this term:
+its weights are constant in these passes, and so are the contributions that are moved. `price` adds the share of the evidence that learned scores
 have moved, summed over the levels,
 
     price * sum_l |R_l - R_l(s_l = 0)|_1 / (2 |R_L|_1)

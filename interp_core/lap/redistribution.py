@@ -182,11 +182,13 @@ class Redistribution(nn.Module):
         Returns:
             One entry per level, finest first.
         """
-        state = F.relu(project(self.evidence, contributions) + (0 if parts is None else project(self.parts, parts)))
+        # Scores learn from features and do not teach them.
+        state = project(self.evidence, contributions)
+        state = F.relu(state if parts is None else state + project(self.parts, parts.detach()))
         state = F.relu(state + self.around(state))
         levels: list[MovedLevel] = []
         for index, level in enumerate(reversed(below)):
-            state = self._state_of(index, state, level.features)
+            state = self._state_of(index, state, level.features.detach())
             scores = pointwise(state, self.out[index].weight, self.out[index].bias)  # type: ignore[arg-type]
             scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
             weights = torch.exp(MAX_SCORE * torch.tanh(scores / MAX_SCORE))
