@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interp_core.knowledge import view_of
+from interp_core.lap.model import lap_within
 from interp_core.lap.recording import Recording
 from interp_core.training import DEFAULT_TERMS
 
@@ -62,15 +63,23 @@ def logits_of(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 def training_loss(model: nn.Module, images: Tensor) -> Tensor:
-    """Compute cross-entropy and all default terms of a LAP model, which may be wrapped."""
+    """Compute a loss that every parameter of a LAP model takes part in.
+
+    These are cross-entropy, the default terms that need no further pass, and a loss on redistributed maps. The model
+    may be wrapped.
+    """
     targets = torch.arange(len(images)) % 4
     recording = Recording(all_concepts=True)
     logits = model(images, recording)
     concepts = recording.head.concepts
     assert concepts is not None
     labels = F.one_hot(targets, 4).to(logits.dtype)
-    terms = [term.weight * term.loss(view_of(concepts, labels)) for term in DEFAULT_TERMS]
-    return torch.stack([F.cross_entropy(logits, targets), *terms]).sum()
+    terms = [term.weight * term.loss(view_of(concepts, labels)) for term in DEFAULT_TERMS if term.passes == 0]
+    lap = lap_within(model)
+    assert lap is not None
+    size = images.shape[-2], images.shape[-1]
+    moved = [level.contributions for level in lap.redistribute(recording, targets, recording.head.gate, size)]
+    return torch.stack([F.cross_entropy(logits, targets), *terms, *(maps.square().mean() for maps in moved)]).sum()
 
 
 def same_gradients(first: nn.Module, second: nn.Module) -> None:

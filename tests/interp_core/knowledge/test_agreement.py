@@ -57,12 +57,12 @@ def test_a_network_with_a_head_alone_agrees_with_itself() -> None:
     assert Agreement(moves=False).loss(view_of(torch.rand(1, 2, 3, 3), torch.ones(1, 2))).item() == 0
 
 
-def pixels(images: Tensor, _maps: bool) -> tuple[Tensor, Tensor]:
+def pixels(images: Tensor, _maps: bool, _learn: bool) -> tuple[Tensor, Tensor]:
     """A network whose map is its image: it moves with it."""
     return images.mean((2, 3)), images[:, :2]
 
 
-def columns(images: Tensor, _maps: bool) -> tuple[Tensor, Tensor]:
+def columns(images: Tensor, _maps: bool, _learn: bool) -> tuple[Tensor, Tensor]:
     """A network whose map is a ramp over the columns, whatever it sees."""
     ramp = torch.linspace(0, 1, images.shape[-1]).expand(len(images), 2, images.shape[-2], -1)
     return images.mean((2, 3)), ramp
@@ -82,7 +82,9 @@ def test_maps_that_stay_are_charged_for_it() -> None:
     losses = set()
     for seed in range(12):
         generator = torch.Generator().manual_seed(seed)
-        view = view_of(columns(images, True)[1], labels, images=images, model=ModelAccess(columns), generator=generator)
+        view = view_of(
+            columns(images, True, True)[1], labels, images=images, model=ModelAccess(columns), generator=generator
+        )
         losses.add(round(Agreement(shift=0).loss(view).item(), 6))
     ramp = torch.linspace(0, 1, 11)
     assert losses == {0.0, round((ramp - ramp.flip(0)).square().mean().item(), 6)}
@@ -94,7 +96,11 @@ def test_a_shift_of_a_ramp_by_hand() -> None:
     for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
         view = view_of(
-            columns(images, True)[1], torch.ones(1, 2), images=images, model=ModelAccess(columns), generator=generator
+            columns(images, True, True)[1],
+            torch.ones(1, 2),
+            images=images,
+            model=ModelAccess(columns),
+            generator=generator,
         )
         losses.add(round(Agreement(shift=0.2, flip=False).loss(view).item(), 4))
     # A ramp of a tenth a column, moved by up to two columns; what comes in over the edge is not judged.
@@ -104,11 +110,11 @@ def test_a_shift_of_a_ramp_by_hand() -> None:
 def test_a_share_of_the_images_is_moved() -> None:
     images, sizes = torch.zeros(4, 2, 10, 11), []
 
-    def forward_again(images: Tensor, needs_maps: bool) -> tuple[Tensor, Tensor]:
+    def forward_again(images: Tensor, needs_maps: bool, _learn: bool) -> tuple[Tensor, Tensor]:
         sizes.append(len(images))
-        return columns(images, needs_maps)
+        return columns(images, needs_maps, True)
 
-    view = view_of(columns(images, True)[1], torch.ones(4, 2), images=images, model=ModelAccess(forward_again))
+    view = view_of(columns(images, True, True)[1], torch.ones(4, 2), images=images, model=ModelAccess(forward_again))
     Agreement(share=0.5).loss(view)
     assert sizes == [2]
 

@@ -49,7 +49,7 @@ def reader(labels: Tensor, masks: Tensor, multi_label: bool = False) -> View:
     """A network that reads the upper left pixel: the class of sign."""
     images = bright(1.0, -1.0)
 
-    def forward_again(batch: Tensor, _maps: bool) -> tuple[Tensor, None]:
+    def forward_again(batch: Tensor, _maps: bool, _learn: bool) -> tuple[Tensor, None]:
         return torch.stack([batch[:, 0, 0, 0], -batch[:, 0, 0, 0]], 1), None
 
     return View(images, labels, torch.zeros(2, 2, 2, 2), None, torch.zeros(2, 2), multi_label=multi_label,

@@ -17,7 +17,7 @@ MASK = [[1.0, 0.5], [0.0, 0.0]]
 OTHER = [[0.0, 0.0], [0.0, 1.0]]
 
 
-def first_pixel(images: Tensor, _maps: bool = False) -> tuple[Tensor, None]:
+def first_pixel(images: Tensor, _maps: bool = False, _learn: bool = True) -> tuple[Tensor, None]:
     """Logits: the first pixel against its right neighbour."""
     return images[:, 0, 0, :2], None
 
@@ -181,7 +181,7 @@ def test_descending_finds_what_the_decision_rests_on() -> None:
     images = torch.rand(4, 1, 12, 12, generator=generator)
     images[:, :, 2:5, 6:9] += 2
 
-    def forward_again(batch: Tensor, _maps: bool) -> tuple[Tensor, None]:
+    def forward_again(batch: Tensor, _maps: bool, _learn: bool) -> tuple[Tensor, None]:
         bright = 12 * (batch[:, 0, 2:5, 6:9].mean((1, 2)) - 1.5)
         return torch.stack([bright, torch.zeros_like(bright)], 1), None
 

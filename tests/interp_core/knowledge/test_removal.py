@@ -23,13 +23,13 @@ def make_view(effects: Tensor, weights: Tensor, multi_label: bool = False) -> Vi
     """Images of ones and a network whose logits are +- the sum of image times `weights` (H, W)."""
     images = torch.ones(1, 1, *weights.shape)
 
-    def forward_again(batch: Tensor, _maps: bool) -> tuple[Tensor, None]:
+    def forward_again(batch: Tensor, _maps: bool, _learn: bool) -> tuple[Tensor, None]:
         total = (batch[:, 0] * weights).sum((1, 2))
         return torch.stack([total, -total], 1), None
 
     maps = torch.full((1, 2, *weights.shape), 0.5)
     return View(
-        images, torch.tensor([[1.0, 0.0]]), maps, None, forward_again(images, False)[0],
+        images, torch.tensor([[1.0, 0.0]]), maps, None, forward_again(images, False, True)[0],
         multi_label=multi_label, generator=torch.Generator().manual_seed(0),
         model=ModelAccess(forward_again, refine=lambda _view, _columns: (maps[:, :1], effects)),
     )  # fmt: skip

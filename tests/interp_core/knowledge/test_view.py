@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import interp_core
 from interp_core import LapModel
+from interp_core.backbone.geometry import resize
 from interp_core.errors import ContractError, UnknownNameError
 from interp_core.knowledge import Absence, Area, Forbid, Presence, Region, View, columns_of, observe, terms, view_of
 from interp_core.knowledge.observe import LIKELY_ABSENT, MAX_ALL_CLASSES
@@ -155,11 +156,13 @@ def test_evidence_of_a_head_with_hidden_layers_is_its_first_order(make_lap: Make
         _ = observe(lap, images, targets).contributions
 
 
-def test_the_loss_of_a_region_is_the_share_of_the_map_that_is_shown(make_lap: MakeLap, images: Tensor) -> None:
+def test_the_loss_of_a_region_is_the_share_outside_at_input_resolution(make_lap: MakeLap, images: Tensor) -> None:
     lap, targets = make_lap(), torch.tensor([2, 0])
     masks = torch.zeros(2, 1, 64, 64)
     masks[:, :, 10:40, 20:64] = 1
-    maps = lap.explain(images, targets).map
+    explanation = lap.explain(images, targets)
+    cells = explanation.concept * explanation.head.contributions.clamp(min=0)
+    maps = resize(cells, 64, 64, lap.info.grid_of((64, 64)))
     outside = 1 - (maps * masks).sum((1, 2, 3)) / maps.sum((1, 2, 3))
     view = observe(lap, images, targets, regions={"object": masks, "irrelevant": 1 - masks})
     for term in (Region(evidence="map"), Forbid(evidence="map")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import interp_core
 from interp_core import LapModel, Recipe
 from interp_core.errors import StoreError, UnknownNameError
 
-DEFAULTS = {"concepts": None, "aggregate": "max", "weighting": "rbf", "refine": False, "image_size": None}
+DEFAULTS = {"concepts": None, "aggregate": "max", "weighting": "rbf", "refine": False, "cell": None, "image_size": None}
 
 MakeLap = Callable[..., LapModel]
 
@@ -29,13 +31,15 @@ def lap(sharpen: Callable[..., LapModel]) -> LapModel:
     model = interp_core.create("test_resnet", num_classes=4, zero_init_last=False)
     for block in (*model.gates, model.head):
         block.scorer.expand.weight.data.normal_()  # type: ignore[union-attr, operator]
+    for out in model.redistribution.out:
+        nn.init.normal_(out.weight)  # type: ignore[arg-type]
     return sharpen(model).eval()
 
 
 def same(first: LapModel, second: LapModel, images: Tensor) -> bool:
     ours, theirs = first.explain(images, 1), second.explain(images, 1)
     maps = all(
-        torch.equal(a.contributions, b.contributions) and torch.equal(a.scores, b.scores)
+        torch.equal(a.contributions, b.contributions) and torch.equal(a.record.scores, b.record.scores)
         for a, b in zip(ours.levels, theirs.levels, strict=True)
     )
     return maps and torch.equal(ours.logits, theirs.logits) and torch.equal(ours.map, theirs.map)
@@ -106,7 +110,7 @@ def test_there_is_no_pickle_in_the_file(
     tensors = [entry for name, entry in header.items() if name != "__metadata__"]
     # Header and tensors account for every byte of the file.
     assert 8 + length + max(entry["data_offsets"][1] for entry in tensors) == len(content)
-    assert {entry["dtype"] for entry in tensors} <= {"F32", "I64"}
+    assert {entry["dtype"] for entry in tensors} <= {"F32", "I64", "BOOL"}
 
     def forbidden(*_args: Any, **_kwargs: Any) -> None:
         raise AssertionError("pickle was used")
@@ -221,3 +225,51 @@ def test_a_detached_model_is_saved_and_comes_back_attached(lap: LapModel, images
     loaded = interp_core.load(tmp_path / "model")
     assert loaded.attached
     assert torch.equal(loaded.explain(images, 1).map, expected.map)
+
+
+def rewrite(path: Path, keep: Callable[[str], bool]) -> None:
+    """Write the weights in a file again without some of them."""
+    save_file({key: value for key, value in load_file(path).items() if keep(key)}, path)
+
+
+@pytest.mark.slow
+def test_a_file_of_the_first_version_loads_and_gives_its_logits(lap: LapModel, images: Tensor, tmp_path: Path) -> None:
+    """It has no weights of the redistribution: evidence is then upsampled, and no level counts as trained."""
+    weights = interp_core.save(lap, tmp_path / "model")
+    description = json.loads((tmp_path / "model.json").read_text())
+    del description["options"]["cell"]
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    rewrite(weights, lambda key: not key.startswith("redistribution.") and not key.endswith(".trained"))
+    loaded, plain = interp_core.load(tmp_path / "model"), copy.deepcopy(lap)
+    plain.redistribution.reset_parameters()
+    ours, theirs = loaded.explain(images, 1), plain.explain(images, 1)
+    assert torch.equal(ours.logits, theirs.logits)
+    torch.testing.assert_close(ours.map, theirs.map)
+    assert ours.gap <= 1e-5
+    assert all(level.scores is None for level in ours.levels[:-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["head.a", "gates.0.scorer.reduce.weight", "backbone.conv1.0.weight"])
+def test_any_other_weight_that_is_missing_is_told(missing: str, lap: LapModel, tmp_path: Path) -> None:
+    weights = interp_core.save(lap, tmp_path / "model")
+    assert missing in load_file(weights)
+    rewrite(weights, lambda key: key != missing)
+    with pytest.raises(StoreError, match=f"these weights do not fit: {re.escape(missing)};"):
+        interp_core.load(tmp_path / "model")
+
+
+@pytest.mark.slow
+def test_weights_that_are_not_expected_are_told(lap: LapModel, tmp_path: Path) -> None:
+    weights = interp_core.save(lap, tmp_path / "model")
+    save_file({**load_file(weights), "redistribution.fifth.weight": torch.zeros(1)}, weights)
+    with pytest.raises(StoreError, match=r"these weights do not fit: redistribution\.fifth\.weight;"):
+        interp_core.load(tmp_path / "model")
+
+
+@pytest.mark.slow
+def test_whether_levels_are_trained_is_saved(lap: LapModel, images: Tensor, tmp_path: Path) -> None:
+    lap.gates[1].trained.fill_(True)  # type: ignore[operator]
+    interp_core.save(lap, tmp_path / "model")
+    levels = interp_core.load(tmp_path / "model").explain(images, 1).levels
+    assert [level.scores is not None for level in levels] == [False, True, False, True]

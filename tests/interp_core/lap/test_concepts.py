@@ -31,11 +31,14 @@ BY_LEVEL = {"layer1": ("edge", "spot", "line"), "layer3": ("fur", "eye")}
 
 @pytest.fixture
 def make(make_backbone: Make, sharpen: Sharpen) -> Callable[..., LapModel]:
-    """Attached with the same scorers every time, attention at work."""
+    """Attached with the same scorers every time, attention at work, and scores that count as trained."""
 
     def attach(a: float = 2.0, **options: Any) -> LapModel:
         torch.manual_seed(0)
-        return sharpen(interp_core.attach(make_backbone(), **options), a)
+        lap = sharpen(interp_core.attach(make_backbone(), **options), a)
+        for block in gates(lap):
+            block.trained.fill_(True)
+        return lap
 
     return attach
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 import interp_core
 from interp_core import Explanation, LapModel
-from interp_core.backbone.geometry import CellGrid, resize
+from interp_core.backbone.geometry import CellGrid
 
 MakeLap = Callable[..., LapModel]
 Images = Callable[..., Tensor]
@@ -47,13 +48,16 @@ def sums_per_window(weights: Tensor, window: int | None) -> Tensor:
 
 
 def check_identities(lap: LapModel, explanation: Explanation, gap: float = 1e-5) -> None:
-    """Attention sums to 1 in every window, contributions to the logit on every level."""
-    windows = [*(site.window for site in lap.sites), None]
-    for level, window in zip(explanation.levels, windows, strict=True):
-        sums = sums_per_window(level.attention.double(), window)
+    """Attention sums to 1 in every window, contributions to the logit on every level and on the pixels."""
+    windows = {site.module: site.window for site in lap.sites} | {"head": None}
+    gated = [level for level in explanation.levels if level.attention is not None]
+    assert {level.name for level in gated} == set(windows)
+    for level in gated:
+        sums = sums_per_window(level.attention.double(), windows[level.name])
         torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=gap)
         assert (level.attention >= 0).all()
-    assert explanation.gap < gap
+    assert replace(explanation, map=explanation.contributions).gap < gap
+    assert explanation.gap < max(gap, 1e-5)  # the pixels are single precision
 
 
 def close_to_scale(ours: Tensor, theirs: Tensor, share: float = 1e-5) -> None:
@@ -86,7 +90,8 @@ def test_odd_sizes_and_any_batch(
 def test_the_smallest_image_is_one_cell(make_lap: MakeLap, images_of: Images) -> None:
     lap = make_lap()
     explanation = lap.explain(images_of(32, 32, count=1))
-    assert explanation.native.shape == (1, 1, 1, 1)
+    assert explanation.head.contributions.shape == (1, 1, 1, 1)
+    assert explanation.map.shape == (1, 1, 32, 32)
     check_identities(lap, explanation)
 
 
@@ -170,7 +175,7 @@ def test_autocast_keeps_the_function(
         assert torch.equal(ours, plain)
         explanation = sharpen(lap).explain(images, 1)
         assert explanation.gap < 0.05
-    assert explanation.map.dtype == explanation.native.dtype == torch.float32
+    assert explanation.map.dtype == torch.float32
     for level in explanation.levels:
         assert torch.isfinite(level.contributions).all()
     assert torch.isfinite(explanation.map).all()
@@ -180,14 +185,15 @@ def test_autocast_keeps_the_function(
 
 @pytest.mark.slow
 def test_a_map_under_autocast_has_all_its_digits(make_lap: MakeLap, images_of: Images) -> None:
-    """Placing a map on the image is a matrix product, which autocast would do in eight bits."""
+    """Moving contributions is a matrix product, which autocast would do in eight bits."""
     lap = make_lap()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         explanation = lap.explain(images_of(96, 96), 1)
     maps = explanation.map
     assert not torch.equal(maps, maps.bfloat16().float())
-    resized = resize(explanation.native, 96, 96, lap.info.grid_of((96, 96)))
-    assert torch.equal(maps, resized)
+    assert torch.equal(maps, lap.to_pixels(explanation.contributions, images_of(96, 96)))
+    sums = maps.double().sum((1, 2, 3))
+    torch.testing.assert_close(explanation.contributions.double().sum((1, 2, 3)), sums, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

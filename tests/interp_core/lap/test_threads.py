@@ -104,10 +104,10 @@ def test_many_threads_explain_different_images_with_one_model(
     for ours, expected in zip(explanations, alone, strict=True):
         torch.testing.assert_close(ours.logits, expected.logits, rtol=0, atol=1e-10)
         torch.testing.assert_close(ours.map, expected.map, rtol=0, atol=1e-5)
-        assert ours.gap < 1e-9
+        assert ours.gap < 1e-5  # the pixels are single precision
         for level, expected_level in zip(ours.levels, expected.levels, strict=True):
             torch.testing.assert_close(level.contributions, expected_level.contributions, rtol=0, atol=1e-10)
-            torch.testing.assert_close(level.concepts, expected_level.concepts, rtol=0, atol=1e-10)
+            torch.testing.assert_close(level.record.concepts, expected_level.record.concepts, rtol=0, atol=1e-10)
 
 
 def test_the_backbone_is_plain_while_another_thread_explains(
@@ -189,7 +189,9 @@ def test_many_threads_attach_at_once(images: Tensor, sharpen: Sharpen) -> None:
 def _same_blocks(lap: LapModel, expected: interp_core.Explanation) -> None:
     """Scorers start at random, so only what does not depend on them is the same."""
     assert torch.equal(lap.explain(expected.images, 1).targets, expected.targets)
-    assert [site.module for site in lap.sites] == [level.site.module for level in expected.below]
+    assert [site.module for site in lap.sites] == [
+        level.name for level in expected.levels[:-1] if level.attention is not None
+    ]
     assert torch.equal(plain(lap, expected.images), plain(lap.backbone, expected.images))
 
 
