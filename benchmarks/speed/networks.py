@@ -86,17 +86,20 @@ NETS = (_timm_net("resnet18"), _timm_net("mobilenetv2_100"), _preset_net())
 
 
 @cache
-def _networks(net: Net) -> tuple[nn.Module, LapModel]:
+def _networks(net: Net, refine: bool) -> tuple[nn.Module, LapModel]:
     plain = build_network(net.model.model_copy(update={"lap": False}), net.classes, SEED).eval()
-    options: dict[str, Any] = dict(net.model.attach)
+    options: dict[str, Any] = {"refine": True, **net.model.attach} if refine else {**net.model.attach, "refine": False}
     lap = attach(copy.deepcopy(plain), **options)
     initialise_attention(lap, SHARPNESS)
     return plain, lap
 
 
-def twins(net: Net, memory_format: str, device: str, *, images: int, size: int) -> Twins:
-    """Return fresh copies in evaluation mode, and `images` random images of `size` pixels with random targets."""
-    plain, lap = copy.deepcopy(_networks(net))
+def twins(net: Net, memory_format: str, device: str, *, images: int, size: int, refine: bool = False) -> Twins:
+    """Return fresh copies in evaluation mode, and `images` random images of `size` pixels with random targets.
+
+    With `refine` LAP has the decoders of a second map.
+    """
+    plain, lap = copy.deepcopy(_networks(net, refine))
     layout = MEMORY_FORMATS[memory_format]
     for model in (plain, lap):
         model.to(device).to(memory_format=layout)  # type: ignore[call-overload]
