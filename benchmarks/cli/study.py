@@ -212,6 +212,14 @@ def twins(
 
 
 @study.command()
+def redistribution(output: Output = METHOD, epochs: Epochs = None) -> None:
+    """Draw the contributions of one logit on every grid; writes redistribution.png."""
+    from benchmarks.studies import redistribution
+
+    _print_paths(redistribution.run(output, epochs or redistribution.EPOCHS))
+
+
+@study.command()
 def page(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Top of a checkout with its results.")] = Path(),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a page is out of date.")] = False,

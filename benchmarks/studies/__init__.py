@@ -11,6 +11,7 @@ Each asks one question. `interp-bench study NAME` runs it, or continues it after
 | shortcut | Can a network be told to ignore a shortcut, and at what cost? | results/method/control_* |
 | fragility | Does LAP without knowledge follow a shortcut more than its plain twin? | results/method/fragility_* |
 | pairs | Does a map show what the network uses, or what stands out in the image? | results/pairs |
+| redistribution | What does a decision consist of, on each grid? Draws it. | results/method/redistribution.png |
 | xray | Where do maps lie on chest X-rays when only labels of images are known? | results/method/medical* |
 | fits | Do the scores of LAP hold for several fits on one frozen network? | tables/ of the last run |
 | networks | Whose own map is best: LAP's, a rival's, or that of LAP without a part? | tables/ of the run |

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers.command import exit_code
 
-from benchmarks.studies import faces, linear_probe, results_page, retrofit
+from benchmarks.studies import faces, linear_probe, redistribution, results_page, retrofit
 from benchmarks.studies.shortcut import fragility
 from benchmarks.studies.shortcut import study as shortcut
 from benchmarks.studies.tables import fits, networks, twins
@@ -29,6 +29,7 @@ STUDIES = [
     "fits",
     "networks",
     "twins",
+    "redistribution",
     "page",
 ]
 RETROFIT = ("--backbone", "resnet18", "--weights", "w", "--out", "o", "--data", "d")
@@ -80,6 +81,9 @@ def test_options_reach_the_studies(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     calls = record(monkeypatch, faces)
     assert study_code("faces", "--root", "celeba") == 0
     assert calls == [(Path("celeba"), list(faces.ATTRIBUTES), 64, None, faces.OUTPUT)]
+    calls = record(monkeypatch, redistribution)
+    assert study_code("redistribution") == 0
+    assert calls == [(output, redistribution.EPOCHS)]
 
 
 def test_options_in_json_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
