@@ -106,12 +106,12 @@ def fit_redistribution(lap: LapModel, images: Tensor, recipe: Recipe) -> None:
 def redistribution_figure(examples: Sequence[Example]) -> Figure:
     """Draw two rows per example: the grids as attached, and after training.
 
-    All grids of a row that holds cells share their colours per pixel of the image, so that they can be compared.
+    Each grid has the colours of its own largest value. Red counts for the class, blue against it.
     """
     columns = 1 + len(examples[0].grids[0])
     side = style.WIDE / (columns + 0.55)
     rows = 2 * len(examples)
-    figure = Figure((style.WIDE, rows * (side + 0.34) + 0.3))
+    figure = Figure((style.WIDE, rows * (side + 0.4) + 0.3))
     panels = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(0.085, 0.05, 0.995, 0.94, 0.1, 0.28)
     for index, example in enumerate(examples):
@@ -143,7 +143,7 @@ def _draw_grids(panels: Sequence[Axes], grids: Sequence[np.ndarray], bias: float
         axes.imshow(grid, cmap=COLOURS, vmin=-high, vmax=high, interpolation="nearest")
         _hide_frame(axes)
         total = float(grid.sum(dtype=np.float64))
-        axes.set_xlabel(f"sum {_signed(total)}, + bias: {_signed(total + bias)}", fontsize=7, labelpad=3)
+        axes.set_xlabel(f"sum {_signed(total)}\nwith bias {_signed(total + bias)}", fontsize=7, labelpad=3)
         if number:
             arrow = {"arrowstyle": "->", "color": palette.FAINT_INK, "linewidth": 0.9}
             axes.annotate(

@@ -42,7 +42,7 @@ def test_the_figure_prints_the_sums(examples: list[Example]) -> None:
     figure = redistribution_figure(examples)
     texts = words(figure)
     total = float(examples[0].grids[0][0].sum())
-    expected = f"sum {total:+.2f}, + bias: {total + examples[0].bias:+.2f}".replace("-", "\N{MINUS SIGN}")
+    expected = f"sum {total:+.2f}\nwith bias {total + examples[0].bias:+.2f}".replace("-", "\N{MINUS SIGN}")
     assert texts.count(expected) == 8
     assert {"as attached", "trained", "head, 7 × 7 cells", "14 × 14 cells", "56 × 56 pixels"} <= set(texts)
 
