@@ -8,8 +8,8 @@ drawn anew for each image and step,
 
 with q = 0.02 + largest * v^power, v even in [0, 1): small parts are drawn more often. Gradient reaches the window
 weights of the redistribution, and gates that take part in them, through m. The network does not learn from this term:
-its weights are constant in these passes, and so are the contributions that are moved. `price` adds the share of the evidence that learned scores
-have moved, summed over the levels,
+its weights are constant in these passes, and so are the contributions that are moved. `price` adds the share of the
+evidence that learned scores have moved, summed over the levels,
 
     price * sum_l |R_l - R_l(s_l = 0)|_1 / (2 |R_L|_1)
 
