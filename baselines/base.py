@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from baselines.support.guard import Cost, count_passes, preserve, seed_generators
+from baselines.support.trial import remember_shape
 from interp_core.errors import ContractError
 from interp_core.registry import ClassRegistry
 
@@ -132,6 +133,7 @@ class Explainer(BaseModel):
             raise ContractError(f"{self.name}: targets must be {len(images)} integers, got {tuple(targets.shape)}")
         if self.needs_masks and masks is None:
             raise ContractError(f"{self.name} needs evidence masks and this data set gave none")
+        remember_shape(model, images.shape[1:])
         reason = self.refusal(model)
         if reason is not None:
             raise ContractError(f"{self.name} cannot explain this model: {reason}")

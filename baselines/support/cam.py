@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from baselines.base import Explainer
 from baselines.support.gradients import target_logits
+from baselines.support.trial import inspect_at_known_size
 from interp_core.backbone.geometry import resize
 from interp_core.backbone.inspect import FeatureLayer, feature_layer
 from interp_core.errors import BackboneError
@@ -34,7 +35,7 @@ def last_layer(model: nn.Module) -> FeatureLayer:
     """
     layer = _layers.get(model)
     if layer is None or dict(getattr(model, "backbone", model).named_modules()).get(layer.name) is not layer.module:
-        layer = _layers[model] = feature_layer(model)
+        layer = _layers[model] = feature_layer(model, inspect_at_known_size(model))
     return layer
 
 

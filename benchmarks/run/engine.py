@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from baselines.support.trial import remember_shape
 from benchmarks.config.device import require_ray, resolve_device
 from benchmarks.config.errors import ConfigError
 from benchmarks.config.run import RunConfig
@@ -150,6 +151,8 @@ class Engine:
         self.images.forget("train")
         self.images.forget("val")
         selected = self._select_images(networks)
+        for trained in networks:
+            remember_shape(trained.network, selected.split.shape)
         checked = [(trained, self._check_explainers(trained)) for trained in networks]
         jobs = [(trained, [name for name in checks if checks[name].applies]) for trained, checks in checked]
         for trained, checks in checked:

@@ -28,7 +28,7 @@ from benchmarks.store.record import (
     StageRecord,
     TransformRecord,
 )
-from interp_core.backbone.inspect import feature_layer
+from interp_core.backbone.inspect import feature_layer, inspect_backbone
 from interp_core.datasets import DatasetConfig
 
 
@@ -98,8 +98,9 @@ def _describe_model(trained: TrainedNetwork, shape: Sequence[int]) -> ModelRecor
     device = next(trained.network.parameters()).device
     with torch.no_grad():
         features = backbone.forward_features(torch.zeros(1, *shape, device=device))  # type: ignore[operator]
-    layer = feature_layer(backbone)
-    grid = layer.grid_of((shape[-2], shape[-1]))
+    size = shape[-2], shape[-1]
+    layer = feature_layer(backbone, inspect_backbone(backbone, size))
+    grid = layer.grid_of(size)
     stages = [{key: value for key, value in stage.items() if key != "history"} for stage in facts.get("stages", [])]
     return ModelRecord(
         name=model.name,

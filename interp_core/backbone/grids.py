@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -43,30 +44,46 @@ class Point:
     layout: Layout
 
 
-@dataclass
 class MapGrids:
     """Grids of a network's maps, by image size.
 
-    Attributes:
-        model: the network.
+    Args:
+        model: the network, which is not kept alive.
         features: its part that ends with the last map.
         layout: layout of the last map.
         channels: number of channels of the images.
         points: places of further maps.
         size: rows and columns of the probe.
         probed: grids at that size by name, with `LAST` for the last map.
-        fixed: whether they are the same at any size.
+        fixed: whether their operations are the same at any size.
+
+    Attributes:
+        size: rows and columns of the probe.
+        probed: grids at that size.
+        fixed: whether the grids are the same at any size.
     """
 
-    model: nn.Module
-    features: Features
-    layout: Layout
-    channels: int
-    points: Sequence[Point]
-    size: Side
-    probed: dict[str, CellGrid]
-    fixed: bool
-    _by_size: dict[Side, dict[str, CellGrid]] = field(default_factory=dict)
+    def __init__(
+        self,
+        model: nn.Module,
+        features: Features,
+        layout: Layout,
+        channels: int,
+        points: Sequence[Point],
+        size: Side,
+        probed: dict[str, CellGrid],
+        fixed: bool,
+    ) -> None:
+        self._model, self._features, self._layout = ref(model), features, layout
+        self._channels, self._points = channels, points
+        self.size, self.probed, self.fixed = size, probed, fixed
+        self._by_size: dict[Side, dict[str, CellGrid]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_model": self._model()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _model=ref(state["_model"]))
 
     def at(self, name: str, size: Side) -> CellGrid:
         """Return the grid of a map.
@@ -112,6 +129,9 @@ class MapGrids:
 
     def _measure(self, size: Side) -> tuple[dict[str, CellGrid], bool]:
         """Return grids by name for a size, and whether their operations are the same at any size."""
+        model = self._model()
+        if model is None:
+            raise ContractError(f"the network is gone, so that images of {size[0]} x {size[1]} pixels cannot be tried")
         grids: dict[str, CellGrid] = {}
         fixed: list[bool] = []
 
@@ -120,14 +140,14 @@ class MapGrids:
             fixed.append(is_fixed(features))
 
         try:
-            with _disable_current_modes(), torch.inference_mode(False), torch.no_grad(), evaluating(self.model):
-                images = noise_image(self.model, self.channels, size)
-                with _recording(self.model, self.points, record), PositionTrace(images):
-                    features, _ = self.features(self.model, images)
-                record(LAST, self.layout, features)
+            with _disable_current_modes(), torch.inference_mode(False), torch.no_grad(), evaluating(model):
+                images = noise_image(model, self._channels, size)
+                with _recording(model, self._points, record), PositionTrace(images):
+                    features, _ = self._features(model, images)
+                record(LAST, self._layout, features)
         except Exception as error:  # a network's own code may raise anything
             raise ContractError(
-                f"{type(self.model).__name__} cannot take images of {size[0]} x {size[1]} pixels: "
+                f"{type(model).__name__} cannot take images of {size[0]} x {size[1]} pixels: "
                 f"{one_line(error, limit=200)}; it was inspected with {self.size[0]} x {self.size[1]}"
             ) from error
         return grids, all(fixed)

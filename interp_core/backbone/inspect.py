@@ -198,19 +198,19 @@ class FeatureLayer:
         return self.info.grid_of(size)
 
 
-def feature_layer(model: nn.Module, image_size: tuple[int, int] | None = None) -> FeatureLayer:
+def feature_layer(model: nn.Module, info: BackboneInfo | None = None) -> FeatureLayer:
     """Return the module whose output is the last feature map.
 
     Args:
         model: a backbone, or a LAP model, whose backbone is then used.
-        image_size: rows and columns of an image that a backbone takes. By default timm's input size, else 224.
+        info: properties of the backbone, if they are known.
 
     Raises:
         BackboneError: not a convolutional network, or no module's output is its last features as (N, C, h, w).
     """
     backbone = getattr(model, "backbone", model)
-    info = getattr(model, "info", None)
-    info = info if isinstance(info, BackboneInfo) else inspect_backbone(backbone, image_size)
+    info = info or getattr(model, "info", None)
+    info = info if isinstance(info, BackboneInfo) else inspect_backbone(backbone)
     name = info.feature_module
     if not name or info.partition.layout.order != "NCHW":
         raise BackboneError(

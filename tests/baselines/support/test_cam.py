@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from helpers.moving_nets import MovingNet, bright_place
 from torch import Tensor, nn
 
 from baselines import explainers
@@ -189,3 +190,26 @@ def test_authors_of_the_family_write_one_method(gap_net: nn.Module, images: Tens
         Cam().explain(gap_net, images, TARGETS)
     with pytest.raises(NotImplementedError, match="GradientCam must define combine"):
         GradientCam().explain(gap_net, images, TARGETS)
+
+
+ALL_CAMS = [name for name, cls in explainers.items() if issubclass(cls, Cam)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("name", ALL_CAMS)
+def test_every_map_is_highest_where_the_evidence_is(name: str, seed: int) -> None:
+    net = MovingNet(seed).eval()
+    image, place = bright_place(net, seed)
+    maps = explainers[name]()(net, image, torch.tensor([0]))
+    assert place.flatten()[maps[0, 0].argmax()]
+
+
+@pytest.mark.parametrize("name", ALL_CAMS)
+def test_the_size_is_taken_from_the_images(name: str) -> None:
+    """A network that flattens its last map takes one size only, which no argument tells."""
+    layers = nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)
+    net = nn.Sequential(nn.Sequential(*layers), nn.Flatten(), nn.Linear(16 * 5 * 9, 4)).eval()
+    explainer = explainers[name]()
+    assert "say attach(model, image_size=...)" in str(explainer.refusal(net))
+    assert explainer(net, torch.rand(2, 1, 28, 44), torch.tensor([0, 2])).shape == (2, 1, 28, 44)
+    assert explainer.refusal(net) is None

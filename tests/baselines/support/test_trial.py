@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from baselines.support.trial import cache_by_weights, probe_image, relative_gap
+from baselines.support.trial import cache_by_weights, probe_image, relative_gap, remember_shape
 
 
 def test_the_image_is_one_the_network_takes(plain: nn.Module, lap: nn.Module, gap_net: nn.Module) -> None:
@@ -21,6 +21,15 @@ def test_the_image_is_one_the_network_takes(plain: nn.Module, lap: nn.Module, ga
 
 def test_there_is_none_where_nothing_tells_the_size() -> None:
     assert probe_image(nn.Sequential(nn.Flatten(), nn.Linear(12, 2))) is None
+
+
+def test_the_shape_of_its_images_is_remembered() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    remember_shape(model, (3, 1, 4))
+    remember_shape(model, (3, 2, 2))
+    image = probe_image(model)
+    assert image is not None
+    assert image.shape == (1, 3, 1, 4)
 
 
 def test_it_is_asked_once_for_each_state_of_the_weights(plain: nn.Module) -> None:
