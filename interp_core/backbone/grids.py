@@ -119,12 +119,12 @@ class MapGrids:
         """
         rows, columns = (max(2, round(pitch)) for pitch in self.probed[LAST].pitch)
         height, width = self.size
-        other = height + rows, width - columns if width >= 3 * columns else width + columns
+        size = height + rows, width - columns if width >= 3 * columns else width + columns
         try:
-            grids, fixed = self._measure(other)
+            grids, fixed = self._measure(size)
         except ContractError:
             return
-        self._by_size[other] = grids
+        self._by_size[size] = grids
         self.fixed = fixed and grids == self.probed
 
     def _measure(self, size: Side) -> tuple[dict[str, CellGrid], bool]:

@@ -25,7 +25,7 @@ from interp_core.backbone.partition import (
     graph_partition,
     protocol_partition,
 )
-from interp_core.backbone.positions import grid_of, is_fixed, traced_layout
+from interp_core.backbone.positions import grid_of, is_fixed, layout_from_trace
 from interp_core.backbone.trace import Side, Trace, evaluating, is_smaller, noise_image, side_of
 from interp_core.errors import BackboneError, one_line
 
@@ -352,7 +352,7 @@ def _find_sites(trace: Trace, model: nn.Module, size: Side, last: Side) -> Itera
         if len(poolings) == 1 and trace.is_called_once(poolings[0]) and _is_plain_average(trace.modules[poolings[0]]):
             name, before = poolings[0], True
         features = trace.inputs[name] if before else trace.outputs[name]
-        layout = MAP if before else traced_layout(features) or layout_of(features)
+        layout = MAP if before else layout_from_trace(features) or layout_of(features)
         assert layout is not None
         channels = layout.to_map(features).shape[1]
         yield Site(name, before, channels, _window(side, after), 1, layout)
@@ -371,7 +371,7 @@ def _ends_by_name(trace: Trace, model: nn.Module) -> dict[Side, str]:
         name = info["module"]
         if name in trace.outputs and trace.is_called_once(name):
             features = trace.outputs[name]
-            layout = traced_layout(features) or layout_of(features, channels=info.get("num_chs"))
+            layout = layout_from_trace(features) or layout_of(features, channels=info.get("num_chs"))
             if layout is not None and layout.order != "NLC":
                 ends[side_of(layout.to_map(features))] = name
     return ends
@@ -385,7 +385,7 @@ def _ends_by_order(trace: Trace, size: Side, last: Side) -> dict[Side, str]:
     ends: dict[Side, str] = {}
     side = size
     for name, output in trace.outputs.items():
-        if not trace.is_called_once(name) or (traced_layout(output) or layout_of(output)) != MAP:
+        if not trace.is_called_once(name) or (layout_from_trace(output) or layout_of(output)) != MAP:
             continue
         after = side_of(output)
         if not is_smaller(last, after) or not (after == side or is_smaller(after, side)) or trace.is_in_branch(name):

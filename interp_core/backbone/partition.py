@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from interp_core.backbone.layout import Layout, layout_of
-from interp_core.backbone.positions import PositionTrace, traced_layout
+from interp_core.backbone.positions import PositionTrace, layout_from_trace
 
 PROTOCOL = ("forward_features", "forward_head", "get_classifier")
 
@@ -86,7 +86,7 @@ def protocol_partition(model: nn.Module, features: object, images: Tensor, reduc
         reduction: expected number of input pixels per position where features are rows of tokens.
     """
     grid = (-(-images.shape[-2] // reduction), -(-images.shape[-1] // reduction))
-    layout = traced_layout(features) or layout_of(features, grid, getattr(model, "num_features", None))
+    layout = layout_from_trace(features) or layout_of(features, grid, getattr(model, "num_features", None))
     if layout is None or not isinstance(features, Tensor):
         return None
     if layout.order == "NLC" and not _depends_on_all_positions(model, features, layout):
@@ -293,7 +293,7 @@ def _map_layout(value: Any) -> Layout | None:
 
     A map has more than one position along both axes.
     """
-    layout = traced_layout(value) or layout_of(value)
+    layout = layout_from_trace(value) or layout_of(value)
     if layout is None or layout.order == "NLC":
         return None
     return layout if min(layout.to_map(value).shape[-2:]) > 1 else None

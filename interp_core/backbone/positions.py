@@ -33,12 +33,12 @@ from interp_core.backbone.spans import (
     Dim,
     Placement,
     Span,
-    averaged,
-    folded,
+    average,
+    fold,
     has_positions,
-    merged,
+    merge,
     plain,
-    reshaped,
+    reshape_dims,
     single,
     size_of,
 )
@@ -98,7 +98,7 @@ def grid_of(features: Tensor, layout: Layout, size: tuple[int, int]) -> CellGrid
     return CellGrid((spans[0].first, spans[1].first), (spans[0].pitch, spans[1].pitch))
 
 
-def traced_layout(features: object) -> Layout | None:
+def layout_from_trace(features: object) -> Layout | None:
     """Return the layout of a map that a trace has met, None for others.
 
     Unlike `layout_of` it does not depend on the sizes of the dimensions.
@@ -133,7 +133,7 @@ def _map_spans(placement: Placement, layout: Layout) -> tuple[Span, Span] | None
         start = 2 if layout.order == "NCHW" else 1
         grid = dims[start : start + 2]
         del dims[start : start + 2]
-    grid = list(folded(grid, [span for dim in dims for span in dim]))
+    grid = list(fold(grid, [span for dim in dims for span in dim]))
     spans = [single(dim) for dim in grid]
     if [span and span.axis for span in spans] != [ROWS, COLUMNS]:
         return None
@@ -211,32 +211,32 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
 def _keep_positions(call: _Call) -> list[Placement]:
     """Operations without a rule keep the positions of inputs of the same size."""
     placements = [p for p in map(placement_of, call.inputs) if p is not None]
-    return [p for p in (_kept(placements, tuple(tensor.shape)) for tensor in call.outputs) if p is not None]
+    return [p for p in (_combine_inputs(placements, tuple(tensor.shape)) for tensor in call.outputs) if p is not None]
 
 
-def _kept(placements: list[Placement], shape: tuple[int, ...]) -> Placement | None:
+def _combine_inputs(placements: list[Placement], shape: tuple[int, ...]) -> Placement | None:
     # Gates with one value for all channels or positions do not move what they weigh.
     alike = [p for p in placements if p.shape == shape] or [p for p in placements if _broadcasts(p.shape, shape)]
     if alike:
-        alike = _exact(alike)
+        alike = _select_branches(alike)
         padded = [((),) * (len(shape) - len(p.dims)) + p.dims for p in alike]
-        dims = tuple(averaged([dims[i] for dims in padded], size) for i, size in enumerate(shape))
+        dims = tuple(average([dims[i] for dims in padded], size) for i, size in enumerate(shape))
         return replace(alike[0], dims=dims, fixed=all(p.fixed for p in alike))
     similar = next((p for p in placements if len(p.dims) == len(shape)), None)
     if similar is None:
         return None
-    dims = tuple(_tiled(dim, size) for dim, size in zip(similar.dims, shape, strict=True))
-    return _anchored(Placement(dims, fixed=False, resamplings=similar.resamplings + 1))
+    dims = tuple(_tile(dim, size) for dim, size in zip(similar.dims, shape, strict=True))
+    return _set_anchor(Placement(dims, fixed=False, resamplings=similar.resamplings + 1))
 
 
-def _exact(placements: Sequence[Placement]) -> list[Placement]:
+def _select_branches(placements: Sequence[Placement]) -> list[Placement]:
     """Return the placements of the branches that count, see the head of this file."""
     least = min(placement.resamplings for placement in placements)
     placements = [placement for placement in placements if placement.resamplings == least]
     return [p for p in placements if p.origin == p.anchor] or placements
 
 
-def _anchored(placement: Placement) -> Placement:
+def _set_anchor(placement: Placement) -> Placement:
     return replace(placement, anchor=placement.origin)
 
 
@@ -245,7 +245,7 @@ def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return len(shape) <= len(target) and all(size in (1, wanted) for size, wanted in pairs)
 
 
-def _tiled(dim: Dim, size: int) -> Dim:
+def _tile(dim: Dim, size: int) -> Dim:
     """Return a dimension of another size whose entries tile the old one."""
     span = single(dim)
     if size_of(dim) == size:
@@ -255,10 +255,10 @@ def _tiled(dim: Dim, size: int) -> Dim:
     ratio = span.count / size
     if ratio > 1 and size in (span.count // round(ratio), -(-span.count // round(ratio))):
         ratio = round(ratio)
-    return (_moved(span, size, (ratio - 1) / 2, ratio),)
+    return (_move_span(span, size, (ratio - 1) / 2, ratio),)
 
 
-def _moved(span: Span, count: int, offset: float, stride: float) -> Span:
+def _move_span(span: Span, count: int, offset: float, stride: float) -> Span:
     """Return a span of entries at positions offset + stride * i of another span."""
     return Span(count, span.axis, span.first + span.pitch * offset, span.pitch * stride)
 
@@ -278,14 +278,14 @@ def _change(
     for index, (dim, size) in enumerate(zip(placement.dims, shape, strict=True)):
         span = single(dim)
         if index in moves and span is not None:
-            dims.append((_moved(span, size, *moves[index]),))
+            dims.append((_move_span(span, size, *moves[index]),))
         else:
             dims.append(dim if size_of(dim) == size and index not in moves else plain(size))
     is_resampled = any(stride != 1 and has_positions(placement.dims[index]) for index, (_, stride) in moves.items())
     changed = replace(placement, dims=tuple(dims), fixed=placement.fixed and fixed)
     if not is_resampled:
         return changed
-    return _anchored(replace(changed, resamplings=placement.resamplings + 1))
+    return _set_anchor(replace(changed, resamplings=placement.resamplings + 1))
 
 
 def _each(value: Any, count: int) -> list[Any]:
@@ -313,10 +313,10 @@ def _convolution(call: _Call) -> Placement:
         moves[index] = (-middle / stride, 1 / stride) if is_transposed else (middle, stride)
     source = call.source
     channels = source.dims[1]
-    placed = replace(source, dims=(source.dims[0], plain(size_of(channels)), *source.dims[2:]))
-    moved = _change(placed, call.shape, moves)
-    placement = replace(moved, dims=folded(moved.dims, channels))
-    return _anchored(placement) if has_positions(channels) else placement
+    without_channels = replace(source, dims=(source.dims[0], plain(size_of(channels)), *source.dims[2:]))
+    placement = _change(without_channels, call.shape, moves)
+    placement = replace(placement, dims=fold(placement.dims, channels))
+    return _set_anchor(placement) if has_positions(channels) else placement
 
 
 @_rule("max_pool2d_with_indices", "max_pool2d", "avg_pool2d")
@@ -387,10 +387,10 @@ def _padding(call: _Call) -> Placement:
 @_rule("slice")
 def _slice(call: _Call) -> Placement:
     dim, start, step = call.argument(1, 0), call.argument(2, None) or 0, call.argument(4, 1)
-    return _sliced(call.source, call.shape, dim, start, step)
+    return _cut(call.source, call.shape, dim, start, step)
 
 
-def _sliced(source: Placement, shape: tuple[int, ...], dim: int, start: int, step: int = 1) -> Placement:
+def _cut(source: Placement, shape: tuple[int, ...], dim: int, start: int, step: int = 1) -> Placement:
     index, old = dim % len(shape), source.dims[dim]
     start = start + size_of(old) if start < 0 else start
     if size_of(old) == shape[index]:
@@ -403,11 +403,11 @@ def _sliced(source: Placement, shape: tuple[int, ...], dim: int, start: int, ste
 
 @_rule("split", "split_with_sizes", "unsafe_split", "chunk")
 def _split(call: _Call) -> list[Placement]:
-    dim, start, parts = call.argument(2, call.kwargs.get("dim", 0)), 0, []
+    dim, start, placements = call.argument(2, call.kwargs.get("dim", 0)), 0, []
     for output in call.outputs:
-        parts.append(_sliced(call.source, tuple(output.shape), dim, start))
+        placements.append(_cut(call.source, tuple(output.shape), dim, start))
         start += output.shape[dim]
-    return parts
+    return placements
 
 
 @_rule("cat")
@@ -415,29 +415,29 @@ def _concatenation(call: _Call) -> Placement | None:
     tensors, shape = list(call.args[0]), call.shape
     tensors = [tensor for tensor in tensors if tensor.ndim == len(shape)]
     index = call.argument(1, call.kwargs.get("dim", 0)) % len(shape)
-    parts = [placement_of(tensor) or Placement(tuple(map(plain, tensor.shape))) for tensor in tensors]
-    counted = _exact([part for part in parts if any(map(has_positions, part.dims))])
-    dims = [averaged([part.dims[i] for part in counted], size) for i, size in enumerate(shape)]
-    dims[index] = _joined([part.dims[index] for part in parts], shape[index])
+    placements = [placement_of(tensor) or Placement(tuple(map(plain, tensor.shape))) for tensor in tensors]
+    branches = _select_branches([p for p in placements if any(map(has_positions, p.dims))])
+    dims = [average([p.dims[i] for p in branches], size) for i, size in enumerate(shape)]
+    dims[index] = _join([p.dims[index] for p in placements], shape[index])
     is_padded = has_positions(dims[index]) and not dims[index][0].tokens
-    return replace(counted[0], dims=tuple(dims), fixed=all(part.fixed for part in counted) and not is_padded)
+    return replace(branches[0], dims=tuple(dims), fixed=all(p.fixed for p in branches) and not is_padded)
 
 
-def _joined(parts: list[Dim], size: int) -> Dim:
+def _join(dims: list[Dim], size: int) -> Dim:
     """Return the dimension along which tensors are concatenated."""
-    placed = [i for i, dim in enumerate(parts) if has_positions(dim)]
-    if not placed:
+    indices = [i for i, dim in enumerate(dims) if has_positions(dim)]
+    if not indices:
         return plain(size)
-    before = sum(size_of(dim) for dim in parts[: placed[0]])
-    spans = [span for span in map(single, (parts[i] for i in placed)) if span is not None]
-    if len(spans) < len(placed):  # a grid of tokens, perhaps behind a class token
-        is_last = placed == [len(parts) - 1]
-        return (Span(size, prefix=before, tokens=parts[placed[0]]),) if is_last else plain(size)
+    before = sum(size_of(dim) for dim in dims[: indices[0]])
+    spans = [span for span in map(single, (dims[i] for i in indices)) if span is not None]
+    if len(spans) < len(indices):  # a grid of tokens, perhaps behind a class token
+        is_last = indices == [len(dims) - 1]
+        return (Span(size, prefix=before, tokens=dims[indices[0]]),) if is_last else plain(size)
     first = spans[0]
     ends = [span.first + span.pitch * span.count for span in spans]
-    is_in_order = all(isclose(end, span.first) for end, span in zip(ends, spans[1:], strict=False))
-    is_dense = placed == list(range(placed[0], placed[-1] + 1))
-    return (_moved(first, size, -before, 1),) if is_in_order and is_dense else plain(size)
+    is_in_order = all(isclose(end, span.first, abs_tol=1e-6) for end, span in zip(ends, spans[1:], strict=False))
+    is_dense = indices == list(range(indices[0], indices[-1] + 1))
+    return (_move_span(first, size, -before, 1),) if is_in_order and is_dense else plain(size)
 
 
 # Shapes
@@ -446,7 +446,7 @@ def _joined(parts: list[Dim], size: int) -> Dim:
 @_rule("view", "unsafe_view", "reshape", "reshape_alias", "flatten", "unflatten", "view_copy")
 def _reshape(call: _Call) -> Placement:
     source = call.source
-    return replace(source, dims=reshaped(source.dims, call.shape))
+    return replace(source, dims=reshape_dims(source.dims, call.shape))
 
 
 @_rule("permute", "transpose", "t")
@@ -471,9 +471,9 @@ def _insertion(call: _Call) -> Placement:
 @_rule("squeeze")
 def _removal(call: _Call) -> Placement:
     source = call.source
-    chosen = call.argument(1, range(len(source.dims)))
-    chosen = [i % len(source.dims) for i in (chosen if isinstance(chosen, list | tuple | range) else [chosen])]
-    dims = tuple(dim for i, dim in enumerate(source.dims) if i not in chosen or size_of(dim) != 1)
+    axes = call.argument(1, range(len(source.dims)))
+    axes = [i % len(source.dims) for i in (axes if isinstance(axes, list | tuple | range) else [axes])]
+    dims = tuple(dim for i, dim in enumerate(source.dims) if i not in axes or size_of(dim) != 1)
     return replace(source, dims=dims)
 
 
@@ -488,12 +488,12 @@ def _selection(call: _Call) -> list[Placement]:
 @_rule("sum", "mean", "amax", "amin", "var", "std")
 def _reduction(call: _Call) -> Placement | None:
     source = call.source
-    chosen = call.argument(1, None) or range(len(source.dims))
-    chosen = [i % len(source.dims) for i in (chosen if isinstance(chosen, list | tuple | range) else [chosen])]
-    dims = [() if i in chosen else dim for i, dim in enumerate(source.dims)]
+    axes = call.argument(1, None) or range(len(source.dims))
+    axes = [i % len(source.dims) for i in (axes if isinstance(axes, list | tuple | range) else [axes])]
+    dims = [() if i in axes else dim for i, dim in enumerate(source.dims)]
     if len(call.shape) < len(dims):
-        dims = [dim for i, dim in enumerate(dims) if i not in chosen]
-    return replace(source, dims=folded(dims, [span for i in chosen for span in source.dims[i]]))
+        dims = [dim for i, dim in enumerate(dims) if i not in axes]
+    return replace(source, dims=fold(dims, [span for i in axes for span in source.dims[i]]))
 
 
 @_rule("pixel_unshuffle", "pixel_shuffle")
@@ -514,8 +514,8 @@ def _product(call: _Call) -> Placement | None:
     sources = [placement_of(tensor) or Placement(tuple(map(plain, tensor.shape))) for tensor in (left, right)]
     a, b = sources
     if placement_of(right) is None:  # weights
-        dims = folded((*a.dims[:-1], plain(call.shape[-1])), a.dims[-1])
+        dims = fold((*a.dims[:-1], plain(call.shape[-1])), a.dims[-1])
     else:
         dims = (*a.dims[:-1], b.dims[-1])
     latest = max(sources, key=lambda source: source.resamplings)
-    return replace(latest, dims=tuple(merged(dim) for dim in dims), fixed=a.fixed and b.fixed)
+    return replace(latest, dims=tuple(merge(dim) for dim in dims), fixed=a.fixed and b.fixed)

@@ -99,7 +99,7 @@ def single(dim: Dim) -> Span | None:
     return dim[0] if len(dim) == 1 and dim[0].axis is not None else None
 
 
-def merged(dim: Sequence[Span]) -> Dim:
+def merge(dim: Sequence[Span]) -> Dim:
     """Join neighbouring spans of one axis where the outer one goes on where the inner one ends."""
     spans: list[Span] = []
     for span in dim:
@@ -117,7 +117,7 @@ def _goes_on(outer: Span, inner: Span) -> bool:
     return outer.axis is None or abs(outer.pitch - inner.pitch * inner.count) < 1e-6 * abs(inner.pitch)
 
 
-def reshaped(dims: Sequence[Dim], shape: Sequence[int]) -> tuple[Dim, ...]:
+def reshape_dims(dims: Sequence[Dim], shape: Sequence[int]) -> tuple[Dim, ...]:
     """Divide the spans of a tensor among the dimensions of another shape.
 
     Where a span cannot be divided the remaining dimensions have no positions.
@@ -125,14 +125,14 @@ def reshaped(dims: Sequence[Dim], shape: Sequence[int]) -> tuple[Dim, ...]:
     spans = [span for dim in dims for span in dim]
     new: list[Dim] = []
     for size in shape:
-        dim = _taken(spans, size)
+        dim = _take(spans, size)
         if dim is None:
             return (*new, *(plain(count) for count in shape[len(new) :]))
-        new.append(merged(dim))
+        new.append(merge(dim))
     return tuple(new)
 
 
-def _taken(spans: list[Span], size: int) -> list[Span] | None:
+def _take(spans: list[Span], size: int) -> list[Span] | None:
     """Take the spans of a dimension of `size` entries off the list; None where they do not divide."""
     dim: list[Span] = []
     if size == 1 and spans and spans[0].count == 1:
@@ -152,30 +152,30 @@ def _taken(spans: list[Span], size: int) -> list[Span] | None:
     return dim
 
 
-def folded(dims: Sequence[Dim], spans: Sequence[Span]) -> tuple[Dim, ...]:
+def fold(dims: Sequence[Dim], spans: Sequence[Span]) -> tuple[Dim, ...]:
     """Add the mean position of spans that are summed over to the spans that remain.
 
     Space-to-depth moves a part of the position into the channels, over which a convolution sums.
     """
     new = list(dims)
     for span in spans:
-        places = [(i, j) for i, dim in enumerate(new) for j, other in enumerate(dim) if other.axis == span.axis]
-        if span.axis is not None and places:
-            i, j = places[0]
-            rest = new[i][j]
-            new[i] = (*new[i][:j], replace(rest, first=rest.first + span.mean), *new[i][j + 1 :])
+        indices = [(i, j) for i, dim in enumerate(new) for j, kept in enumerate(dim) if kept.axis == span.axis]
+        if span.axis is not None and indices:
+            i, j = indices[0]
+            kept = new[i][j]
+            new[i] = (*new[i][:j], replace(kept, first=kept.first + span.mean), *new[i][j + 1 :])
     return tuple(new)
 
 
-def averaged(dims: Sequence[Dim], size: int) -> Dim:
+def average(dims: Sequence[Dim], size: int) -> Dim:
     """Return the mean positions of one dimension of several tensors that are combined.
 
     Tensors without positions there, or of another size, do not count.
     """
-    placed = [dim for dim in dims if size_of(dim) == size and has_positions(dim)]
-    if not placed:
+    dims = [dim for dim in dims if size_of(dim) == size and has_positions(dim)]
+    if not dims:
         return plain(size)
-    alike = [dim for dim in placed if [(s.axis, s.count) for s in dim] == [(s.axis, s.count) for s in placed[0]]]
+    alike = [dim for dim in dims if [(s.axis, s.count) for s in dim] == [(s.axis, s.count) for s in dims[0]]]
     return tuple(
         replace(
             spans[0],

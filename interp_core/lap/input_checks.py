@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
 from interp_core.backbone.geometry import CellGrid
-from interp_core.errors import ContractError
+from interp_core.errors import ContractError, one_line
 
 
 def check_images(images: Tensor, channels: int, device: torch.device) -> None:
@@ -52,6 +55,29 @@ def check_size(images: Tensor, grid: CellGrid) -> None:
             f"images of {height} x {width} pixels are smaller than one cell of the last map ({cell} pixels): "
             "enlarge them"
         )
+
+
+@contextmanager
+def name_size(images: Tensor, size: tuple[int, int]) -> Iterator[None]:
+    """Name the size of images on which a network fails, if it was never tried with that size.
+
+    Args:
+        images: (N, C, H, W).
+        size: rows and columns that it was inspected with.
+
+    Raises:
+        ContractError: instead of the network's own error.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError) as error:
+        height, width = images.shape[-2:]
+        if (height, width) == size or isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ContractError(
+            f"the network failed on images of {height} x {width} pixels: {one_line(error, limit=150)}; it was "
+            f"inspected with {size[0]} x {size[1]}: resize them, or attach LAP with image_size=({height}, {width})"
+        ) from error
 
 
 def check_logits(logits: Tensor, images: Tensor) -> None:

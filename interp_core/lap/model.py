@@ -26,7 +26,7 @@ from interp_core.lap.blocks import GateBlock, HeadBlock
 from interp_core.lap.explanation import Explanation, LevelMaps, first_order, head_contributions
 from interp_core.lap.forward_pass import ForwardPass, has_hooks, register_hooks
 from interp_core.lap.hub import HubMixin
-from interp_core.lap.input_checks import check_images, check_logits, check_size, check_targets
+from interp_core.lap.input_checks import check_images, check_logits, check_size, check_targets, name_size
 from interp_core.lap.options import LapOptions, check_concepts, concepts_as_lists, names_by_site
 from interp_core.lap.pooling import window_counts
 from interp_core.lap.recording import ConceptRecord, HeadRecord, Recording, TargetRecord
@@ -211,8 +211,10 @@ class LapModel(HubMixin, nn.Module):
         check_size(images, self.info.grid_of((images.shape[-2], images.shape[-1])))
         recording = Recording(target=TargetRecord(targets))
         mode = evaluating(self) if self.training else nullcontext()  # going through all modules takes time
+        named = nullcontext() if torch.compiler.is_compiling() else name_size(images, self.info.size)
         with mode, torch.no_grad():
-            logits = self(images, recording)
+            with named:
+                logits = self(images, recording)
             check_logits(logits, images)
             explanation = self._explanation(images, logits, recording)
             if not steps:

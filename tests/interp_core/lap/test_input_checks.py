@@ -82,6 +82,16 @@ def test_bad_images_are_refused(images: Any, says: str) -> None:
         check_size(images, CellGrid.square(0, 32))
 
 
+def test_the_size_on_which_a_network_fails_is_named() -> None:
+    flat = nn.Sequential(nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU()), nn.Flatten(), nn.Linear(4 * 6 * 9, 3)).eval()
+    lap = interp_core.attach(flat, image_size=(14, 20))
+    assert lap.explain(torch.rand(2, 1, 14, 20), 0).map.shape == (2, 1, 14, 20)
+    with refused(
+        ContractError, "failed on images of 20 x 14 pixels: ", "inspected with 14 x 20", "image_size=(20, 14)"
+    ):
+        lap.explain(torch.rand(2, 1, 20, 14), 0)
+
+
 def test_finite_logits_pass_whatever_the_images() -> None:
     check_logits(torch.zeros(2, 4), torch.full((2, 3, 8, 8), NAN))
 
