@@ -74,7 +74,8 @@ class MapGrids:
         probed: dict[str, CellGrid],
         fixed: bool,
     ) -> None:
-        self._model, self._features, self._layout = ref(model), features, layout
+        self._model: Callable[[], nn.Module | None] = ref(model)
+        self._features, self._layout = features, layout
         self._channels, self._points = channels, points
         self.size, self.probed, self.fixed = size, probed, fixed
         self._by_size: dict[Side, dict[str, CellGrid]] = {}
@@ -83,7 +84,8 @@ class MapGrids:
         return {**self.__dict__, "_model": self._model()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _model=ref(state["_model"]))
+        model = state["_model"]
+        self.__dict__.update(state, _model=(lambda: None) if model is None else ref(model))
 
     def at(self, name: str, size: Side) -> CellGrid:
         """Return the grid of a map.

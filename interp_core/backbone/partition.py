@@ -300,9 +300,8 @@ def _map_layout(value: Any) -> Layout | None:
 
 
 def _is_coarser(maps: Tensor, images: Tensor) -> bool:
-    """Return whether a map has lost resolution along one axis at least."""
-    sides = list(zip(maps.shape[-2:], images.shape[-2:], strict=True))
-    return any(cells < pixels for cells, pixels in sides) and all(cells <= pixels for cells, pixels in sides)
+    """Return whether a map has fewer cells than the images have pixels."""
+    return maps.shape[-2] * maps.shape[-1] < images.shape[-2] * images.shape[-1]
 
 
 def _training_halves_of(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 
 import pytest
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 import interp_core
 from interp_core.backbone.geometry import CellGrid
 from interp_core.backbone.inspect import inspect_backbone
+from interp_core.deploy.serving import Serving
 from interp_core.errors import ContractError
-from interp_core.lap.refine import levels_to_refine
+from interp_core.lap.recording import Recording
 
 
 class Head(nn.Module):
@@ -70,14 +72,17 @@ def test_every_level_has_its_evidence_where_it_is(seed: int) -> None:
 
 
 def test_strides_keep_the_pitch_and_resizing_keeps_the_number_of_cells() -> None:
-    strided = inspect_backbone(Head(conv((1, 2), 3), conv((2, 2))), 64)
+    nets = (
+        Head(conv((1, 2), 3), conv((2, 2))),
+        Head(conv(2, 3), nn.AdaptiveAvgPool2d((4, 8))),
+        Head(Apply(lambda x: F.interpolate(x, (32, 32))), conv(4, 3)),
+    )
+    strided, pooling, resizing = (inspect_backbone(net, 64) for net in nets)
     assert strided.grids.fixed
     assert strided.grid_of((50, 90)) == CellGrid((0.0, 0.0), (2.0, 4.0))
     assert strided.reduction == 3
-    pooling = inspect_backbone(Head(conv(2, 3), nn.AdaptiveAvgPool2d((4, 8))), 64)
     assert pooling.grid_of((64, 64)) == CellGrid((7.0, 3.0), (16.0, 8.0))
     assert pooling.grid_of((128, 64)) == CellGrid((15.0, 3.0), (32.0, 8.0))
-    resizing = inspect_backbone(Head(Apply(lambda x: F.interpolate(x, (32, 32))), conv(4, 3)), 64)
     assert resizing.grid_of((128, 32)).pitch == (16.0, 4.0)
 
 
@@ -85,7 +90,8 @@ def test_a_resizing_that_does_nothing_at_the_probe_is_found() -> None:
     def to_64(images: Tensor) -> Tensor:
         return images if images.shape[-2:] == (64, 64) else F.interpolate(images, (64, 64), mode="bilinear")
 
-    info = inspect_backbone(Head(Apply(to_64), conv(8, 3)), 64)
+    net = Head(Apply(to_64), conv(8, 3))
+    info = inspect_backbone(net, 64)
     assert not info.grids.fixed
     assert info.grid_of((64, 64)) == CellGrid.square(0, 8)
     assert info.grid_of((128, 128)) == CellGrid.square(0.5, 16)
@@ -121,6 +127,7 @@ def test_a_copy_finds_its_own_grids(copied: object) -> None:
 def test_a_network_that_is_gone_says_so() -> None:
     info = inspect_backbone(Head(conv(2, 3), nn.AdaptiveAvgPool2d(8)), 64)
     assert info.grid_of((64, 64)) == CellGrid.square(3.5, 8)
+    gc.collect()
     with pytest.raises(ContractError, match="network is gone, so that images of 96 x 96 pixels cannot be tried"):
         info.grid_of((96, 96))
 
@@ -146,18 +153,24 @@ def test_windows_follow_strides_that_differ_by_axis() -> None:
     with torch.no_grad():
         for gate in lap.gates:
             gate.a.fill_(2.0)  # type: ignore[union-attr,operator]
-    explanation = lap.explain(torch.rand(2, 3, 50, 70), 1)
-    for level in explanation.below:
-        rows, columns = (2, 2) if level.site.window == 2 else (1, 2)
-        pooled = F.avg_pool2d(level.record.gate, (rows, columns))
+    recording = Recording()
+    lap(torch.rand(2, 3, 48, 64), recording)
+    for site in lap.sites:
+        gate = recording.gates[site.module].gate
+        pooled = F.avg_pool2d(gate, site.window)
+        assert gate.std() > 0
         torch.testing.assert_close(pooled, torch.ones_like(pooled))
-    assert explanation.gap < 1e-5
+    assert lap.explain(torch.rand(2, 3, 50, 70), 1).gap < 1e-5
 
 
 def test_layouts_are_told_apart_whatever_the_sizes() -> None:
     """8 channels of 8 x 12 cells, channels last; 8 x 8 x 12 looks like a square map of 12 channels."""
-    net = Head(conv(4, 3), Apply(lambda x: x.repeat(1, 2, 1, 1).permute(0, 2, 3, 1)), channels=8)
-    net.forward = lambda images: net.fc(net.features(images).mean((1, 2)))  # type: ignore[method-assign]
+
+    class ChannelsLast(Head):
+        def forward(self, images: Tensor) -> Tensor:
+            return self.fc(self.features(images).mean((1, 2)))
+
+    net = ChannelsLast(conv(4, 3), Apply(lambda x: x.repeat(1, 2, 1, 1).permute(0, 2, 3, 1)), channels=8)
     info = inspect_backbone(net, (32, 48))
     assert (info.partition.layout.order, info.channels, info.grid) == ("NHWC", 8, (8, 12))
 
@@ -165,21 +178,19 @@ def test_layouts_are_told_apart_whatever_the_sizes() -> None:
 def test_refined_maps_lie_on_the_grid_of_their_level() -> None:
     net = Head(conv((1, 2), 3), conv(2), conv(2))
     lap = interp_core.attach(net, image_size=64, refine=2)
-    assert [site.module for site in levels_to_refine(lap.info, 2)] == [site.module for site in lap.tapped]
-    assert lap.refined_grid_of((64, 96)) == CellGrid.tiling(lap.tapped[0].grid_of((64, 96)).pitch)
-    assert lap.explain(torch.rand(1, 3, 64, 96)).map.shape == (1, 1, 64, 96)
+    assert [site.grid_of((64, 96)).pitch for site in lap.refined_levels] == [(2.0, 4.0)]
+    assert lap.refined_grid_of((64, 96)) == CellGrid.tiling((2.0, 4.0))
+    refined = lap.explain(torch.rand(1, 3, 64, 96)).refined
+    assert refined is not None
+    assert refined.shape == (1, 1, 64, 96)
 
 
 def test_a_compiled_model_has_the_same_map() -> None:
     net = Head(average(conv(2, 3)), nn.AdaptiveAvgPool2d((6, 8))).eval()
-    lap = interp_core.attach(net, image_size=64)
     images = torch.rand(1, 3, 96, 80)
-    expected = lap.explain(images, 0).map
-
-    def explained(x: Tensor) -> Tensor:
-        return lap.explain(x, 0).map
-
-    compiled = torch.compile(explained, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(images), expected)
-    program = torch.export.export(interp_core.deploy.serving.Serving(interp_core.attach(copy.deepcopy(net))), (images,))
-    assert program.module()(images)[1].shape == (1, 1, 96, 80)
+    expected = interp_core.attach(copy.deepcopy(net), image_size=64).explain(images).map
+    lap = interp_core.attach(copy.deepcopy(net), image_size=64)
+    compiled = torch.compile(Serving(lap), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(images)[1], expected)
+    program = torch.export.export(Serving(interp_core.attach(copy.deepcopy(net), image_size=64)), (images,))
+    torch.testing.assert_close(program.module()(images)[1], expected)
