@@ -126,7 +126,7 @@ def test_a_copy_finds_its_own_grids(copied: object) -> None:
 
 def test_a_network_that_is_gone_says_so() -> None:
     info = inspect_backbone(Head(conv(2, 3), nn.AdaptiveAvgPool2d(8)), 64)
-    assert info.grid_of((64, 64)) == CellGrid.square(3.5, 8)
+    assert info.grid_of((64, 64)) == CellGrid.square(3, 8)
     gc.collect()
     with pytest.raises(ContractError, match="network is gone, so that images of 96 x 96 pixels cannot be tried"):
         info.grid_of((96, 96))
