@@ -82,4 +82,7 @@ def _draw_difference(axes: Axes, test: RankTest) -> None:
 def _colour(analysis: RunAnalysis, name: str) -> str:
     if name == analysis.own_explainer:
         return palette.VERMILION
-    return palette.FAINT_INK if analysis.data.explainers[name].control else palette.BLUE
+    info = analysis.data.explainers[name]
+    if info.control:
+        return palette.FAINT_INK
+    return palette.BLUE if info.external else palette.PURPLE
