@@ -178,6 +178,8 @@ class GateBlock(Block):
         # Under autocast part of the gate is computed in single precision, but features keep their type.
         gate = attention_gate(scores, self.a, self.window, self.weighting).to(features.dtype)
         if recording is not None:
+            if features.requires_grad and not self.is_exact:
+                concepts = torch.sigmoid(self.scorer(features))  # knowledge of a concept teaches the features too
             recording.gates[self.name] = GateRecord(concepts, scores, gate)
         return apply_gate(features, gate, attention_gradient=self.is_exact)
 
