@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from benchmarks.rivals import build as build_rival
 from benchmarks.studies.shortcut.data import TaggedImages, sample_evenly
 from benchmarks.studies.shortcut.detector import CONCEPTS
-from interp_core.knowledge import Exchange, Forbid, Region, Term
+from interp_core.knowledge import Absence, Area, Exchange, Forbid, Presence, Region, Term
 from interp_core.knowledge.exchange import exchange_regions
 from interp_core.lap.attach import attach
-from interp_core.training import DEFAULT_TERMS
 from interp_core.training.data import Regions
 
 BACKBONE = "test_resnet"
@@ -32,6 +31,9 @@ FEW = 0.01
 FINEST = 2  # pixels per cell of a refined map
 MARGIN = 2  # pixels by which the mask of a removed tag is widened
 COPIES = 10  # so that nearly every batch holds an image with a known region
+
+# Terms on the maps of classes, which need the labels of images alone.
+LABEL_TERMS: tuple[Term, ...] = (Presence(weight=0.3), Absence(weight=0.3), Area(weight=1.0))
 
 KnownRegion = Literal["irrelevant", "object"]
 
@@ -150,7 +152,7 @@ ARMS: tuple[ShortcutArm, ...] = (
     ShortcutArm(
         name="lap_forbid_presence",
         title="LAP + Forbid + Presence, Absence, Area, all",
-        terms=(*DEFAULT_TERMS, *_FORBID),
+        terms=(*LABEL_TERMS, *_FORBID),
         **_TAG,
     ),
     ShortcutArm(

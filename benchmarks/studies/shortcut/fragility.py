@@ -2,7 +2,7 @@
 
 Command: `interp-bench study fragility`. Both networks have the same initial weights, order of images and recipe, and
 neither is told of the tag. The study measures whether attention makes a network follow the tag more than its twin does,
-with and without `attention_gradient` and the default terms, and whether accuracy on images without tags is the same.
+with and without `attention_gradient` and terms on labels, and whether accuracy on images without tags is the same.
 
 It writes one row per arm and seed into results/method/fragility_<data>.csv, so that a stopped study continues, a table
 in .md and the provenance in .json. Data, training and columns are those of `benchmarks.studies.shortcut.study`.
@@ -20,7 +20,7 @@ import torch
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.markdown import markdown_table
 from benchmarks.store.provenance import write_provenance
-from benchmarks.studies.shortcut.arms import ARMS, ShortcutArm
+from benchmarks.studies.shortcut.arms import ARMS, LABEL_TERMS, ShortcutArm
 from benchmarks.studies.shortcut.report import LEVEL, accuracy_gap, format_percent
 from benchmarks.studies.shortcut.study import OUTPUT, RECIPES, load_forms, select_arms, train_arms
 from interp_core.errors import StoreError
@@ -57,13 +57,14 @@ FRAGILITY_ARMS: tuple[ShortcutArm, ...] = (
     replace(_LAP, name="lap_clean", title="LAP, trained without tags", clean=True),
     _BY_NAME["plain"],
     replace(_LAP, title="LAP, no terms"),
-    replace(_LAP, name="lap_default_terms", title="LAP, default terms", terms=DEFAULT_TERMS),
+    replace(_LAP, name="lap_labels", title="LAP, Presence, Absence, Area", terms=LABEL_TERMS),
+    replace(_LAP, name="lap_default", title="LAP, default terms of `fit`", terms=DEFAULT_TERMS),
     replace(_LAP, name="lap_through", title="LAP, no terms, attention_gradient", attention_gradient=True),
     replace(
         _LAP,
-        name="lap_default_terms_through",
-        title="LAP, default terms, attention_gradient",
-        terms=DEFAULT_TERMS,
+        name="lap_labels_through",
+        title="LAP, Presence, Absence, Area, attention_gradient",
+        terms=LABEL_TERMS,
         attention_gradient=True,
     ),
     _BY_NAME["lap_exchange_found"],

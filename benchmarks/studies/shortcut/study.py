@@ -26,7 +26,7 @@ import torch
 from benchmarks.store.provenance import short_commit, write_provenance
 from benchmarks.studies.progress import track
 from benchmarks.studies.resumable_table import ResumableTable
-from benchmarks.studies.shortcut.arms import ARMS, ShortcutArm, widen
+from benchmarks.studies.shortcut.arms import ARMS, LABEL_TERMS, ShortcutArm, widen
 from benchmarks.studies.shortcut.cost import measure_cost
 from benchmarks.studies.shortcut.data import TaggedData, TaggedImages, load_digits, load_tiny
 from benchmarks.studies.shortcut.detector import detect, marking_term, score_masks
@@ -34,7 +34,7 @@ from benchmarks.studies.shortcut.measure import evaluate
 from benchmarks.studies.shortcut.report import write_report
 from interp_core.errors import UnknownNameError
 from interp_core.lap.model import LapModel
-from interp_core.training import DEFAULT_TERMS, MAP_TERMS, Recipe, fit
+from interp_core.training import MAP_TERMS, Recipe, fit
 from interp_core.training.data import Regions
 
 OUTPUT = Path("results/method")
@@ -116,7 +116,7 @@ def detect_regions(
     network = arm.network(data.classes, seed, train.images.shape[-1], detector=True)
     assert isinstance(network, LapModel)
     examples, regions = arm.training_data(train, seed)
-    terms = (*DEFAULT_TERMS, marking_term(network))
+    terms = (*LABEL_TERMS, marking_term(network))
     fit(network, examples.images, examples.targets, recipe=recipe, terms=terms, regions=regions)
     masks = detect(network, train.images)
     rows = torch.arange(len(train))

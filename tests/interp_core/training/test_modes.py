@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import interp_core
 from interp_core import LapModel, Recipe, fit
 from interp_core.errors import ContractError
+from interp_core.knowledge import Absence, Area, Presence
 from interp_core.training import Epoch, decision_loss, initialise_attention, predict
 from interp_core.training.modes import parameter_groups, set_training_mode
 
@@ -150,16 +151,16 @@ def test_the_recipe_says_whether_features_learn_through_attention(through: bool)
     assert not model.head.attention_gradient
 
 
-def test_default_terms_teach_maps_and_leave_the_features_to_the_decision() -> None:
+def test_terms_on_maps_of_classes_leave_the_features_to_the_decision() -> None:
     networks = []
-    for terms in ((), None):
+    for terms in ((), (Presence(), Absence(), Area())):
         model = lap()
         recipe = Recipe(start_a=None, **SHORT)
         fit(model, *squares(24), recipe=recipe, terms=terms)
         networks.append(model)
-    without, by_default = networks
-    torch.testing.assert_close(by_default.backbone.state_dict(), without.backbone.state_dict(), rtol=0, atol=1e-6)
-    assert not torch.equal(by_default.head.scorer.expand.weight, without.head.scorer.expand.weight)
+    without, taught = networks
+    torch.testing.assert_close(taught.backbone.state_dict(), without.backbone.state_dict(), rtol=0, atol=1e-6)
+    assert not torch.equal(taught.head.scorer.expand.weight, without.head.scorer.expand.weight)
 
 
 def test_groups_of_the_backbone_have_their_own_rate() -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.studies.shortcut import fragility, study
-from benchmarks.studies.shortcut.arms import ShortcutArm
+from benchmarks.studies.shortcut.arms import LABEL_TERMS, ShortcutArm
 from benchmarks.studies.shortcut.data import TaggedData
 from interp_core.errors import StoreError
 from interp_core.training import DEFAULT_TERMS, Recipe
@@ -45,12 +45,10 @@ def test_arms_differ_in_what_they_compare_alone() -> None:
     assert len(arms) == len(fragility.FRAGILITY_ARMS)
     assert {name for name, arm in arms.items() if arm.attention_gradient} == {
         "lap_through",
-        "lap_default_terms_through",
+        "lap_labels_through",
     }
-    assert {name for name, arm in arms.items() if arm.terms == DEFAULT_TERMS} == {
-        "lap_default_terms",
-        "lap_default_terms_through",
-    }
+    assert {name for name, arm in arms.items() if arm.terms == LABEL_TERMS} == {"lap_labels", "lap_labels_through"}
+    assert [name for name, arm in arms.items() if arm.terms == DEFAULT_TERMS] == ["lap_default"]
     assert set(fragility.TWINS.values()) <= set(fragility.REFERENCES) <= set(arms)
 
 
