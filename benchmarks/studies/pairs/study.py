@@ -45,7 +45,7 @@ from benchmarks.studies.pairs.networks import FitImages, FittedNetwork, load_fit
 from benchmarks.studies.pairs.proof import TWIN, USER, prove
 from benchmarks.studies.pairs.settings import FilePairSettings
 from benchmarks.studies.progress import track
-from benchmarks.studies.resumable_table import ResumableTable
+from benchmarks.studies.resumable_table import ResumableTable, read_rows
 
 COMMAND = "interp-bench study pairs"
 OUTPUT = Path("results/pairs")
@@ -149,7 +149,7 @@ def score_explainers(
         path: of the file. Rows of other settings or other code are dropped.
         weights: hashes of the weights by role.
     """
-    table, commit = ResumableTable(path, ("explainer", "key")), short_commit()
+    table, commit = ResumableTable(path, ("explainer", "key"), float_format="%.6g"), short_commit()
     explainers = {choice.name: choice.build() for choice in settings.explainers}
     content = settings.model_dump(mode="json", exclude={"explainers"}), weights, class_digest(PairTest)
     units = [
@@ -166,7 +166,7 @@ def score_explainers(
         labels = {"explainer": name, "key": key, "image": pair.ids}
         table.add(*pd.DataFrame({**labels, **shares, "seconds": seconds, "commit": commit}).to_dict("records"))
         print(f"{name}: user {shares[PAIR_USER].mean():.3f}, twin {shares[PAIR_TWIN].mean():.3f}", flush=True)
-    return table.frame
+    return pd.DataFrame(read_rows(path))  # rounded alike, whichever call has computed a row
 
 
 def write_tables(settings: FilePairSettings, shares: pd.DataFrame, output: Path) -> list[Path]:
