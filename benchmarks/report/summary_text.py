@@ -228,7 +228,9 @@ def _count_verdicts(metrics: Sequence[MetricComparison], opponents: str, titles:
 
 
 def _cost(analysis: RunAnalysis, model: str) -> str:
-    own_cost, named, external = "", [], []
+    own_cost = ""
+    named: list[tuple[str, float, float]] = []
+    external: list[tuple[str, float, float]] = []
     for info in analysis.explainers():
         forwards, seconds = (analysis.row(model, info.name, cost) for cost in ("forwards", "seconds"))
         if info.control or forwards is None or seconds is None:

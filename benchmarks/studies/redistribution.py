@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -28,7 +29,7 @@ from interp_core.datasets import DigitsInScenes
 SIDE, TRAIN, EPOCHS = 56, 1200, 6
 NAME = "redistribution.png"
 # Two stages of 28 x 28 and 14 x 14 cells; the last map has 7 x 7.
-NETWORK = {"num_classes": 10, "layers": [2, 2, 0, 0], "channels": [32, 96, 96, 96], "avg_down": False}
+NETWORK: dict[str, Any] = {"num_classes": 10, "layers": [2, 2, 0, 0], "channels": [32, 96, 96, 96], "avg_down": False}
 COLOURS = "RdBu_r"
 
 

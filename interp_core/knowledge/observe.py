@@ -94,14 +94,14 @@ def _refine(lap: LapModel, record: Recording, view: View, columns: Tensor) -> tu
 def _redistribute(
     lap: LapModel, record: Recording, view: View, columns: Tensor, contributions: Tensor
 ) -> tuple[list[MovedLevel], Tensor]:
-    """Return contributions (N, 1, h, w) of one column (N,) an image on all levels and on the pixels.
+    """Return contributions of one column (n,) of each of the first n images on all levels and on the pixels.
 
     Contributions are constant. Otherwise a network could put its map in order by changing its features.
     """
     size = view.images.shape[-2], view.images.shape[-1]
     constant = contributions.detach()
     levels = lap.redistribute(record, view.classes_of(columns), constant, size)
-    return levels, lap.to_pixels(levels[0].contributions if levels else constant, view.images)
+    return levels, lap.to_pixels(levels[0].contributions if levels else constant, view.images[: len(columns)])
 
 
 @dataclass(frozen=True)

@@ -71,17 +71,17 @@ class OwnOrder(Term):
 
     def loss(self, view: View) -> Tensor:
         """Compute the loss; see the class."""
-        moved = view.move_class(self.of)
-        count = math.ceil(self.share * len(moved.present))
-        maps, images = log_map(moved.map[:count]), view.images[:count]
+        count = math.ceil(self.share * len(view.images))
+        moved = view.move_class(self.of, count)
+        maps, images = log_map(moved.map), view.images[:count]
         shares = MARGIN + self.largest * draw_evenly(count, view.generator) ** self.power
         upper = cut_at(maps, shares.clamp(max=1 - MARGIN), self.softness)
-        classes, present = view.classes_of(moved.column)[:count], moved.present[:count]
+        classes = view.classes_of(moved.column)
         odds = [
             log_odds(view.logits_of(mixed, learn=False), classes, view.multi_label)
             for mixed in (self._mix(view, images, upper), self._mix(view, images, 1 - upper))
         ]
-        loss = mean_where(F.softplus(-odds[0]) + F.softplus(odds[1]), present)
+        loss = mean_where(F.softplus(-odds[0]) + F.softplus(odds[1]), moved.present)
         return loss + self.price * mean_where(share_moved(moved), moved.present) if self.price else loss
 
     def _mix(self, view: View, images: Tensor, keep: Tensor) -> Tensor:

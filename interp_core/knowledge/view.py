@@ -95,8 +95,8 @@ class ModelAccess:
             linear.
         refine: computes refined maps M in [0, 1] and effects, (N, 1, h', w') each, of one column (N,) an image. None
             where the model does not refine.
-        redistribute: carries the contributions (N, 1, h, w) of one column (N,) an image to all levels, finest first,
-            and to the pixels (N, 1, H, W).
+        redistribute: carries the contributions (n, 1, h, w) of one column (n,) of each of the first n images to all
+            levels, finest first, and to the pixels (n, 1, H, W).
     """
 
     forward_again: Callable[[Tensor, bool, bool], tuple[Tensor, Tensor | None]] | None = None
@@ -143,7 +143,7 @@ class View:
     generator: torch.Generator | None = None
     model: ModelAccess = field(default_factory=ModelAccess)
     _samples: dict[Of, SampledClass] = field(default_factory=dict, repr=False)
-    _moved: dict[Of, MovedClass] = field(default_factory=dict, repr=False)
+    _moved: dict[tuple[Of, int | None], MovedClass] = field(default_factory=dict, repr=False)
 
     @cached_property
     def contributions(self) -> Tensor:
@@ -252,20 +252,25 @@ class View:
             self._samples[of] = sample
         return self._samples[of]
 
-    def move_class(self, of: Of = "all") -> MovedClass:
+    def move_class(self, of: Of = "all", count: int | None = None) -> MovedClass:
         """Draw the class that `sample_class` draws, with its contributions on all grids.
+
+        Args:
+            of: see `subjects`.
+            count: number of images, the first of the batch; None for all. Others cost nothing.
 
         Raises:
             ContractError: see `head`, or the view was made without a model.
         """
-        if of not in self._moved:
+        key = of, count
+        if key not in self._moved:
             if self.model.redistribute is None:
                 raise _no_model()
-            column, present = self.sample_columns(self.head(of))
-            contributions = column_of(self.contributions, column)
+            column, present = (values[:count] for values in self.sample_columns(self.head(of)))
+            contributions = column_of(self.contributions[:count], column)
             levels, maps = self.model.redistribute(self, column, contributions)
-            self._moved[of] = MovedClass(column, present, contributions, levels, maps)
-        return self._moved[of]
+            self._moved[key] = MovedClass(column, present, contributions, levels, maps)
+        return self._moved[key]
 
     def classes_of(self, columns: Tensor) -> Tensor:
         """Return the class (N,) of each image's column (N,)."""

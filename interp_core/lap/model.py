@@ -267,14 +267,15 @@ class LapModel(HubMixin, nn.Module):
 
         Args:
             recording: of a forward pass.
-            targets: (N,) class indices.
-            contributions: of these classes at the head, (N, 1, h, w).
+            targets: class indices of the first n images, (n,).
+            contributions: of these classes at the head, (n, 1, h, w).
             size: rows and columns of the images.
         """
+        count = len(contributions)
         below = [
             FinerLevel(
-                recording.taps[site.module].to(contributions.dtype),
-                recording.gates[site.module].gate if site.module in recording.gates else None,
+                recording.taps[site.module][:count].to(contributions.dtype),
+                recording.gates[site.module].gate[:count] if site.module in recording.gates else None,
                 site.grid_of(size).shown(),
             )
             for site in self.levels
@@ -291,9 +292,14 @@ class LapModel(HubMixin, nn.Module):
         return to_pixels(contributions, grid, images)
 
     def _parts(self, record: HeadRecord, targets: Tensor) -> Tensor | None:
-        """Return gated features times the class' weights, (N, C, h, w); None where the head is not linear."""
+        """Return gated features times the class' weights, (n, C, h, w) of n targets; None if the head is not linear."""
         weight, _ = self._classifier()
-        return None if weight is None else record.features * (weight[targets][..., None, None] * record.gate)
+        count = len(targets)
+        return (
+            None
+            if weight is None
+            else record.features[:count] * (weight[targets][..., None, None] * record.gate[:count])
+        )
 
     def _explain_target(
         self, logits: Tensor, record: HeadRecord, classes: Tensor, contributions: Tensor | None

@@ -126,7 +126,7 @@ def share_of(step: int) -> float:
 
     Multiples of the golden ratio, so that any number of steps spreads evenly.
     """
-    return LEAST + RANGE * ((0.5 + step * GOLDEN) % 1) ** POWER
+    return LEAST + RANGE * math.pow((0.5 + step * GOLDEN) % 1, POWER)
 
 
 def soft_cut(scores: Tensor, share: float) -> Tensor:
@@ -143,4 +143,5 @@ def roughness(scores: Tensor) -> Tensor:
 def normal_scores(maps: Tensor) -> Tensor:
     """Replace values (N, 1, h, w) by normal quantiles of their ranks, the lowest by -2.3 and the highest by 2.3."""
     ranks = maps.flatten(1).argsort(stable=True, dim=1).argsort(1).to(maps.dtype) / max(1, maps[0].numel() - 1)
-    return torch.special.ndtri(0.98 * ranks + 0.01).view_as(maps)
+    scores: Tensor = torch.special.ndtri(0.98 * ranks + 0.01)
+    return scores.view_as(maps)

@@ -144,7 +144,8 @@ def half_weights(objects: np.ndarray, softness: float, unit: np.ndarray) -> np.n
     best = covered == covered.min(1, keepdims=True)
     choice = (best.cumsum(1) > (unit * best.sum(1)).astype(np.int64)[:, None]).argmax(1)
     weights = np.clip((0.5 - distances) / max(softness, 1e-6) + 0.5, 0, 1)
-    return weights[choice][:, None].astype(np.float32)
+    chosen: np.ndarray = weights[choice][:, None].astype(np.float32)
+    return chosen
 
 
 def _plant_tag(images: np.ndarray, objects: np.ndarray, classes: np.ndarray, unit: np.ndarray) -> Planted:
@@ -204,7 +205,8 @@ def _pixels(corner: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _to_bytes(pixels: np.ndarray) -> np.ndarray:
-    return (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+    rounded: np.ndarray = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return rounded
 
 
 _PLANTERS: dict[CueKind, Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Planted]] = {
