@@ -87,9 +87,9 @@ def test_the_size_on_which_a_network_fails_is_named() -> None:
     lap = interp_core.attach(flat, image_size=(14, 20))
     assert lap.explain(torch.rand(2, 1, 14, 20), 0).map.shape == (2, 1, 14, 20)
     with refused(
-        ContractError, "failed on images of 20 x 14 pixels: ", "inspected with 14 x 20", "image_size=(20, 14)"
+        ContractError, "failed on images of 20 x 16 pixels: ", "inspected with 14 x 20", "image_size=(20, 16)"
     ):
-        lap.explain(torch.rand(2, 1, 20, 14), 0)
+        lap.explain(torch.rand(2, 1, 20, 16), 0)
 
 
 def test_finite_logits_pass_whatever_the_images() -> None:
