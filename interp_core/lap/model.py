@@ -271,7 +271,7 @@ class LapModel(HubMixin, nn.Module):
             contributions: of these classes at the head, (n, 1, h, w).
             size: rows and columns of the images.
         """
-        count = len(contributions)
+        count = contributions.shape[0]  # not len(), which an export takes for a constant
         below = [
             FinerLevel(
                 recording.taps[site.module][:count].to(contributions.dtype),
@@ -294,7 +294,7 @@ class LapModel(HubMixin, nn.Module):
     def _parts(self, record: HeadRecord, targets: Tensor) -> Tensor | None:
         """Return gated features times the class' weights, (n, C, h, w) of n targets; None if the head is not linear."""
         weight, _ = self._classifier()
-        count = len(targets)
+        count = targets.shape[0]
         return (
             None
             if weight is None

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from interp_core.errors import ContractError
-from interp_core.knowledge import Term, required_regions
+from interp_core.knowledge import OwnOrder, Term, required_regions
 from interp_core.lap.model import lap_within
 from interp_core.training.callbacks import Epoch, Progress, open_callbacks
 from interp_core.training.checkpoint import Checkpoint
@@ -22,6 +22,8 @@ from interp_core.training.devices import start_accelerator
 from interp_core.training.loop import TrainingLoop, Validation
 from interp_core.training.modes import freeze_excluded, initialise_attention, set_attention_gradient, set_memory_format
 from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, OWN_TERMS, Mode, Recipe
+
+OWN_SHARE = 0.125  # of the images that own_order cuts where the network learns too; all of them would triple the cost
 
 
 def fit(
@@ -47,8 +49,8 @@ def fit(
         targets: (N,) class indices, or multi-label targets (N, K) of 0 and 1 in floating point.
         mode: "scratch", "finetune" or "frozen", with the recipe's defaults for it; or give a recipe, which has a mode.
         recipe: settings of the training.
-        terms: knowledge terms of LAP models, see `interp_core.knowledge`; by default `DEFAULT_TERMS`; in mode
-            "frozen" `OWN_TERMS`, and `MAP_TERMS` for models with decoders.
+        terms: knowledge terms of LAP models, see `interp_core.knowledge`; by default `DEFAULT_TERMS` and, on a part of
+            the images, `own_order`; in mode "frozen" `OWN_TERMS`, and `MAP_TERMS` for models with decoders.
         regions: indices (n,) of training images and their masks (n, 1, H, W), bool or in [0, 1], by name.
         names: names of the K classes, if terms use them.
         validation: images and targets for the accuracy after each epoch, and for early stopping.
@@ -104,7 +106,7 @@ def default_terms(model: nn.Module, recipe: Recipe) -> tuple[Term, ...]:
     """Return the terms that a model is trained with by default."""
     lap = lap_within(model)
     if lap is None or recipe.mode != "frozen":
-        return DEFAULT_TERMS
+        return (*DEFAULT_TERMS, OwnOrder(share=OWN_SHARE))
     return OWN_TERMS if lap.refiner is None else (*OWN_TERMS, *MAP_TERMS)
 
 

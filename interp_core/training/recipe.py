@@ -14,12 +14,7 @@ from interp_core.knowledge import Absence, Area, Necessity, Order, OwnOrder, Pre
 # Terms that teach a frozen network's redistribution which pixels in reach of a cell the decision needs.
 OWN_TERMS: tuple[Term, ...] = (OwnOrder(),)
 
-DEFAULT_TERMS: tuple[Term, ...] = (
-    Presence(weight=0.3),
-    Absence(weight=0.3),
-    Area(weight=1.0),
-    OwnOrder(share=0.125),
-)
+DEFAULT_TERMS: tuple[Term, ...] = (Presence(weight=0.3), Absence(weight=0.3), Area(weight=1.0))
 
 # Terms that give a refined map its meaning. Its region alone keeps the decision (Sufficiency), the rest loses it
 # (Necessity), and it is no larger than necessary (Area). The same holds wherever the map is cut (Order), and its values

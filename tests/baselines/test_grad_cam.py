@@ -59,11 +59,12 @@ def test_explain_finds_the_layer_by_itself(plain: nn.Module, images: Tensor) -> 
     torch.testing.assert_close(explainers["grad_cam"](aligned=False)(plain, images, targets), expected.detach())
 
 
-def test_aligned_cells_lie_on_the_centres_of_their_receptive_fields(images: Tensor) -> None:
+def test_aligned_cells_lie_where_maps_are_shown(images: Tensor) -> None:
     net = timm.create_model("test_resnet", num_classes=4, avg_down=False, zero_init_last=False).eval()
     images, targets = F.interpolate(images, (65, 65)), torch.tensor([1, 3])
     cells = GradCam(aligned=False).explain(net, images, targets)
     assert cells.shape[-2:] == (3, 3)
-    # Strided 3x3 convolutions put three cells on pixels 0, 32 and 64: corners on corners.
-    expected = F.interpolate(cells, (65, 65), mode="bilinear", align_corners=True)
-    torch.testing.assert_close(GradCam()(net, images, targets), expected.detach())
+    # Strided 3x3 convolutions put three cells on pixels 0, 32 and 64, a tiling on 15.5, 47.5 and 79.5.
+    grid = CellGrid.square(0.75 * 15.5, 32)
+    assert feature_layer(net).grid_of((65, 65)) == CellGrid.square(0, 32)
+    torch.testing.assert_close(GradCam()(net, images, targets), resize(cells, 65, 65, grid).detach())

@@ -84,6 +84,8 @@ def training_loss(model: nn.Module, images: Tensor) -> Tensor:
 
 def same_gradients(first: nn.Module, second: nn.Module) -> None:
     for (name, ours), theirs in zip(first.named_parameters(), second.parameters(), strict=True):
+        if ours.grad is None and theirs.grad is None and name == "redistribution.parts.weight":
+            continue  # not used where the head is not linear
         assert ours.grad is not None, name
         torch.testing.assert_close(ours.grad, theirs.grad, msg=f"{name} learns differently")
         assert bool(ours.grad.isfinite().all())

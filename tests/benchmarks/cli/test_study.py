@@ -137,7 +137,7 @@ def test_the_page_of_results_is_checked_or_written(
         (("twins", "only-one"), "as LAP:PLAIN"),
         (("retrofit", *RETROFIT, "--recipe", "{"), "--recipe"),
         (("retrofit", *RETROFIT, "--recipe", '{"epoch": 1}'), "epoch"),
-        (("retrofit", *RETROFIT, "--teach", '["ordr"]'), "order"),
+        (("retrofit", *RETROFIT, "--attach", '{"refine": true}', "--teach", '["ordr"]'), "order"),
         (("retrofit", *RETROFIT, "--kwargs", "[]"), "kwargs"),
     ],
 )

@@ -434,9 +434,9 @@ def test_attach_gives_the_map_at_once(family: str, make_backbone: Callable[..., 
     lap = interp_core.attach(make_backbone(family))
     explanation = lap.explain(images, 1)
     check_conservation(explanation)
-    maps, grid = explanation.head.contributions, lap.info.grid_of((64, 64))
+    maps, grid = explanation.head.contributions, lap.info.grid_of((64, 64)).shown()
     for site, level in zip(reversed(lap.levels), reversed(explanation.levels[:-1]), strict=True):
-        finer = site.grid_of((64, 64))
+        finer = site.grid_of((64, 64)).shown()
         maps, grid = move(maps, torch.ones_like(level.contributions), finer, grid), finer
         torch.testing.assert_close(level.contributions, maps, rtol=1e-4, atol=1e-5 * float(maps.abs().max()))
 
