@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from baselines import explainers
 from baselines.grad_cam import GradCam
+from interp_core.backbone.geometry import CellGrid, resize
+from interp_core.backbone.inspect import feature_layer
 from interp_core.errors import ContractError
 
 

@@ -168,6 +168,7 @@ def test_both_say_that_they_cost_a_pass() -> None:
         "sufficiency",
         "necessity",
         "agreement",
+        "own_order",
         "exchange",
         "removal",
         "order",

@@ -57,7 +57,7 @@ def test_training_stops_where_validation_worsens_and_the_best_weights_come_back(
     recipe = Recipe(epochs=20, batch_size=16, learning_rate=0.02, patience=2)
     model, states = make_tiny(lap=True), []
     history = fit(
-        model, images, targets, recipe=recipe, validation=(images, wrong),
+        model, images, targets, recipe=recipe, terms=DEFAULT_TERMS, validation=(images, wrong),
         progress=lambda _: states.append(copy.deepcopy(model)),
     )  # fmt: skip
     worst = [epoch.val_loss for epoch in history]
@@ -71,7 +71,8 @@ def test_the_loss_on_validation_images_has_all_terms() -> None:
     images, targets = squares(20)
     model = make_tiny(lap=True)
     recipe = Recipe(epochs=1, batch_size=10, patience=1)
-    (epoch,) = fit(model, images, targets, recipe=recipe, validation=(images[:12], targets[:12]))
+    validation = (images[:12], targets[:12])
+    (epoch,) = fit(model, images, targets, recipe=recipe, terms=DEFAULT_TERMS, validation=validation)
     with torch.no_grad():
         expected = sum(step_losses(model, images[:12], targets[:12], DEFAULT_TERMS).values())
     assert epoch.val_loss == pytest.approx(float(expected), rel=1e-5)

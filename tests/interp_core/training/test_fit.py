@@ -72,7 +72,7 @@ def test_history_and_progress_tell_the_same(capsys: pytest.CaptureFixture[str]) 
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
     assert all(a is b for a, b in zip(history, epochs, strict=True))
     for epoch in history:
-        assert set(epoch.terms) == {"cross_entropy", "presence", "absence", "area"}
+        assert set(epoch.terms) == {"cross_entropy", "presence", "absence", "area", "own_order"}
         assert epoch.loss == pytest.approx(sum(epoch.terms.values()))
         assert epoch.val_accuracy is not None
         assert 0 <= epoch.val_accuracy <= 1

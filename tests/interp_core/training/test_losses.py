@@ -22,7 +22,7 @@ def gradients(accumulate: int, count: int = 10) -> list[Tensor]:
     """What one step leaves."""
     model, (images, targets) = make_smooth(), squares(count)
     recipe = Recipe(epochs=1, batch_size=count, accumulate=accumulate, learning_rate=1e-9)
-    fit(model, images, targets, recipe=recipe)
+    fit(model, images, targets, recipe=recipe, terms=DEFAULT_TERMS)
     return [p.grad for p in model.parameters() if p.grad is not None]
 
 
@@ -37,7 +37,7 @@ def test_losses_of_parts_are_those_of_the_batch() -> None:
     histories = []
     for accumulate in (1, 3):
         recipe = Recipe(epochs=1, batch_size=10, accumulate=accumulate, learning_rate=1e-9)
-        histories.append(fit(make_smooth(), *squares(20), recipe=recipe)[0].terms)
+        histories.append(fit(make_smooth(), *squares(20), recipe=recipe, terms=DEFAULT_TERMS)[0].terms)
     assert histories[0] == pytest.approx(histories[1], rel=1e-5)
 
 
@@ -48,7 +48,8 @@ def test_a_batch_cannot_be_cut_into_single_images() -> None:
 
 def test_the_gradient_is_no_longer_than_allowed() -> None:
     free, model = gradients(1), make_smooth()
-    fit(model, *squares(10), recipe=Recipe(epochs=1, batch_size=10, learning_rate=1e-9, clip=0.01))
+    recipe = Recipe(epochs=1, batch_size=10, learning_rate=1e-9, clip=0.01)
+    fit(model, *squares(10), recipe=recipe, terms=DEFAULT_TERMS)
     clipped = [p.grad for p in model.parameters() if p.grad is not None]
     norms = [math.sqrt(sum(float(g.square().sum()) for g in group)) for group in (free, clipped)]
     assert norms[0] > 0.02

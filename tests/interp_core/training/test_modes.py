@@ -15,7 +15,7 @@ import interp_core
 from interp_core import LapModel, Recipe, fit
 from interp_core.errors import ContractError
 from interp_core.knowledge import Absence, Area, Presence
-from interp_core.training import Epoch, decision_loss, initialise_attention, predict
+from interp_core.training import DEFAULT_TERMS, OWN_TERMS, Epoch, decision_loss, initialise_attention, predict
 from interp_core.training.modes import parameter_groups, set_training_mode
 
 pytestmark = pytest.mark.slow
@@ -48,10 +48,12 @@ def test_a_mode_has_defaults_which_fields_replace() -> None:
 def test_frozen_moves_what_the_model_owns_and_nothing_else(learn_gates: bool) -> None:
     model = lap()
     before = copy.deepcopy(model)
-    fit(model, *squares(16), recipe=Recipe(mode="frozen", learn_gates=learn_gates, start_a=0.5, **SHORT))
-    owned = ("head.", "gates.") if learn_gates else ("head.",)
+    recipe = Recipe(mode="frozen", learn_gates=learn_gates, start_a=0.5, **SHORT)
+    fit(model, *squares(16), recipe=recipe, terms=(*DEFAULT_TERMS, *OWN_TERMS))
+    owned = ("head.", "redistribution.", "gates.") if learn_gates else ("head.", "redistribution.")
     expected = {name for name, _ in model.named_parameters() if name.startswith(owned)}
-    assert changed_weights(model, before) == expected
+    marks = {name for name, _ in model.named_buffers() if name.endswith(".trained") and learn_gates}
+    assert changed_weights(model, before) == expected | marks
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.backbone.parameters())
     assert all(gate.a.item() != 0 for gate in model.gates) == learn_gates  # type: ignore[operator]
@@ -78,7 +80,8 @@ def test_features_take_no_graph_where_nothing_below_the_head_learns(learn_gates:
         modes.append(module.training)
 
     handle = model.backbone.body.register_forward_hook(look)  # type: ignore[union-attr, operator]
-    fit(model, *squares(16), recipe=Recipe(mode="frozen", learn_gates=learn_gates, **SHORT))
+    recipe = Recipe(mode="frozen", learn_gates=learn_gates, **SHORT)
+    fit(model, *squares(16), recipe=recipe, terms=DEFAULT_TERMS)
     handle.remove()
     assert graphs == [learn_gates] * 4
     assert modes == [False] * 4
@@ -89,7 +92,7 @@ def test_frozen_gives_a_trained_network_maps_and_leaves_its_answers() -> None:
     fit(plain, images, targets, recipe=Recipe(epochs=12, batch_size=16, learning_rate=0.02, shift=1))
     before, model = predict(plain, images).argmax(1), interp_core.attach(plain, finest=2)
     recipe = Recipe(mode="frozen", epochs=8, batch_size=16, learning_rate=0.02)
-    history = fit(model, images, targets, recipe=recipe)
+    history = fit(model, images, targets, recipe=recipe, terms=DEFAULT_TERMS)
     assert history[-1].loss < 0.8 * history[0].loss
     assert (predict(model, images).argmax(1) == before).float().mean() > 0.95
 
@@ -168,7 +171,7 @@ def test_groups_of_the_backbone_have_their_own_rate() -> None:
     groups = parameter_groups(model, Recipe(learning_rate=1.0, backbone_rate=0.25, weight_decay=0.5))
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1, 0.5), (1, 0), (0.25, 0.5), (0.25, 0)]
     outside = {p for group in groups[:2] for p in group["params"]}
-    assert outside == {*model.gates.parameters(), *model.head.parameters()}
+    assert outside == {*model.gates.parameters(), *model.head.parameters(), *model.redistribution.parameters()}
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
     plain = parameter_groups(TinyNet(), Recipe(learning_rate=1.0, backbone_rate=0.25))
     assert [group["lr"] for group in plain] == [0.25, 0.25]
@@ -261,10 +264,10 @@ def test_frozen_sees_the_backbone_of_a_compiled_model() -> None:
         torch.compile(model, backend="eager"),
         *squares(16),
         recipe=Recipe(mode="frozen", learn_gates=True, start_a=0.5, **SHORT),
+        terms=(*DEFAULT_TERMS, *OWN_TERMS),
     )  # type: ignore[arg-type]
-    assert changed_weights(model, before) == {
-        name for name, _ in model.named_parameters() if not name.startswith("backbone.")
-    }
+    expected = {name for name, _ in model.named_parameters() if not name.startswith("backbone.")}
+    assert changed_weights(model, before) == expected | {name for name, _ in model.named_buffers() if "trained" in name}
 
 
 def test_interp_core_stays_without_accelerate_until_it_trains() -> None:
