@@ -31,7 +31,7 @@ def start_accelerator(model: nn.Module, precision: str) -> Iterator[Accelerator]
     Raises:
         ContractError: the device does not support the precision, or the program has set another one.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState, GradientState, PartialState
 
     device = next(model.parameters()).device
@@ -41,7 +41,11 @@ def start_accelerator(model: nn.Module, precision: str) -> Iterator[Accelerator]
     had_partial_state, had_state = bool(PartialState._shared_state), bool(AcceleratorState._shared_state)
     try:
         accelerator = Accelerator(
-            mixed_precision=PRECISIONS[precision], cpu=is_single and device.type == "cpu", device_placement=False
+            mixed_precision=PRECISIONS[precision],
+            cpu=is_single and device.type == "cpu",
+            device_placement=False,
+            # Which parts of LAP learn depends on the terms.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
     except ValueError as error:
         raise ContractError(f"precision {precision!r} is not available here: {error}") from error

@@ -82,6 +82,7 @@ def fit(
         lap = lap_within(model)
         if lap is not None and recipe.start_a is not None:
             initialise_attention(lap, recipe.start_a)
+        _mark_trained(model, recipe)
         set_memory_format(model, recipe)
         data = TrainingSet(images, targets, regions, recipe, accelerator.process_index, accelerator.num_processes)
         loop = TrainingLoop(model, data, recipe, terms, accelerator, names)
@@ -89,13 +90,12 @@ def fit(
         file = Checkpoint(checkpoint, identity) if checkpoint else None
         with open_callbacks(progress, enabled=accelerator.is_main_process) as callbacks:
             loop.run(validation, callbacks, file, save_every)
-    _mark_trained(model, recipe)
     model.eval()
     return loop.history
 
 
 def _mark_trained(model: nn.Module, recipe: Recipe) -> None:
-    """Record which levels' concept scores were trained."""
+    """Record which levels' concept scores are trained."""
     lap = lap_within(model)
     if lap is not None and recipe.learn_gates:
         for block in lap.gates:

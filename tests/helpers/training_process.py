@@ -11,7 +11,7 @@ import torch
 
 from helpers.learners import MemorySource, make_smooth, squares
 from interp_core import Recipe, fit
-from interp_core.training import Callback, CsvLog
+from interp_core.training import DEFAULT_TERMS, Callback, CsvLog
 
 RECIPE = Recipe(epochs=2, batch_size=9, shift=2, flip=True, clip=1.0, patience=2)
 UNREADABLE = (1, 4, 11)
@@ -42,7 +42,7 @@ def train(checkpoint: Path | None = None, progress=None, unreadable=()):  # type
     model, (images, targets) = make_smooth(), squares(27)
     source = RecordingSource(images, unreadable)
     history = fit(
-        model, source, targets, recipe=RECIPE, validation=squares(20),
+        model, source, targets, recipe=RECIPE, terms=DEFAULT_TERMS, validation=squares(20),
         progress=progress, checkpoint=checkpoint, save_every=1,
     )  # fmt: skip
     return {
