@@ -24,7 +24,9 @@ from benchmarks.studies.shortcut.arms import ARMS, LABEL_TERMS, ShortcutArm
 from benchmarks.studies.shortcut.report import LEVEL, accuracy_gap, format_percent
 from benchmarks.studies.shortcut.study import OUTPUT, RECIPES, load_forms, select_arms, train_arms
 from interp_core.errors import StoreError
+from interp_core.knowledge import OwnOrder
 from interp_core.training import DEFAULT_TERMS
+from interp_core.training.fit import OWN_SHARE
 
 COMMAND = "interp-bench study fragility"
 COLUMNS = (
@@ -48,6 +50,7 @@ Mean, and half the {level:.0%} t-interval over training seeds. Made by `{command
 * on the tag: share of the map on the tag, where the tag agrees; the tag covers {area:.2%} of an image.
 
 """
+FIT_TERMS = (*DEFAULT_TERMS, OwnOrder(share=OWN_SHARE))
 _BY_NAME = {arm.name: arm for arm in ARMS}
 _LAP = _BY_NAME["lap"]
 
@@ -58,7 +61,7 @@ FRAGILITY_ARMS: tuple[ShortcutArm, ...] = (
     _BY_NAME["plain"],
     replace(_LAP, title="LAP, no terms"),
     replace(_LAP, name="lap_labels", title="LAP, Presence, Absence, Area", terms=LABEL_TERMS),
-    replace(_LAP, name="lap_default", title="LAP, default terms of `fit`", terms=DEFAULT_TERMS),
+    replace(_LAP, name="lap_default", title="LAP, default terms of `fit`", terms=FIT_TERMS),
     replace(_LAP, name="lap_through", title="LAP, no terms, attention_gradient", attention_gradient=True),
     replace(
         _LAP,

@@ -11,7 +11,7 @@ from benchmarks.studies.shortcut import fragility, study
 from benchmarks.studies.shortcut.arms import LABEL_TERMS, ShortcutArm
 from benchmarks.studies.shortcut.data import TaggedData
 from interp_core.errors import StoreError
-from interp_core.training import DEFAULT_TERMS, Recipe
+from interp_core.training import Recipe
 
 
 def example_rows() -> pd.DataFrame:
@@ -48,7 +48,7 @@ def test_arms_differ_in_what_they_compare_alone() -> None:
         "lap_labels_through",
     }
     assert {name for name, arm in arms.items() if arm.terms == LABEL_TERMS} == {"lap_labels", "lap_labels_through"}
-    assert [name for name, arm in arms.items() if arm.terms == DEFAULT_TERMS] == ["lap_default"]
+    assert [name for name, arm in arms.items() if arm.terms == fragility.FIT_TERMS] == ["lap_default"]
     assert set(fragility.TWINS.values()) <= set(fragility.REFERENCES) <= set(arms)
 
 
