@@ -40,6 +40,7 @@ def make_view(lap: LapModel, images: Tensor, targets: Tensor = ONE, seed: int = 
 def test_a_loss_is_a_finite_scalar_with_a_gradient(
     make_lap: MakeLap, images: Tensor, name: str, targets: Tensor
 ) -> None:
+    torch.manual_seed(0)
     lap = make_lap(refine=terms[name].needs_refiner).train()
     nn.init.normal_(lap.head.scorer.expand.weight, std=0.1)
     loss = terms[name](**{"high": 0.01, "low": 0.0} if name == "area" else {}).loss(make_view(lap, images, targets))
@@ -53,7 +54,9 @@ def test_a_loss_is_a_finite_scalar_with_a_gradient(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_descending_lowers_what_a_term_asks(make_lap: MakeLap, images: Tensor, name: str) -> None:
-    lap = make_lap(refine=terms[name].needs_refiner).eval()
+    torch.manual_seed(0)
+    # Strong gates let scores change the network, which `own_order` holds constant: its loss is no promise there.
+    lap = make_lap(a=0.5, refine=terms[name].needs_refiner).eval()
     nn.init.normal_(lap.head.scorer.expand.weight, std=0.1)
     term = terms[name](**{"high": 0.01, "low": 0.0} if name == "area" else {})
     parameters = [parameter for key, parameter in lap.named_parameters() if not key.startswith("backbone.")]
