@@ -1,0 +1,12 @@
+"""Diagnose, amend, verify: find why a network is wrong from its explanations, and make it right.
+
+The story of a diagnosis, in the order of the modules:
+
+    subject        the network, with LAP attached
+    evidence       one pass over the images: answers, maps, features, properties
+    checks/        each looks at the evidence and names suspects, with a null distribution
+    intervention   removes, adds or swaps what is suspected, against a matched control
+    suite          runs all of it and ranks the findings
+    finding        the result as plain data, published as a schema
+    amend, verify  repair the network, and judge the repair on held-out images
+"""

@@ -1,0 +1,133 @@
+"""Regions: where a suspect lies in any image.
+
+A fixed region lies at the same place in every image, such as a border. A concept region lies where features of one
+level of the network look alike: a linear classifier of cells, which was trained on the cells that made the finding.
+Both are arrays, so that `amend` can use them on images that the diagnosis has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.diagnosis.subject import Subject
+from benchmarks.store.atomic import atomic_file
+from interp_core.backbone.geometry import resize
+from interp_core.errors import ContractError
+
+FILE = "regions.npz"
+
+
+class Region(Protocol):
+    """A place in images."""
+
+    def masks(self, subject: Subject, images: np.ndarray | Tensor) -> Tensor:
+        """Return masks (N, 1, H, W) bool on the CPU for images (N, 3, H, W), uint8 or in [0, 1]."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the region as arrays by name."""
+
+
+@dataclass(frozen=True)
+class FixedRegion:
+    """The same place in every image.
+
+    Attributes:
+        mask: (rows, columns) bool on any grid.
+    """
+
+    mask: np.ndarray
+
+    def masks(self, subject: Subject, images: np.ndarray | Tensor) -> Tensor:  # noqa: ARG002
+        """Return masks (N, 1, H, W) bool; see `Region`."""
+        mask = torch.from_numpy(self.mask[None, None].astype(np.float32))
+        return F.interpolate(mask, tuple(images.shape[-2:]), mode="nearest").bool().expand(len(images), -1, -1, -1)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the mask."""
+        return {"mask": self.mask}
+
+
+@dataclass(frozen=True)
+class ConceptRegion:
+    """The place where features of a level look alike: w . (x - mean) / std + bias > threshold.
+
+    Attributes:
+        level: name of the level.
+        weight: (C,) of standardised features.
+        bias: of the classifier.
+        mean: (C,) of the features.
+        std: (C,) of the features.
+        threshold: in units of the classifier's logit.
+        least: smaller share of the image than this counts as no region.
+    """
+
+    level: str
+    weight: np.ndarray
+    bias: float
+    mean: np.ndarray
+    std: np.ndarray
+    threshold: float = 0.0
+    least: float = 0.0
+
+    def scores(self, subject: Subject, images: np.ndarray | Tensor) -> Tensor:
+        """Return the classifier's logits at input resolution, (N, 1, H, W) on the CPU."""
+        parts = [self._scores(subject, part) for part in torch.as_tensor(images).split(32)]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def _scores(self, subject: Subject, images: Tensor) -> Tensor:
+        cells = subject.cells(images, self.level)
+        weight = torch.from_numpy(self.weight / self.std).to(cells)
+        offset = float(self.bias - (self.weight * self.mean / self.std).sum())
+        logits = torch.einsum("nchw,c->nhw", cells, weight)[:, None] + offset
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        return resize(logits, *size, subject.grid_of(self.level, size)).cpu()
+
+    def masks(self, subject: Subject, images: np.ndarray | Tensor) -> Tensor:
+        """Return masks (N, 1, H, W) bool; see `Region`."""
+        masks = self.scores(subject, images) > self.threshold
+        return masks & (masks.float().mean((1, 2, 3), keepdim=True) >= self.least)
+
+    def at(self, threshold: float) -> ConceptRegion:
+        """Return the region with another threshold."""
+        return replace(self, threshold=threshold)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return weights and constants."""
+        return {name: np.asarray(value) for name, value in vars(self).items()}
+
+
+def save_regions(folder: Path, regions: Mapping[str, Region]) -> Path:
+    """Write regions by name to one file in `folder`."""
+    arrays = {f"{name}/{key}": value for name, region in regions.items() for key, value in region.arrays().items()}
+    with atomic_file(folder / FILE) as path, path.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    return folder / FILE
+
+
+def load_region(folder: Path, name: str) -> Region:
+    """Read one region from the file in `folder`.
+
+    Raises:
+        ContractError: there is no such file, or no such region in it.
+    """
+    if not (folder / FILE).is_file():
+        raise ContractError(f"{folder} has no {FILE}: give the findings.json of a whole diagnosis folder")
+    with np.load(folder / FILE, allow_pickle=False) as file:
+        fields = {key.rpartition("/")[2]: file[key] for key in file.files if key.rpartition("/")[0] == name}
+    if not fields:
+        raise ContractError(f"{folder / FILE} has no region {name!r}")
+    if "mask" in fields:
+        return FixedRegion(fields["mask"])
+    scalars = {key: float(fields[key]) for key in ("bias", "threshold", "least")}
+    return ConceptRegion(
+        level=str(fields["level"]), weight=fields["weight"], mean=fields["mean"], std=fields["std"], **scalars
+    )
