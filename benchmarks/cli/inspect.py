@@ -23,6 +23,13 @@ class Kind(StrEnum):
     presets = "presets"
 
 
+class Schema(StrEnum):
+    """Files whose JSON schema is published."""
+
+    config = "config"
+    findings = "findings"
+
+
 @app.command(name="list")
 def list_names(
     kind: Annotated[Kind, typer.Argument(help="Kind of names.")],
@@ -52,11 +59,16 @@ def validate(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of a configuration, for editors."""
+def schema(
+    of: Annotated[
+        Schema, typer.Option(help="config: a run's YAML file; findings: what diagnose writes.")
+    ] = Schema.config,
+) -> None:
+    """Print the JSON schema of a file, for editors and for programs that read it."""
     from benchmarks.config.json_schema import json_schema
+    from benchmarks.diagnosis.findings_file import findings_schema
 
-    typer.echo(json.dumps(json_schema(), indent=1))
+    typer.echo(json.dumps(findings_schema() if of is Schema.findings else json_schema(), indent=1))
 
 
 @app.command()
