@@ -26,7 +26,8 @@ BINS = 64
 LEAST = 5  # images of a class, and of the others
 
 
-def permutations(count: int, size: int, rng: np.random.Generator, groups: np.ndarray | None = None
+def permutations(
+    count: int, size: int, rng: np.random.Generator, groups: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
     """Yield permutations (size,) of indices, within `groups` (size,) where these are given."""
     order = None if groups is None else np.argsort(groups, kind="stable")
