@@ -24,7 +24,9 @@ ALPHA = 0.05
 class Edit(Protocol):
     """A change of whole images, for suspects that lie nowhere, such as brightness."""
 
-    control: str
+    @property
+    def control(self) -> str:
+        """The matched control in words."""
 
     def apply(self, images: Tensor, amount: float) -> Tensor:
         """Move the property of images (N, 3, H, W) in [0, 1] by `amount` in its units."""
