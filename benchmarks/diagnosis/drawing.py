@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 WIDTH = 900  # pixels
 DPI = 100
 ACCENT, REST, LINE = "#C44E24", "#8A96A3", "#444444"
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -40,15 +40,13 @@ def draw(paint: Callable[[Figure], None], height: int = 280) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def draw_bars(axes: Axes, names: Sequence[str], values: np.ndarray, chance: np.ndarray, threshold: float) -> None:
-    """Draw one horizontal bar a name, the first on top, with marks for chance and a line at the threshold."""
+def draw_bars(axes: Axes, names: Sequence[str], values: np.ndarray, alarming: np.ndarray, threshold: float) -> None:
+    """Draw a horizontal bar for each name, the first on top, coloured where alarming, with a line at the threshold."""
     rows = np.arange(len(names))[::-1]
-    colours = [ACCENT if value >= threshold else REST for value in values]
-    axes.barh(rows, values, color=colours, height=0.65)
-    axes.plot(chance, rows, "|", color=LINE, markersize=9, label="chance")
+    axes.barh(rows, values, color=[ACCENT if alarm else REST for alarm in alarming], height=0.65)
     axes.axvline(threshold, color=LINE, linewidth=0.8, linestyle=":")
     axes.set_yticks(rows, [shorten(name) for name in names])
-    axes.legend(loc="lower right", fontsize=8)
+    axes.set_xlim(0, max(1.0, float(np.max(values, initial=0))))
 
 
 def draw_histograms(axes: Axes, values: np.ndarray, chosen: np.ndarray, names: tuple[str, str]) -> None:
@@ -57,7 +55,9 @@ def draw_histograms(axes: Axes, values: np.ndarray, chosen: np.ndarray, names: t
     edges = np.histogram_bin_edges(values[finite], 30) if finite.any() else np.linspace(0, 1, 31)
     for mask, name, colour in ((chosen, names[0], ACCENT), (~chosen, names[1], REST)):
         part = values[mask & finite]
-        axes.hist(part, edges, weights=np.full(len(part), 1 / max(1, len(part))), color=colour, alpha=0.65, label=name)
+        axes.hist(
+            part, list(edges), weights=np.full(len(part), 1 / max(1, len(part))), color=colour, alpha=0.65, label=name
+        )
     axes.set_ylabel("share of images")
     axes.legend(fontsize=8)
 

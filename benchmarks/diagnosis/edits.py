@@ -31,7 +31,7 @@ PATCHES = 4  # of the control's pattern a side
 RED, GREEN, BLUE = 0, 1, 2
 
 
-@dataclass(frozen=True)
+@dataclass
 class PropertyEdit:
     """An edit of one property; see `Edit`.
 

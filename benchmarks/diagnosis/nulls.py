@@ -30,14 +30,14 @@ def permutations(
     count: int, size: int, rng: np.random.Generator, groups: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
     """Yield permutations (size,) of indices, within `groups` (size,) where these are given."""
-    order = None if groups is None else np.argsort(groups, kind="stable")
+    if groups is None:
+        yield from (rng.permutation(size) for _ in range(count))
+        return
+    order = np.argsort(groups, kind="stable")
     for _ in range(count):
-        if order is None:
-            yield rng.permutation(size)
-        else:
-            shuffled = np.empty(size, np.int64)
-            shuffled[order] = np.lexsort((rng.random(size), groups))
-            yield shuffled
+        shuffled = np.empty(size, np.int64)
+        shuffled[order] = np.lexsort((rng.random(size), groups))
+        yield shuffled
 
 
 def step_down_p(values: np.ndarray, null: np.ndarray) -> np.ndarray:
