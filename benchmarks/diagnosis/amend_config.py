@@ -1,7 +1,7 @@
 """The configuration of `interp-bench amend` that the page of a diagnosis offers for download.
 
     {"findings": "out/findings.json",
-     "amend": [{"finding": 1, "key": "patches/1", "terms": [{"name": "forbid", "region": "patches-1"}]}]}
+     "amend": [{"finding": 1, "key": "patches-1", "terms": [{"name": "forbid", "region": "patches-1"}]}]}
 
 It is YAML or JSON. `key` guards against numbers of another diagnosis.
 """

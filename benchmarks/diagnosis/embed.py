@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 MOST_BYTES = 60_000
-MOST_SIDE = 900  # pixels; wider than the column of the page
+MOST_SIDE = 1200  # pixels
 SMALLEST_SIDE = 64
 QUALITIES = (88, 75, 60)
 

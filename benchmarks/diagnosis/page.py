@@ -38,7 +38,6 @@ ANCHORS = {
     Status.not_run: "not-run",
 }
 TILE_LABELS = {Status.failed: "failed", Status.warned: "warned", Status.passed: "passed", Status.not_run: "did not run"}
-PREFIX = re.compile(r"^(finding-?)?\d+[-_ ]+|^(check|finding)[-_ ]+")
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def _finding(finding: Finding, folder: Path) -> dict[str, Any]:
         "kind": VERDICT_KINDS[finding.verdict],
         "sentence": wording.cause_sentence(finding) if finding.effects else "",
         "ladder": [{"name": r.name, "grounds": r.grounds, "kind": kind, "mark": mark} for r, kind, mark in rungs],
-        "pictures": _pictures(finding.pictures[:MOST_PICTURES], folder, finding.title),
+        "pictures": _pictures(finding.pictures[:MOST_PICTURES], folder, finding.title, finding.key),
         "choice": json.dumps(amend_choice(finding), ensure_ascii=False),
     }
 
@@ -161,21 +160,22 @@ def _check(report: CheckReport, diagnosis: Diagnosis, folder: Path) -> dict[str,
         "report": report,
         "kind": STATUS_KINDS[report.status],
         "findings": [finding for finding in diagnosis.findings if finding.check == report.name],
-        "picture": next(iter(_pictures(names, folder, report.title)), None),
+        "picture": next(iter(_pictures(names, folder, report.title, "check-")), None),
     }
 
 
-def _pictures(names: Sequence[str], folder: Path, subject: str) -> list[Picture]:
-    return [_picture(name, folder, subject) for name in names]
+def _pictures(names: Sequence[str], folder: Path, subject: str, prefix: str) -> list[Picture]:
+    return [_picture(name, folder, subject, prefix) for name in names]
 
 
-def _picture(name: str, folder: Path, subject: str) -> Picture:
+def _picture(name: str, folder: Path, subject: str, prefix: str) -> Picture:
     embedded = embed_picture(folder / name)
     source, is_wide = (None, False) if embedded is None else (embedded.uri, embedded.width > 2 * embedded.height)
-    return Picture(name, source, caption(name), f"{caption(name)}: {subject}", is_wide)
+    text = caption(name, prefix)
+    return Picture(name, source, text, f"{text}: {subject}", is_wide)
 
 
-def caption(name: str) -> str:
-    """Turn the name of a picture's file into a caption: "pictures/3-before-0.png" gives "Before 0"."""
-    text = PREFIX.sub("", Path(name).stem)
+def caption(name: str, prefix: str) -> str:
+    """Turn a picture's name into a caption: "pictures/places-1a-examples.png" of "places-1a" gives "Examples"."""
+    text = Path(name).stem.removeprefix(prefix)
     return re.sub(r"[-_]+", " ", text).strip().capitalize()

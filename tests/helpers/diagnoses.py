@@ -49,7 +49,7 @@ def effect(change: float = -0.41, **fields: Any) -> Effect:
 def finding(number: int = 1, **fields: Any) -> Finding:
     values: dict[str, Any] = {
         "number": number,
-        "key": f"patches/{number}",
+        "key": f"patches-{number}",
         "check": "patches",
         "title": "A coloured patch decides for benign",
         "classes": ("benign",),
@@ -84,7 +84,7 @@ def diagnosis(folder: Path | None = None, **fields: Any) -> Diagnosis:
     """Return a diagnosis with three findings and five checks; their pictures are written into `folder`."""
     examples, pair, chart = (
         () if folder is None else pictures(folder, name, count)
-        for name, count in (("1-example", 4), ("1-before-after", 2), ("check-patches", 1))
+        for name, count in (("patches-1-example", 4), ("patches-1-interventions", 2), ("check-patches", 1))
     )
     values: dict[str, Any] = {
         "network": {"name": "resnet18", "file": "weights.safetensors", "digest": "0123456789abcdef"},
@@ -135,7 +135,7 @@ def pictures(folder: Path, name: str, count: int, side: int = 96) -> tuple[str, 
     """Write noisy pictures into `folder/pictures` and return their names in the folder; pairs are wide."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     names = [f"pictures/{name}-{i}.png" for i in range(count)]
-    width = 3 * side if "after" in name else side
+    width = 3 * side if "interventions" in name else side
     for i, path in enumerate(names):
         pixels = np.random.default_rng(i).integers(0, 255, (side // 8, width // 8, 3), dtype=np.uint8)
         Image.fromarray(pixels.repeat(8, 0).repeat(8, 1)).save(folder / path)

@@ -76,11 +76,15 @@ def test_a_missing_picture_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("pictures/3-before_after-0.png", "Before after 0"), ("finding-1-examples.png", "Examples"), ("x/a.png", "A")],
+    ("name", "prefix", "expected"),
+    [
+        ("pictures/a-1-before_after-0.png", "a-1", "Before after 0"),
+        ("check-x.png", "check-", "X"),
+        ("x/a.png", "b", "A"),
+    ],
 )
-def test_captions(name: str, expected: str) -> None:
-    assert caption(name) == expected
+def test_captions(name: str, prefix: str, expected: str) -> None:
+    assert caption(name, prefix) == expected
 
 
 @needs_browser
@@ -90,7 +94,7 @@ def test_nothing_sticks_out(width: int, tmp_path: Path) -> None:
     text = render_page(diagnosis(tmp_path, findings=(*diagnosis(tmp_path).findings, wide)), tmp_path)
     question = """(document.querySelectorAll("details").forEach((d) => { d.open = true; }), {
         inner: innerWidth, scroll: document.documentElement.scrollWidth,
-        out: Array.from(document.querySelectorAll("body *:not(.scroll *):not(pre *)"))
+        out: Array.from(document.querySelectorAll("body *:not(.scroll *, .strip *, pre *)"))
             .filter((e) => e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName) })"""
     layout = evaluate(text, tmp_path, question, width)
     assert layout == {"inner": width, "scroll": width, "out": []}
@@ -127,7 +131,7 @@ def test_an_address_ticks_findings(folder: Path, tmp_path: Path) -> None:
 @needs_browser
 def test_the_keyboard_reaches_everything(page: str, tmp_path: Path) -> None:
     question = """(document.querySelectorAll("details").forEach((d) => { d.open = true; }),
-        Array.from(document.querySelectorAll("a, summary, .scroll, [data-choice], pre:not([hidden])"))
+        Array.from(document.querySelectorAll("a, summary, .scroll, .strip, [data-choice], pre:not([hidden])"))
         .map((e) => { e.focus(); return document.activeElement === e; }))"""
     reached = evaluate(page, tmp_path, question, DESK)
     assert len(reached) > 20
