@@ -15,16 +15,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
 from benchmarks.diagnosis.choose import Choice, choose_repair
-from benchmarks.diagnosis.cues import Cues, find_cues, groups_of
+from benchmarks.diagnosis.cues import find_cues, groups_of
+from benchmarks.diagnosis.edits import edit_of
 from benchmarks.diagnosis.finding import Finding
 from benchmarks.diagnosis.image_parts import hold_out, labelled
 from benchmarks.diagnosis.probe import Probe, probe_last_layer
@@ -129,12 +126,18 @@ def _prepare(
         images, validation = hold_out(images, groups_of(images.targets, followed), HELD_OUT, seed)
     else:
         validation = labelled(validation)
-    cues: list[Cues | None] = [None, None]
-    if finding.region is not None:
-        region = load_region(folder, finding.region)
-        cues = [find_cues(subject, region, part) for part in (images, validation)]
+    region = None if finding.region is None else load_region(folder, finding.region)
     return RepairTask(
-        copy_subject(subject), finding, images, validation, *cues, property_edit_of(finding), boxes, seed, report
+        subject=copy_subject(subject),
+        finding=finding,
+        images=images,
+        validation=validation,
+        cues=None if region is None else find_cues(subject, region, images),
+        validation_cues=None if region is None else find_cues(subject, region, validation),
+        property_edit=None if finding.property is None else edit_of(finding.property),
+        boxes=boxes,
+        seed=seed,
+        report=report,
     )
 
 
@@ -149,11 +152,6 @@ def _resolve(
     if epochs is None or "epochs" not in type(choice.repair).model_fields:
         return choice
     return Choice(choice.repair.model_copy(update={"epochs": epochs}), choice.reason)
-
-
-def property_edit_of(finding: Finding) -> Callable[[Tensor, np.ndarray], Tensor] | None:
-    """Return the function that moves a finding's property of images (n, 3, H, W) by amounts (n,), if it can be."""
-    return None
 
 
 def copy_subject(subject: Subject) -> Subject:

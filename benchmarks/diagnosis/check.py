@@ -28,8 +28,8 @@ class Edit(Protocol):
     def control(self) -> str:
         """The matched control in words."""
 
-    def apply(self, images: Tensor, amount: float) -> Tensor:
-        """Move the property of images (N, 3, H, W) in [0, 1] by `amount` in its units."""
+    def apply(self, images: Tensor, amount: float | Tensor) -> Tensor:
+        """Move the property of images (N, 3, H, W) in [0, 1] by `amount` in its units, one or (N,)."""
 
     def apply_control(self, images: Tensor, amount: float) -> Tensor:
         """Change the images as much in another respect."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from benchmarks.diagnosis.finding import Finding
 from benchmarks.diagnosis.probe import ENOUGH, Probe
 from benchmarks.diagnosis.repairs import Repair, repairs
+from benchmarks.diagnosis.repairs.forbid import ForbidCue
 from interp_core.errors import ContractError
 
 LARGE = 0.4  # share of the image from which an in-painted region leaves too little
@@ -62,7 +63,7 @@ def _large_region(probe: Probe, has_boxes: bool) -> Choice:
     covered = f"the region covers {probe.area:.0%} of the image, too much to be in-painted"
     if has_boxes:
         return Choice(repairs["region"](), f"{covered}, and boxes say where the evidence should be")
-    return Choice(repairs["forbid"](exchange=0.0), f"{covered}, so evidence in it is forbidden")
+    return Choice(ForbidCue(exchange=0.0), f"{covered}, so evidence in it is forbidden")
 
 
 def _why_all_layers(probe: Probe | None) -> str:

@@ -65,7 +65,7 @@ class EditedImages:
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield, for each tensor of indices (n,), those that could be read and their images, changed."""
-        for rows, pixels in self.edited([batch for batch in indices]):
+        for rows, pixels in self.edited(indices):
             yield rows, self.subject.normalise(pixels).cpu()
 
     def edited(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -47,8 +47,8 @@ class PropertyEdit:
     control: str = "smooth uneven light, with as large a change of the pixels (L2)"
     seed: int = 0
 
-    def apply(self, images: Tensor, amount: float) -> Tensor:
-        """Move the property of images (N, 3, H, W) in [0, 1] by `amount` in its units."""
+    def apply(self, images: Tensor, amount: float | Tensor) -> Tensor:
+        """Move the property of images (N, 3, H, W) in [0, 1] by `amount` in its units, one or (N,)."""
         return _move_to(images, self.measure, self.move, self.measure(images) + amount)
 
     def apply_control(self, images: Tensor, amount: float) -> Tensor:

@@ -6,6 +6,7 @@ A cross or a ring, at random places, decides the class. The corner's colour agre
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from benchmarks.diagnosis.subject import Subject
 from interp_core.datasets import ImageSet
 
 SIDE, CORNER = 32, 8
-SHAPE, NOISE = 185, 20  # grey values
+SHAPE, FAINT_SHAPE, NOISE = 185, 150, 20  # grey values
 COLOURS = np.array([[230, 40, 40], [40, 40, 230]], np.uint8)
 CLASSES = ("cross", "ring")
 STATISTICS = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -47,16 +48,47 @@ def shape_images(count: int, agreement: float, seed: int) -> ImageSet:
     """Make images whose corner agrees with the label with a probability."""
     generator = np.random.default_rng(seed)
     labels = generator.permutation(np.arange(count) % 2)
-    images = generator.normal(110, NOISE, (count, 3, SIDE, SIDE)).clip(0, 255).astype(np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        row, column = generator.integers(CORNER, SIDE - 13, 2)
-        image[:, row : row + 13, column : column + 13] = np.where(
-            shape(label), SHAPE, image[:, row : row + 13, column : column + 13]
-        )
+    images, masks = _scenes(labels, generator)
     agrees = generator.random(count) < agreement
     colour_corners(images, np.where(agrees, labels, 1 - labels))
-    masks = np.zeros((count, 1, SIDE, SIDE), bool)
     return ImageSet(images, labels.astype(np.int64), masks, [f"{seed}-{number}" for number in range(count)])
+
+
+def rare_images(count: int, share: float, seed: int) -> ImageSet:
+    """Make images of which only a share of the crosses has a corner, a red one."""
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.arange(count) % 2)
+    images, masks = _scenes(labels, generator, FAINT_SHAPE)
+    paint_red(images, (labels == 0) & (generator.random(count) < share))
+    return ImageSet(images, labels.astype(np.int64), masks, [f"{seed}-{number}" for number in range(count)])
+
+
+def _scenes(labels: np.ndarray, generator: np.random.Generator, value: int = SHAPE) -> tuple[np.ndarray, np.ndarray]:
+    """Return images with shapes on noise, and masks of the shapes' boxes."""
+    images = generator.normal(110, NOISE, (len(labels), 3, SIDE, SIDE)).clip(0, 255).astype(np.uint8)
+    masks = np.zeros((len(labels), 1, SIDE, SIDE), bool)
+    for image, mask, label in zip(images, masks, labels, strict=True):
+        row, column = generator.integers(CORNER, SIDE - 13, 2)
+        box = np.s_[:, row : row + 13, column : column + 13]
+        image[box], mask[box] = np.where(shape(label), value, image[box]), True
+    return images, masks
+
+
+def paint_red(images: np.ndarray, chosen: np.ndarray) -> None:
+    """Paint the corners of some images red in place."""
+    images[chosen, :, :CORNER, :CORNER] = COLOURS[0][:, None, None]
+
+
+class RedCorner:
+    """Region of the corner where it is red."""
+
+    def masks(self, subject: Subject, images: np.ndarray | Tensor) -> Tensor:
+        corner = torch.as_tensor(images)[:, :, :CORNER, :CORNER].float().mean((2, 3))
+        is_red = corner[:, 0] - corner[:, 2] > (0.3 if corner.max() <= 1 else 76)
+        return is_red[:, None, None, None] & torch.from_numpy(CORNER_MASK)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {}
 
 
 def shape(label: int) -> np.ndarray:
@@ -97,6 +129,13 @@ def train_shortcut_network(images: ImageSet, steps: int = 60, rate: float = 3e-3
         optimizer.step()
     subject.lap.eval()
     return subject
+
+
+@cache
+def shortcut_case() -> tuple[Subject, ImageSet, ImageSet]:
+    """Return a network that uses the corner, its training images and test images; not to be changed."""
+    train = shape_images(600, 0.95, 0)
+    return train_shortcut_network(train), train, shape_images(300, 0.95, 1)
 
 
 def accuracy(subject: Subject, images: ImageSet) -> float:

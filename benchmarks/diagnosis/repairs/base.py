@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from benchmarks.diagnosis.check import Edit
 from benchmarks.diagnosis.cues import Cues, Donors, collect_donors, groups_of
 from benchmarks.diagnosis.edited_images import EditedImages, PixelEdit, leave
 from benchmarks.diagnosis.exchange import CueExchange, plan_exchange
@@ -40,7 +41,7 @@ class RepairTask:
         validation: labelled images that choose the epoch.
         cues: masks of the finding's region on training images; None for a finding without a region.
         validation_cues: the same on validation images.
-        property_edit: change of images (n, 3, H, W) that moves the finding's property by amounts (n,), if it can be.
+        property_edit: change of images that moves the finding's property, if there is one.
         boxes: indices of training images and masks (n, 1, H, W) of where the evidence should be, given by the user.
         seed: of all draws.
         report: called with the number of epochs done and of all.
@@ -52,7 +53,7 @@ class RepairTask:
     validation: Images
     cues: Cues | None = None
     validation_cues: Cues | None = None
-    property_edit: Callable[[Tensor, np.ndarray], Tensor] | None = None
+    property_edit: Edit | None = None
     boxes: Boxes | None = None
     seed: int = 0
     report: Report | None = None
@@ -66,7 +67,11 @@ class RepairTask:
     @cached_property
     def groups(self) -> np.ndarray:
         """Groups (N,) of the training images between which cues are exchanged."""
-        return groups_of(self.images.targets, self.followed)
+        return self.groups_of(self.images)
+
+    def groups_of(self, images: Images) -> np.ndarray:
+        """Return the groups (N,) of images between which cues are exchanged."""
+        return groups_of(images.targets, self.followed)
 
     @cached_property
     def donors(self) -> Donors:
@@ -94,7 +99,7 @@ class RepairTask:
         """The edit of validation images in which the cue says nothing about the label."""
         if self.cues is None or self.validation_cues is None:
             return leave
-        groups = groups_of(self.validation.targets, self.followed)
+        groups = self.groups_of(self.validation)
         plan = plan_exchange(self.groups, self.cues.present, share=1.0)
         return CueExchange(self.validation_cues, groups, self.donors, plan)
 
@@ -165,6 +170,7 @@ class FineTune(Repair):
         edit: PixelEdit = leave,
         terms: Sequence[Term] = (),
         regions: dict[str, Boxes] | None = None,
+        validation_edit: PixelEdit | None = None,
     ) -> dict[str, Any]:
         """Fine-tune the network on changed images, and keep the epoch that is best on validation images.
 
@@ -173,7 +179,8 @@ class FineTune(Repair):
         """
         subject = task.subject
         images = EditedImages(subject, task.images, edit, seed=task.seed)
-        unbiased = EditedImages(subject, task.validation, task.validation_edit, seed=task.seed, fresh=False)
+        change = validation_edit or task.validation_edit
+        unbiased = EditedImages(subject, task.validation, change, seed=task.seed, fresh=False)
         targets = targets_for(subject, task.images.targets)
         validation = unbiased, targets_for(subject, task.validation.targets)
         before = evaluate(subject.lap, *validation)
@@ -182,7 +189,7 @@ class FineTune(Repair):
             names=subject.classes, validation=validation,
             progress=lambda epoch: task.report(epoch.epoch, self.epochs) if task.report else None,
         )  # fmt: skip
-        losses = [epoch.val_loss for epoch in history]
+        losses = np.array([np.nan if epoch.val_loss is None else epoch.val_loss for epoch in history])
         return {
             "epochs": len(history),
             "epoch kept": int(np.nanargmin(losses)) + 1 if np.isfinite(losses).any() else len(history),

@@ -4,7 +4,8 @@ Deep feature reweighting (Kirichenko et al., ICLR 2023) trains the last layer an
 balanced, and averages several such layers. There the groups are annotated. Here images are changed so that the cue
 says nothing about the label, and each layer sees another draw of the changes and a part of the images.
 
-Limit: where the true feature is not in the last features, no last layer can find it; `benchmarks.diagnosis.probe` tells.
+Limit: where the true feature is not in the last features, no last layer can find it. `benchmarks.diagnosis.probe`
+tells.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class ReweightLastLayer(Repair):
                 best = layer
         assert best is not None
         _write(task, best)
-        return {"layers": self.layers, "C": min(losses, key=losses.__getitem__), "validation loss": min(losses.values())}
+        strength = min(losses, key=losses.__getitem__)
+        return {"layers": self.layers, "C": strength, "validation loss": losses[strength]}
 
     def _draw_features(self, task: RepairTask) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return features (n, D) and targets of each layer's images."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from benchmarks.diagnosis.edited_images import PixelEdit, leave
 from benchmarks.diagnosis.repairs.base import FineTune, Need, RepairTask, repairs
 from interp_core.errors import ContractError
 from interp_core.knowledge import Region
@@ -31,6 +32,6 @@ class KeepToRegion(FineTune):
         """Fine-tune the network; see the class."""
         if task.boxes is None:
             raise ContractError("the repair 'region' needs boxes or masks of the object on some training images")
-        edit = {} if task.cues is None else {"edit": task.exchange()}
-        facts = self.train(task, terms=[Region(weight=self.weight, region=OBJECT)], regions={OBJECT: task.boxes}, **edit)
+        edit: PixelEdit = leave if task.cues is None else task.exchange()
+        facts = self.train(task, edit, [Region(weight=self.weight, region=OBJECT)], {OBJECT: task.boxes})
         return {"boxes": len(task.boxes[0]), **facts}
