@@ -28,7 +28,7 @@ class Cluster:
     Attributes:
         cls: the class.
         cells: (m, C) their features.
-        members: (n,) positions in the evidence of the images they lie in.
+        members: (n,) positions in the evidence of the images they lie in, those with most evidence on them first.
     """
 
     cls: int

@@ -55,6 +55,7 @@ class Patches(Check):
         suspects: largest number of suspects.
         lift: lift of the label above which a certain suspect fails the check, in (0, 1].
         least_lift: lift of the label below which there is no suspect.
+        most_area: share of the image above which a region is no patch, by the median of its images.
     """
 
     title: ClassVar[str] = "Recurring decisive patches"
@@ -67,6 +68,7 @@ class Patches(Check):
     suspects: int = Field(6, ge=1)
     lift: float = Field(0.3, gt=0, le=1)
     least_lift: float = Field(0.1, ge=0, le=1)
+    most_area: float = Field(0.4, gt=0, le=1)
 
     def run(self, evidence: Evidence, context: Context) -> CheckResult:
         """Look for patches; see the class."""
@@ -94,12 +96,15 @@ class Patches(Check):
         if len(positions) < 2 * LEAST_IMAGES:
             return []
         cells = evidence.cells[positions].astype(np.float32)
-        images = np.repeat(positions, cells.shape[1])
         flat = cells.reshape(-1, cells.shape[-1])
         count = int(np.clip(len(positions) // 12, 2, self.clusters))
         assigned = cluster_cells(flat, count, context.seed)
-        groups = [assigned == number for number in range(count)]
-        clusters = [Cluster(cls, flat[group], np.unique(images[group])) for group in groups]
+        clusters = []
+        for number in range(count):
+            is_inside = (assigned == number).reshape(len(positions), -1)
+            weight = (evidence.weights[positions] * is_inside).sum(1)
+            order = np.argsort(-weight, kind="stable")[: int(is_inside.any(1).sum())]
+            clusters.append(Cluster(cls, flat[is_inside.ravel()], positions[order]))
         return [cluster for cluster in clusters if len(cluster.members) >= LEAST_IMAGES]
 
     def _background(self, evidence: Evidence, context: Context) -> Background:
@@ -139,10 +144,12 @@ class Patches(Check):
     ) -> Suspect | None:  # fmt: skip
         """Train the region of a cluster, and see whether evidence lies on it."""
         region = train_region(cluster, background, evidence.level, context.seed)
-        members = cluster.members[np.argsort(-evidence.probabilities[cluster.members, cluster.cls], kind="stable")]
+        members = cluster.members
         sample = members[:48]
         batch = context.images.take(evidence.rows[sample])
         masks = region.masks(context.subject, batch.images)
+        if float(masks.float().mean((1, 2, 3)).median()) > self.most_area:
+            return None
         share, null = share_on(evidence.maps[sample], masks, context.generator)
         p_maps = permutation_test(share, null)
         lift, z, p = statistics
@@ -169,20 +176,18 @@ class Patches(Check):
         )
 
     def _result(self, suspects: list[Suspect], lifts: np.ndarray, p: np.ndarray) -> CheckResult:
-        is_certain = (lifts >= self.lift) & (p <= self.alpha)
-        status = Status.failed if is_certain.any() else Status.warned if suspects else Status.passed
-        best = int(np.argmax(np.where(is_certain, lifts, -1))) if is_certain.any() else int(np.argmin(p))
+        beside = [suspect for suspect in suspects if not suspect.is_legitimate]
+        certain = [s for s in beside if s.value >= self.lift and s.p is not None and s.p <= self.alpha]
+        status = Status.failed if certain else Status.warned if beside else Status.passed
+        best = max(certain or beside, key=lambda suspect: suspect.value, default=None)
+        value, least = (best.value, best.p) if best else (float(lifts.max()), float(p.min()))
         condition = Condition(
-            name=f"no patch has a lift of {self.lift} of a label with p <= {self.alpha}",
+            name=f"no patch beside known objects has a lift of {self.lift} of a label with p <= {self.alpha}",
             status=status,
-            detail=f"lift {lifts[best]:.2f}, p {p[best]:.3f}",
+            detail=f"lift {value:.2f}, p {least:.3f}",
         )
-        sentence = (
-            f"{is_certain.sum()} of {len(lifts)} groups of decisive cells go with a label, {len(suspects)} suspects"
-        )
-        return CheckResult(
-            sentence, (condition,), tuple(suspects), value=float(lifts[best]), null=0.0, p=float(p[best])
-        )
+        sentence = f"{len(certain)} of {len(lifts)} groups of decisive cells give a label away, {len(beside)} suspects"
+        return CheckResult(sentence, (condition,), tuple(suspects), value=value, null=0.0, p=least)
 
 
 def cluster_cells(cells: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -216,7 +221,7 @@ def lift_z(present: np.ndarray, is_label: np.ndarray) -> np.ndarray:
     given = (present & is_label).sum(0) / np.maximum(count, 1)
     finite = (total - count) / max(total - 1, 1)  # without replacement
     deviation = np.sqrt(base * (1 - base) * finite / np.maximum(count, 1))
-    return np.where(deviation > 0, (given - base) / np.maximum(deviation, 1e-12), 0.0)
+    return np.where((count > 0) & (deviation > 0), (given - base) / np.maximum(deviation, 1e-12), 0.0)
 
 
 def _permuted(labels: np.ndarray, count: int, generator: np.random.Generator) -> list[np.ndarray]:
