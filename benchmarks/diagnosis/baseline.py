@@ -8,17 +8,9 @@ With a baseline only causes count that it did not have, or had not confirmed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from benchmarks.diagnosis.choices import FailOn
 from benchmarks.diagnosis.finding import Diagnosis, Finding, Severity, Status, Verdict
-
-
-class FailOn(StrEnum):
-    """Least outcome that fails the gate."""
-
-    warn = "warn"
-    fail = "fail"
-
 
 STATUSES = {FailOn.fail: (Status.failed,), FailOn.warn: (Status.failed, Status.warned)}
 SEVERITIES = {FailOn.fail: (Severity.high,), FailOn.warn: (Severity.high, Severity.medium)}

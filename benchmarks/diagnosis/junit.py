@@ -11,7 +11,7 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from benchmarks.diagnosis.baseline import FailOn
+from benchmarks.diagnosis.choices import FailOn
 from benchmarks.diagnosis.finding import CheckReport, Diagnosis, Finding, Status
 from benchmarks.store.atomic import write_atomically
 

@@ -105,16 +105,43 @@ def open_network(options: NetworkOptions, classes: int) -> nn.Module:
 
 
 def describe_network(options: NetworkOptions, subject: Subject) -> dict[str, Any]:
-    """Return name, file and digest of a network, and what its answers depend on besides."""
+    """Return name, file and digest of a network, and what opens it again; see `network_options`."""
     mean, std = subject.statistics
     return {
-        "name": options.model,
+        "name": options.model if ":" in options.model else Path(options.model).name,
         "file": None if options.weights is None else str(options.weights),
         "digest": weights_digest(subject.lap),
-        "arguments": options.arguments,
         "mean": list(mean),
         "std": list(std),
+        "options": {
+            "model": options.model,
+            "arguments": options.arguments,
+            "plugins": list(options.plugins),
+            "explainer": options.explainer,
+        },
     }
+
+
+def network_options(description: dict[str, Any], device: str = "auto") -> NetworkOptions:
+    """Return the options in a description of `describe_network`.
+
+    Its plugins are left out: their code runs only where the user names them again.
+
+    Raises:
+        ConfigError: the diagnosis did not come from the command line.
+    """
+    stored = description.get("options")
+    if not isinstance(stored, dict):
+        raise ConfigError("the findings do not say how their network is opened: give MODEL")
+    return NetworkOptions(
+        stored["model"],
+        weights=None if description["file"] is None else Path(description["file"]),
+        arguments=stored["arguments"],
+        mean=tuple(description["mean"]),
+        std=tuple(description["std"]),
+        explainer=stored["explainer"],
+        device=device,
+    )
 
 
 def weights_digest(network: nn.Module) -> str:

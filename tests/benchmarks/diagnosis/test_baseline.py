@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from helpers.diagnoses import check, diagnosis, finding
 
-from benchmarks.diagnosis.baseline import FailOn, compare_with_baseline, gate_failures
+from benchmarks.diagnosis.baseline import compare_with_baseline, gate_failures
+from benchmarks.diagnosis.choices import FailOn
 from benchmarks.diagnosis.finding import Severity, Status, Verdict
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.diagnoses import check, diagnosis, finding
 
-from benchmarks.diagnosis.baseline import FailOn
+from benchmarks.diagnosis.choices import FailOn
 from benchmarks.diagnosis.finding import Status
 from benchmarks.diagnosis.junit import junit_xml, strip_illegal, write_junit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from benchmarks.config.errors import ConfigError
 from benchmarks.diagnosis.open_network import (
     NetworkOptions,
     describe_network,
+    network_options,
     open_network,
     open_subject,
     statistics_of,
@@ -166,6 +168,9 @@ def test_the_description_changes_with_the_weights(tmp_path: Path) -> None:
     facts = describe_network(options, network)
     assert facts["name"] == NAME
     assert facts["file"] == str(options.weights)
+    again = network_options(json.loads(json.dumps(facts)), device="cpu")
+    assert open_network(again, 2).state_dict().keys() == network.lap.backbone.state_dict().keys()
+    assert again.mean == network.statistics[0]
     with torch.no_grad():
         next(network.lap.backbone.parameters()).add_(1)
     assert facts["digest"] != describe_network(options, network)["digest"]
