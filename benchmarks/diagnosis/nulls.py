@@ -145,3 +145,41 @@ def partial_correlations(
     orders = permutations(count, len(groups), rng, groups)
     null = np.stack([np.einsum("ns,ns->s", left[order], right) / scale for order in orders])
     return np.einsum("ns,ns->s", left, right) / scale, null
+
+
+def follow_within(
+    scores: list[np.ndarray],
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    alpha: float,
+    least: float,
+) -> list[tuple[bool, str]]:
+    """Test whether probabilities follow scores among images of one label.
+
+    Args:
+        scores: S arrays (N,).
+        probabilities: (N, S), of the class that each score speaks for.
+        labels: (N,) class indices.
+        count: number of permutations.
+        rng: generator of the permutations.
+        alpha: level of significance, adjusted over the scores.
+        least: smallest rank correlation that counts.
+
+    Returns:
+        Whether it does, and the grounds in one sentence, for each score.
+    """
+    if not scores:
+        return []
+    values, null = partial_correlations(np.column_stack(scores), probabilities, labels, count, rng)
+    p = step_down_p(values, null)
+    return [
+        (
+            bool(p[s] <= alpha and values[s] >= least),
+            f"among images of one label, the probability of the class follows it with rank correlation {values[s]:.2f} "
+            f"(chance {null[:, s].mean():.2f}, p {p[s]:.3f})",
+        )
+        for s in range(len(scores))
+    ]
