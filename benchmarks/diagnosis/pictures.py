@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 from torch import Tensor
 
@@ -17,7 +17,8 @@ from benchmarks.store.atomic import write_atomically
 from interp_core.pictures.overlay import overlay
 from interp_core.pictures.png import encode_png
 
-EXAMPLES, SIDE, GAP, TEXT = 8, 128, 6, 16
+EXAMPLES, SIDE, GAP, TEXT = 8, 128, 6, 18
+FONT, LETTERS = 12, 21  # pixels, and letters that fit beneath an image
 FOLDER = "pictures"
 OUTLINE = (255, 40, 40)
 
@@ -85,10 +86,10 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], words: Sequence[Sequence[str]]) 
     columns = max(len(row) for row in rows)
     width, height = columns * (SIDE + GAP) + GAP, len(rows) * (SIDE + TEXT + GAP) + GAP
     canvas = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(canvas)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(FONT)
     for i, (row, texts) in enumerate(zip(rows, words, strict=True)):
         for j, (tile, text) in enumerate(zip(row, texts, strict=True)):
             left, top = GAP + j * (SIDE + GAP), GAP + i * (SIDE + TEXT + GAP)
             canvas.paste(Image.fromarray(tile).resize((SIDE, SIDE)), (left, top))
-            draw.text((left, top + SIDE + 2), text[:24], fill="black")
+            draw.text((left, top + SIDE + 2), text[:LETTERS], fill="black", font=font)
     return canvas

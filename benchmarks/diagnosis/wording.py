@@ -119,4 +119,6 @@ def _p_with_sign(p: float) -> str:
 
 
 def _with_minus(text: str) -> str:
+    """Replace hyphens by minus signs, and "-0.00" and "+0.00" by "0.00"."""
+    text = text if text.strip("+-0.,") else text.lstrip("+-")
     return text.replace("-", "−")

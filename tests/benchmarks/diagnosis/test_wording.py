@@ -33,6 +33,7 @@ def test_estimates_have_intervals_where_they_are_known() -> None:
     assert wording.change(estimate(-0.41)) == "−0.41 [−0.46, −0.36]"
     assert plain(wording.share(estimate(0.6))) == "60 % [55, 65]"
     assert wording.change(Estimate(value=0.5, n=1)) == "+0.50"
+    assert wording.change(Estimate(value=-0.001, n=1)) == "0.00"
 
 
 def test_the_sentence_of_a_cause_is_about_the_strongest_effect() -> None:

@@ -1,0 +1,177 @@
+"""The command `diagnose`: files, tables, exit codes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from helpers.command import exit_code
+from helpers.diagnoses import diagnosis, finding
+from helpers.layouts import class_folders
+from rich.console import Console
+from safetensors.torch import save_file
+
+from benchmarks.cli.diagnose_progress import DiagnosisProgress
+from benchmarks.diagnosis import suite
+from benchmarks.diagnosis.finding import Diagnosis, Severity, Verdict
+from benchmarks.diagnosis.findings_file import read_findings, write_findings
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def _files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of two classes, and twenty images."""
+    folder = tmp_path_factory.mktemp("diagnose")
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_resnet", num_classes=2).state_dict(), folder / "net.safetensors")
+    class_folders(folder / "data", count=10)
+    return folder
+
+
+@pytest.fixture
+def folder(_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(_files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+WORDS = [
+    "diagnose", "test_resnet", "--weights", "net.safetensors", "--data", "data", "--split", "all", "--device", "cpu",
+    "--mean", "0.5", "--std", "0.5,0.5,0.5", "--set", "image_size=32", "--set", "workers=0", "--output", "out",
+]  # fmt: skip
+
+
+@pytest.fixture
+def result(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Replace the suite by one that returns a diagnosis at once; what it was called with."""
+    calls: dict[str, Any] = {"fields": {}}
+
+    def diagnose(subject: Any, images: Any, folder: Path, **options: Any) -> Diagnosis:
+        calls.update(options, images=images)
+        return diagnosis(folder, **calls["fields"])
+
+    monkeypatch.setattr(suite, "diagnose", diagnose)
+    return calls
+
+
+def test_a_diagnosis_writes_its_files(folder: Path, wide: None, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "data" / "cat" / "cat0.png").write_bytes(b"words")
+    (folder / "facts.csv").write_text("file,age\ncat1.png,3\ndog2.png,5\nhorse.png,7\n")
+    words = [*WORDS, "--checks", "places", "--metadata", "facts.csv", "--other-split", "train", "--junit", "j.xml"]
+    assert exit_code(*words) == 0
+    captured = capsys.readouterr()
+    assert "unreadable folder/cat/cat0.png: it is not an image of a known format" in captured.err
+    assert "1 rows fit no image of the split, 18 images have no row" in captured.err
+    assert all(name in captured.out for name in ("out/findings.json", "out/index.html", "j.xml", "images explained"))
+    assert (folder / "j.xml").is_file()
+    found = read_findings(folder / "out")
+    assert (found.data["images"], found.data["split"]) == (19, "all")
+    assert [check.name for check in found.checks] == ["places"]
+    assert found.network["name"] == "test_resnet"
+    assert (folder / "out" / "index.html").read_text().startswith("<!doctype html>")
+
+
+def test_options_reach_the_suite(folder: Path, result: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "facts.csv").write_text("file,age\ncat1.png,3\ndog2.png,5\n")
+    words = ["--checks", " places, patches", "--seed", "3", "--metadata", "facts.csv", "--other-split", "val"]
+    assert exit_code(*WORDS, *words, "--limit", "8") == 0
+    assert (result["names"], result["seed"], len(result["images"])) == (["places", "patches"], 3, 8)
+    assert {"age", "file:width"} <= result["metadata"].keys()
+    assert len(result["others"]["val"][0]) == 2
+    assert result["network"]["std"] == [0.5] * 3
+
+
+def test_tables_name_findings_and_checks(
+    folder: Path, wide: None, result: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(*WORDS) == 0
+    out = capsys.readouterr().out
+    texts = [item.title for item in diagnosis().findings] + [check.sentence for check in diagnosis().checks]
+    assert all(text in out for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("words", "fields", "code"),
+    [
+        ([], {}, 0),
+        (["--fail-on", "fail"], {}, 1),
+        (["--fail-on", "warn"], {}, 1),
+        (["--fail-on", "fail"], {"findings": (), "checks": diagnosis().checks[1:]}, 0),
+        (["--fail-on", "warn"], {"findings": (), "checks": diagnosis().checks[1:]}, 1),
+        (["--fail-on", "warn"], {"findings": (), "checks": diagnosis().checks[2:]}, 0),
+        (["--baseline", "old"], {}, 0),
+        (["--baseline", "old", "--fail-on-new"], {}, 0),
+        (["--baseline", "old", "--fail-on", "fail"], {}, 1),
+    ],
+)
+def test_gate(words: list[str], fields: dict[str, Any], code: int, folder: Path, result: dict[str, Any]) -> None:
+    write_findings(folder / "old", diagnosis())
+    result["fields"] = fields
+    assert exit_code(*WORDS, *words) == code
+    assert (folder / "out" / "findings.json").is_file()
+
+
+@pytest.mark.parametrize(("severity", "code"), [(Severity.high, 1), (Severity.medium, 1), (Severity.low, 0)])
+def test_a_new_cause_fails(
+    severity: Severity, code: int, folder: Path, result: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_findings(folder / "out", diagnosis())
+    new = finding(1, key="new", title="A new tag", verdict=Verdict.cause, severity=severity)
+    result["fields"] = {"findings": (new, *diagnosis().findings[1:])}
+    assert exit_code(*WORDS, "--baseline", "out/findings.json", "--fail-on-new") == code
+    captured = capsys.readouterr()
+    assert "1 new, 1 gone, 0 with another verdict" in captured.out
+    assert ("A new tag" in captured.err) is bool(code)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--checks", "placs"], "did you mean places"),
+        (["--fail-on-new"], "--baseline"),
+        (["--baseline", "nowhere.json"], "no file nowhere.json"),
+        (["--fail-on", "always"], "always"),
+        (["--mean", "high"], "--mean"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--root", "data"], "leave --root out"),
+        (["--weights", "nowhere.pt"], "nowhere.pt"),
+        (["--metadata", "nowhere.csv"], "nowhere.csv"),
+        (["--explainer", "lapp"], "did you mean lap"),
+        (["--split", "best"], "best"),
+        (["--plugin", "nowhere.py"], "nowhere.py"),
+        (["--model-set", "num_classes=3"], "3 classes"),
+        (["--device", "abacus"], "abacus"),
+    ],
+)
+def test_what_the_user_can_mend_is_told_in_one_line(
+    words: list[str], expected: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--model-set" in words:
+        save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), "net.safetensors")
+    assert exit_code(*WORDS, *words) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "\n" not in error
+    assert expected in error
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress(terminal: bool, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        console = Console(file=file, force_terminal=terminal, width=100)
+        with DiagnosisProgress(console) as progress:
+            for done in range(0, 1001):
+                progress.report("images explained", done, 1000)
+            progress.report("check [places]", 0, 1)
+    text = (tmp_path / "log").read_text()
+    assert "images explained" in text
+    if not terminal:
+        lines = text.splitlines()
+        assert len(lines) == 1 + 10 + 1
+        assert lines[-1].endswith("check [places]: 0 of 1")
