@@ -10,17 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.diagnosis.image_parts import slices
+from benchmarks.diagnosis.intervention import MARGIN, widen
 from benchmarks.diagnosis.region import Region
 from benchmarks.diagnosis.subject import Subject
 from interp_core.datasets import Images
 from interp_core.errors import ContractError
 from interp_core.knowledge.backgrounds import fill
 
-GROW = 0.02  # of the longer side, by which masks are grown, since a detector's cells may cut a cue's edge
 DONORS = 256
 
 
@@ -56,14 +55,14 @@ class Cues:
         return float(bits.mean()) if len(bits) else 0.0
 
 
-def find_cues(subject: Subject, region: Region, images: Images, grow: float = GROW) -> Cues:
+def find_cues(subject: Subject, region: Region, images: Images, margin: float = MARGIN) -> Cues:
     """Find a region on all images of a data set.
 
     Args:
         subject: the network that was diagnosed; the detector reads its features.
         region: of a finding.
         images: N images.
-        grow: by which masks are grown, as a share of the longer side.
+        margin: by which masks are widened, as a share of the longer side, since a detector's cells may cut an edge.
     """
     present, index = np.zeros(len(images), bool), np.full(len(images), -1)
     packed: list[np.ndarray] = []
@@ -72,16 +71,10 @@ def find_cues(subject: Subject, region: Region, images: Images, grow: float = GR
         has_cue = masks.flatten(1).any(1).numpy()
         present[rows] = has_cue
         index[rows[has_cue]] = sum(map(len, packed)) + np.arange(has_cue.sum())
-        packed.append(np.packbits(grow_masks(masks, grow)[has_cue].flatten(1).numpy(), axis=1))
+        packed.append(np.packbits(widen(masks, margin)[has_cue].flatten(1).numpy(), axis=1))
     size = (images.shape[-2], images.shape[-1])
     empty = np.zeros((0, -(-size[0] * size[1] // 8)), np.uint8)
     return Cues(present, size, index, np.concatenate([empty, *packed]))
-
-
-def grow_masks(masks: Tensor, share: float) -> Tensor:
-    """Grow masks (N, 1, H, W) bool by a share of the longer side."""
-    reach = round(share * max(masks.shape[-2:]))
-    return masks if reach == 0 else F.max_pool2d(masks.float(), 2 * reach + 1, 1, reach) > 0
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.diagnosis.edited_images import EditedImages
-from benchmarks.diagnosis.pooled_features import collect_features, write_last_layer
+from benchmarks.diagnosis.pooled_features import collect_features, last_layer, write_last_layer
 from benchmarks.diagnosis.repairs.base import Need, Repair, RepairTask, repairs
 from interp_core.errors import ContractError
 
@@ -113,10 +113,24 @@ def _write(task: RepairTask, layer: Layer) -> None:
     weight, bias = layer
     if task.subject.lap.num_classes == 1:  # the logit of one class is the difference of two
         weight, bias = weight[-1:] - weight[:1], bias[-1:] - bias[:1]
+    elif not task.subject.multi_label:
+        weight, bias = _around_old_mean(task, weight, bias)
     known = np.flatnonzero(np.isfinite(bias))
     if not len(known):
         raise ContractError("all training images are of one class: a repair needs at least two")
     write_last_layer(task.subject, weight[known], bias[known], known.tolist())
+
+
+def _around_old_mean(task: RepairTask, weight: np.ndarray, bias: np.ndarray) -> Layer:
+    """Move all rows together, so that their mean is that of the old layer.
+
+    Softmax does not see it, but maps of single logits do.
+    """
+    weights, biases = last_layer(task.subject)
+    old = weights.detach().flatten(1).mean(0).cpu().numpy()
+    offset = 0.0 if biases is None else float(biases.detach().mean())
+    known = np.isfinite(bias)
+    return weight - weight[known].mean(0) + old, bias - bias[known].mean() + offset
 
 
 def _as_columns(targets: np.ndarray, count: int) -> np.ndarray:

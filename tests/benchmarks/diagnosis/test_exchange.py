@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.diagnosis.cues import Cues, collect_donors, find_cues, grow_masks
+from benchmarks.diagnosis.cues import Cues, collect_donors, find_cues
 from benchmarks.diagnosis.exchange import CueExchange, plan_exchange
 from benchmarks.diagnosis.image_parts import Subset, hold_out, labelled, slices
 from benchmarks.diagnosis.region import FixedRegion
@@ -66,7 +66,7 @@ def corner():
 def test_the_edit_draws_by_the_plan():
     groups = np.arange(400) % 2
     images = coloured(groups)
-    cues = find_cues(None, corner(), images, grow=0)
+    cues = find_cues(None, corner(), images, margin=0)
     donors = collect_donors(images, cues, groups, seed=0, most=10)
     assert sorted(donors.groups) == [0] * 5 + [1] * 5
     edit = CueExchange(cues, groups, donors, plan_exchange(groups, cues.present))
@@ -81,7 +81,7 @@ def test_the_edit_draws_by_the_plan():
 def test_images_without_a_cue_get_one_or_lose_nothing():
     groups = np.arange(40) % 2
     images = coloured(groups)
-    masks = find_cues(None, corner(), images, grow=0)
+    masks = find_cues(None, corner(), images, margin=0)
     index = np.where(groups == 0, masks.index, -1)
     cues = Cues(groups == 0, (16, 16), index, masks.packed)
     donors = collect_donors(images, cues, groups, seed=0)
@@ -95,10 +95,9 @@ def test_images_without_a_cue_get_one_or_lose_nothing():
 
 def test_masks_are_kept_as_bits_and_grown():
     images = coloured(np.zeros(3, int))
-    cues = find_cues(None, corner(), images, grow=1 / 16)
+    cues = find_cues(None, corner(), images, margin=1 / 16)
     assert cues.masks_of([0, 2]).sum() == 2 * 25
     assert cues.area == pytest.approx(25 / 256)
-    assert grow_masks(cues.masks_of([0]), 0.0).sum() == 25
 
 
 def test_donors_need_a_cue():
