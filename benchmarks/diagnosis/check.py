@@ -54,7 +54,8 @@ class Suspect:
         in_data: whether it goes with the label in the data, the first rung; None if not tested.
         in_maps: whether evidence lies on it beyond its null, the second rung; None if not tested.
         grounds: sentences for the first two rungs.
-        is_legitimate: whether it may be the object itself, known by masks; such suspects rank last.
+        is_legitimate: whether it is the object itself, known by masks; such suspects are not examined.
+        is_screening: whether it is examined without grounds, because that is cheap; reported only if it is a cause.
         details: further numbers by name.
     """
 
@@ -73,6 +74,7 @@ class Suspect:
     in_maps: bool | None = None
     grounds: tuple[str, str] = ("not tested", "not tested")
     is_legitimate: bool = False
+    is_screening: bool = False
     details: dict[str, float | int | str] = field(default_factory=dict)
 
 

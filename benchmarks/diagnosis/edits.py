@@ -29,6 +29,7 @@ OCTAVES = 6  # the largest factor is 2 ** OCTAVES
 BLUR = 1 / 8  # largest standard deviation of the blur in sides of the image
 PATCHES = 4  # of the control's pattern a side
 RED, GREEN, BLUE = 0, 1, 2
+CHANNELS = ("red", "green", "blue")
 
 
 @dataclass
@@ -61,13 +62,16 @@ class PropertyEdit:
         return _move_to(lit, self.measure, self.move, self.measure(images))
 
 
-def edit_of(name: str, frame: Sequence[float] | None = None) -> Edit | None:
+def edit_of(name: str, frame: Sequence[float] | None = None, tint: Sequence[float] | None = None) -> Edit | None:
     """Return the edit of a property by its name; None where there is none.
 
     Args:
         name: of the property.
         frame: colour (3,) in [0, 1] that a border gets; None for the one of black and white that differs most.
+        tint: difference (3,) of the channels that goes with a colour; None for that channel against both others.
     """
+    if name in CHANNELS and tint is not None:
+        return _edit_colour(CHANNELS.index(name), _direction(CHANNELS.index(name), tint))
     if name == "border":
         return PropertyEdit(measure_border, lambda images, strength: _blend_frame(images, strength, frame))
     return EDITS.get(name)
@@ -154,10 +158,23 @@ def _saturate(images: Tensor, strength: Tensor) -> Tensor:
     return (grey + 2 ** (OCTAVES * strength) * (images - grey)).clamp(0, 1)
 
 
-def _cast(images: Tensor, strength: Tensor, channel: int) -> Tensor:
-    direction = torch.full((1, 3, 1, 1), -0.5).to(images)
-    direction[:, channel] = 1
-    return (images + strength * direction).clamp(0, 1)
+def _cast(images: Tensor, strength: Tensor, direction: Tensor) -> Tensor:
+    return (images + strength * direction.to(images)).clamp(0, 1)
+
+
+def _direction(channel: int, tint: Sequence[float] | None = None) -> Tensor:
+    """Return the direction (1, 3, 1, 1) of a tint in which a channel grows by 1 against the brightness.
+
+    A tint in which it hardly differs from the brightness gives the channel against both others.
+    """
+    direction = torch.full((3,), -0.5)
+    direction[channel] = 1
+    if tint is not None:
+        difference = torch.tensor(tint, dtype=torch.float32)
+        own = difference[channel] - difference.mean()
+        if own.abs() > 0.25 * difference.abs().max():
+            direction = difference / own
+    return direction[None, :, None, None]
 
 
 def _focus(images: Tensor, strength: Tensor) -> Tensor:
@@ -189,8 +206,9 @@ def _blend_frame(images: Tensor, strength: Tensor, colour: Sequence[float] | Non
     return torch.where(_frame(images), images + strength.abs() * (target - images), images)
 
 
-def _edit_colour(channel: int) -> PropertyEdit:
-    return PropertyEdit(lambda x: measure_colour(x, channel), lambda x, s: _cast(x, s, channel))
+def _edit_colour(channel: int, direction: Tensor | None = None) -> PropertyEdit:
+    towards = _direction(channel) if direction is None else direction
+    return PropertyEdit(lambda x: measure_colour(x, channel), lambda x, s: _cast(x, s, towards))
 
 
 EDITS: dict[str, Edit] = {

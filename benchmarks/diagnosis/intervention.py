@@ -34,6 +34,7 @@ from interp_core.knowledge.backgrounds import fill
 
 Action = Literal["remove", "add", "swap", "shift"]
 IMAGES = 48  # of each intervention
+DONORS = 3  # the clearest of so many images give their region to others
 LEAST = 5  # images below which nothing is concluded
 MARGIN = 0.02  # of the longer side, by which regions are widened before they are filled or pasted
 MINIMUM_EFFECT = 0.1  # in probability, below which an effect is no cause however certain
@@ -136,7 +137,7 @@ def intervene_on_region(
         images: a split.
         region: the suspect.
         cls: index of the class whose probability is followed.
-        holders: (n,) rows of images that are answered `cls` and show the region.
+        holders: (n,) rows of images that are answered `cls` and show the region, clearest first.
         receivers: (m,) rows of images that are answered otherwise.
     """
     with_region = _read(images, holders[:IMAGES])
@@ -146,6 +147,8 @@ def intervene_on_region(
     if len(with_region) < 2:
         return []
     outcomes = [remove(subject, with_region, masks, cls)]
+    clearest = slice(max(LEAST, len(with_region) // DONORS))  # the first are the clearest
+    with_region, masks = with_region[clearest], masks[clearest]
     others = _read(images, receivers[:IMAGES])
     if isinstance(region, FixedRegion):
         if len(others) > 1:

@@ -33,7 +33,7 @@ from interp_core.datasets import Images
 from interp_core.errors import ContractError, one_line
 
 Report = Callable[[str, int, int], None]
-SUSPECTS = 16  # that interventions are spent on
+SUSPECTS = 24  # that interventions are spent on
 IDS = 200  # of a finding that are written
 NEVER_CONFIRMED = frozenset({"labels", "duplicates", "overlap", "metadata"})  # facts about data, not causes
 
@@ -90,8 +90,10 @@ def diagnose(
     results, seconds = run_checks(chosen, evidence, context, report)
     suspects = choose_suspects(results)
     confirmed = confirm(suspects, evidence, context, report)
-    findings = rank([make_finding(named, evidence) for named in confirmed])
-    ordered = [confirmed[i] for i, _ in findings]
+    made = [(named, make_finding(named, evidence)) for named in confirmed]
+    made = [pair for pair in made if is_reported(*pair, made)]
+    findings = rank([finding for _, finding in made])
+    ordered = [made[i][0] for i, _ in findings]
     regions = {f.key: n.suspect.region for (_, f), n in zip(findings, ordered, strict=True) if n.suspect.region}
     save_regions(folder, regions)
     pictured = tuple(
@@ -151,8 +153,14 @@ def run_checks(
 
 
 def choose_suspects(results: Mapping[str, CheckResult], most: int = SUSPECTS) -> list[Named]:
-    """Choose the suspects to examine: first of every check, then second of every check, and so on."""
-    queues = [[Named(name, suspect) for suspect in result.suspects] for name, result in results.items()]
+    """Choose the suspects to examine: first of every check, then second of every check, and so on.
+
+    Parts of known objects are left out.
+    """
+    queues = [
+        [Named(name, suspect) for suspect in result.suspects if not suspect.is_legitimate]
+        for name, result in results.items()
+    ]
     longest = max((len(queue) for queue in queues), default=0)
     in_turn = [queue[i] for i in range(longest) for queue in queues if i < len(queue)]
     return in_turn[:most]
@@ -203,7 +211,7 @@ def make_finding(named: Named, evidence: Evidence) -> Finding:
     verdict = Verdict.cause if causes else Verdict.bystander if effects else Verdict.unconfirmed
     ladder, costs = climb(suspect, effects, verdict, evidence)
     severity = Severity.low
-    if verdict is Verdict.cause and not suspect.is_legitimate:
+    if verdict is Verdict.cause:
         severity = Severity.high if costs else Severity.medium
     return Finding(
         number=1,
@@ -222,8 +230,21 @@ def make_finding(named: Named, evidence: Evidence) -> Finding:
         severity=severity,
         ladder=ladder,
         terms=propose_terms(named.check, suspect, verdict),
-        details={**suspect.details, "inside the object": int(suspect.is_legitimate)},
+        details=suspect.details,
     )
+
+
+def is_reported(named: Named, finding: Finding, made: Sequence[tuple[Named, Finding]]) -> bool:
+    """Return whether a finding is worth a reader's time.
+
+    Screening reports only causes of classes for which nothing else was confirmed.
+    """
+    if not named.suspect.is_screening:
+        return True
+    explained = {
+        cls for other, f in made if f.verdict is Verdict.cause and not other.suspect.is_screening for cls in f.classes
+    }
+    return finding.verdict is Verdict.cause and not explained & set(finding.classes)
 
 
 def rank(findings: Sequence[Finding]) -> list[tuple[int, Finding]]:
@@ -239,8 +260,7 @@ def rank(findings: Sequence[Finding]) -> list[tuple[int, Finding]]:
 def _rank_key(finding: Finding) -> tuple[float, ...]:
     verdicts = {Verdict.cause: 0, Verdict.unconfirmed: 1, Verdict.bystander: 2}
     strength = max((abs(e.difference.value) for e in finding.effects if is_cause(e)), default=0.0)
-    legitimate = float(finding.details.get("inside the object", 0))
-    return legitimate, verdicts[finding.verdict], -strength, 1.0 if finding.p is None else finding.p
+    return verdicts[finding.verdict], -strength, 1.0 if finding.p is None else finding.p
 
 
 def _with_pictures(finding: Finding, named: Named, evidence: Evidence, context: Context, folder: Path) -> Finding:

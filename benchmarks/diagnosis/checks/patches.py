@@ -38,6 +38,7 @@ from benchmarks.diagnosis.finding import Condition, Status
 EXACT = 10_000  # cells above which clusters are approximate
 COMPONENTS = 24
 LEAST_IMAGES = 8  # of a cluster
+MOST_TRIED = 3  # times the number of suspects, since parts of known objects do not count
 LEAST_Z = 1.64  # of the lift of a suspect, 5 % one-sided for one patch alone
 MOST_BYTES = 400_000_000  # of the cells of the sample
 ALIKE = 0.8  # correlation of the scores of two clusters above which the weaker is dropped
@@ -79,11 +80,12 @@ class Patches(Check):
         scores = strongest_scores(background, *discriminants(clusters, background))
         lifts, z, p = self._test(scores > 0, clusters, evidence.labels[background.positions], context)
         chosen = self._choose(lifts, z, scores, clusters)
-        suspects = [
-            suspect
-            for i in chosen
-            if (suspect := self._suspect(evidence, context, clusters[i], background, (lifts[i], z[i], p[i])))
-        ]
+        suspects: list[Suspect] = []
+        for i in chosen:
+            suspect = self._suspect(evidence, context, clusters[i], background, (lifts[i], z[i], p[i]))
+            suspects += [suspect] if suspect is not None else []
+            if sum(not suspect.is_legitimate for suspect in suspects) == self.suspects:
+                break
         return self._result(suspects, lifts, p)
 
     def _classes(self, evidence: Evidence) -> list[int]:
@@ -106,6 +108,11 @@ class Patches(Check):
             order = np.argsort(-weight, kind="stable")[: int(is_inside.any(1).sum())]
             clusters.append(Cluster(cls, flat[is_inside.ravel()], positions[order]))
         return [cluster for cluster in clusters if len(cluster.members) >= LEAST_IMAGES]
+
+    def _cell(self, evidence: Evidence, context: Context) -> int:
+        """Return the side of a cell in pixels."""
+        rows, columns = context.images.shape[-2:]
+        return round(max(context.subject.grid_of(evidence.level, (rows, columns)).pitch))
 
     def _background(self, evidence: Evidence, context: Context) -> Background:
         rows, columns = context.images.shape[-2:]
@@ -134,7 +141,7 @@ class Patches(Check):
         chosen: list[int] = []
         for i in np.argsort(-z, kind="stable").tolist():
             is_new = all(likeness[i, j] < ALIKE or clusters[i].cls != clusters[j].cls for j in chosen)
-            if lifts[i] >= self.least_lift and z[i] >= LEAST_Z and is_new and len(chosen) < self.suspects:
+            if lifts[i] >= self.least_lift and z[i] >= LEAST_Z and is_new and len(chosen) < MOST_TRIED * self.suspects:
                 chosen.append(i)
         return chosen
 
@@ -154,7 +161,7 @@ class Patches(Check):
         p_maps = permutation_test(share, null)
         lift, z, p = statistics
         name = evidence.classes[cluster.cls]
-        in_object = share_inside(masks.numpy(), batch.masks)
+        in_object = share_inside(masks, torch.from_numpy(batch.masks), self._cell(evidence, context))
         return Suspect(
             key=f"patch-{name}-{len(cluster.members)}",
             title=f"A patch that recurs in {len(cluster.members)} images answered {name}",
@@ -253,10 +260,14 @@ def permutation_test(values: np.ndarray, null: np.ndarray) -> float:
     return float(wilcoxon(values, null, alternative="greater", zero_method="pratt").pvalue)
 
 
-def share_inside(regions: np.ndarray, objects: np.ndarray) -> float | None:
-    """Compute the mean share of regions (n, 1, H, W) inside object masks; None where no image has both."""
-    has_both = regions.any((1, 2, 3)) & objects.any((1, 2, 3))
-    if not has_both.any():
+def share_inside(regions: torch.Tensor, objects: torch.Tensor, margin: int) -> float | None:
+    """Compute the mean share of regions (n, 1, H, W) inside object masks; None where no image has both.
+
+    Objects are widened by `margin` pixels, as regions are no finer than cells.
+    """
+    has_both = regions.flatten(1).any(1) & objects.flatten(1).any(1)
+    if not bool(has_both.any()):
         return None
-    inside = (regions & objects)[has_both].sum((1, 2, 3)) / regions[has_both].sum((1, 2, 3))
+    near = F.max_pool2d(objects[has_both].float(), 2 * margin + 1, stride=1, padding=margin) > 0
+    inside = (regions[has_both] & near).sum((1, 2, 3)) / regions[has_both].sum((1, 2, 3))
     return float(inside.mean())

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from benchmarks.diagnosis.check import Check, CheckResult, Context, Edit, Suspect, checks
 from benchmarks.diagnosis.drawing import draw, draw_bars, draw_histograms, shorten
-from benchmarks.diagnosis.edits import edit_of
+from benchmarks.diagnosis.edits import CHANNELS, edit_of
 from benchmarks.diagnosis.evidence import Evidence
 from benchmarks.diagnosis.finding import Condition, Status
 from benchmarks.diagnosis.nulls import (
@@ -189,21 +189,24 @@ class PropertiesCheck(Check):
         column, position = pair
         cls, name, values = int(table.tested[position]), table.names[column], table.columns[:, column]
         inside, outside = _medians(values, table.labels == cls)
-        edit = self._edit(name, values, inside - outside, table.labels == cls, context, evidence)
         members = np.flatnonzero(depth > 0)
+        members = members[np.argsort(-depth[members], kind="stable")]
+        # As far as the clearest images, since a part of a class that has the cue hardly moves the class' median.
+        shift = float(np.median(values[members[: len(members) // 2 + 1]]) - outside) if len(members) else 0.0
+        edit = self._edit(name, values, shift, table.labels == cls, members, context, evidence)
         ground = f"{name} separates {evidence.classes[cls]!r} by {table.values[pair]:.2f}"
         ground += f" (chance {table.chance[pair]:.2f}, p {table.p[pair]:.3f})"
         return Suspect(
             key=name,
             title=f"{name} sets {evidence.classes[cls]!r} apart (median {inside:.3g}, others {outside:.3g})",
             classes=(cls,),
-            members=members[np.argsort(-depth[members], kind="stable")],
+            members=members,
             value=float(table.values[pair]),
             null=float(table.chance[pair]),
             p=float(table.p[pair]),
             property=name,
             edit=edit,
-            amount=float(inside - outside) if edit is not None else 0.0,
+            amount=shift if edit is not None else 0.0,
             in_data=True if evidence.has_labels else None,
             in_maps=follows[0],
             grounds=(ground, follows[1]),
@@ -211,11 +214,13 @@ class PropertiesCheck(Check):
         )
 
     def _edit(
-        self, name: str, values: np.ndarray, shift: float, chosen: np.ndarray, context: Context, evidence: Evidence
-    ) -> Edit | None:
+        self, name: str, values: np.ndarray, shift: float, chosen: np.ndarray, members: np.ndarray,
+        context: Context, evidence: Evidence,
+    ) -> Edit | None:  # fmt: skip
         if not abs(shift) >= LEAST_SHIFT * np.nanstd(values):
             return None
-        return edit_of(name, frame_colour(context, evidence.rows[chosen]) if name == "border" else None)
+        frame = frame_colour(context, evidence.rows[chosen]) if name == "border" else None
+        return edit_of(name, frame, tint_of(evidence, members[: len(members) // 2 + 1], ~chosen))
 
     def _paint(self, figure: Figure, table: Separations, evidence: Evidence) -> None:
         left, right = figure.subplots(1, 2)
@@ -230,6 +235,14 @@ class PropertiesCheck(Check):
         title = shorten(evidence.classes[cls])
         draw_histograms(right, table.columns[:, order[0]], table.labels == cls, (title, "other classes"))
         right.set_title(names[0])
+
+
+def tint_of(evidence: Evidence, members: np.ndarray, is_other: np.ndarray) -> list[float]:
+    """Return the difference (3,) of the mean channels of members (m,) and of other images (N,) bool."""
+    columns = dict(zip(evidence.property_names, evidence.properties.T, strict=True))
+    channels = np.stack([columns[name] + columns["brightness"] for name in CHANNELS], 1)
+    difference: np.ndarray = channels[members].mean(0) - channels[is_other].mean(0)
+    return [float(value) for value in difference]
 
 
 def property_columns(evidence: Evidence) -> tuple[tuple[str, ...], np.ndarray]:

@@ -44,9 +44,7 @@ def test_the_cue_of_the_follower_is_its_first_finding(tmp_path: Path) -> None:
 
 def test_the_twin_has_no_cause_beside_its_object(tmp_path: Path) -> None:
     diagnosis = run(twin(), tmp_path)
-    causes = [finding for finding in diagnosis.findings if finding.verdict is Verdict.cause]
-    assert all(finding.details["inside the object"] for finding in causes)
-    assert all(finding.severity is Severity.low for finding in causes)
+    assert not [finding for finding in diagnosis.findings if finding.verdict is Verdict.cause]
 
 
 def test_a_diagnosis_is_the_same_again(tmp_path: Path) -> None:
@@ -105,7 +103,7 @@ def test_suspects_are_taken_in_turn() -> None:
     assert choose_suspects({}) == []
 
 
-def test_causes_rank_first_and_objects_last(tmp_path: Path) -> None:
+def test_findings_have_one_order(tmp_path: Path) -> None:
     findings = run(follower(), tmp_path).findings
     assert findings
     shuffled = [findings[i] for i in np.random.default_rng(0).permutation(len(findings))]
