@@ -193,7 +193,7 @@ class PropertiesCheck(Check):
         members = members[np.argsort(-depth[members], kind="stable")]
         # As far as the clearest images, since a part of a class that has the cue hardly moves the class' median.
         shift = float(np.median(values[members[: len(members) // 2 + 1]]) - outside) if len(members) else 0.0
-        edit = self._edit(name, values, shift, table.labels == cls, members, context, evidence)
+        edit = self._edit(name, values, inside - outside, table.labels == cls, members, context, evidence)
         ground = f"{name} separates {evidence.classes[cls]!r} by {table.values[pair]:.2f}"
         ground += f" (chance {table.chance[pair]:.2f}, p {table.p[pair]:.3f})"
         return Suspect(
