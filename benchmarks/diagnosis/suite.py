@@ -260,6 +260,7 @@ def rank(findings: Sequence[Finding]) -> list[tuple[int, Finding]]:
 def _rank_key(finding: Finding) -> tuple[float, ...]:
     verdicts = {Verdict.cause: 0, Verdict.unconfirmed: 1, Verdict.bystander: 2}
     strength = max((abs(e.difference.value) for e in finding.effects if is_cause(e)), default=0.0)
+    strength *= 1 - float(finding.details.get("area", 0.0))  # of two causes as strong the smaller region says more
     return verdicts[finding.verdict], -strength, 1.0 if finding.p is None else finding.p
 
 

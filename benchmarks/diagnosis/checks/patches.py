@@ -155,7 +155,8 @@ class Patches(Check):
         sample = members[:48]
         batch = context.images.take(evidence.rows[sample])
         masks = region.masks(context.subject, batch.images)
-        if float(masks.float().mean((1, 2, 3)).median()) > self.most_area:
+        area = float(masks.float().mean((1, 2, 3)).median())
+        if area > self.most_area:
             return None
         share, null = share_on(evidence.maps[sample], masks, context.generator)
         p_maps = permutation_test(share, null)
@@ -179,7 +180,11 @@ class Patches(Check):
                 f"p {p_maps:.3f}",
             ),
             is_legitimate=in_object is not None and in_object >= INSIDE,
-            details={"images": len(cluster.members), "evidence share": round(float(share.mean()), 3)},
+            details={
+                "area": round(area, 3),
+                "images": len(cluster.members),
+                "evidence share": round(float(share.mean()), 3),
+            },
         )
 
     def _result(self, suspects: list[Suspect], lifts: np.ndarray, p: np.ndarray) -> CheckResult:

@@ -162,7 +162,11 @@ class Places(Check):
             ),
             is_legitimate=_is_object(place.mask, members, evidence, context),
             is_screening=place.p > self.alpha,
-            details={"evidence share": round(place.share, 3), "null share": round(place.null, 3)},
+            details={
+                "area": round(float(place.mask.mean()), 3),
+                "evidence share": round(place.share, 3),
+                "null share": round(place.null, 3),
+            },
         )
 
     def _result(self, suspects: tuple[Suspect, ...], places: list[Place]) -> CheckResult:

@@ -20,6 +20,7 @@ from benchmarks.diagnosis.subject import Subject
 from benchmarks.diagnosis.suite import diagnose
 from benchmarks.store.provenance import write_provenance
 from benchmarks.studies.planted.causes import CAUSES, Cause, Planted, Scope, measure_use
+from benchmarks.studies.planted.finding_rivals import FINDING_RIVALS
 from benchmarks.studies.planted.judge import Named, judge_finding, score
 from benchmarks.studies.planted.report import write_report
 from benchmarks.studies.planted.setting import (
@@ -48,7 +49,7 @@ def diagnose_planted(subject: Subject, planted: Planted, setting: Setting, folde
     return [judge_finding(finding, folder, subject, planted, setting) for finding in diagnosis.findings]
 
 
-METHODS: dict[str, Method] = {"diagnose": diagnose_planted}
+METHODS: dict[str, Method] = {"diagnose": diagnose_planted, **FINDING_RIVALS}
 
 
 def run(
@@ -81,10 +82,10 @@ def run(
     missing = set(table.missing(units))
     begin = time.perf_counter()
     for setting in track([s for s in settings if any((*s.unit, m) in missing for m in methods)], "networks"):
-        network = trained_network(setting, work)
+        subject = subject_of(trained_network(setting, work))
         for name, method in methods.items():
             if (*setting.unit, name) in missing:
-                table.add(examine(setting, network, name, method))
+                table.add(examine(setting, subject, name, method))
     facts = {"side": SIDE, "counts": COUNTS, "recipe": RECIPE, "seconds": round(time.perf_counter() - begin)}
     provenance = write_provenance(output / "planted.json", facts, command="interp-bench study planted")
     return [table.path, provenance, *write_report(table.frame, output)]
@@ -105,9 +106,9 @@ def trained_network(setting: Setting, work: Path | None) -> nn.Module:
     return network.eval()
 
 
-def examine(setting: Setting, network: nn.Module, name: str, method: Method) -> dict[str, Any]:
+def examine(setting: Setting, subject: Subject, name: str, method: Method) -> dict[str, Any]:
     """Let one method look for the cause in a network, and return a row of the table."""
-    subject, planted = subject_of(network), setting.images("val", diagnosed=True)
+    planted = setting.images("val", diagnosed=True)
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         scores = score(method(subject, planted, setting, Path(folder)))
