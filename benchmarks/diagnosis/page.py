@@ -23,6 +23,7 @@ from benchmarks.diagnosis import wording
 from benchmarks.diagnosis.embed import embed_picture
 from benchmarks.diagnosis.finding import CheckReport, Diagnosis, Finding, Status, Verdict
 from benchmarks.diagnosis.findings_file import FILE
+from benchmarks.diagnosis.intervention import MINIMUM_EFFECT
 from benchmarks.store.atomic import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -97,6 +98,7 @@ def context(diagnosis: Diagnosis, folder: Path) -> dict[str, Any]:
         "unreadable": list(diagnosis.unreadable.items()),
         "findings": [_finding(finding, folder) for finding in diagnosis.findings],
         "checks": _checks(diagnosis, folder),
+        "least": MINIMUM_EFFECT,
         "provenance": json.dumps(diagnosis.provenance, indent=1, ensure_ascii=False, default=str),
     }
 
