@@ -16,6 +16,7 @@ left out; elsewhere a person has to tell. A patch smaller than a cell of the lev
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -42,6 +43,7 @@ MOST_TRIED = 3  # times the number of suspects, since parts of known objects do 
 LEAST_Z = 1.64  # of the lift of a suspect, 5 % one-sided for one patch alone
 MOST_BYTES = 400_000_000  # of the cells of the sample
 ALIKE = 0.8  # correlation of the scores of two clusters above which the weaker is dropped
+LEAST_AREA = 0.25  # of the usual area, below which an image does not show the patch
 INSIDE = 0.5  # share of a region inside the object above which it is the object
 
 
@@ -158,6 +160,7 @@ class Patches(Check):
         area = float(masks.float().mean((1, 2, 3)).median())
         if area > self.most_area:
             return None
+        region = replace(region, least=LEAST_AREA * area)
         share, null = share_on(evidence.maps[sample], masks, context.generator)
         p_maps = permutation_test(share, null)
         lift, z, p = statistics
