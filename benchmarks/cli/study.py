@@ -20,6 +20,7 @@ study = typer.Typer(help="Run one of the studies behind the results; a stopped o
 app.add_typer(study, name="study")
 
 METHOD = Path("results/method")
+DIAGNOSIS = Path("results/diagnosis")
 Output = Annotated[Path, typer.Option(help="Folder for the files.")]
 Backbone = Annotated[str, typer.Option(help="timm name of the trained network.")]
 Weights = Annotated[Path, typer.Option(help="Its trained weights.")]
@@ -217,6 +218,34 @@ def redistribution(output: Output = METHOD, epochs: Epochs = None) -> None:
     from benchmarks.studies import redistribution
 
     _print_paths(redistribution.run(output, epochs or redistribution.EPOCHS))
+
+
+@study.command()
+def planted(
+    output: Output = DIAGNOSIS,
+    seeds: Annotated[int, typer.Option(min=1, help="Networks of each planted setting.")] = 1,
+    controls: Annotated[int, typer.Option(min=0, help="Networks of each kind of control.")] = 20,
+    work: Annotated[Path | None, typer.Option(help="Folder that keeps the trained networks.")] = None,
+) -> None:
+    """Look for planted causes with a diagnosis and its rivals; writes planted.*; takes an hour or two."""
+    from benchmarks.studies.planted import study as planted_causes
+
+    _print_paths(planted_causes.run(output, seeds=seeds, controls=controls, work=work))
+
+
+@study.command()
+def lesions(
+    root: Annotated[Path, typer.Option(help="Folder of the skin lesions and their index.csv.")],
+    user: Annotated[Path, typer.Option(help="Weights of the network that uses the patches.")],
+    twin: Annotated[Path, typer.Option(help="Weights of the network that does not.")],
+    output: Output = DIAGNOSIS,
+    seeds: Seeds = "0,1,2,3,4",
+    work: Annotated[Path, typer.Option(help="Folder for the diagnoses.")] = Path("lesions"),
+) -> None:
+    """Diagnose and repair a network that decides by coloured patches; writes lesions.*."""
+    from benchmarks.studies.lesions import study as lesions_study
+
+    _print_paths(lesions_study.run(root, user, twin, output, seeds=_integers(seeds), work=work))
 
 
 @study.command()

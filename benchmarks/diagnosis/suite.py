@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import benchmarks.diagnosis.checks  # noqa: F401  (registers the checks)
 from benchmarks.diagnosis.check import Check, CheckResult, Context, Suspect, checks
 from benchmarks.diagnosis.evidence import Evidence, collect_evidence
 from benchmarks.diagnosis.finding import CheckReport, Diagnosis, Finding, Severity, Status, Verdict

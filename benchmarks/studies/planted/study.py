@@ -15,7 +15,6 @@ import numpy as np
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-import benchmarks.diagnosis.checks  # noqa: F401
 from benchmarks.diagnosis.subject import Subject
 from benchmarks.diagnosis.suite import diagnose
 from benchmarks.store.provenance import write_provenance
