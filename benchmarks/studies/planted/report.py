@@ -30,10 +30,11 @@ def uses_cause(rows: pd.DataFrame) -> pd.Series:
 
 
 def recalls(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return recall of visible causes at an agreement of at least .9, for each method."""
+    """Return recall of visible causes at an agreement of at least .9, for each scope and method."""
     chosen = rows[uses_cause(rows) & (rows["agreement"] >= 0.9) & rows["cause"].isin(VISIBLE)]
     return pd.DataFrame([
         {
+            "scope": scope,
             "method": method,
             "networks": len(group),
             **{f"recall@{rank}": group[f"recall_{rank}"].mean() for rank in (1, 3, 5)},
@@ -41,7 +42,7 @@ def recalls(rows: pd.DataFrame) -> pd.DataFrame:
             "region IoU": group["overlap"].mean(),
             "seconds": group["seconds"].mean(),
         }
-        for method, group in chosen.groupby("method", sort=False)
+        for (scope, method), group in chosen.groupby(["scope", "method"], sort=False)
     ])  # fmt: skip
 
 
