@@ -29,6 +29,7 @@ GRID = 14  # cells a side of stored maps
 SHARD = 256  # images of a file
 BATCH = 32
 DECISIVE = 4  # cells of an image whose features are kept: those with the most evidence for the answer
+VERSION = 2  # of the shards
 Report = Callable[[int, int], None]
 
 
@@ -50,7 +51,8 @@ class Evidence:
         property_names: names of the P properties.
         hashes: (N,) uint64, equal or near for images that look the same.
         level: name of the level of `cells`.
-        cells: (N, DECISIVE, C) features of the cells with most evidence for the answer, most first.
+        cells: (N, DECISIVE, C) features of the cells with most evidence for the answer, most first; none of them on
+            or beside the object where its mask is known.
         places: (N, DECISIVE, 2) rows and columns of these cells in [0, 1].
         weights: (N, DECISIVE) share of the positive evidence in these cells.
         metadata: further columns of the images by name, (N,) of text or numbers.
@@ -124,7 +126,7 @@ def collect_evidence(
     """
     size = (images.shape[-2], images.shape[-1])
     level = level or default_level(subject, size)
-    key = digest(identity, subject.explainer.name, level, GRID, DECISIVE, list(images.shape))
+    key = digest(identity, subject.explainer.name, level, GRID, DECISIVE, VERSION, list(images.shape))
     folder.mkdir(parents=True, exist_ok=True)
     shards = np.array_split(np.arange(len(images)), max(1, -(-len(images) // SHARD)))
     paths = [folder / f"{key}-{number:05d}.npz" for number in range(len(shards))]
@@ -162,7 +164,7 @@ def _summaries(subject: Subject, images: Images, rows: np.ndarray, level: str) -
                 "properties": image_properties(batch.images),
                 "hashes": perceptual_hash(batch.images),
                 **_inside(look.maps, batch.masks),
-                **_decisive(look, level),
+                **_decisive(look, level, batch.masks),
             }
 
 
@@ -180,12 +182,15 @@ def _inside(maps: Tensor, masks: np.ndarray) -> dict[str, np.ndarray]:
     return {"inside": np.where(known, inside, np.nan), "area": np.where(area > 0, area, np.nan)}
 
 
-def _decisive(look: Look, level: str) -> dict[str, np.ndarray]:
-    """Choose the cells of a level with the most evidence."""
+def _decisive(look: Look, level: str, masks: np.ndarray) -> dict[str, np.ndarray]:
+    """Choose the cells of a level with the most evidence, besides the object where its mask is known."""
     cells = look.cells[level].float()
     n, channels, rows, columns = cells.shape
-    evidence = F.adaptive_avg_pool2d(look.maps.float(), (rows, columns)).clamp(min=0).reshape(n, -1)
-    shares = evidence / evidence.sum(1, keepdim=True).clamp(min=1e-30)
+    evidence = F.adaptive_avg_pool2d(look.maps.float(), (rows, columns)).clamp(min=0)
+    shares = evidence / evidence.sum((1, 2, 3), keepdim=True).clamp(min=1e-30)
+    objects = F.adaptive_max_pool2d(torch.from_numpy(masks).to(shares), (rows, columns))
+    near = F.max_pool2d(objects, 3, stride=1, padding=1)  # a cell's evidence reaches its neighbours
+    shares = (shares * (near == 0)).reshape(n, -1)
     weights, chosen = shares.topk(min(DECISIVE, rows * columns), 1)
     picked = cells.reshape(n, channels, -1).gather(2, chosen[:, None].expand(-1, channels, -1)).transpose(1, 2)
     places = torch.stack([(chosen // columns + 0.5) / rows, (chosen % columns + 0.5) / columns], 2)

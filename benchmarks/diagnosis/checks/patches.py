@@ -99,16 +99,17 @@ class Patches(Check):
         positions = np.flatnonzero((evidence.answers == cls) & (evidence.weights.sum(1) > 0))
         if len(positions) < 2 * LEAST_IMAGES:
             return []
-        cells = evidence.cells[positions].astype(np.float32)
-        flat = cells.reshape(-1, cells.shape[-1])
+        weights = evidence.weights[positions]
+        image, number = np.nonzero(weights > 0)
+        cells = evidence.cells[positions[image], number].astype(np.float32)
         count = int(np.clip(len(positions) // 12, 2, self.clusters))
-        assigned = cluster_cells(flat, count, context.seed)
+        assigned = cluster_cells(cells, count, context.seed)
         clusters = []
-        for number in range(count):
-            is_inside = (assigned == number).reshape(len(positions), -1)
-            weight = (evidence.weights[positions] * is_inside).sum(1)
-            order = np.argsort(-weight, kind="stable")[: int(is_inside.any(1).sum())]
-            clusters.append(Cluster(cls, flat[is_inside.ravel()], positions[order]))
+        for group in range(count):
+            is_inside = assigned == group
+            weight = np.bincount(image[is_inside], weights[image, number][is_inside], len(positions))
+            order = np.argsort(-weight, kind="stable")[: int((weight > 0).sum())]
+            clusters.append(Cluster(cls, cells[is_inside], positions[order]))
         return [cluster for cluster in clusters if len(cluster.members) >= LEAST_IMAGES]
 
     def _cell(self, evidence: Evidence, context: Context) -> int:

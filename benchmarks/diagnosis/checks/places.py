@@ -31,7 +31,7 @@ from benchmarks.diagnosis.properties import frame_mask
 from benchmarks.diagnosis.region import FixedRegion
 
 LEAST_IMAGES = 8
-FRAME = 0.15  # share of each side
+FRAME = 0.07  # share of each side, one cell of the maps
 EXCESS = 2.0  # times an even share of the evidence, which a cell of a place must have
 SAME = 0.3  # intersection over union above which two places of a class are one
 INSIDE = 0.5  # share of its evidence on or beside objects above which a place is the object's
