@@ -27,6 +27,7 @@ from torch import Tensor
 from benchmarks.diagnosis.cues import Cues, Donors, paste, remove
 
 LEAST, MOST = 0.5, 0.9  # share of the images that is changed
+NONE = 0.3  # share of the spare changes that leave an image without a cue
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _spread(counts: np.ndarray) -> np.ndarray:
     """Return how changed images are spread over kinds (G + 1,) where the plan leaves it open."""
     kinds = counts.sum(0)
     with_cue = kinds[:-1] / kinds[:-1].sum() if kinds[:-1].sum() else kinds[:-1]
-    none = 0.5 if kinds[-1] else 0.0
+    none = NONE if kinds[-1] else 0.0
     return np.append((1 - none) * with_cue, none)
 
 

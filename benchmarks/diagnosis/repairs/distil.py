@@ -6,7 +6,7 @@ Every image has one target, with whatever cue it is shown:
 
 p_before is the answer of the network before the repair, to the image with its own cue in-painted. So nothing but the
 cue's influence is asked to change, and labels that the network has learned by heart are not learned further. The
-weights are averaged over the epochs, and the average is kept if validation prefers it.
+weights are averaged over the later half of the epochs, and the average is kept if validation prefers it.
 
 Sources: distillation (Hinton et al., arXiv 1503.02531); averaged weights (Izmailov et al., arXiv 1803.05407).
 
@@ -70,7 +70,7 @@ class Distil(FineTune):
     needs: ClassVar[tuple[Need, ...]] = ("region",)
 
     keep: float = Field(0.5, ge=0, lt=1)
-    share: float | None = Field(None, gt=0, le=1)
+    share: float | None = Field(0.9, gt=0, le=1)
 
     def apply(self, task: RepairTask) -> dict[str, Any]:
         """Fine-tune the network; see the class."""
@@ -86,7 +86,8 @@ class Distil(FineTune):
         wrapper, average = SoftTargets(lap, single=single), WeightAverage(lap)
 
         def after_epoch(epoch: Epoch) -> None:
-            average.add(lap)
+            if epoch.epoch > self.epochs // 2:
+                average.add(lap)
             if task.report:
                 task.report(epoch.epoch, self.epochs)
 
@@ -131,14 +132,14 @@ class Averaged:
 
 
 class WeightAverage:
-    """Mean of the weights of a network after its epochs, and before the first.
+    """Mean of the weights of a network after its later epochs.
 
     Args:
         network: before training.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.count = 1
+        self.count = 0
         self.weights = {name: value.detach().clone() for name, value in network.named_parameters()}
 
     def add(self, network: nn.Module) -> None:
