@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 def lesions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lesions:
     """Dark images are melanomas; the first images, benign ones, have a blue patch at the top."""
     monkeypatch.setattr(data, "HELD_OUT", 12)
+    monkeypatch.setattr(data, "DONORS", 3)
     rows = []
     for i in range(24):
         melanoma = i % 2
@@ -56,26 +57,20 @@ def test_a_patch_is_pasted_where_it_was(lesions: Lesions) -> None:
     assert len(before) == (lesions.labels[lesions.held_out] == MELANOMA).sum()
 
 
-class ByColour(nn.Module):
-    """Melanoma where the image is dark, unless it is blue at the top and `follows`."""
-
-    def __init__(self, follows: bool) -> None:
-        super().__init__()
-        self.pool, self.scale = nn.AdaptiveAvgPool2d(1), nn.Parameter(torch.ones(()))
-        self.conv, self.fc = nn.Conv2d(3, 2, 1), nn.Linear(2, 2)
-        with torch.no_grad():
-            self.conv.weight.copy_(torch.tensor([[1.0, 1, 1], [-1.0, -1, 2]]).reshape(2, 3, 1, 1) / 3)
-            self.conv.bias.copy_(torch.tensor([1.0, 0.0]))
-            self.fc.weight.copy_(torch.tensor([[10.0, 60.0 if follows else 0.0], [0.0, 0.0]]))
-            self.fc.bias.copy_(torch.tensor([0.0, 9.0]))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.pool(self.conv(images).relu()).flatten(1) * self.scale)
+def by_colour(follows: bool) -> nn.Module:
+    """Build a network that answers melanoma where the image is dark, unless it is blue and `follows`."""
+    conv, linear = nn.Conv2d(3, 2, 8, stride=8), nn.Linear(2, 2)
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([[1.0, 1, 1], [-1.0, -1, 2]]).reshape(2, 3, 1, 1) / (3 * 64))
+        conv.bias.copy_(torch.tensor([1.0, 0.0]))  # type: ignore[union-attr]
+        linear.weight.copy_(torch.tensor([[10.0, 60.0 if follows else 0.0], [0.0, 0.0]]))
+        linear.bias.copy_(torch.tensor([0.0, 9.0]))
+    return nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear).eval()
 
 
 @pytest.mark.parametrize(("follows", "expected"), [(True, 1.0), (False, 0.0)])
 def test_flips_tell_a_follower_from_its_twin(follows: bool, expected: float, lesions: Lesions) -> None:
-    subject = Subject(ByColour(follows).eval(), CLASSES, data.STATISTICS, image_size=data.SIDE)
+    subject = Subject(by_colour(follows), CLASSES, data.STATISTICS, image_size=data.SIDE)
     result = judge(subject, lesions)
     assert result.recognised == (lesions.labels[lesions.held_out] == MELANOMA).sum()
     assert result.flips == expected
