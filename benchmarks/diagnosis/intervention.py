@@ -37,7 +37,8 @@ IMAGES = 48  # of each intervention
 DONORS = 3  # the clearest of so many images give their region to others
 LEAST = 5  # images below which nothing is concluded
 MARGIN = 0.02  # of the longer side, by which regions are widened before they are filled or pasted
-MINIMUM_EFFECT = 0.1  # in probability, below which an effect is no cause however certain
+# In probability, and in answers changed beyond the control's: below either an effect is no cause, however certain.
+MINIMUM_EFFECT, MINIMUM_FLIPS = 0.1, 0.05
 CONTROLS: dict[Action, str] = {
     "remove": "the same mask elsewhere in the image, filled",
     "add": "the same mask in the image's mean colour",
@@ -117,9 +118,20 @@ def none_if_nan(value: float) -> float | None:
 
 
 def is_cause(effect: Effect, alpha: float = 0.05) -> bool:
-    """Return whether an effect is certain, large enough and in the direction of a cause."""
+    """Return whether an effect is certain, large enough, in the direction of a cause, and changes answers."""
     sign = -1 if effect.action == "remove" else 1
-    return effect.p_holm is not None and effect.p_holm < alpha and sign * effect.difference.value >= MINIMUM_EFFECT
+    is_certain = effect.p_holm is not None and effect.p_holm < alpha
+    excess = effect.flips.value - effect.control_flips.value
+    return is_certain and sign * effect.difference.value >= MINIMUM_EFFECT and excess >= MINIMUM_FLIPS
+
+
+def deciding(effects: Sequence[Effect]) -> list[Effect]:
+    """Return the effects that decide: of giving the suspect to other images, else of removal.
+
+    Filling a region also takes away what lies behind it, and a pasted region brings nothing but itself.
+    """
+    given = [effect for effect in effects if effect.action != "remove" and effect.difference.n >= LEAST]
+    return given or list(effects)
 
 
 def adjust(outcomes: Sequence[Outcome]) -> np.ndarray:

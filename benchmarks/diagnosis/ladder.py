@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.diagnosis.check import Suspect
 from benchmarks.diagnosis.evidence import Evidence
 from benchmarks.diagnosis.finding import Effect, Rung, Verdict
-from benchmarks.diagnosis.intervention import is_cause
+from benchmarks.diagnosis.intervention import deciding, is_cause
 
 FLIPS = 0.1  # share of right answers that a cause turns wrong, above which it costs accuracy
 
@@ -36,7 +36,7 @@ def _describe(effects: Sequence[Effect]) -> str:
     """Describe the strongest effect in a sentence."""
     if not effects:
         return "no intervention was possible"
-    effect = max(effects, key=lambda effect: (is_cause(effect), abs(effect.difference.value)))
+    effect = max(deciding(effects), key=lambda effect: (is_cause(effect), abs(effect.difference.value)))
     difference = effect.difference
     interval = "" if difference.low is None else f" [{difference.low:+.2f}, {difference.high:+.2f}]"
     return (

@@ -19,6 +19,7 @@ from benchmarks.diagnosis.intervention import (
     LEAST,
     Outcome,
     adjust,
+    deciding,
     intervene_on_region,
     is_cause,
     none_if_nan,
@@ -208,7 +209,7 @@ def make_finding(named: Named, evidence: Evidence) -> Finding:
     effects = tuple(
         outcome.effect(evidence.classes, p) for outcome, p in zip(named.outcomes, named.p_holm, strict=True)
     )
-    causes = [effect for effect in effects if is_cause(effect)]
+    causes = [effect for effect in deciding(effects) if is_cause(effect)]
     verdict = Verdict.cause if causes else Verdict.bystander if effects else Verdict.unconfirmed
     ladder, costs = climb(suspect, effects, verdict, evidence)
     severity = Severity.low
@@ -260,7 +261,7 @@ def rank(findings: Sequence[Finding]) -> list[tuple[int, Finding]]:
 
 def _rank_key(finding: Finding) -> tuple[float, ...]:
     verdicts = {Verdict.cause: 0, Verdict.unconfirmed: 1, Verdict.bystander: 2}
-    strength = max((abs(e.difference.value) for e in finding.effects if is_cause(e)), default=0.0)
+    strength = max((abs(e.difference.value) for e in deciding(finding.effects) if is_cause(e)), default=0.0)
     strength *= 1 - float(finding.details.get("area", 0.0))  # of two causes as strong the smaller region says more
     return verdicts[finding.verdict], -strength, 1.0 if finding.p is None else finding.p
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from benchmarks.diagnosis.finding import Diagnosis, Effect, Estimate, Finding, Status, Verdict
-from benchmarks.diagnosis.intervention import is_cause
+from benchmarks.diagnosis.intervention import deciding, is_cause
 
 DASH = "–"
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -72,7 +72,9 @@ def plural(count: int, noun: str) -> str:
 
 def strongest(finding: Finding) -> Effect | None:
     """Return the effect that differs most from its control, that of a cause before others."""
-    return max(finding.effects, key=lambda effect: (is_cause(effect), abs(effect.difference.value)), default=None)
+    return max(
+        deciding(finding.effects), key=lambda effect: (is_cause(effect), abs(effect.difference.value)), default=None
+    )
 
 
 def cause_sentence(finding: Finding) -> str:

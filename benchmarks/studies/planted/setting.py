@@ -99,7 +99,9 @@ def settings_of(
         for seed in range(controls)
         for role in CONTROLS
     ]
-    return planted + rest
+    # In turn, so that a study that is stopped has all kinds.
+    longest = max(len(planted), len(rest))
+    return [group[i] for i in range(longest) for group in (planted, rest) if i < len(group)]
 
 
 @lru_cache(maxsize=3)

@@ -10,6 +10,7 @@ from benchmarks.diagnosis.intervention import (
     MINIMUM_EFFECT,
     Outcome,
     adjust,
+    deciding,
     intervene_on_region,
     is_cause,
     move_elsewhere,
@@ -37,8 +38,20 @@ def test_a_cue_that_decides_is_a_cause() -> None:
     assert set(outcomes) == {"remove", "add"}
     assert outcomes["remove"].difference.mean() < -MINIMUM_EFFECT
     assert outcomes["add"].difference.mean() > MINIMUM_EFFECT
-    for outcome in outcomes.values():
-        assert is_cause(outcome.effect(subject.classes, outcome.p))
+    effects = [outcome.effect(subject.classes, outcome.p) for outcome in outcomes.values()]
+    (decides,) = deciding(effects)  # removal leaves the object, so the answers stay
+    assert decides.action == "add"
+    assert is_cause(decides)
+    assert deciding(effects[:1]) == effects[:1]
+
+
+def test_an_effect_that_changes_no_answer_is_none() -> None:
+    subject = follower()
+    outcome = outcomes_of(subject, RED_CELLS)["add"]
+    halved = (outcome.before + 0.2 * (outcome.after - outcome.before)) if outcome.before.size else outcome.before
+    effect = Outcome("add", WITH, outcome.before, halved, outcome.before, outcome.examples).effect(("a", "b"), 1e-6)
+    assert effect.difference.value > MINIMUM_EFFECT
+    assert not is_cause(effect)
 
 
 def test_a_cue_that_the_twin_ignores_is_none() -> None:
