@@ -157,12 +157,14 @@ class FineTune(Repair):
         batch_size: images of a step.
         learning_rate: peak of the schedule.
         weight_decay: see `Recipe`.
+        flip: whether images may be mirrored left to right, where that changes no label.
     """
 
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(32, ge=2)
     learning_rate: float = Field(2e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
+    flip: bool = False
 
     def train(
         self,
@@ -210,5 +212,6 @@ class FineTune(Repair):
             start_a=None,
             patience=self.epochs,
             shift=round(SHIFT * max(task.images.shape[-2:])),
+            flip=self.flip,
             seed=task.seed,
         )
