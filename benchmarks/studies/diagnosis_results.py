@@ -1,0 +1,69 @@
+"""Tables of the page of results about pairs of networks, planted causes and the skin lesions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.store.markdown import markdown_table
+from benchmarks.studies.planted.report import alarms, by_cause, recalls
+
+SHOWN_REPAIRS = {
+    "none": "before",
+    "distil": "exchange, answers kept",
+    "exchange": "exchange",
+    "inpaint": "in-painting",
+    "last_layer": "last layer",
+}
+
+
+def diagnosis_context(results: Path) -> dict[str, Any]:
+    """Return what the page says about diagnoses: tables as Markdown, and numbers for sentences."""
+    planted = pd.read_csv(results / "diagnosis" / "planted.csv")
+    lesions = pd.read_csv(results / "diagnosis" / "lesions.csv")
+    findings = pd.read_csv(results / "diagnosis" / "lesions_findings.csv")
+    alarm = alarms(planted).set_index("method")
+    return {
+        "recall_table": markdown_table(_rounded(recalls(planted))),
+        "cause_table": markdown_table(by_cause(planted)),
+        "alarm_table": markdown_table(_rounded(alarms(planted))),
+        "precision": float(alarm.loc["diagnose", "precision"]),
+        "networks": int(planted["seed"].size / planted["method"].nunique()),
+        "lesion_table": lesion_table(lesions),
+        "found": findings[findings["network"] == "user"].iloc[0].to_dict(),
+    }
+
+
+def lesion_table(rows: pd.DataFrame) -> str:
+    """Write the held-out answers before and after each repair as a Markdown table."""
+    lines = []
+    for (network, repair), group in rows.groupby(["network", "repair"], sort=False):
+        title = f"uses the patches, {SHOWN_REPAIRS[str(repair)]}" if network == "user" else "twin, never saw them"
+        lines.append({
+            "network": title,
+            "repairs": str(len(group)) if repair != "none" else "",
+            "melanomas a patch turns benign, %": _mean(group["flips"], 100),
+            "mean colour instead, %": _mean(group["control_flips"], 100),
+            "AUROC": _mean(group["auroc"], 1),
+        })  # fmt: skip
+    table = pd.DataFrame(lines)
+    return markdown_table(table, list(table.columns[1:]))
+
+
+def _mean(values: pd.Series, scale: float) -> str:
+    """Format a mean, with its range where there are several values."""
+    digits = 0 if scale > 1 else 3
+    text = f"{scale * values.mean():.{digits}f}"
+    if len(values) < 2:
+        return text
+    return f"{text} ({scale * values.min():.{digits}f} to {scale * values.max():.{digits}f})"
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    numbers = table.select_dtypes("float").columns
+    shown = table.copy()
+    for name in numbers:
+        shown[name] = [f"{value:.2f}" if pd.notna(value) else "" for value in table[name]]
+    return shown
