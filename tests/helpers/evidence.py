@@ -48,7 +48,8 @@ def make_probabilities(labels: np.ndarray, classes: int, accuracy: float, rng: n
     """Draw probabilities (N, K) whose largest is that of the label in a share of the images."""
     probabilities = rng.random((len(labels), classes)) * 0.5 + 0.05
     wrong = rng.random(len(labels)) >= accuracy
-    answers = np.where(wrong, (labels + 1) % classes, labels)
+    others = (labels + rng.integers(1, max(2, classes), len(labels))) % classes
+    answers = np.where(wrong, others, labels)
     probabilities[np.arange(len(labels)), answers] += 1
     return (probabilities / probabilities.sum(1, keepdims=True)).astype(np.float32)
 
