@@ -34,7 +34,7 @@ from benchmarks.diagnosis.nulls import (
     bin_codes,
     count_bins,
     cumulative_gap,
-    partial_correlations,
+    follow_within,
     separation,
     separation_null,
     step_down_p,
@@ -78,13 +78,13 @@ class Separations:
         return above_chance(self.values, self.chance)
 
     def best(self, column: int) -> int:
-        """Return the position in `tested` of the class that a column separates most; of equal ones the rarest."""
+        """Return the position in `tested` of the class that a column separates most; the rarest of equal ones."""
         sizes = np.array([(self.labels == cls).sum() for cls in self.tested])
-        return int(np.lexsort((sizes, -self.effects[column].round(6)))[0])
+        return int(np.lexsort((-self.tested, sizes, -self.effects[column].round(6)))[0])
 
 
 @checks.register("properties")
-class PropertiesCheck(Check):
+class Properties(Check):
     """Properties of whole images or files that give the label away.
 
     Fields:
@@ -164,17 +164,16 @@ class PropertiesCheck(Check):
         if not pairs or not evidence.has_labels:
             return [(None, "not tested: there are no labels")] * len(pairs)
         answers = evidence.probabilities[:, [table.tested[position] for _, position in pairs]]
-        values, null = partial_correlations(
-            np.column_stack(depths), answers, table.labels, self.permutations, context.generator
-        )
-        p = step_down_p(values, null)
         return [
-            (
-                bool(p[s] <= self.alpha and values[s] >= self.follow),
-                f"among images of one label, the probability of the class follows the property with rank correlation "
-                f"{values[s]:.2f} (chance {null[:, s].mean():.2f}, p {p[s]:.3f})",
+            *follow_within(
+                depths,
+                answers,
+                table.labels,
+                self.permutations,
+                context.generator,
+                alpha=self.alpha,
+                least=self.follow,
             )
-            for s in range(len(pairs))
         ]
 
     def _suspect(

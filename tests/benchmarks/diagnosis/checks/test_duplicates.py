@@ -80,9 +80,9 @@ def test_few_duplicates_across_splits_warn():
 
 @pytest.mark.slow
 def test_many_images_take_little_time():
-    hashes = random_hashes(100_000)
-    hashes[:20_000] = hashes[0]
+    hashes = random_hashes(30_000)
+    hashes[:5_000] = hashes[0]
     start = time.perf_counter()
     pairs = pairs_of(hashes)
     print(f"{time.perf_counter() - start:.1f} s")
-    assert len(np.unique(pairs)) >= 20_000
+    assert len(np.unique(pairs)) >= 5_000

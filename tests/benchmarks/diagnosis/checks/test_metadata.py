@@ -79,7 +79,7 @@ def test_false_alarms_are_rare():
     def alarm(seed):
         rng = np.random.default_rng(seed)
         metadata = {"site": rng.choice(list("abcd"), 80), "age": rng.normal(size=80), "sex": rng.choice(["f", "m"], 80)}
-        return run(make_evidence(80, 2 + seed % 3, seed, metadata=metadata), permutations=99).status is Status.failed
+        return run(make_evidence(80, 2 + seed % 3, seed, metadata=metadata), permutations=39).status is Status.failed
 
     share = np.mean([alarm(seed) for seed in range(40)])
     print(f"share with an alarm: {share:.3f}")

@@ -75,7 +75,7 @@ def test_imbalance_alone_is_no_alarm():
 def test_false_alarms_are_rare(monkeypatch):
     monkeypatch.setattr("benchmarks.diagnosis.checks.properties.draw", lambda paint: None)
     alarms = [
-        run(make_evidence(80, 2 + seed % 4, seed), permutations=99).status is Status.failed for seed in range(100, 140)
+        run(make_evidence(80, 2 + seed % 4, seed), permutations=39).status is Status.failed for seed in range(100, 140)
     ]
     print(f"share with an alarm: {np.mean(alarms):.3f}")
     assert np.mean(alarms) <= 0.10
