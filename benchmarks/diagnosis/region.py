@@ -105,6 +105,27 @@ class ConceptRegion:
         return {name: np.asarray(value) for name, value in vars(self).items()}
 
 
+@dataclass(frozen=True)
+class UnionRegion:
+    """Several regions together, such as one cue for each class.
+
+    Attributes:
+        parts: the regions.
+    """
+
+    parts: tuple[Region, ...]
+
+    def masks(self, subject: Subject, images: np.ndarray | Tensor) -> Tensor:
+        """Return masks (N, 1, H, W) bool; see `Region`."""
+        return torch.stack([part.masks(subject, images) for part in self.parts]).any(0)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of all parts, each after its number."""
+        return {
+            f"{number}.{key}": value for number, part in enumerate(self.parts) for key, value in part.arrays().items()
+        }
+
+
 def save_regions(folder: Path, regions: Mapping[str, Region]) -> Path:
     """Write regions by name to one file in `folder`."""
     arrays = {f"{name}/{key}": value for name, region in regions.items() for key, value in region.arrays().items()}
@@ -125,6 +146,27 @@ def load_region(folder: Path, name: str) -> Region:
         fields = {key.rpartition("/")[2]: file[key] for key in file.files if key.rpartition("/")[0] == name}
     if not fields:
         raise ContractError(f"{folder / FILE} has no region {name!r}")
+    return _from_arrays(fields)
+
+
+def add_region(folder: Path, name: str, region: Region) -> None:
+    """Add one region to the file in `folder`, in place of an older one of this name."""
+    with np.load(folder / FILE, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files if key.rpartition("/")[0] != name}
+    arrays |= {f"{name}/{key}": value for key, value in region.arrays().items()}
+    with atomic_file(folder / FILE) as path, path.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+
+def _from_arrays(fields: Mapping[str, np.ndarray]) -> Region:
+    numbers = sorted({int(key.partition(".")[0]) for key in fields if "." in key})
+    if numbers:
+        return UnionRegion(
+            tuple(
+                _from_arrays({key.partition(".")[2]: v for key, v in fields.items() if key.startswith(f"{number}.")})
+                for number in numbers
+            )
+        )
     if "mask" in fields:
         return FixedRegion(fields["mask"])
     scalars = {key: float(fields[key]) for key in ("bias", "threshold", "least")}
