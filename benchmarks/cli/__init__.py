@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import typer
 
-from benchmarks.cli import datasets, diagnose, inspect, run, runs, study  # noqa: F401 - imported to register their commands
+from benchmarks.cli import amend, datasets, diagnose, inspect, run, runs, study, verify  # noqa: F401 - registers commands
 from benchmarks.cli.app import STOPPED, app, console, error_console, print_error
 from benchmarks.run.malloc import keep_freed_memory
 from interp_core.errors import InterpError

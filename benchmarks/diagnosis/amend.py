@@ -19,11 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from benchmarks.diagnosis.choose import Choice, choose_repair
 from benchmarks.diagnosis.cues import find_cues, groups_of
 from benchmarks.diagnosis.edits import edit_of
 from benchmarks.diagnosis.finding import Finding
-from benchmarks.diagnosis.image_parts import hold_out, labelled
+from benchmarks.diagnosis.image_parts import hold_out, labelled, part_of, split_rows
 from benchmarks.diagnosis.probe import Probe, probe_last_layer
 from benchmarks.diagnosis.region import load_region
 from benchmarks.diagnosis.repairs import Repair, RepairTask, repairs
@@ -72,31 +75,34 @@ def amend(
     validation: Images | None = None,
     boxes: Boxes | None = None,
     epochs: int | None = None,
+    detector: Subject | None = None,
     seed: int = 0,
     report: Report | None = None,
 ) -> Amended:
     """Repair a copy of a network, so that a suspected cue no longer decides.
 
     Args:
-        subject: the network that was diagnosed; it stays as it is.
+        subject: the network to repair; it stays as it is.
         finding: of its diagnosis.
         folder: of the diagnosis, with the regions.
         train: training images with labels; others than the diagnosed ones, where there are.
         repair: a repair or its name; None to choose by a probe of the last layer.
         validation: labelled images that choose the epoch; None to hold out a part of the training images.
-        boxes: indices (n,) of training images and masks (n, 1, H, W) of the object; needs `validation`, since images
-            are renumbered where a part of them is held out.
+        boxes: indices (n,) of training images and masks (n, 1, H, W) of the object.
         epochs: of the training; None for the repair's own.
+        detector: the network that was diagnosed, whose features the region's detector reads, where it is not `subject`
+            since an earlier finding was repaired already.
         seed: of all draws.
         report: called with the number of epochs done and of all.
 
     Raises:
         ContractError: no training image has a label or shows the cue, or the repair needs what is not there.
     """
-    if boxes is not None and validation is None:
-        raise ContractError("boxes number the training images: give validation images too, so that none is held out")
-    images = train if boxes is not None else labelled(train)
-    task = _prepare(subject, finding, folder, images, validation, boxes, seed, report)
+    images = labelled(train)
+    if boxes is not None and len(images) < len(train):
+        raise ContractError("boxes number the training images, of which some have no label: leave those out first")
+    parts = divide(images, validation, boxes, followed_group(subject, finding), seed)
+    task = _prepare(subject, detector or subject, finding, folder, parts, seed, report)
     probe = None if task.cues is None else probe_last_layer(subject, task.images, task.cues, task.groups, seed=seed)
     choice = _resolve(repair, finding, probe, boxes is not None, epochs)
     missing = choice.repair.missing(task)
@@ -112,33 +118,52 @@ def amend(
 
 def _prepare(
     subject: Subject,
+    detector: Subject,
     finding: Finding,
     folder: Path,
-    images: Images,
-    validation: Images | None,
-    boxes: Boxes | None,
+    parts: tuple[Images, Images, Boxes | None],
     seed: int,
     report: Report | None,
 ) -> RepairTask:
-    """Find the cues and divide the images."""
-    if validation is None:
-        followed = subject.classes.index(finding.classes[0]) if finding.classes else -1
-        images, validation = hold_out(images, groups_of(images.targets, followed), HELD_OUT, seed)
-    else:
-        validation = labelled(validation)
+    """Find the cues, and collect all that a repair may use."""
+    images, validation, boxes = parts
     region = None if finding.region is None else load_region(folder, finding.region)
     return RepairTask(
         subject=copy_subject(subject),
         finding=finding,
         images=images,
         validation=validation,
-        cues=None if region is None else find_cues(subject, region, images),
-        validation_cues=None if region is None else find_cues(subject, region, validation),
+        cues=None if region is None else find_cues(detector, region, images),
+        validation_cues=None if region is None else find_cues(detector, region, validation),
         property_edit=None if finding.property is None else edit_of(finding.property),
         boxes=boxes,
         seed=seed,
         report=report,
     )
+
+
+def divide(
+    images: Images, validation: Images | None, boxes: Boxes | None, followed: int, seed: int
+) -> tuple[Images, Images, Boxes | None]:
+    """Return training images, validation images, and the boxes of the former.
+
+    Without validation images a part of the training images is held out, none of those with a box.
+    """
+    if validation is not None:
+        return images, labelled(validation), boxes
+    groups = groups_of(images.targets, followed)
+    if boxes is None:
+        return *hold_out(images, groups, HELD_OUT, seed), None
+    indices, masks = boxes
+    free = np.setdiff1d(np.arange(len(images)), indices.numpy())
+    stay, held_out = split_rows(free, groups[free], HELD_OUT, seed)
+    rows = np.concatenate([indices.numpy(), stay])
+    return part_of(images, rows), part_of(images, held_out), (torch.arange(len(indices)), masks)
+
+
+def followed_group(subject: Subject, finding: Finding) -> int:
+    """Return the class by which multi-label images are grouped: the finding's first, or the last one."""
+    return subject.classes.index(finding.classes[0]) if finding.classes else -1
 
 
 def _resolve(
@@ -165,6 +190,17 @@ def copy_subject(subject: Subject) -> Subject:
     )
 
 
+def describe_step(amended: Amended) -> dict[str, Any]:
+    """Return a repair as plain data: finding, repair, reason, probe and facts."""
+    return {
+        "finding": amended.finding.model_dump(mode="json", include={"number", "key", "check", "title", "classes"}),
+        "repair": {"name": amended.repair.name, **amended.repair.model_dump(mode="json")},
+        "reason": amended.reason,
+        "probe": None if amended.probe is None else amended.probe.model_dump(mode="json"),
+        "facts": amended.facts,
+    }
+
+
 def save_amended(
     amended: Amended, folder: Path, *, command: str | None = None, facts: dict[str, Any] | None = None
 ) -> Path:
@@ -182,15 +218,7 @@ def save_amended(
     Raises:
         StoreError: a file cannot be written.
     """
-    content = {
-        "finding": amended.finding.model_dump(mode="json", include={"number", "key", "check", "title", "classes"}),
-        "repair": {"name": amended.repair.name, **amended.repair.model_dump(mode="json")},
-        "reason": amended.reason,
-        "probe": None if amended.probe is None else amended.probe.model_dump(mode="json"),
-        "facts": amended.facts,
-        **(facts or {}),
-        **provenance(command=command, seed=amended.seed),
-    }
+    content = {**describe_step(amended), **(facts or {}), **provenance(command=command, seed=amended.seed)}
     weights = save(amended.subject.lap, folder / NETWORK, classes=list(amended.subject.classes))
     write_atomically(folder / FACTS, json.dumps(content, indent=1, default=str) + "\n")
     return weights

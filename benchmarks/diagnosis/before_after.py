@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import rankdata
 
+from benchmarks.diagnosis.intervention import MINIMUM_EFFECT
 from benchmarks.diagnosis.verification import Change, Kind, Row
 from benchmarks.statistics.intervals import Resampling, bootstrap_ci, draws
 
@@ -51,10 +52,15 @@ def compare_dependence(name: str, before: np.ndarray, after: np.ndarray, resampl
         resampling: of the interval.
 
     Returns:
-        A row that is better if the mean came closer to 0, and worse if it went away from it, beyond the interval.
+        A row that is better if the mean came closer to 0, and worse if it went away from it, beyond the interval. Means
+        that are too small for a cause, before and after, count as the same.
     """
     row = compare_means(name, "answers", before, after, resampling, lower=bool(np.nanmean(before) > 0))
-    if row.before is None or row.after is None or row.verdict is not Change.better:
+    if row.before is None or row.after is None or row.verdict is Change.same:
+        return row
+    if max(abs(row.before), abs(row.after)) < MINIMUM_EFFECT:
+        return row.model_copy(update={"verdict": Change.same})
+    if row.verdict is Change.worse:
         return row
     return row if abs(row.after) < abs(row.before) else row.model_copy(update={"verdict": Change.worse})
 

@@ -97,17 +97,23 @@ def hold_out(images: Images, groups: np.ndarray, share: float, seed: int) -> tup
     Raises:
         ContractError: there are fewer than four images.
     """
+    stay, held_out = split_rows(np.arange(len(images)), groups, share, seed)
+    return part_of(images, stay), part_of(images, held_out)
+
+
+def split_rows(rows: np.ndarray, groups: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide indices (n,) at random, stratified by group (n,); see `hold_out`."""
     from sklearn.model_selection import train_test_split
 
-    count = max(1, round(share * len(images)))
-    if len(images) < 4:
-        raise ContractError(f"{len(images)} training images are too few to repair a network: give at least four")
+    if len(rows) < 4:
+        raise ContractError(f"{len(rows)} training images are too few to repair a network: give at least four")
+    count = max(1, round(share * len(rows)))
     sizes = np.unique(groups, return_counts=True)[1]
-    can_stratify = sizes.min() >= 2 and min(count, len(images) - count) >= len(sizes)
+    can_stratify = sizes.min() >= 2 and min(count, len(rows) - count) >= len(sizes)
     stay, held_out = train_test_split(
-        np.arange(len(images)), test_size=count, random_state=seed, stratify=groups if can_stratify else None
+        rows, test_size=count, random_state=seed, stratify=groups if can_stratify else None
     )
-    return part_of(images, np.sort(stay)), part_of(images, np.sort(held_out))
+    return np.sort(stay), np.sort(held_out)
 
 
 def slices(count: int, size: int = BATCH) -> list[np.ndarray]:

@@ -63,7 +63,12 @@ class Subject:
         multi_label: bool = False,
         image_size: int | tuple[int, int] | None = None,
     ) -> None:
-        self.lap = network if isinstance(network, LapModel) else attach(network, image_size=image_size)
+        if isinstance(network, LapModel):
+            self.lap = network
+        else:
+            with torch.random.fork_rng(devices=[]):  # the same weights each time, so that digests and maps are too
+                torch.manual_seed(0)
+                self.lap = attach(network, image_size=image_size)
         self.lap.eval()
         self.classes, self.statistics, self.multi_label = tuple(classes), statistics, multi_label
         self.explainer = explainers[explainer]()

@@ -65,6 +65,8 @@ def test_means_are_paired(generator):
         (0.3, -0.4, Change.worse),
         (0.3, -0.1, Change.better),
         (0.3, 0.3, Change.same),
+        (-0.02, 0.05, Change.same),
+        (0.05, 0.0, Change.same),
     ],
 )
 def test_dependence_is_better_near_zero(before, after, verdict, generator):
