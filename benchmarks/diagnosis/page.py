@@ -29,6 +29,7 @@ from benchmarks.store.atomic import write_atomically
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "index.html"
 MOST_PICTURES = 12  # of a finding
+PICTURED_CAUSES = 3  # in the summary
 STATUS_KINDS = {Status.failed: "bad", Status.warned: "warn", Status.passed: "good", Status.not_run: ""}
 VERDICT_KINDS = {Verdict.cause: "bad", Verdict.bystander: "good", Verdict.unconfirmed: "warn"}
 RUNG_KINDS = {True: "yes", False: "no", None: ""}
@@ -93,7 +94,7 @@ def context(diagnosis: Diagnosis, folder: Path) -> dict[str, Any]:
         "network": diagnosis.network.get("name", "network"),
         "facts": facts_of(diagnosis),
         "file": (folder / FILE).as_posix(),
-        "causes": [_cause(finding) for finding in wording.confirmed(diagnosis.findings)],
+        "causes": [_cause(finding, rank, folder) for rank, finding in enumerate(wording.confirmed(diagnosis.findings))],
         "tiles": _tiles(diagnosis),
         "unreadable": list(diagnosis.unreadable.items()),
         "findings": [_finding(finding, folder) for finding in diagnosis.findings],
@@ -125,8 +126,11 @@ def amend_choice(finding: Finding) -> dict[str, Any]:
     return {"finding": finding.number, "key": finding.key, "terms": list(finding.terms)}
 
 
-def _cause(finding: Finding) -> dict[str, Any]:
-    return {"finding": finding, "sentence": wording.cause_sentence(finding)}
+def _cause(finding: Finding, rank: int, folder: Path) -> dict[str, Any]:
+    """Return a line of the summary; the first few have their first picture."""
+    names = finding.pictures[: rank < PICTURED_CAUSES]
+    pictures = _pictures(names, folder, finding.title, finding.key)
+    return {"finding": finding, "sentence": wording.cause_sentence(finding), "pictures": pictures}
 
 
 def _tiles(diagnosis: Diagnosis) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ def test_all_findings_and_checks_are_there(page: str) -> None:
     for check in diagnosis().checks:
         assert f'id="check-{check.name}"' in page
         assert html.escape(check.sentence) in page
-    assert page.count("data:image/") == 4 + 2 + 1
+    assert page.count("data:image/") == 4 + 2 + 1 + 1  # findings, check, summary
     assert "cannot be read" not in page
     assert "isic/broken" in page
     assert "83.0" in page
