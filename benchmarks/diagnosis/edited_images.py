@@ -23,6 +23,25 @@ def leave(pixels: Tensor, _rows: Tensor, _generator: torch.Generator) -> Tensor:
     return pixels
 
 
+class Turned:
+    """Edit that mirrors and turns square images at random, after another edit.
+
+    Args:
+        edit: comes first.
+    """
+
+    def __init__(self, edit: PixelEdit) -> None:
+        self.edit = edit
+
+    def __call__(self, pixels: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Change images (n, 3, H, W) with indices (n,); images that are not square are mirrored only."""
+        changed = self.edit(pixels, rows, generator)
+        coins = torch.rand(3, len(changed), 1, 1, 1, generator=generator) < 0.5
+        changed = torch.where(coins[0], changed.flip(3), changed)
+        changed = torch.where(coins[1], changed.flip(2), changed)
+        return torch.where(coins[2], changed.mT, changed) if changed.shape[2] == changed.shape[3] else changed
+
+
 class CueRemoval:
     """Edit that in-paints the cues of images.
 

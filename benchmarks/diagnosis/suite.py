@@ -35,7 +35,7 @@ from interp_core.datasets import Images
 from interp_core.errors import ContractError, one_line
 
 Report = Callable[[str, int, int], None]
-SUSPECTS = 24  # that interventions are spent on
+SUSPECTS = 32  # that interventions are spent on
 IDS = 200  # of a finding that are written
 NEVER_CONFIRMED = frozenset({"labels", "duplicates", "overlap", "metadata"})  # facts about data, not causes
 

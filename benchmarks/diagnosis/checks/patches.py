@@ -39,7 +39,7 @@ from benchmarks.diagnosis.finding import Condition, Status
 EXACT = 10_000  # cells above which clusters are approximate
 COMPONENTS = 24
 LEAST_IMAGES = 8  # of a cluster
-MOST_TRIED = 3  # times the number of suspects, since parts of known objects do not count
+MOST_TRIED = 2  # times the number of suspects, since parts of known objects do not count
 LEAST_Z = 1.64  # of the lift of a suspect, 5 % one-sided for one patch alone
 MOST_BYTES = 400_000_000  # of the cells of the sample
 ALIKE = 0.8  # correlation of the scores of two clusters above which the weaker is dropped
@@ -68,7 +68,7 @@ class Patches(Check):
     clusters: int = Field(12, ge=2)
     most_classes: int = Field(20, ge=1)
     sample: int = Field(2000, ge=20)
-    suspects: int = Field(6, ge=1)
+    suspects: int = Field(12, ge=1)
     lift: float = Field(0.3, gt=0, le=1)
     least_lift: float = Field(0.1, ge=0, le=1)
     most_area: float = Field(0.4, gt=0, le=1)

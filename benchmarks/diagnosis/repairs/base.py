@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.diagnosis.check import Edit
 from benchmarks.diagnosis.cues import Cues, Donors, collect_donors, groups_of
-from benchmarks.diagnosis.edited_images import EditedImages, PixelEdit, leave
+from benchmarks.diagnosis.edited_images import EditedImages, PixelEdit, Turned, leave
 from benchmarks.diagnosis.exchange import CueExchange, plan_exchange
 from benchmarks.diagnosis.finding import Finding
 from benchmarks.diagnosis.subject import Subject
@@ -158,6 +158,8 @@ class FineTune(Repair):
         learning_rate: peak of the schedule.
         weight_decay: see `Recipe`.
         flip: whether images may be mirrored left to right, where that changes no label.
+        turn: whether they may be mirrored and turned by quarter turns.
+        relearn: whether batch norms learn too, for a network that has to learn the true feature first.
     """
 
     epochs: int = Field(5, ge=1)
@@ -165,6 +167,8 @@ class FineTune(Repair):
     learning_rate: float = Field(2e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     flip: bool = False
+    turn: bool = False
+    relearn: bool = False
 
     def train(
         self,
@@ -180,7 +184,7 @@ class FineTune(Repair):
             The accuracy on validation images with exchanged cues, before and after, and the epoch that was kept.
         """
         subject = task.subject
-        images = EditedImages(subject, task.images, edit, seed=task.seed)
+        images = self.training_images(task, edit)
         change = validation_edit or task.validation_edit
         unbiased = EditedImages(subject, task.validation, change, seed=task.seed, fresh=False)
         targets = targets_for(subject, task.images.targets)
@@ -199,6 +203,10 @@ class FineTune(Repair):
             "validation accuracy with exchanged cues, after": evaluate(subject.lap, *validation),
         }
 
+    def training_images(self, task: RepairTask, edit: PixelEdit) -> EditedImages:
+        """Return training images that are changed by an edit, and turned if that is allowed."""
+        return EditedImages(task.subject, task.images, Turned(edit) if self.turn else edit, seed=task.seed)
+
     def _recipe(self, task: RepairTask) -> Recipe:
         lap = task.subject.lap
         return Recipe(
@@ -213,5 +221,6 @@ class FineTune(Repair):
             patience=self.epochs,
             shift=round(SHIFT * max(task.images.shape[-2:])),
             flip=self.flip,
+            fixed_norms=not self.relearn,
             seed=task.seed,
         )

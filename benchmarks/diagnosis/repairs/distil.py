@@ -6,7 +6,7 @@ Every image has one target, with whatever cue it is shown:
 
 p_before is the answer of the network before the repair, to the image with its own cue in-painted. So nothing but the
 cue's influence is asked to change, and labels that the network has learned by heart are not learned further. The
-weights are averaged over the later half of the epochs, and the average is kept if validation prefers it.
+weights are averaged over the later half of the epochs.
 
 Sources: distillation (Hinton et al., arXiv 1503.02531); averaged weights (Izmailov et al., arXiv 1803.05407).
 
@@ -15,7 +15,6 @@ Limit: answers that were wrong without the cue are kept, as far as `keep` says.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -92,18 +91,17 @@ class Distil(FineTune):
                 task.report(epoch.epoch, self.epochs)
 
         history = fit(
-            wrapper, EditedImages(task.subject, task.images, edit, seed=task.seed), targets,
+            wrapper, self.training_images(task, edit), targets,
             recipe=self._recipe(task), validation=validation, progress=after_epoch,
         )  # fmt: skip
         losses = [float(epoch.val_loss) for epoch in history if epoch.val_loss is not None]
-        averaged = average.keep_if_better(lap, wrapper, validation)
+        average.write(lap)
         return {
             "share of changed images": round(edit.plan.share, 3),
             "donors": len(task.donors),
             "epochs": len(history),
             "validation losses": losses,
-            "validation loss, averaged weights": averaged.loss,
-            "averaged": averaged.is_kept,
+            "validation loss, averaged weights": mean_loss(wrapper, *validation),
         }
 
     def _targets(self, task: RepairTask, images: Images, removal: CueRemoval) -> Tensor:
@@ -117,18 +115,6 @@ class Distil(FineTune):
         for rows, pixels in source.edited(list(torch.arange(len(images)).split(64))):
             targets[rows] = (1 - self.keep) * hard[rows] + self.keep * subject.predict(pixels)
         return targets[:, -outputs:]  # one logit is that of the last class
-
-
-class Averaged:
-    """Outcome of averaging.
-
-    Attributes:
-        loss: of the averaged weights on validation images.
-        is_kept: whether the network has them now.
-    """
-
-    def __init__(self, loss: float, is_kept: bool) -> None:
-        self.loss, self.is_kept = loss, is_kept
 
 
 class WeightAverage:
@@ -148,22 +134,12 @@ class WeightAverage:
         for name, value in network.named_parameters():
             self.weights[name].lerp_(value.detach(), 1 / self.count)
 
-    def keep_if_better(
-        self, network: nn.Module, wrapper: nn.Module, validation: tuple[EditedImages, Tensor]
-    ) -> Averaged:
-        """Give the network the averaged weights if their loss on validation images is lower."""
-        batches = list(torch.arange(len(validation[1])).split(64))
-        own = copy.deepcopy(network.state_dict())
-        before = mean_loss(wrapper, *validation, batches)
-        network.load_state_dict({**own, **self.weights})
-        after = mean_loss(wrapper, *validation, batches)
-        if after < before:
-            return Averaged(after, True)
-        network.load_state_dict(own)
-        return Averaged(after, False)
+    def write(self, network: nn.Module) -> None:
+        """Give the network the mean weights."""
+        network.load_state_dict({**network.state_dict(), **self.weights})
 
 
-def mean_loss(model: nn.Module, images: EditedImages, targets: Tensor, batches: list[Tensor]) -> float:
+def mean_loss(model: nn.Module, images: EditedImages, targets: Tensor) -> float:
     """Compute the mean loss of images that can be read."""
-    total, count = sum_losses(model, images, targets, (), batches)
+    total, count = sum_losses(model, images, targets, (), list(torch.arange(len(targets)).split(64)))
     return total / max(1, count)

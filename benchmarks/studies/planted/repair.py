@@ -26,7 +26,7 @@ from benchmarks.store.atomic import write_atomically
 from benchmarks.store.markdown import markdown_table
 from benchmarks.store.provenance import write_provenance
 from benchmarks.studies.planted.causes import Cause, Planted, plant_cause
-from benchmarks.studies.planted.repair_rivals import REPAIR_RIVALS
+from benchmarks.studies.planted.repair_rivals import EPOCHS, RATE, REPAIR_RIVALS
 from benchmarks.studies.planted.setting import Setting, digits, subject_of, train_network
 from benchmarks.studies.planted.study import OUTPUT, trained_network
 from benchmarks.studies.progress import track
@@ -38,9 +38,9 @@ AGREEMENTS = (0.9, 0.98, 1.0)
 RANDOM = 0.5  # agreement of the cues of the images that judge
 TOLD_FINDINGS = ("amend", "distil", "inpaint", "last_layer")
 OPTIONS: dict[str, dict[str, Any]] = {
-    "exchange": {"epochs": 5, "learning_rate": 2e-3},
-    "distil": {"epochs": 5, "learning_rate": 2e-3},
-    "inpaint": {"epochs": 5, "learning_rate": 2e-3},
+    "exchange": {"epochs": EPOCHS, "learning_rate": RATE, "relearn": True},
+    "distil": {"epochs": EPOCHS, "learning_rate": RATE, "relearn": True, "keep": 0.0},
+    "inpaint": {"epochs": EPOCHS, "learning_rate": RATE, "relearn": True},
     "last_layer": {},
 }
 Method = Callable[[Subject, Planted, Planted, Setting], Subject]

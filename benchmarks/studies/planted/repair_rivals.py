@@ -28,7 +28,7 @@ from benchmarks.studies.planted.setting import Setting, normalise, subject_of, t
 from interp_core.datasets import ImageSet
 from interp_core.training import Recipe, fit
 
-EPOCHS, RATE = 5, 2e-3
+EPOCHS, RATE = 8, 4e-3  # those of the first training
 SQUARE = 0.3  # side of an erased square
 GAMMAS = (0.0, 1.0, 2.0, 4.0, 8.0)
 UPWEIGHT = 5
@@ -56,7 +56,7 @@ def _fine_tune(subject: Subject, pixels: np.ndarray, targets: np.ndarray, settin
     copy = copy_subject(subject)
     recipe = Recipe(
         mode="finetune", epochs=EPOCHS, learning_rate=RATE, backbone_rate=1.0, batch_size=32, seed=setting.seed,
-        learn_gates=False, start_a=None, weight_decay=0.01, shift=1,
+        learn_gates=False, start_a=None, weight_decay=0.01, shift=1, fixed_norms=False,
     )  # fmt: skip
     fit(copy.lap, normalise(pixels), torch.from_numpy(targets), recipe=recipe, terms=())
     return copy
