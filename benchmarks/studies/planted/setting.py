@@ -132,11 +132,13 @@ def untrained_network(setting: Setting) -> nn.Module:
     return timm.create_model(BACKBONE, num_classes=10, **NETWORK)
 
 
-def train_network(setting: Setting, images: ImageSet | None = None) -> nn.Module:
-    """Train the network of a setting from random weights, on other `images` if they are given."""
+def train_network(setting: Setting, images: ImageSet | None = None, *, epochs: int | None = None) -> nn.Module:
+    """Train the network of a setting from random weights, on other `images` and for other `epochs` if given."""
     images = setting.images("train", diagnosed=False).images if images is None else images
     network = untrained_network(setting)
-    fit(network, normalise(images.images), torch.from_numpy(images.targets), recipe=Recipe(seed=setting.seed, **RECIPE))
+    options = {**RECIPE, **({} if epochs is None else {"epochs": epochs})}
+    recipe = Recipe(seed=setting.seed, **options)
+    fit(network, normalise(images.images), torch.from_numpy(images.targets), recipe=recipe)
     return network
 
 
