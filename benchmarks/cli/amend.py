@@ -197,6 +197,6 @@ def _save(steps: Sequence[Amended], output: Path, path: Path, diagnosis: Diagnos
             text = f"{value:.3f}" if isinstance(value, float) else str(value)
             console.print(f"  {escape(name)}: {text}", soft_wrap=True, highlight=False)
     console.print(f"[bold]{escape(str(weights))}[/]", soft_wrap=True, highlight=False)
-    command = f"interp-bench verify {diagnosis.network.get('name')} {output} --findings {path}"
+    command = f"interp-bench verify {path} {output} --split test"
     console.print("The network that was diagnosed is unchanged. Judge the repair on held-out images:", highlight=False)
     console.print(f"  {escape(command)}", soft_wrap=True, highlight=False)

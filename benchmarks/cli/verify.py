@@ -28,9 +28,13 @@ FILE = "verify.json"
 
 @app.command()
 def verify(
-    before: Annotated[str, typer.Argument(metavar="BEFORE", help="The network that was diagnosed.")],
+    before: Annotated[
+        str, typer.Argument(metavar="BEFORE", help="The network that was diagnosed, or findings.json of its diagnosis.")
+    ],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="Folder of interp-bench amend, or weights.")],
-    findings: Annotated[Path, typer.Option(help="findings.json of the diagnosis, or its folder.")],
+    findings: Annotated[
+        Path | None, typer.Option(help="findings.json of the diagnosis, or its folder, where BEFORE is a network.")
+    ] = None,
     numbers: Annotated[
         list[int] | None,
         typer.Option("--finding", help="Number of a finding; by default those that were repaired; repeatable."),
@@ -57,6 +61,7 @@ def verify(
     from benchmarks.cli.diagnose_progress import DiagnosisProgress
     from benchmarks.diagnosis.findings_file import read_findings
 
+    findings, model = (Path(before), None) if findings is None else (findings, before)
     diagnosis, folder = read_findings(findings), findings if findings.is_dir() else findings.parent
     with console.status("Opening networks and images"):
         from benchmarks.diagnosis.open_network import weights_digest
@@ -68,7 +73,7 @@ def verify(
             diagnosis, data=data, root=root, assignments=assignments or (), split=split, limit=limit
         )
         first = reopen_subject(
-            diagnosis, dataset, images.shape[-1], model=before, weights=weights, plugins=plugins or (), device=device
+            diagnosis, dataset, images.shape[-1], model=model, weights=weights, plugins=plugins or (), device=device
         )
         second = open_after(after, first)
         columns = None if groups is None else _read_groups(metadata, groups, images, getattr(dataset, "root", None))

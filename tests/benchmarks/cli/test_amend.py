@@ -93,7 +93,7 @@ def folder(_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 COMMON = ["--plugin", "net.py", "--device", "cpu"]
 AMEND = ["amend", "out/findings.json", "--finding", "1", *COMMON]
-VERIFY = ["verify", "net.py:make", "amended", "--findings", "out/findings.json", "--no-checks", *COMMON]
+VERIFY = ["verify", "out/findings.json", "amended", "--no-checks", *COMMON]
 
 
 def test_a_network_is_repaired_and_judged(folder: Path, wide: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +118,8 @@ def test_a_network_is_repaired_and_judged(folder: Path, wide: None, capsys: pyte
 
 
 def test_a_network_that_stays_is_not_repaired(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(*VERIFY[:2], "net.safetensors", *VERIFY[3:]) == 1
+    named = ["verify", "net.py:make", "net.safetensors", "--findings", "out/findings.json", *VERIFY[3:]]
+    assert exit_code(*named) == 1
     words = [*VERIFY[:2], "net.safetensors", *VERIFY[3:]]
     words.remove("--no-checks")
     assert exit_code(*words, "--limit", "40") == 1
