@@ -11,11 +11,11 @@ from rich.markup import escape
 
 from benchmarks.cli.app import app, console
 from benchmarks.cli.diagnose import Pairs
-from benchmarks.diagnosis.choices import SplitChoice
+from benchmarks.diagnosis.opening.choices import SplitChoice
 
 if TYPE_CHECKING:
     from benchmarks.diagnosis.amend import Amended
-    from benchmarks.diagnosis.amend_config import AmendChoice
+    from benchmarks.diagnosis.amending.config import AmendChoice
     from benchmarks.diagnosis.finding import Diagnosis
     from benchmarks.diagnosis.repairs import Repair
     from benchmarks.diagnosis.repairs.base import Boxes
@@ -65,7 +65,7 @@ def amend(
     """Repair a copy of a network, so that a cause that was found no longer decides."""
     path, diagnosis, choices = _read_choices(findings, numbers or [], config)
     with console.status("Opening network and images"):
-        from benchmarks.diagnosis.reopen import reopen_data, reopen_subject
+        from benchmarks.diagnosis.opening.reopen import reopen_data, reopen_subject
 
         wanted = None if repair is None else _build_repair(repair, repair_set or [])
         dataset, images = reopen_data(
@@ -88,8 +88,8 @@ def _read_choices(
     Raises:
         InterpError: neither or both ways are used, or a finding does not exist.
     """
-    from benchmarks.diagnosis.amend_config import AmendChoice, chosen_finding, read_amend_config
-    from benchmarks.diagnosis.findings_file import findings_path, read_findings
+    from benchmarks.diagnosis.amending.config import AmendChoice, chosen_finding, read_amend_config
+    from benchmarks.diagnosis.output.findings_file import findings_path, read_findings
     from interp_core.errors import InterpError
 
     if config is not None:
@@ -151,7 +151,7 @@ def _repair_in_turn(
     """Repair one finding after the other, each on the network that the last repair left."""
     from benchmarks.cli.diagnose_progress import DiagnosisProgress
     from benchmarks.diagnosis.amend import amend as repair_finding
-    from benchmarks.diagnosis.amend_config import chosen_finding
+    from benchmarks.diagnosis.amending.config import chosen_finding
 
     steps: list[Amended] = []
     for choice in choices:

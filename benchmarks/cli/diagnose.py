@@ -9,13 +9,13 @@ import typer
 from rich.markup import escape
 
 from benchmarks.cli.app import FAILED, app, console, error_console, print_table, print_warning
-from benchmarks.diagnosis.choices import FailOn, SplitChoice
+from benchmarks.diagnosis.opening.choices import FailOn, SplitChoice
 
 if TYPE_CHECKING:
-    from benchmarks.diagnosis.baseline import Comparison
     from benchmarks.diagnosis.finding import Diagnosis
-    from benchmarks.diagnosis.open_data import DataOptions
-    from benchmarks.diagnosis.open_network import NetworkOptions
+    from benchmarks.diagnosis.opening.data import DataOptions
+    from benchmarks.diagnosis.opening.network import NetworkOptions
+    from benchmarks.diagnosis.output.baseline import Comparison
 
 COLOURS = {"FAIL": "red", "WARN": "yellow", "PASS": "green", "NOT RUN": "dim", "cause": "red", "bystander": "green"}
 MAX_NAMES = 5
@@ -71,13 +71,13 @@ def diagnose(
 ) -> None:
     """Find what a network's answers depend on, and confirm it by intervention."""
     from benchmarks.config.overrides import parse_assignment
-    from benchmarks.diagnosis.open_data import DataOptions
+    from benchmarks.diagnosis.opening.data import DataOptions
 
     gate = _gate(fail_on, baseline, fail_on_new)
     names = None if checks is None else [name.strip() for name in checks.split(",") if name.strip()]
     images = DataOptions(data, root, tuple(assignments or ()), split, limit)
     with console.status("Loading libraries"):
-        from benchmarks.diagnosis.open_network import NetworkOptions
+        from benchmarks.diagnosis.opening.network import NetworkOptions
 
         _load_plugins(plugins or [], names)
     network = NetworkOptions(
@@ -104,7 +104,7 @@ def _gate(fail_on: FailOn | None, baseline: Path | None, only_new: bool) -> Gate
     Raises:
         InterpError: there is no baseline where one is needed, or it cannot be read.
     """
-    from benchmarks.diagnosis.findings_file import read_findings
+    from benchmarks.diagnosis.output.findings_file import read_findings
     from interp_core.errors import InterpError
 
     if only_new and baseline is None:
@@ -146,9 +146,9 @@ def _run(
     from dataclasses import replace
 
     from benchmarks.cli.diagnose_progress import DiagnosisProgress
-    from benchmarks.diagnosis.metadata import file_properties
-    from benchmarks.diagnosis.open_data import describe_data, hash_images, open_dataset, open_images
-    from benchmarks.diagnosis.open_network import describe_network, open_subject
+    from benchmarks.diagnosis.opening.data import describe_data, hash_images, open_dataset, open_images
+    from benchmarks.diagnosis.opening.metadata import file_properties
+    from benchmarks.diagnosis.opening.network import describe_network, open_subject
     from benchmarks.diagnosis.suite import diagnose as run_suite
 
     with console.status("Opening network and images"):
@@ -177,7 +177,7 @@ def _run(
 
 
 def _read_metadata(path: Path | None, images: Any, root: Path | None) -> dict[str, Any]:
-    from benchmarks.diagnosis.metadata import read_metadata
+    from benchmarks.diagnosis.opening.metadata import read_metadata
 
     if path is None:
         return {}
@@ -191,15 +191,15 @@ def _read_metadata(path: Path | None, images: Any, root: Path | None) -> dict[st
 
 
 def _compare(diagnosis: Diagnosis, baseline: Diagnosis | None) -> Comparison | None:
-    from benchmarks.diagnosis.baseline import compare_with_baseline
+    from benchmarks.diagnosis.output.baseline import compare_with_baseline
 
     return None if baseline is None else compare_with_baseline(diagnosis, baseline)
 
 
 def _write(diagnosis: Diagnosis, output: Path, junit: Path | None, fail_on: FailOn | None) -> list[Path]:
-    from benchmarks.diagnosis.findings_file import write_findings
-    from benchmarks.diagnosis.junit import write_junit
-    from benchmarks.diagnosis.page import write_page
+    from benchmarks.diagnosis.output.findings_file import write_findings
+    from benchmarks.diagnosis.output.junit import write_junit
+    from benchmarks.diagnosis.output.page import write_page
 
     paths = [write_findings(output, diagnosis), write_page(diagnosis, output)]
     return paths if junit is None else [*paths, write_junit(junit, diagnosis, fail_on)]
@@ -207,7 +207,7 @@ def _write(diagnosis: Diagnosis, output: Path, junit: Path | None, fail_on: Fail
 
 def _print_result(diagnosis: Diagnosis, comparison: Comparison | None, paths: list[Path]) -> None:
     """Print findings, checks, what differs from the baseline, and the files."""
-    from benchmarks.diagnosis.wording import headline, percent
+    from benchmarks.diagnosis.output.wording import headline, percent
 
     accuracy = "" if diagnosis.accuracy is None else f", accuracy {percent(diagnosis.accuracy)}"
     console.print(f"[bold]{headline(diagnosis)}[/] ({diagnosis.data.get('images')} images{accuracy})", highlight=False)
@@ -245,7 +245,7 @@ def _print_comparison(comparison: Comparison) -> None:
 
 def _apply(gate: Gate, diagnosis: Diagnosis, comparison: Comparison | None) -> None:
     """Exit with 1 where the gate fails, and say why."""
-    from benchmarks.diagnosis.baseline import gate_failures
+    from benchmarks.diagnosis.output.baseline import gate_failures
 
     failures = gate_failures(diagnosis, gate.fail_on, comparison if gate.only_new else None)
     for failure in failures:

@@ -66,7 +66,7 @@ def schema(
 ) -> None:
     """Print the JSON schema of a file, for editors and for programs that read it."""
     from benchmarks.config.json_schema import json_schema
-    from benchmarks.diagnosis.findings_file import findings_schema
+    from benchmarks.diagnosis.output.findings_file import findings_schema
 
     typer.echo(json.dumps(findings_schema() if of is Schema.findings else json_schema(), indent=1))
 

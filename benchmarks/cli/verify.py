@@ -12,14 +12,14 @@ from rich.markup import escape
 from benchmarks.cli.amend import Data, Device, Limit, Plugins, Root, Weights
 from benchmarks.cli.app import FAILED, app, console, print_table
 from benchmarks.cli.diagnose import COLOURS, Pairs
-from benchmarks.diagnosis.choices import SplitChoice
+from benchmarks.diagnosis.opening.choices import SplitChoice
 
 if TYPE_CHECKING:
     import numpy as np
 
     from benchmarks.diagnosis.finding import Diagnosis, Finding
     from benchmarks.diagnosis.subject import Subject
-    from benchmarks.diagnosis.verification import Row, Verification
+    from benchmarks.diagnosis.verifying.verification import Row, Verification
     from interp_core.datasets import Images
 
 VERDICTS = {"better": "green", "worse": "red"}
@@ -59,13 +59,13 @@ def verify(
 ) -> None:
     """Judge a repair: answers under intervention, evidence on the cause, and what got worse."""
     from benchmarks.cli.diagnose_progress import DiagnosisProgress
-    from benchmarks.diagnosis.findings_file import read_findings
+    from benchmarks.diagnosis.output.findings_file import read_findings
 
     findings, model = (Path(before), None) if findings is None else (findings, before)
     diagnosis, folder = read_findings(findings), findings if findings.is_dir() else findings.parent
     with console.status("Opening networks and images"):
-        from benchmarks.diagnosis.open_network import weights_digest
-        from benchmarks.diagnosis.reopen import open_after, reopen_data, reopen_subject, repaired_keys
+        from benchmarks.diagnosis.opening.network import weights_digest
+        from benchmarks.diagnosis.opening.reopen import open_after, reopen_data, reopen_subject, repaired_keys
         from benchmarks.diagnosis.verify import verify as compare
 
         chosen = _choose_findings(diagnosis, numbers or [], repaired_keys(after))
@@ -105,7 +105,7 @@ def _choose_findings(diagnosis: Diagnosis, numbers: Sequence[int], keys: Sequenc
     Raises:
         InterpError: there are none.
     """
-    from benchmarks.diagnosis.amend_config import AmendChoice, chosen_finding
+    from benchmarks.diagnosis.amending.config import AmendChoice, chosen_finding
     from benchmarks.diagnosis.finding import Verdict
     from interp_core.errors import InterpError
 
@@ -126,7 +126,7 @@ def _read_groups(path: Path | None, column: str, images: Images, root: Path | No
     """
     import numpy as np
 
-    from benchmarks.diagnosis.metadata import read_metadata
+    from benchmarks.diagnosis.opening.metadata import read_metadata
     from interp_core.errors import InterpError, UnknownNameError
 
     if path is None:
@@ -145,7 +145,7 @@ def _rerun(diagnosis: Diagnosis, images: Images, output: Path, seed: int) -> Cal
     """Return a function that runs the checks of a diagnosis on another network."""
     import benchmarks.diagnosis.checks  # noqa: F401 - registers the checks
     from benchmarks.diagnosis.check import checks
-    from benchmarks.diagnosis.open_network import weights_digest
+    from benchmarks.diagnosis.opening.network import weights_digest
     from benchmarks.diagnosis.suite import diagnose
 
     names = [check.name for check in diagnosis.checks if check.name in checks]
@@ -176,7 +176,7 @@ def _finish(verification: Verification, output: Path) -> None:
 
 def _cells(row: Row) -> tuple[str, ...]:
     """Return a row of the table."""
-    from benchmarks.diagnosis.wording import number
+    from benchmarks.diagnosis.output.wording import number
 
     interval = "" if row.low is None or row.high is None else f" [{row.low:+.3f}, {row.high:+.3f}]"
     difference = number(None) if row.difference is None else f"{row.difference:+.3f}{interval}"

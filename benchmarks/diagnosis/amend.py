@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.diagnosis.choose import Choice, choose_repair
-from benchmarks.diagnosis.cues import find_cues, groups_of
+from benchmarks.diagnosis.amending.choose import Choice, choose_repair
+from benchmarks.diagnosis.amending.probe import Probe, probe_last_layer
 from benchmarks.diagnosis.edits import edit_of
 from benchmarks.diagnosis.finding import Finding
-from benchmarks.diagnosis.image_parts import hold_out, labelled, part_of, split_rows
-from benchmarks.diagnosis.probe import Probe, probe_last_layer
 from benchmarks.diagnosis.region import load_region
 from benchmarks.diagnosis.repairs import Repair, RepairTask, repairs
 from benchmarks.diagnosis.repairs.base import Boxes, Report
+from benchmarks.diagnosis.repairs.support.cues import find_cues, groups_of
+from benchmarks.diagnosis.repairs.support.image_parts import hold_out, labelled, part_of, split_rows
 from benchmarks.diagnosis.subject import Subject
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import provenance

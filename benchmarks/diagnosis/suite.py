@@ -26,7 +26,7 @@ from benchmarks.diagnosis.intervention import (
     shift_property,
 )
 from benchmarks.diagnosis.ladder import climb
-from benchmarks.diagnosis.pictures import draw_examples, draw_outcomes, save_picture
+from benchmarks.diagnosis.output.pictures import draw_examples, draw_outcomes, save_picture
 from benchmarks.diagnosis.proposals import propose_terms
 from benchmarks.diagnosis.region import save_regions
 from benchmarks.diagnosis.subject import Subject

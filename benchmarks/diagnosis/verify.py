@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.diagnosis.before_after import compare_auroc, compare_means, compare_parts
-from benchmarks.diagnosis.dependence import Answers, Dependence
 from benchmarks.diagnosis.finding import Diagnosis, Finding, Verdict
-from benchmarks.diagnosis.image_parts import slices
+from benchmarks.diagnosis.repairs.support.image_parts import slices
 from benchmarks.diagnosis.subject import Subject
-from benchmarks.diagnosis.verification import Row, Verification, conclude, judge_finding
+from benchmarks.diagnosis.verifying.before_after import compare_auroc, compare_means, compare_parts
+from benchmarks.diagnosis.verifying.dependence import Answers, Dependence
+from benchmarks.diagnosis.verifying.verification import Row, Verification, conclude, judge_finding
 from benchmarks.statistics.intervals import Resampling
 from benchmarks.store.provenance import provenance
 from interp_core.datasets import Images

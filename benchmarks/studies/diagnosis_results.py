@@ -29,7 +29,7 @@ def diagnosis_context(results: Path) -> dict[str, Any]:
         "recall_table": markdown_table(_rounded(recalls(planted))),
         "cause_table": markdown_table(by_cause(planted)),
         "alarm_table": markdown_table(_rounded(alarms(planted))),
-        "precision": float(alarm.loc["diagnose", "precision"]),
+        "precision": float(alarm["precision"].to_dict()["diagnose"]),
         "networks": int(planted["seed"].size / planted["method"].nunique()),
         "lesion_table": lesion_table(lesions),
         "found": findings[findings["network"] == "user"].iloc[0].to_dict(),

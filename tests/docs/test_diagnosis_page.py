@@ -18,8 +18,8 @@ from torch import nn
 
 import benchmarks.diagnosis.checks  # noqa: F401 - registers the checks
 from benchmarks.diagnosis.check import checks
-from benchmarks.diagnosis.findings_file import read_findings
 from benchmarks.diagnosis.intervention import MINIMUM_EFFECT, Action
+from benchmarks.diagnosis.output.findings_file import read_findings
 from interp_core.datasets import ImageSet
 
 NAME = "overconfidence"

@@ -23,10 +23,10 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 
 from benchmarks.diagnosis.check import Check, CheckResult, Context, Suspect, checks
-from benchmarks.diagnosis.drawing import draw, draw_bars
 from benchmarks.diagnosis.evidence import Evidence
 from benchmarks.diagnosis.finding import Condition, Status
 from benchmarks.diagnosis.nulls import LEAST, permutations, step_down_p
+from benchmarks.diagnosis.output.drawing import draw, draw_bars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -31,9 +31,9 @@ from scipy.special import softmax
 from scipy.stats import chi2
 
 from benchmarks.diagnosis.check import Check, CheckResult, Context, Suspect, checks
-from benchmarks.diagnosis.drawing import draw, draw_bars
 from benchmarks.diagnosis.evidence import Evidence
 from benchmarks.diagnosis.finding import Condition, Status
+from benchmarks.diagnosis.output.drawing import draw, draw_bars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

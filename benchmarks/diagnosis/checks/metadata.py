@@ -26,7 +26,6 @@ from scipy.stats.contingency import association
 
 from benchmarks.diagnosis.check import Check, CheckResult, Context, Suspect, checks
 from benchmarks.diagnosis.checks.properties import FILE, classes_with_enough, depth_in_range
-from benchmarks.diagnosis.drawing import draw, draw_bars
 from benchmarks.diagnosis.evidence import Evidence
 from benchmarks.diagnosis.finding import Condition, Status
 from benchmarks.diagnosis.nulls import (
@@ -39,6 +38,7 @@ from benchmarks.diagnosis.nulls import (
     separation,
     step_down_p,
 )
+from benchmarks.diagnosis.output.drawing import draw, draw_bars
 
 VALUES = 100  # of a column that are tested; rarer ones are merged
 UNIQUE = 0.8  # share of different values from which a column names images

@@ -26,10 +26,10 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.diagnosis.check import Check, CheckResult, Context, Suspect, checks
-from benchmarks.diagnosis.drawing import ACCENT, LINE, REST, draw, shorten
 from benchmarks.diagnosis.evidence import GRID, Evidence
 from benchmarks.diagnosis.finding import Condition, Status
 from benchmarks.diagnosis.nulls import LEAST, permutations, step_down_p
+from benchmarks.diagnosis.output.drawing import ACCENT, LINE, REST, draw, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,10 +20,10 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.diagnosis.check import Check, CheckResult, Context, Suspect, checks
-from benchmarks.diagnosis.drawing import draw, draw_bars, shorten
 from benchmarks.diagnosis.evidence import Evidence
 from benchmarks.diagnosis.finding import Condition, Status
 from benchmarks.diagnosis.nulls import LEAST, step_down_p
+from benchmarks.diagnosis.output.drawing import draw, draw_bars, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

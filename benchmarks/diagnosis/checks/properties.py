@@ -24,7 +24,6 @@ import numpy as np
 from pydantic import Field
 
 from benchmarks.diagnosis.check import Check, CheckResult, Context, Edit, Suspect, checks
-from benchmarks.diagnosis.drawing import draw, draw_bars, draw_histograms, shorten
 from benchmarks.diagnosis.edits import CHANNELS, edit_of
 from benchmarks.diagnosis.evidence import Evidence
 from benchmarks.diagnosis.finding import Condition, Status
@@ -39,6 +38,7 @@ from benchmarks.diagnosis.nulls import (
     separation_null,
     step_down_p,
 )
+from benchmarks.diagnosis.output.drawing import draw, draw_bars, draw_histograms, shorten
 from benchmarks.diagnosis.properties import frame_mask
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from benchmarks.diagnosis.check import Edit
-from benchmarks.diagnosis.exchange import ExchangePlan, plan_exchange
-from benchmarks.diagnosis.image_parts import slices
 from benchmarks.diagnosis.properties import NAMES, image_properties
 from benchmarks.diagnosis.repairs.base import FineTune, Need, RepairTask, repairs
+from benchmarks.diagnosis.repairs.support.cue_exchange import ExchangePlan, plan_exchange
+from benchmarks.diagnosis.repairs.support.image_parts import slices
 from interp_core.datasets import Images
 from interp_core.errors import ContractError
 
@@ -23,7 +23,7 @@ class ShiftProperty(FineTune):
     """Fine-tuning on images whose property takes the value of a random image of another class.
 
     The shares are those of an exchange of cues in which every image shows the cue of its class, see
-    `benchmarks.diagnosis.exchange`.
+    `benchmarks.diagnosis.repairs.support.cue_exchange`.
 
     Fields:
         share: of the images that is changed; None for the least that suffices.

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from benchmarks.diagnosis.check import Edit
-from benchmarks.diagnosis.cues import Cues, Donors, collect_donors, groups_of
-from benchmarks.diagnosis.edited_images import EditedImages, PixelEdit, Turned, leave
-from benchmarks.diagnosis.exchange import CueExchange, plan_exchange
 from benchmarks.diagnosis.finding import Finding
+from benchmarks.diagnosis.repairs.support.cue_exchange import CueExchange, plan_exchange
+from benchmarks.diagnosis.repairs.support.cues import Cues, Donors, collect_donors, groups_of
+from benchmarks.diagnosis.repairs.support.edited_images import EditedImages, PixelEdit, Turned, leave
 from benchmarks.diagnosis.subject import Subject
 from interp_core.datasets import Images
 from interp_core.errors import ContractError

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from benchmarks.diagnosis.edited_images import CueRemoval, EditedImages
 from benchmarks.diagnosis.repairs.base import FineTune, Need, RepairTask, repairs
+from benchmarks.diagnosis.repairs.support.edited_images import CueRemoval, EditedImages
 from interp_core.datasets import Images
 from interp_core.training import fit
 from interp_core.training.callbacks import Epoch

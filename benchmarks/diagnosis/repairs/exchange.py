@@ -13,7 +13,7 @@ from benchmarks.diagnosis.repairs.base import FineTune, Need, RepairTask, repair
 class ExchangeCue(FineTune):
     """Fine-tuning on images whose cues are exchanged, so that they no longer go with the label.
 
-    See `benchmarks.diagnosis.exchange` for how many are changed, and how.
+    See `benchmarks.diagnosis.repairs.support.cue_exchange` for how many are changed, and how.
 
     Fields:
         share: of the images that is changed; None for the least that suffices.

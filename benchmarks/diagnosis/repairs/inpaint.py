@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from benchmarks.diagnosis.edited_images import CueRemoval
 from benchmarks.diagnosis.repairs.base import FineTune, Need, RepairTask, repairs
+from benchmarks.diagnosis.repairs.support.edited_images import CueRemoval
 
 
 @repairs.register("inpaint")

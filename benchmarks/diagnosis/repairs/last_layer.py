@@ -4,8 +4,8 @@ Deep feature reweighting (Kirichenko et al., ICLR 2023) trains the last layer an
 balanced, and averages several such layers. There the groups are annotated. Here images are changed so that the cue
 says nothing about the label, and each layer sees another draw of the changes and a part of the images.
 
-Limit: where the true feature is not in the last features, no last layer can find it. `benchmarks.diagnosis.probe`
-tells.
+Limit: where the true feature is not in the last features, no last layer can find it, as
+`benchmarks.diagnosis.amending.probe` tells.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from benchmarks.diagnosis.edited_images import EditedImages
-from benchmarks.diagnosis.pooled_features import collect_features, last_layer, write_last_layer
 from benchmarks.diagnosis.repairs.base import Need, Repair, RepairTask, repairs
+from benchmarks.diagnosis.repairs.support.edited_images import EditedImages
+from benchmarks.diagnosis.repairs.support.pooled_features import collect_features, last_layer, write_last_layer
 from interp_core.errors import ContractError
 
 

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from benchmarks.diagnosis.edited_images import PixelEdit, leave
 from benchmarks.diagnosis.repairs.base import FineTune, Need, RepairTask, repairs
+from benchmarks.diagnosis.repairs.support.edited_images import PixelEdit, leave
 from interp_core.errors import ContractError
 from interp_core.knowledge import Region
 

@@ -18,7 +18,7 @@ import pandas as pd
 from benchmarks.config.weight_files import file_digest, load_weights
 from benchmarks.diagnosis.amend import amend
 from benchmarks.diagnosis.finding import Diagnosis, Finding, Verdict
-from benchmarks.diagnosis.findings_file import write_findings
+from benchmarks.diagnosis.output.findings_file import write_findings
 from benchmarks.diagnosis.region import load_region
 from benchmarks.diagnosis.repairs import repairs
 from benchmarks.diagnosis.subject import Subject

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.diagnosis.amend import amend
+from benchmarks.diagnosis.amending.joined import join_findings
 from benchmarks.diagnosis.finding import Diagnosis, Verdict
-from benchmarks.diagnosis.joined import join_findings
 from benchmarks.diagnosis.repairs import repairs
 from benchmarks.diagnosis.subject import Subject
 from benchmarks.diagnosis.suite import diagnose

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from benchmarks.diagnosis.amend import copy_subject
-from benchmarks.diagnosis.edited_images import EditedImages
-from benchmarks.diagnosis.pooled_features import collect_features, last_layer, write_last_layer
+from benchmarks.diagnosis.repairs.support.edited_images import EditedImages
+from benchmarks.diagnosis.repairs.support.pooled_features import collect_features, last_layer, write_last_layer
 from benchmarks.diagnosis.subject import Subject
 from benchmarks.studies.planted.causes import Planted
 from benchmarks.studies.planted.setting import Setting, normalise, subject_of, train_network

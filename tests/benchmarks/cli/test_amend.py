@@ -21,13 +21,13 @@ from helpers.shortcut_task import (
 from PIL import Image
 from safetensors.torch import save_file
 
-from benchmarks.diagnosis.choices import SplitChoice
 from benchmarks.diagnosis.finding import Diagnosis
-from benchmarks.diagnosis.findings_file import write_findings
-from benchmarks.diagnosis.open_data import DataOptions, describe_data, open_dataset
-from benchmarks.diagnosis.open_network import NetworkOptions, describe_network, open_subject
+from benchmarks.diagnosis.opening.choices import SplitChoice
+from benchmarks.diagnosis.opening.data import DataOptions, describe_data, open_dataset
+from benchmarks.diagnosis.opening.network import NetworkOptions, describe_network, open_subject
+from benchmarks.diagnosis.output.findings_file import write_findings
 from benchmarks.diagnosis.region import save_regions
-from benchmarks.diagnosis.verification import Verification
+from benchmarks.diagnosis.verifying.verification import Verification
 from interp_core.datasets import ImageSet
 
 pytestmark = pytest.mark.slow

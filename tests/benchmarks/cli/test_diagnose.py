@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from benchmarks.cli.diagnose_progress import DiagnosisProgress
 from benchmarks.diagnosis import suite
 from benchmarks.diagnosis.finding import Diagnosis, Severity, Verdict
-from benchmarks.diagnosis.findings_file import read_findings, write_findings
+from benchmarks.diagnosis.output.findings_file import read_findings, write_findings
 
 pytestmark = pytest.mark.slow
 

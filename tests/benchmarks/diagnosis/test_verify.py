@@ -12,8 +12,8 @@ from benchmarks.diagnosis.finding import Diagnosis, Status
 from benchmarks.diagnosis.region import FixedRegion, save_regions
 from benchmarks.diagnosis.repairs import repairs
 from benchmarks.diagnosis.subject import Subject
-from benchmarks.diagnosis.verification import Change, Verification
 from benchmarks.diagnosis.verify import verify
+from benchmarks.diagnosis.verifying.verification import Change, Verification
 from benchmarks.statistics.intervals import Resampling
 from interp_core.errors import ContractError
 

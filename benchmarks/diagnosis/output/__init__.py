@@ -1,0 +1,1 @@
+"""What a user reads of a diagnosis: findings file, page, JUnit, pictures, comparison with an older one."""

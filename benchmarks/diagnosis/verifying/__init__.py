@@ -1,0 +1,1 @@
+"""Compare a network before and after a repair: accuracies, dependence on the cause, verdict."""
