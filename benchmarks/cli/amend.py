@@ -38,6 +38,9 @@ Weights = Annotated[Path | None, typer.Option(help="Its weights, where they have
 def amend(
     findings: Findings = None,
     numbers: Annotated[list[int] | None, typer.Option("--finding", help="Number of a finding; repeatable.")] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="Repair all findings at once, as one cause in several forms.")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="Configuration that the page of a diagnosis offers.")] = None,
     model: Model = None,
     weights: Weights = None,
@@ -47,7 +50,7 @@ def amend(
     split: Annotated[SplitChoice, typer.Option(help="Images to train on.")] = SplitChoice.train,
     limit: Limit = None,
     repair: Annotated[
-        str | None, typer.Option(help="exchange, inpaint, forbid, region, last_layer or augment; chosen by default.")
+        str | None, typer.Option(help="exchange, distil, inpaint, forbid, region, last_layer or augment.")
     ] = None,
     repair_set: Annotated[
         list[str] | None,
@@ -76,6 +79,8 @@ def amend(
         )
         masks = None if boxes is None else _choose_boxes(images, boxes, seed)
     options = {"repair": wanted, "boxes": masks, "epochs": epochs, "seed": seed}
+    if together and len(choices) > 1:
+        diagnosis, choices = _join(diagnosis, choices, path.parent)
     steps = _repair_in_turn(subject, diagnosis, choices, path.parent, images, options)
     _save(steps, output, path, diagnosis)
 
@@ -138,6 +143,17 @@ def _choose_boxes(images: Images, count: int, seed: int) -> Boxes:
     parts = list(images.batches([rows]))
     read = torch.from_numpy(np.concatenate([indices for indices, _ in parts]))
     return read, torch.from_numpy(np.concatenate([batch.masks for _, batch in parts]))
+
+
+def _join(diagnosis: Diagnosis, choices: Sequence[AmendChoice], folder: Path) -> tuple[Diagnosis, list[AmendChoice]]:
+    """Return a diagnosis whose first chosen finding stands for all that are chosen, and that choice."""
+    from benchmarks.diagnosis.amending.joined import join_findings
+
+    chosen = [diagnosis.finding(choice.finding) for choice in choices]
+    joined = join_findings(chosen, folder)
+    others = [finding for finding in diagnosis.findings if finding.number != joined.number]
+    first = next(choice for choice in choices if choice.finding == joined.number)
+    return diagnosis.model_copy(update={"findings": (joined, *others)}), [first]
 
 
 def _repair_in_turn(
