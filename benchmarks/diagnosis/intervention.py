@@ -6,7 +6,8 @@
     shift    move a property of the whole image         control: as large a change in another respect
 
 All follow the probability of one class, image by image, so that intervention and control are paired. A removed or
-pasted region leaves traces that any network may see, and the control leaves the same traces.
+pasted region leaves traces that any network may see, and the control leaves the same traces. Objects whose masks are
+known are neither removed nor pasted, so that what lies beside them is judged alone.
 
 Known limits: a control that falls on the object of a small image changes answers too, which hides a weak cause. The
 filled region of `remove` may keep blurred colours of the suspect.
@@ -152,8 +153,8 @@ def intervene_on_region(
         holders: (n,) rows of images that are answered `cls` and show the region, clearest first.
         receivers: (m,) rows of images that are answered otherwise.
     """
-    with_region = _read(images, holders[:IMAGES])
-    masks = widen(region.masks(subject, with_region))
+    with_region, objects = _read(images, holders[:IMAGES])
+    masks = widen(region.masks(subject, with_region)) & ~objects
     shows = masks.flatten(1).any(1)
     with_region, masks = with_region[shows], masks[shows]
     if len(with_region) < 2:
@@ -161,10 +162,10 @@ def intervene_on_region(
     outcomes = [remove(subject, with_region, masks, cls)]
     clearest = slice(max(LEAST, len(with_region) // DONORS))  # the first are the clearest
     with_region, masks = with_region[clearest], masks[clearest]
-    others = _read(images, receivers[:IMAGES])
+    others, objects = _read(images, receivers[:IMAGES])
     if isinstance(region, FixedRegion):
         if len(others) > 1:
-            outcomes.append(swap(subject, others, with_region, masks[:1], cls))
+            outcomes.append(swap(subject, others, with_region, masks, cls, objects))
     else:
         free = others[~region.masks(subject, others).flatten(1).any(1)] if len(others) else others
         if len(free):
@@ -201,19 +202,24 @@ def add(subject: Subject, receivers: Tensor, donors: Tensor, masks: Tensor, cls:
     return _outcome(subject, "add", cls, receivers, after, control)
 
 
-def swap(subject: Subject, receivers: Tensor, donors: Tensor, mask: Tensor, cls: int) -> Outcome:
+def swap(
+    subject: Subject, receivers: Tensor, donors: Tensor, masks: Tensor, cls: int, objects: Tensor | None = None
+) -> Outcome:
     """Put the content of a fixed place of donors into images that are answered otherwise.
 
     Args:
         subject: the network.
         receivers: (n, 3, H, W) in [0, 1].
         donors: (m, 3, H, W), answered `cls`.
-        mask: (1, 1, H, W) bool.
-        cls: answer to the donors.
+        masks: (m, 1, H, W) bool, the place without the donors' objects; one for all where m is 1.
+        cls: class that is followed.
+        objects: (n, 1, H, W) bool, objects of the receivers, which stay; None for none that are known.
     """
     order = torch.arange(len(receivers)) % len(donors)
-    after = torch.where(mask, donors[order], receivers)
-    control = torch.where(mask, receivers[_next_alike(subject.predict(receivers).argmax(1))], receivers)
+    place = masks if len(masks) == 1 else masks[order]
+    place = place if objects is None else place & ~objects
+    after = torch.where(place, donors[order], receivers)
+    control = torch.where(place, receivers[_next_alike(subject.predict(receivers).argmax(1))], receivers)
     return _outcome(subject, "swap", cls, receivers, after, control)
 
 
@@ -236,7 +242,7 @@ def shift_property(
     subject: Subject, images: Images, edit: Edit, amount: float, cls: int, receivers: np.ndarray
 ) -> list[Outcome]:
     """Move a property of images at rows `receivers` (n,), which are answered otherwise, towards class `cls`."""
-    others = _read(images, receivers[:IMAGES])
+    others, _ = _read(images, receivers[:IMAGES])
     return [shift(subject, others, edit, amount, cls)] if len(others) else []
 
 
@@ -246,8 +252,10 @@ def _outcome(subject: Subject, action: Action, cls: int, images: Tensor, after: 
     return Outcome(action, cls, answers, changed, controls, examples)
 
 
-def _read(images: Images, rows: np.ndarray) -> Tensor:
-    return torch.from_numpy(images.take(np.asarray(rows)).images).float() / 255
+def _read(images: Images, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Read images (n, 3, H, W) in [0, 1] and the masks of their objects, widened, (n, 1, H, W) bool."""
+    batch = images.take(np.asarray(rows))
+    return torch.from_numpy(batch.images).float() / 255, widen(torch.from_numpy(batch.masks))
 
 
 def widen(masks: Tensor, margin: float = MARGIN) -> Tensor:

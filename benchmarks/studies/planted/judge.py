@@ -1,8 +1,11 @@
 """Judge findings against the cause that was planted.
 
-A finding names the cause if its region overlaps the cue, its property is one of the cause's, or nine of its first ten
+A finding names the cause if its region overlaps the cue of its class, its property is one of the cause's, or nine of its first ten
 images carry what is rare: the cue, where at most half of the images of its class do, a cue of another class, or a
 flipped label.
+
+A confirmed finding is no false alarm if its region lies on the cue of any class: a network may take the texture of a 6
+for a 4, which is as real a cause.
 """
 
 from __future__ import annotations
@@ -31,8 +34,9 @@ class Named:
     """One finding of any method.
 
     Attributes:
-        overlap: mean intersection over union of its region and the cue; NaN without either.
-        cover: mean share of the cue inside its region; NaN without either.
+        overlap: mean intersection over union of its region and the cues of its class; NaN without either.
+        cover: mean share of the cues of any class inside its region, on its own images; 1 where it overlaps them as a
+            region that names them does. NaN without either.
         is_property: whether its property is one of the cause's.
         precision: share of its first images that carry what is rare.
         is_cause: whether the method confirmed it.
@@ -59,7 +63,12 @@ def judge_finding(finding: Finding, folder: Path, subject: Subject, planted: Pla
     """Judge a finding of a diagnosis in `folder`."""
     overlap = cover = float("nan")
     if finding.region is not None and planted.masks.any():
-        overlap, cover = overlap_with_cue(finding, folder, subject, planted)
+        classes = [subject.classes.index(name) for name in finding.classes]
+        overlap, _ = compare_with_cue(finding, folder, subject, planted, np.isin(planted.cues, classes))
+        position = {name: i for i, name in enumerate(planted.images.ids)}
+        is_member = np.isin(np.arange(len(planted.cues)), [position[name] for name in finding.images])
+        shown, held = compare_with_cue(finding, folder, subject, planted, is_member)
+        cover = max(held, float(shown >= OVERLAP))
     return Named(
         overlap,
         cover,
@@ -69,14 +78,15 @@ def judge_finding(finding: Finding, folder: Path, subject: Subject, planted: Pla
     )
 
 
-def overlap_with_cue(finding: Finding, folder: Path, subject: Subject, planted: Planted) -> tuple[float, float]:
-    """Compare a region with the cues of its class, over images with such a cue.
+def compare_with_cue(
+    finding: Finding, folder: Path, subject: Subject, planted: Planted, chosen: np.ndarray
+) -> tuple[float, float]:
+    """Compare a region with the cues of chosen images (N,) bool, those without a cue aside.
 
     Returns:
-        Mean intersection over union, and mean share of the cue inside the region.
+        Mean intersection over union, and mean share of the cue inside the region; 0 where no chosen image has a cue.
     """
-    classes = [subject.classes.index(name) for name in finding.classes]
-    rows = np.flatnonzero(np.isin(planted.cues, classes) & planted.masks.any((1, 2, 3)))[:100]
+    rows = np.flatnonzero(chosen & planted.masks.any((1, 2, 3)))[:100]
     if not len(rows):
         return 0.0, 0.0
     masks = load_region(folder, finding.key).masks(subject, planted.images.images[rows]).numpy()
