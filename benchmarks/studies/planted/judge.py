@@ -1,8 +1,8 @@
 """Judge findings against the cause that was planted.
 
-A finding names the cause if its region overlaps the cue of its class, its property is one of the cause's, or nine of its first ten
-images carry what is rare: the cue, where at most half of the images of its class do, a cue of another class, or a
-flipped label.
+A finding names the cause if its region overlaps the cue of its class, its property is one of the cause's, or eight of
+its first ten images carry what is rare: the cue, where at most half of the images of its class do, a cue of another
+class, or a flipped label.
 
 A confirmed finding is no false alarm if its region lies on the cue of any class: a network may take the texture of a 6
 for a 4, which is as real a cause.
