@@ -234,6 +234,18 @@ def planted(
 
 
 @study.command()
+def repairs(
+    output: Output = DIAGNOSIS,
+    seeds: Seeds = "10",
+    work: Annotated[Path | None, typer.Option(help="Folder that keeps the trained networks.")] = None,
+) -> None:
+    """Repair networks with planted causes by their findings, and by other methods; writes repairs.*."""
+    from benchmarks.studies.planted import repair
+
+    _print_paths(repair.run(output, seeds=_integers(seeds), work=work))
+
+
+@study.command()
 def lesions(
     root: Annotated[Path, typer.Option(help="Folder of the skin lesions and their index.csv.")],
     user: Annotated[Path, typer.Option(help="Weights of the network that uses the patches.")],

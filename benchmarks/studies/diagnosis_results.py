@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.store.markdown import markdown_table
+from benchmarks.studies.planted.repair_report import repair_table
 from benchmarks.studies.planted.report import alarms, by_cause, recalls
 
 SHOWN_REPAIRS = {
@@ -32,6 +33,7 @@ def diagnosis_context(results: Path) -> dict[str, Any]:
         "precision": float(alarm["precision"].to_dict()["diagnose"]),
         "networks": int(planted["seed"].size / planted["method"].nunique()),
         "lesion_table": lesion_table(lesions),
+        "repair_table": markdown_table(_rounded(repair_table(pd.read_csv(results / "diagnosis" / "repairs.csv")))),
         "found": findings[findings["network"] == "user"].iloc[0].to_dict(),
     }
 

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.markdown import markdown_table
+from benchmarks.studies.diagnosis_results import diagnosis_context
 from interp_core.errors import InterpError
 
 PAGE, README, BLOCK = Path("docs/results.md"), Path("README.md"), "results:digits"
@@ -227,6 +228,7 @@ def render(results: Path) -> str:
         imagenet=Contest(results / "method" / "imagenet", "ImageNet", ""),
         photographs=photographs,
         fits=[_json(results / "method" / name / "retrofit.json") for name in ("imagenet", "imagenet_fit")],
+        diagnosis=diagnosis_context(results),
         coverage=coverage.groupby("kind")["attached"].agg(["sum", "size"]),
     )
 

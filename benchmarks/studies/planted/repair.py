@@ -13,19 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from benchmarks.diagnosis.amend import amend
 from benchmarks.diagnosis.amending.joined import join_findings
 from benchmarks.diagnosis.finding import Diagnosis, Verdict
 from benchmarks.diagnosis.repairs import repairs
 from benchmarks.diagnosis.subject import Subject
 from benchmarks.diagnosis.suite import diagnose
-from benchmarks.store.atomic import write_atomically
-from benchmarks.store.markdown import markdown_table
 from benchmarks.store.provenance import write_provenance
 from benchmarks.studies.planted.causes import Cause, Planted, plant_cause
+from benchmarks.studies.planted.repair_report import write_report
 from benchmarks.studies.planted.repair_rivals import EPOCHS, RATE, REPAIR_RIVALS
 from benchmarks.studies.planted.setting import Setting, digits, subject_of, train_network
 from benchmarks.studies.planted.study import OUTPUT, trained_network
@@ -34,7 +30,7 @@ from benchmarks.studies.resumable_table import ResumableTable
 
 KEYS = ("cause", "agreement", "seed", "repair")
 CAUSES: tuple[Cause, ...] = ("tag", "watermark", "texture", "object")
-AGREEMENTS = (0.9, 0.98, 1.0)
+AGREEMENTS = (0.98,)
 RANDOM = 0.5  # agreement of the cues of the images that judge
 TOLD_FINDINGS = ("amend", "inpaint", "last_layer")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -126,29 +122,5 @@ def judge(subject: Subject, planted: Planted) -> dict[str, float]:
     return {"agree": agree, "conflict": conflict, "worst": min(agree, conflict)}
 
 
-def write_report(rows: pd.DataFrame, output: Path) -> Path:
-    """Write the mean worst-group accuracy of each repair, and its distance to the network that never saw the cue."""
-    best = rows[rows["repair"] == "never saw it"].set_index(["cause", "agreement", "seed"])["worst"]
-    joined = rows.join(best.rename("reference"), on=["cause", "agreement", "seed"])
-    joined["gap"] = 100 * (joined["reference"] - joined["worst"])
-    table = joined.groupby("repair", sort=False).agg(
-        networks=("worst", "size"), worst=("worst", "mean"), agree=("agree", "mean"), gap=("gap", "mean"),
-        largest_gap=("gap", "max"), seconds=("seconds", "mean"),
-    )  # fmt: skip
-    table = table.sort_values("worst", ascending=False).reset_index()
-    table = table.rename(columns={
-        "worst": "worst-group accuracy", "agree": "accuracy, cue agrees", "gap": "points below never saw it",
-        "largest_gap": "largest such gap",
-    })  # fmt: skip
-    text = f"# Repairs of planted causes\n\n{markdown_table(table.round(3))}\n"
-    return write_atomically(output / "repairs.md", text)
-
-
 def _unit(setting: Setting) -> tuple[Any, ...]:
     return setting.cause, setting.agreement, setting.seed
-
-
-def groups_of(planted: Planted) -> np.ndarray:
-    """Return the group (N,) of each image: its label, and whether its cue conflicts."""
-    groups: np.ndarray = 2 * planted.images.targets + planted.conflicts
-    return groups
