@@ -190,7 +190,7 @@ def _suspects(
         suspects.append(Suspect("contrary-labels", title, classes, members, len(members) / n, in_data=True))
     if len(pairs):
         surplus = count_groups(pairs, n)
-        title = f"{surplus} images repeat another image of the split"
+        title = f"{surplus} image{'s repeat' if surplus > 1 else ' repeats'} another image of the split"
         suspects.append(Suspect("within-split", title, (), np.unique(pairs), len(np.unique(pairs)) / n))
     return tuple(suspects)
 

@@ -38,6 +38,7 @@ REPAIRS = {
     "inpaint": ({**RATE, "epochs": 5}, 0.2),
     "forbid": (RATE, 0.8),
     "last_layer": ({"layers": 2}, 0.8),
+    "distil": ({**RATE, "epochs": 4, "keep": 0.25}, 0.8),
 }
 
 
