@@ -32,10 +32,29 @@ def diagnosis_context(results: Path) -> dict[str, Any]:
         "alarm_table": markdown_table(_rounded(alarms(planted))),
         "precision": float(alarm["precision"].to_dict()["diagnose"]),
         "networks": int(planted["seed"].size / planted["method"].nunique()),
+        "pair_table": pair_table(results),
         "lesion_table": lesion_table(lesions),
         "repair_table": markdown_table(_rounded(repair_table(pd.read_csv(results / "diagnosis" / "repairs.csv")))),
         "found": findings[findings["network"] == "user"].iloc[0].to_dict(),
     }
+
+
+def pair_table(results: Path) -> str:
+    """Write how each explainer tells the two networks of the skin lesions apart, as a Markdown table."""
+    from baselines import explainers
+
+    table = pd.read_csv(results / "pairs" / "lesions_summary.csv")
+    rows = pd.DataFrame({
+        "explainer": [explainers[name].title for name in table["explainer"]],
+        "share on the patch, user": table["user"],
+        "twin": table["twin"],
+        "ratio, geometric mean": [
+            f"{row.ratio:.2f} ({row.ratio_low:.2f} to {row.ratio_high:.2f})" for row in table.itertuples()
+        ],
+        "user ahead, % of images": [f"{100 * value:.0f}" for value in table["ahead"]],
+    })  # fmt: skip
+    order = table["ratio"].sort_values(ascending=False).index
+    return markdown_table(_rounded(rows.loc[order]), list(rows.columns[1:]))
 
 
 def lesion_table(rows: pd.DataFrame) -> str:
