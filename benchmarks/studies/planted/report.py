@@ -32,6 +32,7 @@ def uses_cause(rows: pd.DataFrame) -> pd.Series:
 def recalls(rows: pd.DataFrame) -> pd.DataFrame:
     """Return recall of visible causes at an agreement of at least .9, for each scope and method."""
     chosen = rows[uses_cause(rows) & (rows["agreement"] >= 0.9) & rows["cause"].isin(VISIBLE)]
+    both = chosen.assign(scope="both")
     return pd.DataFrame([
         {
             "scope": scope,
@@ -42,7 +43,7 @@ def recalls(rows: pd.DataFrame) -> pd.DataFrame:
             "region IoU": group["overlap"].mean(),
             "seconds": group["seconds"].mean(),
         }
-        for (scope, method), group in chosen.groupby(["scope", "method"], sort=False)
+        for (scope, method), group in pd.concat([chosen, both]).groupby(["scope", "method"], sort=False)
     ])  # fmt: skip
 
 
@@ -76,9 +77,9 @@ def alarms(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def false_alarms(rows: pd.DataFrame) -> str:
-    """Return the share of networks with a confirmed cause, of those that use none, and their number."""
+    """Return the share of idle networks with a confirmed cause that lies on no cue, and their number."""
     idle = rows[~(rows["use"] >= USED)]
-    return f"{(idle['confirmed'] > 0).mean():.2f} ({len(idle)})" if len(idle) else ""
+    return f"{(idle['confirmed'] > idle['confirmed_right']).mean():.2f} ({len(idle)})" if len(idle) else ""
 
 
 def interval(values: pd.Series) -> str:
