@@ -93,7 +93,7 @@ def _read_choices(
     Raises:
         InterpError: neither or both ways are used, or a finding does not exist.
     """
-    from benchmarks.diagnosis.amending.config import AmendChoice, chosen_finding, read_amend_config
+    from benchmarks.diagnosis.amending.config import AmendChoice, look_up_finding, read_amend_config
     from benchmarks.diagnosis.output.findings_file import findings_path, read_findings
     from interp_core.errors import InterpError
 
@@ -107,7 +107,7 @@ def _read_choices(
     diagnosis = read_findings(findings)
     choices = [AmendChoice(finding=number) for number in numbers]
     for choice in choices:
-        chosen_finding(choice, diagnosis)
+        look_up_finding(choice, diagnosis)
     return findings_path(findings), diagnosis, choices
 
 
@@ -167,11 +167,11 @@ def _repair_in_turn(
     """Repair one finding after the other, each on the network that the last repair left."""
     from benchmarks.cli.diagnose_progress import DiagnosisProgress
     from benchmarks.diagnosis.amend import amend as repair_finding
-    from benchmarks.diagnosis.amending.config import chosen_finding
+    from benchmarks.diagnosis.amending.config import look_up_finding
 
     steps: list[Amended] = []
     for choice in choices:
-        finding = chosen_finding(choice, diagnosis)
+        finding = look_up_finding(choice, diagnosis)
         console.print(f"Finding {finding.number}: {escape(finding.title)}", highlight=False)
         with DiagnosisProgress(console) as progress:
             amended = repair_finding(

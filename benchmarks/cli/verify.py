@@ -105,12 +105,12 @@ def _choose_findings(diagnosis: Diagnosis, numbers: Sequence[int], keys: Sequenc
     Raises:
         InterpError: there are none.
     """
-    from benchmarks.diagnosis.amending.config import AmendChoice, chosen_finding
+    from benchmarks.diagnosis.amending.config import AmendChoice, look_up_finding
     from benchmarks.diagnosis.finding import Verdict
     from interp_core.errors import InterpError
 
     if numbers:
-        return [chosen_finding(AmendChoice(finding=number), diagnosis) for number in numbers]
+        return [look_up_finding(AmendChoice(finding=number), diagnosis) for number in numbers]
     repaired = [finding for finding in diagnosis.findings if finding.key in keys]
     causes = repaired or [finding for finding in diagnosis.findings if finding.verdict is Verdict.cause]
     if not causes:

@@ -30,7 +30,7 @@ from benchmarks.diagnosis.region import load_region
 from benchmarks.diagnosis.repairs import Repair, RepairTask, repairs
 from benchmarks.diagnosis.repairs.base import Boxes, Report
 from benchmarks.diagnosis.repairs.support.cues import find_cues, groups_of
-from benchmarks.diagnosis.repairs.support.image_parts import hold_out, labelled, part_of, split_rows
+from benchmarks.diagnosis.repairs.support.image_parts import hold_out, part_of, select_labelled, split_rows
 from benchmarks.diagnosis.subject import Subject
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import provenance
@@ -98,7 +98,7 @@ def amend(
     Raises:
         ContractError: no training image has a label or shows the cue, or the repair needs what is not there.
     """
-    images = labelled(train)
+    images = select_labelled(train)
     if boxes is not None and len(images) < len(train):
         raise ContractError("boxes number the training images, of which some have no label: leave those out first")
     parts = divide(images, validation, boxes, followed_group(subject, finding), seed)
@@ -150,7 +150,7 @@ def divide(
     Without validation images a part of the training images is held out, none of those with a box.
     """
     if validation is not None:
-        return images, labelled(validation), boxes
+        return images, select_labelled(validation), boxes
     groups = groups_of(images.targets, followed)
     if boxes is None:
         return *hold_out(images, groups, HELD_OUT, seed), None

@@ -13,7 +13,7 @@ import numpy as np
 import benchmarks.diagnosis.checks  # noqa: F401  (registers the checks)
 from benchmarks.diagnosis.check import Check, CheckResult, Context, Suspect, checks
 from benchmarks.diagnosis.evidence import Evidence, collect_evidence
-from benchmarks.diagnosis.finding import CheckReport, Diagnosis, Finding, Severity, Status, Verdict
+from benchmarks.diagnosis.finding import CheckReport, Diagnosis, Finding, Severity, Verdict
 from benchmarks.diagnosis.intervention import (
     IMAGES,
     LEAST,
@@ -85,7 +85,7 @@ def diagnose(
     chosen = {name: checks[name]() for name in (checks if names is None else names)}
     identity = [network, data]
     evidence = collect_evidence(
-        subject, images, folder / "evidence", identity=identity, report=_named(report, "images explained")
+        subject, images, folder / "evidence", identity=identity, report=_report_for(report, "images explained")
     )
     evidence = with_metadata(evidence, metadata)
     context = Context(subject, images, seed, dict(others or {}))
@@ -294,10 +294,5 @@ def _check_report(name: str, check: Check, result: CheckResult, seconds: float, 
     )
 
 
-def _named(report: Report | None, name: str) -> Callable[[int, int], None] | None:
+def _report_for(report: Report | None, name: str) -> Callable[[int, int], None] | None:
     return None if report is None else lambda done, total: report(name, done, total)
-
-
-def not_run(results: Mapping[str, CheckResult]) -> list[str]:
-    """Return names of the checks that could not run."""
-    return [name for name, result in results.items() if result.status is Status.not_run]

@@ -64,11 +64,11 @@ def read_amend_config(path: Path) -> tuple[AmendConfig, Diagnosis]:
     config = config.model_copy(update={"findings": config.findings if config.findings.exists() else beside})
     diagnosis = read_findings(config.findings)
     for choice in config.amend:
-        chosen_finding(choice, diagnosis)
+        look_up_finding(choice, diagnosis)
     return config, diagnosis
 
 
-def chosen_finding(choice: AmendChoice, diagnosis: Diagnosis) -> Finding:
+def look_up_finding(choice: AmendChoice, diagnosis: Diagnosis) -> Finding:
     """Return the finding of a choice.
 
     Raises:

@@ -219,10 +219,10 @@ def _read_categories(name: str, series: pd.Series) -> Column | None:
     codes, values = pd.factorize(text, sort=True)
     if len(values) < 2:
         return None
-    return Column(name, codes.astype(np.int64), tuple(shown(name, str(value)) for value in values))
+    return Column(name, codes.astype(np.int64), tuple(display_text(name, str(value)) for value in values))
 
 
-def shown(column: str, value: str) -> str:
+def display_text(column: str, value: str) -> str:
     """Return a value as it may be shown: a hash where it may tell who a person is."""
     if value in (RARE, MISSING) or not (PERSONAL.search(column) or ID_LIKE.search(value)):
         return value

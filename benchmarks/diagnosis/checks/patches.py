@@ -133,7 +133,7 @@ class Patches(Check):
         z = lift_z(present, labels[:, None] == classes)
         null = np.stack([
             lift_z(present, permuted[:, None] == classes)
-            for permuted in _permuted(labels, self.permutations, context.generator)
+            for permuted in _shuffle(labels, self.permutations, context.generator)
         ])  # fmt: skip
         p = (1 + (null.max(1)[:, None] >= z).sum(0)) / (1 + self.permutations)
         return label_lift(present, labels[:, None] == classes), z, p
@@ -240,7 +240,7 @@ def lift_z(present: np.ndarray, is_label: np.ndarray) -> np.ndarray:
     return np.where((count > 0) & (deviation > 0), (given - base) / np.maximum(deviation, 1e-12), 0.0)
 
 
-def _permuted(labels: np.ndarray, count: int, generator: np.random.Generator) -> list[np.ndarray]:
+def _shuffle(labels: np.ndarray, count: int, generator: np.random.Generator) -> list[np.ndarray]:
     """Return labels (n,) in `count` random orders."""
     return [generator.permutation(labels) for _ in range(count)]
 

@@ -146,13 +146,13 @@ class Properties(Check):
         ]
         pairs.sort(key=lambda pair: -table.effects[pair])
         depths = [depth_in_range(table.columns[:, c], table.labels == table.tested[t]) for c, t in pairs]
-        followed = self._followed(table, pairs, depths, evidence, context)
+        followed = self._test_following(table, pairs, depths, evidence, context)
         return tuple(
             self._suspect(table, pair, depth, evidence, context, follows)
             for pair, depth, follows in zip(pairs, depths, followed, strict=True)
         )
 
-    def _followed(
+    def _test_following(
         self,
         table: Separations,
         pairs: list[tuple[int, int]],

@@ -95,7 +95,7 @@ class Dependence:
         if has_cue.sum() < LEAST:
             return []
         rows: list[Row] = []
-        for cls in self._followed(finding):
+        for cls in self._class_to_follow(finding):
             is_cls = self.answers.before.argmax(1) == cls
             holders, receivers = self._sample(is_cls & has_cue), self._sample(~is_cls)
             if len(holders) >= LEAST:
@@ -103,7 +103,7 @@ class Dependence:
                 rows.append(self._compare_maps(region, cls, holders))
         return [*rows, *self._compare_exchanged(cues)]
 
-    def _followed(self, finding: Finding) -> list[int]:
+    def _class_to_follow(self, finding: Finding) -> list[int]:
         """Return the classes whose answers a finding drives."""
         return [self.before.classes.index(name) for name in finding.classes or self.before.classes]
 
@@ -137,7 +137,7 @@ class Dependence:
         inside, outside = (finding.details.get(name) for name in ("median", "median of others"))
         if edit is None or inside is None or outside is None:
             return []
-        amount, cls = float(inside) - float(outside), self._followed(finding)[0]
+        amount, cls = float(inside) - float(outside), self._class_to_follow(finding)[0]
         others = self._read(self._sample(self.answers.before.argmax(1) != cls))
         if len(others) < LEAST:
             return []

@@ -170,7 +170,7 @@ def conclude(results: Sequence[FindingResult], rows: Iterable[Row]) -> dict[str,
     worse = tuple(row.name for row in rows if row.kind in guarded and row.verdict is Change.worse)
     statuses = [result.status for result in results]
     if worse:
-        status, sentence = Status.failed, f"{_listed(worse)} fell beyond the interval"
+        status, sentence = Status.failed, f"{_list_names(worse)} fell beyond the interval"
     elif not results:
         status, sentence = Status.not_run, "there is no finding to verify"
     elif all(status is Status.passed for status in statuses):
@@ -182,6 +182,6 @@ def conclude(results: Sequence[FindingResult], rows: Iterable[Row]) -> dict[str,
     return {"worse": worse, "status": status, "succeeded": status is Status.passed, "sentence": sentence}
 
 
-def _listed(names: Sequence[str], most: int = 4) -> str:
+def _list_names(names: Sequence[str], most: int = 4) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

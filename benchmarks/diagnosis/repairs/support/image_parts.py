@@ -67,7 +67,7 @@ class Subset:
         return self._images.areas(self._rows[indices])
 
 
-def labelled(images: Images, memory: int = MEMORY) -> Images:
+def select_labelled(images: Images, memory: int = MEMORY) -> Images:
     """Return the images that have a label, in memory if they are small.
 
     Args:

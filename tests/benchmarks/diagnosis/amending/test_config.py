@@ -10,7 +10,7 @@ import pytest
 from helpers.diagnoses import diagnosis
 
 from benchmarks.config.errors import ConfigError
-from benchmarks.diagnosis.amending.config import chosen_finding, read_amend_config
+from benchmarks.diagnosis.amending.config import look_up_finding, read_amend_config
 from benchmarks.diagnosis.output.findings_file import FindingsError, write_findings
 from benchmarks.diagnosis.output.page import amend_choice
 
@@ -29,7 +29,7 @@ def test_a_configuration_is_read_beside_its_findings(tmp_path: Path) -> None:
     config, read = read_amend_config(write_config(tmp_path))
     assert config.findings == tmp_path / "findings.json"
     assert read == diagnosis()
-    assert [chosen_finding(choice, read).number for choice in config.amend] == [1, 2]
+    assert [look_up_finding(choice, read).number for choice in config.amend] == [1, 2]
     assert config.amend[0].terms == diagnosis().findings[0].terms
 
 

@@ -9,7 +9,7 @@ import torch
 from benchmarks.diagnosis.region import FixedRegion
 from benchmarks.diagnosis.repairs.support.cue_exchange import CueExchange, plan_exchange
 from benchmarks.diagnosis.repairs.support.cues import Cues, collect_donors, find_cues
-from benchmarks.diagnosis.repairs.support.image_parts import Subset, hold_out, labelled, slices
+from benchmarks.diagnosis.repairs.support.image_parts import Subset, hold_out, select_labelled, slices
 from interp_core.datasets import ImageSet
 from interp_core.errors import ContractError
 
@@ -126,7 +126,7 @@ def test_parts_of_a_data_set():
 def test_images_without_a_label_are_left_out():
     images = coloured(np.arange(20) % 2)
     images.targets[:4] = -1
-    assert len(labelled(images)) == 16
+    assert len(select_labelled(images)) == 16
     part = Subset(images, np.arange(20))
-    assert isinstance(labelled(part), ImageSet)
-    assert isinstance(labelled(part, memory=0), Subset)
+    assert isinstance(select_labelled(part), ImageSet)
+    assert isinstance(select_labelled(part, memory=0), Subset)
