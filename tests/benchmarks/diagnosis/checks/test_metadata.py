@@ -5,7 +5,7 @@ import pytest
 from helpers.evidence import make_context, make_evidence, make_probabilities
 
 from benchmarks.diagnosis.check import checks
-from benchmarks.diagnosis.checks.metadata import RARE, read_column, shown
+from benchmarks.diagnosis.checks.metadata import RARE, display_text, read_column
 from benchmarks.diagnosis.finding import Status
 
 pytestmark = pytest.mark.slow
@@ -71,8 +71,8 @@ def test_rare_values_are_merged_and_persons_hashed():
     assert column is not None
     assert RARE in column.values
     assert not any("Ann" in value for value in column.values)
-    assert shown("site", "1234567").startswith("group ")
-    assert shown("site", "north") == "north"
+    assert display_text("site", "1234567").startswith("group ")
+    assert display_text("site", "north") == "north"
 
 
 def test_false_alarms_are_rare():
