@@ -79,8 +79,8 @@ def rows() -> pd.DataFrame:
 def test_networks_that_ignore_the_cue_do_not_count_for_recall() -> None:
     assert uses_cause(rows()).tolist() == [True, False, False, False]
     table = recalls(rows())
-    assert table["networks"].tolist() == [1]
-    assert table["recall@3"].tolist() == [1.0]
+    assert dict(zip(table["scope"], table["networks"], strict=True)) == {"all": 1, "both": 1}
+    assert table["recall@3"].tolist() == [1.0, 1.0]
 
 
 def test_alarms_are_shares_of_networks_without_a_cause() -> None:
