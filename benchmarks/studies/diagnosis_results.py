@@ -34,6 +34,7 @@ def diagnosis_context(results: Path) -> dict[str, Any]:
         "networks": int(planted["seed"].size / planted["method"].nunique()),
         "pair_table": pair_table(results),
         "lesion_table": lesion_table(lesions),
+        "repaired": sorted(pd.read_csv(results / "diagnosis" / "repairs.csv")["cause"].unique()),
         "repair_table": markdown_table(_rounded(repair_table(pd.read_csv(results / "diagnosis" / "repairs.csv")))),
         "found": findings[findings["network"] == "user"].iloc[0].to_dict(),
     }

@@ -42,7 +42,7 @@ REPAIRS: dict[str, Mapping[str, Any]] = {
     "inpaint": {"epochs": 6, "learning_rate": 3e-4, "turn": True},
     "last_layer": {},
 }
-BEST = "distil"  # repeated with all seeds, the others with the first
+REPEATED = ("distil", "exchange")  # with all seeds, the others with the first
 FIRST = 3  # findings among which the patches must be
 
 
@@ -78,7 +78,7 @@ def run(
         if (role, "none", 0) not in table:
             table.add({"network": role, "repair": "none", "seed": 0, **asdict(judge(subject, lesions))})
     first = first_cause(diagnoses[USER])
-    units = [(USER, name, seed) for name in REPAIRS for seed in (seeds if name == BEST else seeds[:1])]
+    units = [(USER, name, seed) for name in REPAIRS for seed in (seeds if name in REPEATED else seeds[:1])]
     for _, name, seed in track(table.missing(units), "repairs"):
         train = lesions.select(lesions.training)
         repair = repairs[name](**REPAIRS[name])
