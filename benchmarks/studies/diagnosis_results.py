@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks.store.markdown import markdown_table
 from benchmarks.studies.planted.repair_report import repair_table
-from benchmarks.studies.planted.report import alarms, by_cause, recalls
+from benchmarks.studies.planted.report import USED, alarms, by_cause, recalls
 
 SHOWN_REPAIRS = {
     "none": "before",
@@ -26,11 +26,13 @@ def diagnosis_context(results: Path) -> dict[str, Any]:
     lesions = pd.read_csv(results / "diagnosis" / "lesions.csv")
     findings = pd.read_csv(results / "diagnosis" / "lesions_findings.csv")
     alarm = alarms(planted).set_index("method")
+    idle = planted[(planted["method"] == "diagnose") & (planted["role"] != "planted") & ~(planted["use"] >= USED)]
     return {
         "recall_table": markdown_table(_rounded(recalls(planted))),
         "cause_table": markdown_table(by_cause(planted)),
         "alarm_table": markdown_table(_rounded(alarms(planted))),
         "precision": float(alarm["precision"].to_dict()["diagnose"]),
+        "strict": f"{int((idle['confirmed'] > 0).sum())} of {len(idle)}",
         "networks": int(planted["seed"].size / planted["method"].nunique()),
         "pair_table": pair_table(results),
         "lesion_table": lesion_table(lesions),
