@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from interp_core.backbone.geometry import CellGrid
 from interp_core.backbone.inspect import classifier_weights
 from interp_core.errors import ContractError
+from interp_core.knowledge.in_parts import logits_in_parts
 from interp_core.knowledge.view import HEAD, REFINED, ModelAccess, View, column_of
 from interp_core.lap.blocks import class_activations
 from interp_core.lap.explanation import head_contributions
@@ -42,6 +43,7 @@ def observe(
     generator: torch.Generator | None = None,
     names: Sequence[str] = (),
     fast_logits: Callable[[Tensor], Tensor] | None = None,
+    part: int | None = None,
 ) -> View:
     """Run the recorded pass of one training step.
 
@@ -55,6 +57,8 @@ def observe(
         names: names of the K classes, if terms use them.
         fast_logits: a faster equivalent of the model, from images to logits, for terms that run it on further images.
             Only for a model whose logits do not learn.
+        part: number of images whose graph terms hold at once in further passes; None for all. Only for a model whose
+            rows do not depend on each other.
 
     Raises:
         ContractError: not a LAP model, or one whose pass cannot be recorded.
@@ -67,7 +71,7 @@ def observe(
     labels = (targets if targets.ndim == 2 else F.one_hot(targets, logits.shape[1])).to(logits.dtype)
     classes = columns_of(logits, labels, most=None if targets.ndim == 2 else 1)
     concepts = {site.module: tuple(block.concepts) for site, block in zip(lap.sites, lap.gates, strict=True)}  # type: ignore[arg-type]
-    passes = _FurtherPasses(unwrap(model, keep_compiled=True), lap, images, classes, fast_logits)
+    passes = _FurtherPasses(unwrap(model, keep_compiled=True), lap, images, classes, fast_logits, part)
     return View(
         images,
         labels if classes is None else labels.gather(1, classes),
@@ -113,6 +117,7 @@ class _FurtherPasses:
     images: Tensor
     classes: Tensor | None
     fast_logits: Callable[[Tensor], Tensor] | None = None
+    part: int | None = None
 
     def access(self, record: Recording, logits: Tensor) -> ModelAccess:
         """Collect the functions of the model, for the pass that was recorded."""
@@ -122,12 +127,13 @@ class _FurtherPasses:
             activations=partial(_activations, self.lap, record, self.classes) if self.lap.info.linear_head else None,
             refine=None if self.lap.refiner is None else partial(_refine, self.lap, record),
             redistribute=partial(_redistribute, self.lap, record),
+            part=self.part,
         )
 
     def forward_again(self, images: Tensor, needs_maps: bool, learn: bool) -> tuple[Tensor, Tensor | None]:
         """Return logits (n, K) and, if needed, concept maps (n, m, h, w) of other versions of the first n images."""
         if self.fast_logits is not None and not needs_maps:
-            return _at_least_single(self.fast_logits(images)), None
+            return _at_least_single(logits_in_parts(self.fast_logits, images, self.part)), None
         with freeze_norm_statistics(self.lap), nullcontext() if learn else constant_parameters(self.lap):
             if not needs_maps:
                 return _at_least_single(self.model(images)), None

@@ -77,11 +77,15 @@ class OwnOrder(Term):
         shares = MARGIN + self.largest * draw_evenly(count, view.generator) ** self.power
         upper = cut_at(maps, shares.clamp(max=1 - MARGIN), self.softness)
         classes = view.classes_of(moved.column)
-        odds = [
-            log_odds(view.logits_of(mixed, learn=False), classes, view.multi_label)
-            for mixed in (self._mix(view, images, upper), self._mix(view, images, 1 - upper))
-        ]
-        loss = mean_where(F.softplus(-odds[0]) + F.softplus(odds[1]), moved.present)
+        kept, left = self._mix(view, images, upper), self._mix(view, images, 1 - upper)
+
+        def loss_kept(logits: Tensor, rows: slice) -> Tensor:
+            return F.softplus(-log_odds(logits, classes[rows], view.multi_label))
+
+        def loss_left(logits: Tensor, rows: slice) -> Tensor:
+            return F.softplus(log_odds(logits, classes[rows], view.multi_label))
+
+        loss = mean_where(view.values_of(kept, loss_kept) + view.values_of(left, loss_left), moved.present)
         return loss + self.price * mean_where(share_moved(moved), moved.present) if self.price else loss
 
     def _mix(self, view: View, images: Tensor, keep: Tensor) -> Tensor:

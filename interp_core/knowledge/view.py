@@ -16,6 +16,7 @@ from torch import Tensor
 
 from interp_core.backbone.geometry import CellGrid, resize
 from interp_core.errors import ContractError, UnknownNameError
+from interp_core.knowledge.in_parts import values_in_parts
 from interp_core.lap.redistribution import MovedLevel
 
 HEAD = "head"
@@ -97,6 +98,8 @@ class ModelAccess:
             where the model does not refine.
         redistribute: carries the contributions (n, 1, h, w) of one column (n,) of each of the first n images to all
             levels, finest first, and to the pixels (n, 1, H, W).
+        part: number of images whose graph further passes hold at once; None for all. See `interp_core.knowledge.
+            in_parts`.
     """
 
     forward_again: Callable[[Tensor, bool, bool], tuple[Tensor, Tensor | None]] | None = None
@@ -104,6 +107,7 @@ class ModelAccess:
     activations: Callable[[], Tensor] | None = None
     refine: Callable[[View, Tensor], tuple[Tensor, Tensor]] | None = None
     redistribute: Callable[[View, Tensor, Tensor], tuple[Sequence[MovedLevel], Tensor]] | None = None
+    part: int | None = None
 
 
 NO_MODEL = ModelAccess()  # `view_of` passes it, since torch.compile cannot trace the default factory
@@ -180,6 +184,25 @@ class View:
             ContractError: the view was made without a model.
         """
         return self._forward_again(images, maps=False, learn=learn)[0]
+
+    def values_of(self, images: Tensor, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        """Compute one number an image, (n,), from the logits of other images, in parts where all do not fit.
+
+        Gradient reaches the images only, not the model's parameters.
+
+        Args:
+            images: (n, C, H, W).
+            function: from the logits of some images and their rows among all to one number an image. Each number must
+                depend on the logits of its own image alone.
+
+        Raises:
+            ContractError: the view was made without a model.
+        """
+
+        def numbers(part: Tensor, rows: slice) -> Tensor:
+            return function(self.logits_of(part, learn=False), rows)
+
+        return values_in_parts(numbers, images, self.model.part)
 
     def maps_of(self, images: Tensor) -> Tensor:
         """Return concept maps (n, m, h, w) of changed versions of the first n images by another pass.

@@ -30,8 +30,10 @@ from interp_core.pictures.top_regions import TopRegion, top_regions
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SHOWN_TARGETS = 5  # in the text of an explanation
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class LevelMaps:
     """Maps of one level.
 
@@ -53,6 +55,10 @@ class LevelMaps:
     # A tensor, read on demand, since a compiled pass cannot branch on it.
     trained: Tensor | bool = False
 
+    def __repr__(self) -> str:
+        rows, columns = self.contributions.shape[-2:]
+        return f"LevelMaps({self.name!r}, {rows} × {columns} cells)"
+
     @property
     def scores(self) -> Tensor | None:
         """Aggregated concept score S in [0, 1], (N, 1, h, w); at the head the target class' own concept map.
@@ -70,7 +76,7 @@ class LevelMaps:
         return self.record.concepts if self.record is not None and bool(self.trained) else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Explanation of one class per image by a LAP model.
 
@@ -97,6 +103,11 @@ class Explanation:
     images: Tensor
     refined: Tensor | None = None
     stepped: Tensor | None = None
+
+    def __repr__(self) -> str:
+        count, _, rows, columns = self.map.shape
+        images = f"{count} image{'s' if count != 1 else ''} of {rows} × {columns} pixels"
+        return f"Explanation({images}, {_name_targets(self.targets)}, {len(self.levels)} levels)"
 
     @property
     def head(self) -> LevelMaps:
@@ -187,6 +198,13 @@ class Explanation:
         from interp_core.pictures.png import encode_png
 
         return encode_png(self.sheet())
+
+
+def _name_targets(targets: Tensor) -> str:
+    """Name the explained classes; the first few of many."""
+    numbers = [str(index) for index in targets[:SHOWN_TARGETS].tolist()]
+    more = ", ..." if len(targets) > SHOWN_TARGETS else ""
+    return f"class{'es' if len(targets) != 1 else ''} {', '.join(numbers)}{more}"
 
 
 def _array(maps: Tensor) -> NDArray[np.float32]:

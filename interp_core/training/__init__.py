@@ -9,12 +9,13 @@ See `docs/training.md`.
 
 from interp_core.lap.model import lap_within
 from interp_core.training.augment import shifted
-from interp_core.training.callbacks import Bar, Callback, CsvLog, Epoch, TensorBoardLog
+from interp_core.training.callbacks import Callback, CsvLog, Epoch, TensorBoardLog
 from interp_core.training.data import Regions, Source, batches_of
 from interp_core.training.evaluate import eval_batch_size, evaluate, is_correct, predict
 from interp_core.training.fit import fit
 from interp_core.training.losses import Trainable, decision_loss, step_losses
 from interp_core.training.modes import initialise_attention
+from interp_core.training.progress import Bar, Lines
 from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, OWN_TERMS, Mode, Recipe
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Callback",
     "CsvLog",
     "Epoch",
+    "Lines",
     "Mode",
     "Recipe",
     "Regions",

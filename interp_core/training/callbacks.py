@@ -1,10 +1,8 @@
-"""Training callbacks: a progress bar, a CSV file, TensorBoard, or any function that takes an `Epoch`."""
+"""Training callbacks: what they hear, a CSV file and TensorBoard. Bars are in `interp_core.training.progress`."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +47,9 @@ class Callback:
     def begin(self, total: int, done: int) -> None:
         """Start training: `total` steps in all, `done` of which were made before an interruption."""
 
+    def estimate(self, seconds: float) -> None:
+        """Hear, before the first step, about how long training will take; only where that can be measured."""
+
     def step(self, done: int) -> None:
         """Finish a step; `done` steps are complete."""
 
@@ -57,84 +58,6 @@ class Callback:
 
     def close(self) -> None:
         """Finish training, also after an error."""
-
-
-Progress = Callable[[Epoch], None] | Sequence[Callable[[Epoch], None]] | None
-
-
-class CallbackList(Callback):
-    """List of callbacks behind one. Plain functions are called after each epoch only."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.all = [] if progress is None else [progress] if callable(progress) else list(progress)
-        self.callbacks = [callback for callback in self.all if isinstance(callback, Callback)]
-
-    def begin(self, total: int, done: int) -> None:
-        """See `Callback`."""
-        for callback in self.callbacks:
-            callback.begin(total, done)
-
-    def step(self, done: int) -> None:
-        """See `Callback`."""
-        for callback in self.callbacks:
-            callback.step(done)
-
-    def __call__(self, epoch: Epoch) -> None:
-        """See `Callback`."""
-        for callback in self.all:
-            callback(epoch)
-
-    def close(self) -> None:
-        """See `Callback`."""
-        for callback in self.callbacks:
-            callback.close()
-
-
-@contextmanager
-def open_callbacks(progress: Progress, *, enabled: bool) -> Iterator[CallbackList]:
-    """Yield the callbacks as one, and close them on exit; none are called unless `enabled`."""
-    callbacks = CallbackList(progress if enabled else None)
-    try:
-        yield callbacks
-    finally:
-        callbacks.close()
-
-
-class Bar(Callback):
-    """Progress bar with the time left, on standard error.
-
-    Args:
-        console: rich console to draw on instead.
-    """
-
-    def __init__(self, console: Any = None) -> None:
-        self.console, self.task = console, 0
-        self.bar: Any = None
-
-    def begin(self, total: int, done: int) -> None:
-        """Show the bar."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as TimeLeft
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeLeft())
-        self.bar = Progress(*columns, console=self.console or Console(stderr=True))
-        self.task = self.bar.add_task("training", total=total, completed=done)
-        self.bar.start()
-
-    def step(self, done: int) -> None:
-        """Move the bar."""
-        self.bar.update(self.task, completed=done)
-
-    def __call__(self, epoch: Epoch) -> None:
-        """Show the results of the epoch."""
-        accuracy = "" if epoch.val_accuracy is None else f" accuracy {epoch.val_accuracy:.3f}"
-        self.bar.update(self.task, description=f"epoch {epoch.epoch} loss {epoch.loss:.3f}{accuracy}")
-
-    def close(self) -> None:
-        """Stop updating the bar, and leave it on the screen."""
-        if self.bar is not None:
-            self.bar.stop()
 
 
 class CsvLog(Callback):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from interp_core.backbone.trace import evaluating
 from interp_core.errors import ContractError
 from interp_core.knowledge import Term
 from interp_core.lap.wrappers import unwrap
@@ -22,6 +23,13 @@ from interp_core.training.early_stopping import EarlyStopping
 from interp_core.training.evaluate import correctness, eval_batch_size, sum_losses
 from interp_core.training.losses import StepLosses
 from interp_core.training.modes import make_fast_logits, parameter_groups, set_training_mode
+from interp_core.training.parts import (
+    choose_part,
+    default_budget,
+    has_independent_rows,
+    measure_pass,
+    seconds_per_image,
+)
 from interp_core.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -41,6 +49,7 @@ class TrainingLoop:
         terms: knowledge terms.
         accelerator: processes and precision.
         names: names of the K classes.
+        memory: for the graphs of the terms' further passes, in GiB; None for `default_budget`.
 
     Attributes:
         history: results of the completed epochs.
@@ -54,7 +63,9 @@ class TrainingLoop:
         terms: Sequence[Term],
         accelerator: Accelerator,
         names: Sequence[str] = (),
+        memory: float | None = None,
     ) -> None:
+        self.memory = memory
         self.model, self.data, self.recipe, self.accelerator = model, data, recipe, accelerator
         self.terms, self.names = tuple(terms), tuple(names)
         self.device = next(model.parameters()).device
@@ -85,17 +96,32 @@ class TrainingLoop:
         state = checkpoint.read() if checkpoint else None
         if state:
             self.load_state_dict(state)
-        if any(term.passes for term in self.terms):
-            image = torch.zeros(1, *self.data.images.shape[1:], device=self.device)
-            self.losses.use_fast_logits(make_fast_logits(self.model, image, self.recipe.precision))
+        pace = self._prepare_passes() if any(term.passes for term in self.terms) else None
         self.first_step, self.start = self.total_passed, time.perf_counter()
-        callbacks.begin(self.recipe.epochs * self.data.steps, self.total_passed)
+        total = self.recipe.epochs * self.data.steps
+        callbacks.begin(total, self.total_passed)
+        if pace is not None:
+            callbacks.estimate(pace * (total - self.total_passed))
         while self.epoch <= self.recipe.epochs and not self.early_stopping.should_stop:
             self._run_steps(callbacks, checkpoint, save_every)
             self._end_epoch(validation)
             callbacks(self.history[-1])
             self._save(checkpoint)
         self.early_stopping.restore(unwrap(self.model))
+
+    def _prepare_passes(self) -> float | None:
+        """Choose how terms pass further images; return the seconds that a step will take, where that is measured."""
+        shape, size = self.data.images.shape[1:], -(-self.recipe.batch_size // self.data.world)
+        image = torch.zeros(1, *shape, device=self.device)
+        fast_logits = make_fast_logits(self.model, image, self.recipe.precision)
+        self.losses.use_fast_logits(fast_logits)
+        if not has_independent_rows(self.model, self.recipe):
+            return None
+        with evaluating(self.model):
+            cost = measure_pass(fast_logits or self.model, shape, self.device)
+        budget = default_budget(self.device) if self.memory is None else self.memory
+        self.losses.use_parts(choose_part(cost, -(-size // self.recipe.accumulate), self.terms, budget))
+        return size * seconds_per_image(cost, self.terms)
 
     @property
     def total_passed(self) -> int:

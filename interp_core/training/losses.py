@@ -38,6 +38,7 @@ def step_losses(
     names: Sequence[str] = (),
     fast_logits: Callable[[Tensor], Tensor] | None = None,
     answers: bool = False,
+    part: int | None = None,
 ) -> dict[str, Tensor]:
     """Compute the weighted losses of one batch by name; terms of one name are added.
 
@@ -50,6 +51,7 @@ def step_losses(
         generator: generator of the terms' random draws, on the CPU.
         names: names of the K classes, if terms use them.
         fast_logits: see `interp_core.knowledge.observe`.
+        part: see `interp_core.knowledge.observe`.
         answers: whether terms use the class the model predicts instead of the target.
 
     Returns:
@@ -63,7 +65,7 @@ def step_losses(
         return {"cross_entropy": decision_loss(model(images), targets)}
     view = observe(
         model, images, None if answers else targets,
-        regions=regions, generator=generator, names=names, fast_logits=fast_logits,
+        regions=regions, generator=generator, names=names, fast_logits=fast_logits, part=part,
     )  # fmt: skip
     losses = {"cross_entropy": decision_loss(view.logits, targets)}
     for term in terms:
@@ -102,15 +104,20 @@ class StepLosses(nn.Module):
         self.model, self.terms, self.generator, self.names = model, tuple(terms), generator, tuple(names)
         self.answers = answers
         self.use_fast_logits(None)
+        self.use_parts(None)
 
     def use_fast_logits(self, fast_logits: Callable[[Tensor], Tensor] | None) -> None:
         """Set the function that terms run further images through; see `interp_core.knowledge.observe`."""
         # In a tuple, so that a module here is not registered as a submodule, which would be trained and saved.
         self._fast_logits = (fast_logits,)
 
+    def use_parts(self, part: int | None) -> None:
+        """Set the number of images whose graph terms hold at once; see `interp_core.knowledge.observe`."""
+        self._part = part
+
     def forward(self, images: Tensor, targets: Tensor, regions: dict[str, Tensor]) -> dict[str, Tensor]:
         """Compute the weighted losses by name."""
         return step_losses(
             self.model, images, targets, self.terms, regions=regions, generator=self.generator, names=self.names,
-            fast_logits=self._fast_logits[0], answers=self.answers,
+            fast_logits=self._fast_logits[0], answers=self.answers, part=self._part,
         )  # fmt: skip

@@ -388,3 +388,15 @@ def test_a_finished_explanation_does_not_change(make_lap: Callable[..., LapModel
 def test_an_explanation_cannot_be_changed_by_accident(explanation: Explanation) -> None:
     with pytest.raises(FrozenInstanceError):
         explanation.map = explanation.head.contributions  # type: ignore[misc]
+
+
+def test_the_text_of_an_explanation_is_one_short_line() -> None:
+    level = LevelMaps("head", torch.ones(7, 1, 4, 5))
+    maps, targets, logits = torch.ones(7, 1, 24, 40), torch.arange(7) % 3, torch.zeros(7, 3)
+    explanation = Explanation(maps, targets, logits, torch.zeros(7), (level,), torch.zeros(7, 3, 24, 40))
+    text = repr(explanation)
+    assert "\n" not in text
+    assert len(text) < 120
+    assert "7 images" in text
+    assert "24 × 40" in text
+    assert "4 × 5" in repr(level)
