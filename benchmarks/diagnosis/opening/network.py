@@ -2,7 +2,7 @@
 
 A network is one of
     a LAP model        path that `interp_core.save` wrote, or a folder of `save_pretrained`
-    a timm name        with a file of weights, or with timm's own (`pretrained=true`)
+    a timm name        with a file of weights, or with timm's own (`pretrained=true`); also "hf-hub:owner/name"
     a function         "package.module:function" or "file.py:function", which returns a torch module
 
 A function is a user's code. It is imported only where its module is also given as a plugin. Files of weights are read
@@ -13,26 +13,20 @@ Known limit: a function without weights of its own and without a file of weights
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from benchmarks.config.device import resolve_device
 from benchmarks.config.errors import ConfigError
-from benchmarks.config.plugins import load_plugin
+from benchmarks.config.networks import call_function, create_timm, is_function, open_lap, state_digest
 from benchmarks.config.weight_files import load_weights
 from benchmarks.diagnosis.subject import Statistics, Subject
-from interp_core.backbone.timm_models import create_backbone
 from interp_core.datasets.files.resize import timm_preprocessing
-from interp_core.errors import UnknownNameError, one_line
-from interp_core.lap.hub import DESCRIPTION, WEIGHTS
 from interp_core.lap.model import LapModel
-from interp_core.lap.saved_files import file_pair
 
 HINT = "give the path of a LAP model, a timm name with --weights, or module:function with --plugin module"
 
@@ -93,12 +87,17 @@ def open_subject(
 
 def open_network(options: NetworkOptions, classes: int) -> nn.Module:
     """Build the network of a LAP model, a timm name or a function; see `open_subject`."""
-    lap = _open_lap(options.model)
+    lap = open_lap(options.model)
     if lap is not None:
         if options.weights is not None or options.arguments:
             raise ConfigError(f"{options.model} is a LAP model with its own weights: leave --weights, --model-set out")
         return lap
-    network = _call_function(options) if ":" in options.model else _create_timm(options, classes)
+    if not is_function(options.model):
+        return create_timm(options.model, options.weights, options.arguments, classes, HINT)
+    module = options.model.rpartition(":")[0]
+    if module not in options.plugins:
+        raise ConfigError(f"{options.model} is code: add --plugin {module} to allow that it runs")
+    network = call_function(options.model, options.arguments)
     if options.weights is not None:
         load_weights(network, options.weights)
     return network
@@ -146,11 +145,7 @@ def network_options(description: dict[str, Any], device: str = "auto") -> Networ
 
 def weights_digest(network: nn.Module) -> str:
     """Return a short hash of all weights of a network."""
-    content = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        content.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return content.hexdigest()[:16]
+    return state_digest(network.state_dict())
 
 
 def statistics_of(network: nn.Module, options: NetworkOptions) -> Statistics:
@@ -176,49 +171,3 @@ def _per_channel(name: str, values: tuple[float, ...]) -> tuple[float, ...]:
     if len(values) not in (1, 3):
         raise ConfigError(f"{name} takes one number or three, such as 0.5 or 0.485,0.456,0.406; got {len(values)}")
     return values * 3 if len(values) == 1 else values
-
-
-def _open_lap(model: str) -> LapModel | None:
-    """Load a LAP model from its files; None where there are none."""
-    path = Path(model)
-    weights, description = file_pair(path.with_suffix("") if path.suffix in (".safetensors", ".json") else path)
-    if path.is_dir() or path.name in (WEIGHTS, DESCRIPTION):
-        folder = path if path.is_dir() else path.parent
-        weights, description = folder / WEIGHTS, folder / DESCRIPTION
-    return LapModel.read_files(weights, description) if weights.is_file() and description.is_file() else None
-
-
-def _create_timm(options: NetworkOptions, classes: int) -> nn.Module:
-    """Create a timm network with as many outputs as there are classes, unless it brings its own weights."""
-    arguments = dict(options.arguments)
-    if "checkpoint_path" in arguments:  # timm may unpickle the file
-        raise ConfigError("checkpoint_path is not allowed: give --weights FILE")
-    if options.weights is None and not arguments.get("pretrained"):
-        raise ConfigError(
-            f"{options.model} has no weights: give --weights FILE, or --model-set pretrained=true; {HINT}"
-        )
-    if options.weights is not None:
-        arguments = {"num_classes": classes, **arguments, "pretrained": False}
-    try:
-        return create_backbone(options.model, **arguments)
-    except UnknownNameError as error:
-        raise ConfigError(f"there is no network {options.model!r}: {error}; {HINT}") from error
-    except (TypeError, AssertionError, ValueError, RuntimeError, OSError) as error:
-        raise ConfigError(f"network {options.model} cannot be made: {one_line(error, limit=200)}") from error
-
-
-def _call_function(options: NetworkOptions) -> nn.Module:
-    """Call the function of a plugin and return its network."""
-    module_name, _, function_name = options.model.rpartition(":")
-    if module_name not in options.plugins:
-        raise ConfigError(f"{options.model} is code: add --plugin {module_name} to allow that it runs")
-    function = getattr(load_plugin(module_name), function_name, None)
-    if not callable(function):
-        raise ConfigError(f"{module_name} has no function {function_name!r}")
-    try:
-        network = function(**options.arguments)
-    except Exception as error:  # a user's function may raise anything
-        raise ConfigError(f"{options.model} failed: {one_line(error, with_type=True)}") from error
-    if not isinstance(network, nn.Module):
-        raise ConfigError(f"{options.model} returned {type(network).__name__}, not a torch module")
-    return network

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -143,3 +145,96 @@ def test_weights_of_a_backbone_hold_no_lap(tmp_path: Path) -> None:
         build_network(ModelConfig(name="plain", backbone="test_resnet"), 5, seed=0), str(tmp_path / "plain.safetensors")
     )
     assert not holds_lap(tmp_path / "plain.safetensors")
+
+
+class Wrapper(torch.nn.Module):
+    """A network as trainers wrap it: under another name, with a loss that has weights beside it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        setattr(self, name, network())
+        self.criterion = torch.nn.Linear(3, 3)
+
+
+def saved(content: Any, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+LIGHTNING = {"pytorch-lightning_version": "2.2", "epoch": 3, "callbacks": {}, "hparams_name": "kwargs"}
+HYPERPARAMETERS = {
+    "lr": 0.1, "folder": Path("data"), "best": np.float64(0.5), "args": argparse.Namespace(a=3), "seeds": np.arange(3)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda: {**LIGHTNING, "state_dict": Wrapper("model").state_dict(), "hyper_parameters": HYPERPARAMETERS},
+        lambda: {**LIGHTNING, "state_dict": Wrapper("net").state_dict()},
+        lambda: {"state_dict": {f"model.model.{key}": value for key, value in network().state_dict().items()}},
+        lambda: {"model_state_dict": network().state_dict(), "optimizer_state_dict": {"state": {}}},
+        lambda: {"net": network().state_dict(), "acc": 91.3},
+        lambda: {"weights_of_mine": network().state_dict(), "epoch": 1},
+        lambda: {"state_dict": network(2).state_dict(), "state_dict_ema": network().state_dict()},
+        lambda: {f"module.{key}": value for key, value in network().state_dict().items()},
+        lambda: {f"_orig_mod.module.{key}": value for key, value in network().state_dict().items()},
+        lambda: {f"module._orig_mod.{key}": value for key, value in network().state_dict().items()},
+        lambda: {key: value for key, value in network().state_dict().items() if "num_batches" not in key},
+    ],
+)
+def test_weights_are_found_under_every_usual_wrapping(content: Callable[[], Any], tmp_path: Path) -> None:
+    target = network(5)
+    load_weights(target, saved(content(), tmp_path / "a.ckpt"))
+    expected = network().state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in target.state_dict().items())
+
+
+def test_a_prefix_may_be_missing_in_the_file(tmp_path: Path) -> None:
+    target = torch.nn.Sequential(torch.nn.Identity(), network(5))
+    load_weights(target, saved(network().state_dict(), tmp_path / "a.pt"))
+    expected = network().state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in target[1].state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_of_hugging_face_stands_for_its_weights(name: str, tmp_path: Path) -> None:
+    state = {key: value.contiguous() for key, value in network().state_dict().items()}
+    save_file(state, tmp_path / name) if name.endswith("safetensors") else torch.save(state, tmp_path / name)
+    target = network(5)
+    load_weights(target, tmp_path)
+    assert torch.equal(target.state_dict()["fc.weight"], state["fc.weight"])
+    (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match="folder"):
+        load_weights(target, tmp_path)
+
+
+def test_safetensors_are_recognised_by_their_content(tmp_path: Path) -> None:
+    path = save_weights(tmp_path / "a.bin", "safetensors")
+    assert read_weights(path).keys() == network().state_dict().keys()
+
+
+def test_tensors_that_do_not_fit_are_counted_and_named(tmp_path: Path) -> None:
+    state = {name: value for name, value in network().state_dict().items() if not name.startswith("layer1")}
+    path = saved({"model": {**state, "extra.weight": torch.ones(2)}}, tmp_path / "a.pt")
+    target = timm.create_model("test_resnet", num_classes=3)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    with pytest.raises(ConfigError) as raised:
+        load_weights(target, path)
+    message = str(raised.value)
+    for part in ("extra.weight", "layer1", "fc.weight", "10 x", "3 x", "..."):
+        assert part in message
+    assert "\n" not in message
+    assert len(message) < 600
+    assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
+
+
+def test_a_whole_network_is_refused_with_its_name_and_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ResNet.*state_dict"):
+        read_weights(saved(network(), tmp_path / "a.pt"))
+
+
+def test_the_backbone_of_a_network_with_lap_is_not_taken_for_a_plain_one(tmp_path: Path) -> None:
+    lap = build_network(ModelConfig(name="lap", backbone="test_resnet", lap=True), 10, seed=0)
+    with pytest.raises(ConfigError, match="LAP"):
+        load_weights(network(), saved(lap.state_dict(), tmp_path / "a.pt"))
