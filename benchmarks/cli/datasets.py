@@ -40,7 +40,9 @@ def check(
     sample: Annotated[int, typer.Option(min=0, help="Number of images that are decoded.")] = 200,
     decode_all: Annotated[bool, typer.Option("--all", help="Decode every image.")] = False,
     html: Annotated[Path | None, typer.Option(help="HTML file for the report with its pictures.")] = None,
-    output: Annotated[Path | None, typer.Option(help="PNG file for ten images with their evidence.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "--sheet", help="PNG file for ten images with their evidence.")
+    ] = None,
     parameters: Annotated[
         list[str] | None,
         typer.Option("--set", help="Parameter of the data set, such as image_size=128; repeatable.", metavar="KEY=V"),

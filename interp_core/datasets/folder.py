@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,6 @@ from interp_core.datasets.contract import datasets
 from interp_core.datasets.files.dataset import FileDataset
 from interp_core.datasets.files.paths import (
     MissingFile,
-    first_existing,
     list_folders,
     list_images,
     relative_id,
@@ -28,17 +27,14 @@ from interp_core.datasets.files.paths import (
     walk_images,
 )
 from interp_core.datasets.files.splits import VAL_SHARE, SplitRecord, complete_splits
-from interp_core.datasets.formats.annotations import MASK_FOLDERS, FolderAnnotations, read_annotations
-from interp_core.datasets.formats.coco import coco_files, read_coco, read_coco_folder
-from interp_core.datasets.formats.index_csv import looks_like_index, read_index_table
+from interp_core.datasets.formats.annotations import FolderAnnotations, read_annotations
+from interp_core.datasets.formats.class_folders import Layout as FolderLayout
+from interp_core.datasets.formats.class_folders import find_class_folders
+from interp_core.datasets.formats.coco import read_coco_files, read_coco_folder
+from interp_core.datasets.formats.index_csv import describe_index, lack_of_index, read_index_table
+from interp_core.datasets.formats.table_boxes import BoxFormat
 from interp_core.datasets.formats.voc import is_devkit, read_devkit
 from interp_core.datasets.records import Finding, Index, Record, SplitName
-
-SPLIT_FOLDERS: dict[str, SplitName] = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-NOT_CLASSES = frozenset({*MASK_FOLDERS, "annotations", "labels", "boxes"})
 
 Layout = Literal["auto", "index", "voc", "coco", "classes"]
 
@@ -54,6 +50,8 @@ class Folder(FileDataset):
         mask_values: grey values that mean evidence; None for all above 0.
         boxes: table of boxes, with columns file, x0, y0, x1, y1; None for boxes.csv, XML or JSON, if there is one.
         inclusive: whether x1 and y1 of a table are the last pixel inside the box, not the first outside.
+        box_format: meaning of the four numbers of a box in a table: "corners", "size" (corner, width, height), "centre"
+            (centre, width, height); "auto" for that of their names.
         val_share: share of the training images that becomes "val" if the folder has no such split.
     """
 
@@ -65,6 +63,7 @@ class Folder(FileDataset):
     mask_values: tuple[int, ...] | None = None
     boxes: str | None = None
     inclusive: bool = False
+    box_format: BoxFormat = "auto"
     val_share: float = Field(VAL_SHARE, gt=0, lt=1)
 
     def index(self) -> Index:
@@ -80,6 +79,13 @@ class Folder(FileDataset):
             raise MissingFile(f"{self.root} holds no image with a label{hint}")
         return Index(classes, complete_splits(records, self.seed, self.val_share), multi_label, tuple(findings))
 
+    def identity(self) -> dict[str, Any]:
+        """Return everything that decides the arrays; the form of boxes only where it is set, as in older runs."""
+        fields = super().identity()
+        if self.box_format == "auto":
+            del fields["box_format"]
+        return fields
+
     def detect_layout(self) -> Layout:
         """Return the layout of the folder: the configured one, or the first that fits.
 
@@ -89,76 +95,104 @@ class Folder(FileDataset):
         root = require_folder(self.root, "your images")
         if self.layout != "auto":
             return self.layout
-        if looks_like_index(root / self.table):
+        table = root / self.table
+        if table.is_file() and lack_of_index(root, table) is None:
             return "index"
         if is_devkit(root):
             return "voc"
-        return "coco" if self._has_coco_labels() else "classes"
+        if self._has_coco_labels():
+            return "coco"
+        # Columns told by their content do not outweigh folders of classes.
+        has_classes = len({entry.name for entry in self._class_folders().classes}) > 1
+        is_table = not has_classes and table.is_file() and lack_of_index(root, table, only_known=False) is None
+        return "index" if is_table else "classes"
 
     def describe_layout(self) -> str:
         """Return a few words on the layout of the folder."""
+        layout = self.detect_layout()
+        columns = f": {describe_index(self.root, self.root / self.table)}" if layout == "index" else ""
         descriptions = {
-            "index": f"listed by {self.table}",
+            "index": f"listed by {self.table}{columns}",
             "voc": "Pascal VOC",
             "coco": "COCO JSON",
             "classes": "class folders",
         }
-        return descriptions[self.detect_layout()]
+        return descriptions[layout]
 
     def _has_coco_labels(self) -> bool:
         """Return whether COCO JSON labels the images, and is not only evidence beside folders of the same classes."""
-        categories = {entry.name for path in coco_files(self.root) for entry in read_coco(path).categories}
-        return bool(categories) and not any(folder.name in categories for folder, _ in self._class_folders())
+        categories = {name for content in read_coco_files(self.root, []) for name in content.categories.values()}
+        return bool(categories) and not any(entry.name in categories for entry in self._class_folders().classes)
 
     def _read(self, layout: Layout, findings: list[Finding]) -> tuple[tuple[str, ...], list[SplitRecord], bool]:
         if layout == "index":
             annotations = self._annotations({}, findings, boxes=False)
-            return read_index_table(self.root, self.root / self.table, self.name, annotations, self.inclusive, findings)
+            table = self.root / self.table
+            return read_index_table(self.root, table, self.name, annotations, self.inclusive, findings, self.box_format)
         if layout == "voc":
             return *read_devkit(self.root, self.name, findings), True
         if layout == "coco":
-            classes, records = read_coco_folder(self.root, coco_files(self.root), self.name, findings)
+            contents = read_coco_files(self.root, findings)
+            classes, records = read_coco_folder(self.root, contents, self.name, findings)
             return classes, records, any(len(item.record.targets) > 1 for item in records)
         return *self._read_class_folders(findings), False
 
-    def _annotations(self, targets: dict[str, int], findings: list[Finding], boxes: bool = True) -> FolderAnnotations:
+    def _annotations(
+        self,
+        targets: dict[str, int],
+        findings: list[Finding],
+        mask_folders: list[Path] | None = None,
+        boxes: bool = True,
+    ) -> FolderAnnotations:
         return read_annotations(
-            self.root, self.masks, self.mask_values, self.boxes, self.inclusive, targets, findings, boxes
+            self.root,
+            self.masks,
+            self.mask_values,
+            self.boxes,
+            self.inclusive,
+            targets,
+            findings,
+            boxes,
+            mask_folders,
+            self.box_format,
         )
 
-    def _class_folders(self) -> list[tuple[Path, SplitName | None]]:
-        """List the class folders that hold images, with their splits."""
-        home = first_existing(self.root, ("images", ".")) or self.root
-        base = home if list_folders(home) else self.root
-        splits = [folder for folder in list_folders(base) if folder.name.lower() in SPLIT_FOLDERS]
-        if any(list_folders(split) for split in splits):
-            return [
-                (folder, SPLIT_FOLDERS[split.name.lower()]) for split in splits for folder in _class_folders_in(split)
-            ]
-        mask_folders = {Path(self.masks).parts[0]} if self.masks else set()
-        return [(folder, None) for folder in _class_folders_in(base) if folder.name not in mask_folders]
+    def _class_folders(self) -> FolderLayout:
+        return find_class_folders(self.root, self.masks, all_are_classes=self.layout == "classes")
 
     def _read_class_folders(self, findings: list[Finding]) -> tuple[tuple[str, ...], list[SplitRecord]]:
-        class_folders = self._class_folders()
-        if not class_folders:
-            raise MissingFile(
-                f"{self.root} has none of: {self.table}, JPEGImages with Annotations, COCO JSON, a folder of images "
-                "for each class"
-            )
-        classes = tuple(sorted({_printable(folder.name) for folder, _ in class_folders}))
+        layout = self._class_folders()
+        table = self.root / self.table
+        if self.layout == "auto" and table.is_file() and (lack := lack_of_index(self.root, table, only_known=False)):
+            findings.append(Finding("table not used", self.table, lack))
+        if not layout.classes:
+            raise MissingFile(self._describe_lack(findings))
+        classes = tuple(sorted({_printable(entry.name) for entry in layout.classes}))
         targets = {name: target for target, name in enumerate(classes)}
-        for path in _images_outside_classes({folder.parent for folder, _ in class_folders}):
+        findings += layout.findings
+        for path in [path for base in sorted(layout.bases) for path in list_images(base)]:
             where = relative_id(path, self.root)
             findings.append(Finding("image without label", where, "in no class folder: left out"))
-        annotations = self._annotations(targets, findings)
+        annotations = self._annotations(targets, findings, layout.masks)
         images = [
-            (path, targets[_printable(folder.name)], split)
-            for folder, split in class_folders
-            for path in walk_images(folder, findings)
+            (path, targets[_printable(entry.name)], entry.split)
+            for entry in layout.classes
+            for path in walk_images(entry.path, findings)
         ]
         records = list(self._records(images, annotations))
         annotations.report_unused(findings)
         return classes, records
+
+    def _describe_lack(self, findings: list[Finding]) -> str:
+        """Return why no layout fits, with the first file that nearly did."""
+        hint = f"; {findings[0].where}: {findings[0].what}" if findings else ""
+        flat = [folder.name for folder in list_folders(self.root) if list_images(folder)]
+        if flat:
+            hint += f"; {', '.join(flat[:3])} hold images without class folders (layout: classes makes them classes)"
+        return (
+            f"{self.root} has none of: {self.table}, JPEGImages with Annotations, COCO JSON, a folder of images "
+            f"for each class{hint}"
+        )
 
     def _records(
         self, images: list[tuple[Path, int, SplitName | None]], annotations: FolderAnnotations
@@ -169,20 +203,6 @@ class Folder(FileDataset):
             evidence = annotations.of(name, stem_counts[path.stem] == 1)
             record = Record(f"{self.name}/{name}", path, (target,), evidence.boxes, evidence.masks, size=evidence.size)
             yield SplitRecord(record, split)
-
-
-def _class_folders_in(base: Path) -> list[Path]:
-    """List the folders that may be classes: those that hold an image at some depth."""
-    no_classes = NOT_CLASSES | SPLIT_FOLDERS.keys()
-    candidates = [folder for folder in list_folders(base) if folder.name.lower() not in no_classes]
-    return [folder for folder in candidates if next(walk_images(folder, []), None) is not None]
-
-
-def _images_outside_classes(bases: set[Path]) -> list[Path]:
-    """List the images beside class folders, including those in split folders without classes."""
-    parents = {base.parent for base in bases if base.name.lower() in SPLIT_FOLDERS}
-    splits = {folder for base in parents for folder in list_folders(base) if folder.name.lower() in SPLIT_FOLDERS}
-    return [path for base in sorted(bases | splits) for path in list_images(base)]
 
 
 def _printable(name: str) -> str:

@@ -21,8 +21,8 @@ from interp_core.datasets.contract import datasets
 from interp_core.datasets.files.boxes import repair_box
 from interp_core.datasets.files.dataset import FileDataset
 from interp_core.datasets.files.paths import require_folder
+from interp_core.datasets.files.split_words import split_of
 from interp_core.datasets.files.splits import VAL_SHARE, SplitRecord, complete_splits
-from interp_core.datasets.formats.coco import split_of
 from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record
 from interp_core.errors import InterpError, one_line
 

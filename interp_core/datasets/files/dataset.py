@@ -97,6 +97,11 @@ class FileDataset(DatasetConfig):
         return index
 
     @property
+    def indexed(self) -> Index:
+        """Return `checked_index` under its older name, which people's scripts still use."""
+        return self.checked_index
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the target indices."""
         return self.checked_index.classes

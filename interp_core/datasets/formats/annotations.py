@@ -11,23 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import pandas as pd
-
-from interp_core.datasets.files.boxes import repair_box
 from interp_core.datasets.files.images import SUFFIXES
-from interp_core.datasets.files.paths import MissingFile, first_existing, walk_files
-from interp_core.datasets.files.tables import TableError, first_column, read_table, to_numbers
-from interp_core.datasets.formats.coco import coco_files, read_coco
+from interp_core.datasets.files.paths import FileFinder, MissingFile, first_existing, walk_files
+from interp_core.datasets.files.tables import TableError, first_column, read_table
+from interp_core.datasets.formats.coco import evidence_of, has_shares, objects_by_image, read_coco_files
+from interp_core.datasets.formats.mask_folders import MASK_FOLDERS, without_mask_ending
+from interp_core.datasets.formats.table_boxes import BoxFormat, RowBoxes, read_boxes, repair_row_boxes
 from interp_core.datasets.formats.voc import boxes_of, read_voc_folder
 from interp_core.datasets.records import Box, Finding, MaskFile
 
 FILE = ("file", "image", "path", "filename", "file_name", "image_path", "image_id", "imageid")
 LABEL = ("label", "class", "target", "category", "class_id")
-CORNERS = (("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"))
-MASK_FOLDERS = ("masks", "mask", "segmentations", "trimaps")
 BOX_TABLES = ("boxes.csv", "bboxes.csv", "annotations.csv")
-
-Corners = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -63,6 +58,7 @@ class FolderAnnotations:
 
     def __post_init__(self) -> None:
         self._by_name = {"masks": _keys_by_name(self.masks), "boxes": _keys_by_name(self.boxes)}
+        self._by_plain_name = _keys_without_mask_ending(self.masks)
 
     def of(self, name: str, has_unique_name: bool) -> ImageAnnotations:
         """Return the evidence of an image.
@@ -89,6 +85,9 @@ class FolderAnnotations:
         key = next((tail for tail in tails[: None if has_unique_name else -1] if tail in keys), None)
         if key is None and has_unique_name:
             key = self._by_name[kind].get(parts[-1])
+        if key is None and kind == "masks":  # such as cat/1_mask for cat/1
+            ends = tails if has_unique_name else tails[:-1]
+            key = next((self._by_plain_name[tail] for tail in ends if tail in self._by_plain_name), None)
         if key is not None:
             self.used.add(key)
         return key
@@ -103,6 +102,8 @@ def read_annotations(
     targets: dict[str, int],
     findings: list[Finding],
     with_boxes: bool = True,
+    mask_folders: Sequence[Path] | None = None,
+    box_format: BoxFormat = "auto",
 ) -> FolderAnnotations:
     """Read all evidence below a root.
 
@@ -115,26 +116,34 @@ def read_annotations(
         targets: target by class name.
         findings: list to which defects are added.
         with_boxes: whether to read boxes.
+        mask_folders: folders of masks that were detected; None for the usual names.
+        box_format: meaning of four numbers in a table of boxes.
 
     Raises:
         InterpError: a folder or table that is named does not exist or cannot be read.
     """
-    folder = _resolve(root, masks, MASK_FOLDERS)
     table = _resolve(root, boxes, BOX_TABLES) if with_boxes else None
-    mask_paths = [] if folder is None else [path for path in walk_files(folder) if path.suffix.lower() in SUFFIXES]
-    masks_by_key = {_key(path, folder or root): path for path in mask_paths}
+    if masks is not None or mask_folders is None:
+        folder = _resolve(root, masks, MASK_FOLDERS)
+        mask_folders = [] if folder is None else [folder]
+    masks_by_key = {key: path for folder in mask_folders for key, path in _masks_in(root, folder, masks).items()}
     boxes_by_key: dict[str, ImageAnnotations] = {}
     if table is not None:
-        boxes_by_key = read_box_table(table, inclusive, targets, findings)
+        boxes_by_key = read_box_table(table, inclusive, targets, findings, box_format, root)
     elif with_boxes:
         boxes_by_key = _read_xml_boxes(root, targets, findings) or _read_coco_boxes(root, targets, findings)
     return FolderAnnotations(masks_by_key, mask_values, boxes_by_key)
 
 
 def read_box_table(
-    path: Path, inclusive: bool, targets: dict[str, int], findings: list[Finding]
+    path: Path,
+    inclusive: bool,
+    targets: dict[str, int],
+    findings: list[Finding],
+    box_format: BoxFormat = "auto",
+    root: Path | None = None,
 ) -> dict[str, ImageAnnotations]:
-    """Read a table with one box per row: columns file, x0, y0, x1, y1 and optionally label.
+    """Read a table with one box per row: columns file, x0, y0, x1, y1 and optionally label; see `read_boxes`.
 
     Returns:
         Boxes by path without suffix.
@@ -143,26 +152,35 @@ def read_box_table(
         TableError: the table lacks a column.
     """
     table = read_table(path, findings=findings)
-    file_column, corners = first_column(table, FILE), corner_columns(table)
-    if file_column is None or corners is None:
-        raise TableError(f"{path} lacks a column of: file, x0, y0, x1, y1; it has {', '.join(table.columns)}")
+    file_column = first_column(table, FILE)
+    boxes_by_row = None
+    if file_column is not None:
+        finder, names = FileFinder(root or path.parent), table[file_column].tolist()
+        boxes_by_row = read_boxes(
+            table, path, inclusive, findings, box_format, lambda position: finder.find(names[position], (".", "images"))
+        )
+    if file_column is None or boxes_by_row is None:
+        lack = "file" if file_column is None else "x0, y0, x1, y1 (or x, y, w, h, or bbox)"
+        raise TableError(f"{path} lacks a column of: {lack}; it has {', '.join(table.columns)}")
     label_column = first_column(table, LABEL)
     labels: Sequence[str] = [""] * len(table) if label_column is None else table[label_column].tolist()
-    boxes: dict[str, list[Box]] = {}
-    for row, name, values, label in zip(
-        table.index, table[file_column], to_numbers(table, corners), labels, strict=True
-    ):
-        x0, y0, x1, y1 = values.tolist()
-        where = f"{path.name}, row {row}"
-        box = repair_box((x0, y0, x1 + inclusive, y1 + inclusive), where, findings, targets.get(label))
-        if box is not None:
-            boxes.setdefault(_without_suffix(name), []).append(box)
-    return {name: ImageAnnotations(tuple(members)) for name, members in boxes.items()}
+    boxes: dict[str, list[tuple[RowBoxes, str]]] = {}
+    for name, entry, label in zip(table[file_column], boxes_by_row, labels, strict=True):
+        boxes.setdefault(_without_suffix(name), []).append((entry, label))
+    return {
+        name: annotations
+        for name, rows in boxes.items()
+        if (annotations := _annotations_of(rows, targets, findings)).boxes
+    }
 
 
-def corner_columns(table: pd.DataFrame) -> tuple[str, ...] | None:
-    """Return the names of the columns of corners, in the order x0, y0, x1, y1, or None."""
-    return next((names for names in CORNERS if set(names) <= set(table.columns)), None)
+def _annotations_of(
+    rows: Sequence[tuple[RowBoxes, str]], targets: dict[str, int], findings: list[Finding]
+) -> ImageAnnotations:
+    """Return the boxes of the rows of one image; rows in pixels and in shares cannot be mixed."""
+    entries = [(entry, targets.get(label)) for entry, label in rows]
+    boxes, size = repair_row_boxes(entries, findings)
+    return ImageAnnotations(boxes, size=size)
 
 
 def _read_xml_boxes(root: Path, targets: dict[str, int], findings: list[Finding]) -> dict[str, ImageAnnotations]:
@@ -179,21 +197,25 @@ def _read_xml_boxes(root: Path, targets: dict[str, int], findings: list[Finding]
 
 def _read_coco_boxes(root: Path, targets: dict[str, int], findings: list[Finding]) -> dict[str, ImageAnnotations]:
     annotations: dict[str, ImageAnnotations] = {}
-    for path in coco_files(root):
-        content = read_coco(path)
-        names = {category.id: category.name for category in content.categories}
-        boxes: dict[int | str, list[Box]] = {}
-        for entry in content.annotations:
-            if entry.bbox is not None and not entry.iscrowd:
-                x, y, width, height = entry.bbox
-                target = targets.get(names.get(entry.category_id, ""))
-                box = repair_box((x, y, x + width, y + height), path.name, findings, target)
-                if box is not None:
-                    boxes.setdefault(entry.image_id, []).append(box)
+    for content in read_coco_files(root, findings):
+        findings += content.findings
+        targets_by_id = {key: targets.get(name) for key, name in content.categories.items()}
+        objects = objects_by_image(content)
+        in_shares = has_shares(content)
         for image in content.images:
-            image_boxes = tuple(boxes.get(image.id, ()))
-            annotations[_without_suffix(image.file_name)] = ImageAnnotations(image_boxes, size=image.size)
+            evidence = evidence_of(image, objects[image.id], targets_by_id, content.path, in_shares, findings)
+            annotations[_without_suffix(image.file_name)] = ImageAnnotations(
+                evidence.boxes, evidence.masks, evidence.size
+            )
     return annotations
+
+
+def _masks_in(root: Path, folder: Path, configured: str | None) -> dict[str, Path]:
+    """Return the masks below a folder by the path of their image: in train/masks, that of an image in train."""
+    paths = [path for path in walk_files(folder) if path.suffix.lower() in SUFFIXES]
+    parent = "" if configured is not None else folder.parent.relative_to(root).as_posix()
+    prefix = "" if parent in ("", ".") else f"{parent}/"
+    return {f"{prefix}{_key(path, folder)}": path for path in paths}
 
 
 def _resolve(root: Path, name: str | None, usual_names: tuple[str, ...]) -> Path | None:
@@ -219,3 +241,15 @@ def _keys_by_name(annotations: dict[str, Path] | dict[str, ImageAnnotations]) ->
     """Map the last part of each key to the key, if no other key ends in it."""
     counts = Counter(key.rpartition("/")[2] for key in annotations)
     return {name: key for key in annotations if counts[name := key.rpartition("/")[2]] == 1}
+
+
+def _keys_without_mask_ending(masks: dict[str, Path]) -> dict[str, str]:
+    """Map keys and their last parts, without an ending such as "_mask", to the key, if it is the only one."""
+    plain: dict[str, list[str]] = {}
+    for key in masks:
+        home, slash, name = key.rpartition("/")
+        short = without_mask_ending(name)
+        if short != name:
+            for alias in {f"{home}{slash}{short}", short}:
+                plain.setdefault(alias, []).append(key)
+    return {alias: keys[0] for alias, keys in plain.items() if len(keys) == 1 and alias not in masks}

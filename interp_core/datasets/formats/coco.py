@@ -1,84 +1,46 @@
-"""Read COCO JSON: images, categories and the boxes of objects, one file per split.
+"""Make the records of COCO JSON: images, categories and the evidence of objects, one file per split.
 
-Source: cocodataset.org, "Data format", object detection. Boxes are x, y, width, height in pixels from 0.
-Known limits: polygons and run-length masks are not read, only their boxes; crowds count as labels but mark nothing.
+The evidence of an object is its polygons or run lengths, and else its box, x, y, width, height in pixels from 0, or in
+shares of the image. Source: cocodataset.org, "Data format", object detection.
+Known limits: a crowd without run lengths counts as label but marks nothing; keypoints and captions are not read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
-
+from interp_core.datasets.files.box_forms import SHARES, are_shares
 from interp_core.datasets.files.boxes import repair_box
-from interp_core.datasets.files.paths import find_file, relative_id, walk_files
+from interp_core.datasets.files.paths import FileFinder, relative_id, walk_files
+from interp_core.datasets.files.shapes import ShapeMask, shape_of
+from interp_core.datasets.files.split_words import split_of
 from interp_core.datasets.files.splits import SplitRecord
+from interp_core.datasets.formats.coco_json import CocoFile, CocoImage, CocoObject, order_of_id, read_coco
 from interp_core.datasets.formats.voc import AnnotationError
-from interp_core.datasets.records import Finding, Record, SplitName
-from interp_core.errors import one_line
+from interp_core.datasets.records import Box, Finding, Record
 
-SPLIT_WORDS: dict[SplitName, tuple[str, ...]] = {"train": ("train",), "val": ("val", "dev"), "test": ("test",)}
-
-
-class CocoCategory(BaseModel):
-    """A class."""
-
-    id: int
-    name: str
+KEYS = (b"images", b"annotations", b"categories")
 
 
-class CocoImage(BaseModel):
-    """An image."""
+@dataclass(frozen=True)
+class ObjectEvidence:
+    """Evidence of the objects of an image: boxes and shapes, and the size that boxes refer to if it is known."""
 
-    id: int | str
-    file_name: str
-    width: int | None = None
-    height: int | None = None
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """(width, height) if both are known and positive, else None."""
-        size = (self.width or 0, self.height or 0)
-        return size if min(size) > 0 else None
+    boxes: tuple[Box, ...]
+    masks: tuple[ShapeMask, ...]
+    size: tuple[int, int] | None
 
 
-class CocoObject(BaseModel):
-    """An object in an image."""
-
-    image_id: int | str
-    category_id: int
-    bbox: tuple[float, float, float, float] | None = None
-    iscrowd: int = 0
-
-
-class CocoFile(BaseModel):
-    """The fields of a COCO file that are used."""
-
-    images: list[CocoImage]
-    categories: list[CocoCategory]
-    annotations: list[CocoObject] = []
-
-
-def read_coco(path: Path) -> CocoFile:
-    """Read a COCO file.
-
-    Raises:
-        AnnotationError: the file cannot be read or is not COCO JSON.
-    """
-    try:
-        return CocoFile.model_validate_json(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise AnnotationError(f"cannot read {path} as COCO JSON: {_reason(error)}") from error
-
-
-def looks_like_coco(path: Path) -> bool:
-    """Return whether the first megabyte of a JSON file has a key of COCO's."""
+def looks_like_coco(path: Path, keys: Iterable[bytes] = KEYS) -> bool:
+    """Return whether the first megabyte of a JSON file has one of these keys."""
     try:
         with path.open("rb") as file:
-            beginning = file.read(2**20)
+            beginning = file.read(2**20).replace(b"\0", b"")
     except OSError:
         return False
-    return any(b'"' + key + b'"' in beginning for key in (b"images", b"annotations", b"categories"))
+    return any(b'"' + key + b'"' in beginning for key in keys)
 
 
 def coco_files(root: Path) -> list[Path]:
@@ -88,84 +50,135 @@ def coco_files(root: Path) -> list[Path]:
     return [path for path in paths if not path.stem.startswith(no_objects) and looks_like_coco(path)]
 
 
-def split_of(name: str) -> SplitName | None:
-    """Return the split that a name such as "instances_val2017", "valid" or "trainval" stands for, or None."""
-    name = name.lower()
-    return next((split for split, words in SPLIT_WORDS.items() if any(word in name for word in words)), None)
+def read_coco_files(root: Path, findings: list[Finding]) -> list[CocoFile]:
+    """Read the files of `coco_files` that are COCO's, with a finding for each that only resembles them."""
+    contents = []
+    for path in coco_files(root):
+        try:
+            contents.append(read_coco(path))
+        except AnnotationError as error:
+            if sum(looks_like_coco(path, (key,)) for key in KEYS) >= 2:
+                reason = str(error).partition(": ")[2]
+                findings.append(Finding("unreadable annotation", relative_id(path, root), f"not used: {reason}"))
+    return contents
 
 
 def read_coco_folder(
-    root: Path, sources: list[Path], name: str, findings: list[Finding]
+    root: Path, contents: list[CocoFile], name: str, findings: list[Finding]
 ) -> tuple[tuple[str, ...], list[SplitRecord]]:
-    """Read the classes and images of COCO files.
+    """Make the classes and records of COCO files.
 
     Args:
         root: folder of the data set.
-        sources: its COCO files. The name of the file or its folder tells the split.
+        contents: its COCO files. The name of the file or its folder tells the split.
         name: name of the data set, the first part of ids.
         findings: list to which defects are added.
-
-    Raises:
-        AnnotationError: a file cannot be read.
     """
-    contents = [read_coco(path) for path in sources]
-    names = {category.id: category.name for content in contents for category in content.categories}
-    targets = {category_id: target for target, category_id in enumerate(sorted(names))}
+    names = {key: category for content in contents for key, category in content.categories.items()}
+    order = sorted(names, key=order_of_id)
+    targets = {key: target for target, key in enumerate(order)}
+    finder = FileFinder(root)
     records: dict[str, SplitRecord] = {}
-    for path, content in zip(sources, contents, strict=True):
+    for content in contents:
+        findings += content.findings
+        path = content.path
         split = split_of(path.stem) or split_of(path.parent.relative_to(root).as_posix())
-        for record in _records(root, path, content, targets, name, findings):
+        for record in _records(root, content, targets, name, finder, findings):
             if record.id in records:
                 findings.append(Finding("duplicate row", path.name, f"{record.id} is listed twice: the first is used"))
             records.setdefault(record.id, SplitRecord(record, split))
-    return tuple(names[category_id] for category_id in sorted(names)), list(records.values())
+    return tuple(names[key] for key in order), list(records.values())
+
+
+def evidence_of(
+    image: CocoImage,
+    objects: list[CocoObject],
+    targets: dict[str, int | None],
+    source: Path,
+    in_shares: bool,
+    findings: list[Finding],
+) -> ObjectEvidence:
+    """Return the evidence of the objects of an image.
+
+    Args:
+        image: the image.
+        objects: its objects.
+        targets: class by category.
+        source: the annotation file.
+        in_shares: whether boxes are in shares of the image.
+        findings: list to which defects are added.
+    """
+    boxes: list[Box] = []
+    masks: list[ShapeMask] = []
+    size = SHARES if in_shares else image.size
+    where = image.file_name[:200]
+    for entry in objects:
+        target = targets.get(entry.category_id)
+        shape = _shape(entry, source, target, image.size, where, findings)
+        if shape is not None:
+            masks.append(shape)
+        elif entry.corners is not None and not entry.is_crowd:
+            box = repair_box(entry.corners, where, findings, target, size)
+            boxes += [] if box is None else [box]
+    return ObjectEvidence(tuple(boxes), tuple(masks), size)
+
+
+def objects_by_image(content: CocoFile) -> dict[str, list[CocoObject]]:
+    """Return the objects of each listed image, by its id."""
+    objects: dict[str, list[CocoObject]] = {image.id: [] for image in content.images}
+    for entry in content.objects:
+        if entry.image_id in objects:
+            objects[entry.image_id].append(entry)
+    return objects
+
+
+def has_shares(content: CocoFile) -> bool:
+    """Return whether the boxes of a file are in shares of the image."""
+    return are_shares(entry.corners for entry in content.objects if entry.corners is not None)
 
 
 def _records(
-    root: Path, source: Path, content: CocoFile, targets: dict[int, int], name: str, findings: list[Finding]
+    root: Path, content: CocoFile, targets: dict[str, int], name: str, finder: FileFinder, findings: list[Finding]
 ) -> list[Record]:
-    objects: dict[int | str, list[CocoObject]] = {image.id: [] for image in content.images}
-    for entry in content.annotations:
+    source = content.path
+    objects = objects_by_image(content)
+    for entry in content.objects:
         if entry.image_id not in objects or entry.category_id not in targets:
             what = f"image {entry.image_id}, category {entry.category_id}: one of them is not listed, left out"
             findings.append(Finding("label without image", source.name, what))
-        else:
-            objects[entry.image_id].append(entry)
     folder = source.parent.relative_to(root).as_posix()
     image_folders = [folder, ".", "images", source.stem.removeprefix("instances_"), f"{folder}/images"]
+    in_shares = has_shares(content)
     records = []
     for image in content.images:
-        path = find_file(root, image.file_name, image_folders)
+        path = finder.find(image.file_name, image_folders)
+        labelled = [entry for entry in objects[image.id] if entry.category_id in targets]
         if path is None:
-            findings.append(Finding("label without image", source.name, f"{image.file_name[:200]!r} is not there"))
-        elif not objects[image.id]:
+            what = f"{image.file_name[:200]!r} is not there{finder.reason(image.file_name)}"
+            findings.append(Finding("label without image", source.name, what))
+        elif not labelled:
             findings.append(Finding("image without label", image.file_name[:200], "no object in it: left out"))
         else:
+            evidence = evidence_of(image, labelled, {**targets}, source, in_shares, findings)
+            image_targets = tuple(sorted({targets[entry.category_id] for entry in labelled}))
             record_id = f"{name}/{relative_id(path, root)}"
-            records.append(_record(record_id, path, image, objects[image.id], targets, findings))
+            records.append(Record(record_id, path, image_targets, evidence.boxes, evidence.masks, size=evidence.size))
     return records
 
 
-def _record(
-    record_id: str,
-    path: Path,
-    image: CocoImage,
-    objects: list[CocoObject],
-    targets: dict[int, int],
+def _shape(
+    entry: CocoObject,
+    source: Path,
+    target: int | None,
+    size: tuple[int, int] | None,
+    where: str,
     findings: list[Finding],
-) -> Record:
-    boxes = []
-    for entry in objects:
-        if entry.bbox is not None and not entry.iscrowd:
-            x, y, width, height = entry.bbox
-            corners, target = (x, y, x + width, y + height), targets[entry.category_id]
-            boxes.append(repair_box(corners, image.file_name[:200], findings, target, image.size))
-    image_targets = tuple(sorted({targets[entry.category_id] for entry in objects}))
-    return Record(record_id, path, image_targets, tuple(box for box in boxes if box is not None), size=image.size)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(str(part) for part in problem['loc']) or 'file'}: {problem['msg']}"
-    return one_line(error)
+) -> ShapeMask | None:
+    """Return the polygons or run lengths of an object, or None for none, with a finding if they cannot be read."""
+    if entry.segmentation is None:
+        return None
+    try:
+        return shape_of(entry.segmentation, source, target, size)
+    except ValueError as error:
+        findings.append(Finding("bad segmentation", where, f"{error}: its box is used, if it has one"))
+        return None
