@@ -43,6 +43,10 @@ class ContractError(InterpError):
     """An argument or a return value that a contract does not allow."""
 
 
+class DivergenceError(InterpError):
+    """A training whose loss is not finite or grows without bound."""
+
+
 class StoreError(InterpError):
     """A folder or file that cannot be written or read."""
 

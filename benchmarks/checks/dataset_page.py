@@ -57,7 +57,7 @@ def render_page(report: DatasetReport, sheet: Image.Image | None) -> str:
         report: the report, without identifiers if it is to be passed on; see `dataset.without_identifiers`.
         sheet: pictures to show.
     """
-    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text())
+    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     picture = base64.b64encode(encode_png(sheet)).decode() if sheet else ""
     return template.render(report=report, sheet=picture, limit=MAX_FINDINGS_LISTED, splits=SPLITS)
 

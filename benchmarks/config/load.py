@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,24 @@ from benchmarks.config.plugins import load_plugin
 from benchmarks.config.run import RunConfig
 from interp_core.errors import UnknownNameError, one_line
 
+MERGE_TAG = "tag:yaml.org,2002:merge"
 M = TypeVar("M", bound=BaseModel)
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Loader that refuses a field that is given twice, where YAML would keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """See `yaml.SafeLoader`."""
+        first_lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in first_lines and key.tag != MERGE_TAG:
+                text = f"field {key.value!r} is given twice, in lines {first_lines[key.value]} and {line}"
+                raise yaml.constructor.ConstructorError(None, None, text, None)
+            if isinstance(key, yaml.ScalarNode):
+                first_lines[key.value] = line
+        return super().construct_mapping(node, deep=deep)
 
 
 def load_config(path: Path, changes: dict[str, Any] | None = None, assignments: Sequence[str] = ()) -> RunConfig:
@@ -70,8 +87,8 @@ def read_content(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read or holds no fields.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), UniqueKeyLoader)
+    except (OSError, UnicodeDecodeError, RecursionError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold fields of a run such as 'dataset:', got {type(content).__name__}")

@@ -18,6 +18,7 @@ from pydantic import (
 
 from benchmarks.config.choice import RivalChoice, TermChoice
 from benchmarks.config.errors import complete_error
+from benchmarks.config.fields import Name
 from interp_core.errors import UnknownNameError
 from interp_core.training import Recipe
 
@@ -116,7 +117,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^\w[\w.-]*$")
+    name: Name
     backbone: str
     kwargs: dict[str, Any] = {}
     lap: bool = False

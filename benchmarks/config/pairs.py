@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchmarks.config.fields import Name
 from interp_core.datasets.synthetic.cues import CueKind
 
 
@@ -29,7 +30,7 @@ class PairConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^\w[\w.-]*$")
+    name: Name
     cue: CueKind
     model: str
     agreement: float = Field(1.0, gt=0, le=1)

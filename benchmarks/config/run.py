@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from benchmarks.config.choice import DatasetChoice, ExplainerChoice, MetricChoice, TermChoice
+from benchmarks.config.fields import Name, Seed
 from benchmarks.config.models import ModelConfig, NonEmpty
 from benchmarks.config.pairs import PairConfig
 from benchmarks.store.locations import Location, is_url, open_location
@@ -89,7 +90,7 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field("first-light", pattern=r"^\w[\w.-]*$")
+    name: Name = "first-light"
     dataset: DatasetChoice
     models: NonEmpty[ModelConfig]
     recipe: Recipe = Recipe()
@@ -101,8 +102,8 @@ class RunConfig(BaseModel):
     split: Literal["test", "val"] = "test"
     shard: int = Field(16, ge=1)
     gallery: int = Field(6, ge=1)
-    seeds: NonEmpty[int] = (0,)
-    draws: int | None = None
+    seeds: NonEmpty[Seed] = (0,)
+    draws: Seed | None = None
     smoothing: tuple[Annotated[float, Field(gt=0)], ...] = ()
     grids: tuple[Annotated[int, Field(ge=1)], ...] = ()
     sharpening: tuple[Annotated[float, Field(gt=0)], ...] = ()

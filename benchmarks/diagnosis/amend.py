@@ -14,7 +14,6 @@ redistribution of a fitted LAP model is not fitted again.
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from benchmarks.diagnosis.repairs.support.cues import find_cues, groups_of
 from benchmarks.diagnosis.repairs.support.image_parts import hold_out, part_of, select_labelled, split_rows
 from benchmarks.diagnosis.subject import Subject
 from benchmarks.store.atomic import write_atomically
+from benchmarks.store.json_text import json_text
 from benchmarks.store.provenance import provenance
 from interp_core.datasets import Images
 from interp_core.errors import ContractError
@@ -220,5 +220,5 @@ def save_amended(
     """
     content = {**describe_step(amended), **(facts or {}), **provenance(command=command, seed=amended.seed)}
     weights = save(amended.subject.lap, folder / NETWORK, classes=list(amended.subject.classes))
-    write_atomically(folder / FACTS, json.dumps(content, indent=1, default=str) + "\n")
+    write_atomically(folder / FACTS, json_text(content))
     return weights

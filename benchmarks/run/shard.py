@@ -37,7 +37,7 @@ from benchmarks.run.training import TrainedNetwork, train_or_load
 from benchmarks.store.record import Problem
 from benchmarks.store.run_folder import Store, from_float16, to_float16
 from interp_core.datasets import ImageSet
-from interp_core.errors import InterpError
+from interp_core.errors import DivergenceError, InterpError
 from interp_core.training import Epoch
 
 ShowStep = Callable[[str], None]
@@ -120,9 +120,9 @@ class ShardWorker:
             return None
         try:
             trained = train_or_load(cell, self.components, images, self.store, self.device, show, start)
-        except InterpError:
-            raise
         except Exception as error:  # whatever training raises must not end the run of other networks
+            if isinstance(error, InterpError) and not isinstance(error, DivergenceError):
+                raise
             counters.problems.append(self.write_failure(f"{cell.model.name}, seed {cell.seed}", error, cell.key))
             return None
         self.store.forget_failure(cell.key)

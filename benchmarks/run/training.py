@@ -24,6 +24,7 @@ from benchmarks.run.images import RunImages, Statistics
 from benchmarks.run.networks import build_network, statistics_for
 from benchmarks.run.region_masks import regions_of
 from benchmarks.run.staged_training import train_in_stages
+from benchmarks.store.json_text import json_text
 from benchmarks.store.locations import is_url, list_files, local_copy, rename, write_file, writing
 from benchmarks.store.run_folder import Store
 from interp_core.datasets import DatasetConfig, FileDataset, SplitName
@@ -102,7 +103,7 @@ def load_trained(cell: TrainCell, components: RunComponents, store: Store, devic
     if not description.exists() or not weights.exists():
         return None
     try:
-        facts = json.loads(description.read_text())["facts"]
+        facts = json.loads(description.read_text(encoding="utf-8"))["facts"]
         mean, std = (tuple(values) for values in facts["normalised_by"])
         classes = len(components.dataset.classes)
         network = build_network(cell.model, classes, cell.seed, weights=False, statistics=lambda _: (mean, std))
@@ -194,4 +195,4 @@ def _save(network: nn.Module, facts: dict[str, Any], cell: TrainCell, store: Sto
         save_model(network, str(path))
     # Last, so that a description always has its weights.
     description = {"model": cell.model.model_dump(mode="json"), "facts": facts}
-    write_file(weights.with_suffix(".json"), json.dumps(description, indent=1) + "\n")
+    write_file(weights.with_suffix(".json"), json_text(description))

@@ -46,7 +46,7 @@ def read(path: Path) -> SpeedResults:
         SpeedError: the file cannot be read, or another program wrote it.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         rows = [SpeedRow(**{name: entry["extra_info"][name] for name in FIELDS}) for entry in content["benchmarks"]]
         facts = {**content["machine_info"], **content["interp_bench"], "date": content["datetime"][:10]}
     except (OSError, ValueError) as error:

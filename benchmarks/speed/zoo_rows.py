@@ -127,7 +127,7 @@ def read_zoo(path: Path) -> ZooResults:
         SpeedError: the file cannot be read, or another program wrote it.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(_row_of(entry["extra_info"]) for entry in content["benchmarks"])
         facts = {**content["machine_info"], **content["interp_bench"], "date": content["datetime"][:10]}
         if not rows or "zoo" not in facts:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from benchmarks.store.atomic import write_atomically
+from benchmarks.store.json_text import json_text
 
 LIBRARIES = ("torch", "torchvision", "timm", "captum", "lime", "shap", "quantus", "numpy", "scipy", "scikit-learn")
 # From the top of the checkout, so that results written into it do not count as changes.
@@ -70,7 +71,7 @@ def write_provenance(path: Path, facts: Mapping[str, Any], *, command: str, seed
         StoreError: the file cannot be written.
     """
     content = {**provenance(command=command, seed=seed), **facts}
-    return write_atomically(path, json.dumps(content, indent=1, default=str) + "\n")
+    return write_atomically(path, json_text(content))
 
 
 def versions() -> dict[str, str]:

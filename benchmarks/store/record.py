@@ -9,11 +9,12 @@ that this version does not know are kept.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from benchmarks.store.json_text import json_text
 
 # An integer in a file stays an integer.
 Number = int | float
@@ -348,4 +349,4 @@ class RunRecord(Entry):
 
     def to_json(self) -> str:
         """Return the text of run.json."""
-        return json.dumps(self.to_dict(), indent=2, default=str) + "\n"
+        return json_text(self.to_dict(), indent=2)

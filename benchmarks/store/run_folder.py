@@ -36,6 +36,7 @@ from benchmarks.store.cell_files import (
     refuse_newer,
     write_columns,
 )
+from benchmarks.store.json_text import json_text
 from benchmarks.store.locations import Location, is_url, list_files, open_location, rename, write_file, writing
 from benchmarks.store.record import Problem, RunRecord
 from benchmarks.store.run_data import SCORE_COLUMNS, Gallery, RunData
@@ -142,7 +143,7 @@ class Store:
 
     def write_failure(self, key: str, problem: Problem) -> None:
         """Write how a cell failed."""
-        write_file(self.failure_path(key), json.dumps(problem.to_dict(), indent=1) + "\n")
+        write_file(self.failure_path(key), json_text(problem.to_dict()))
 
     def read_failure(self, key: str) -> Problem | None:
         """Read how a cell failed; None if it did not, or the file cannot be read."""
@@ -301,7 +302,7 @@ def _validate(model: type[T], content: Any, path: Location) -> T:
 
 def _read_json(path: Location) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {path}: {error}") from error
 

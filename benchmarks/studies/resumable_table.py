@@ -84,7 +84,7 @@ def read_rows(path: Path) -> list[dict[Any, Any]]:
     """
     if not path.is_file():
         return []
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     lines = list(csv.reader(io.StringIO(text)))
     if lines and (len(lines[-1]) != len(lines[0]) or not text.endswith("\n")):
         lines.pop()

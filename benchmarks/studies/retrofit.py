@@ -229,7 +229,9 @@ def run(settings: RetrofitSettings) -> list[Path]:
     with atomic_file(settings.out) as temporary:
         save_model(result.network, str(temporary))
     recipes = {stage.name: stage.recipe.model_dump() for stage in settings.stages()}
-    begin = None if settings.begin is None else json.loads(settings.begin.with_suffix(".json").read_text())
+    begin = (
+        None if settings.begin is None else json.loads(settings.begin.with_suffix(".json").read_text(encoding="utf-8"))
+    )
     facts = {
         "images": result.images,
         "seconds": result.seconds,
@@ -242,7 +244,9 @@ def run(settings: RetrofitSettings) -> list[Path]:
     description = write_provenance(settings.out.with_suffix(".json"), facts, command=COMMAND)
     paths = [settings.out, description]
     if settings.ready_made is not None:
-        paths += write_ready_made(result.network, json.loads(description.read_text()), settings.ready_made)
+        paths += write_ready_made(
+            result.network, json.loads(description.read_text(encoding="utf-8")), settings.ready_made
+        )
     for stage in settings.stages():
         settings.checkpoint(stage).unlink(missing_ok=True)
     return paths

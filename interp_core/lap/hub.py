@@ -138,7 +138,7 @@ class HubMixin(nn.Module):
             folder.mkdir(parents=True, exist_ok=True)
             self.write_files(folder / WEIGHTS, folder / DESCRIPTION, classes=classes, extra=extra)
             if not (folder / CARD).exists():
-                (folder / CARD).write_text(self._model_card(classes, extra or {}))
+                (folder / CARD).write_text(self._model_card(classes, extra or {}), encoding="utf-8")
         except OSError as error:
             raise StoreError(f"cannot write {folder}: {one_line(error)}; give a folder that can be written") from error
         return folder

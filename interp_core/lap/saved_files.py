@@ -45,7 +45,7 @@ def write_files(model: nn.Module, description: dict[str, Any], weights_path: Pat
             f"{description_path} cannot hold how the model was made: {one_line(error)}; use plain values"
         ) from error
     weights_path.parent.mkdir(parents=True, exist_ok=True)
-    description_path.write_text(text + "\n")
+    description_path.write_text(text + "\n", encoding="utf-8")
     save_model(model, str(weights_path))
 
 
@@ -56,7 +56,7 @@ def read_description(path: Path) -> dict[str, Any]:
         StoreError: the file is missing, damaged or of another format.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

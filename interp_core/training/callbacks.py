@@ -76,7 +76,7 @@ class CsvLog(Callback):
         earlier = [old for old in self._rows() if int(old["epoch"]) < epoch.epoch]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(self.path.name + ".part")
-        with temporary.open("w", newline="") as file:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(row), restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows([*earlier, row])
@@ -85,7 +85,7 @@ class CsvLog(Callback):
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.exists():
             return []
-        with self.path.open(newline="") as file:
+        with self.path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
 

@@ -61,12 +61,14 @@ class Batch:
         targets: (n,) or (n, K).
         regions: (n, 1, H, W) by name, moved like the images; rows of NaN for images without a mask.
         share: part of the step's images that this batch counts for, in (0, 1].
+        indices: (n,) numbers of the images among the training images.
     """
 
     images: Tensor
     targets: Tensor
     regions: dict[str, Tensor]
     share: float
+    indices: Tensor
 
     def split(self, count: int) -> list[Batch]:
         """Split into about `count` batches of at least two images each."""
@@ -79,6 +81,7 @@ class Batch:
                 self.targets[rows],
                 {name: masks[rows] for name, masks in self.regions.items()},
                 self.share * len(rows) / len(self.images),
+                self.indices[rows],
             )
             for rows in torch.arange(len(self.images)).tensor_split(count)
         ]
@@ -178,7 +181,7 @@ class TrainingSet:
         images, targets = moves(images), self.targets[indices]
         if self.recipe.mosaics:
             images = make_mosaics(images, targets, self.recipe.mosaics, generator)
-        return Batch(images, targets, regions, share)
+        return Batch(images, targets, regions, share, indices)
 
     def _sample_moves(self, batch: Tensor, indices: Tensor, generator: torch.Generator) -> Moves:
         """Draw moves for the readable images; every process draws for all, so that generators stay equal."""

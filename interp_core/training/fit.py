@@ -69,6 +69,7 @@ def fit(
 
     Raises:
         ContractError: arguments that do not match, or none of the images can be read.
+        DivergenceError: the loss is not finite or grows without bound, or an image holds NaN.
         StoreError: the checkpoint is damaged or belongs to another training.
     """
     recipe = _resolve_recipe(mode, recipe)

@@ -19,6 +19,7 @@ from interp_core.training.callbacks import Callback, Epoch
 from interp_core.training.checkpoint import Checkpoint, get_random_states, set_random_states
 from interp_core.training.data import Batch, Source, TrainingSet
 from interp_core.training.devices import all_agree, broadcast_buffers, sum_over_processes
+from interp_core.training.divergence import LossGuard
 from interp_core.training.early_stopping import EarlyStopping
 from interp_core.training.evaluate import correctness, eval_batch_size, sum_losses
 from interp_core.training.losses import StepLosses
@@ -81,7 +82,7 @@ class TrainingLoop:
         self.losses = StepLosses(model, terms, self.term_generator, names, recipe.answers)
         self.prepared_losses = accelerator.prepare(self.losses)
         self.optimizer = accelerator.prepare(optimizer)
-        self.early_stopping = EarlyStopping(recipe)
+        self.early_stopping, self.guard = EarlyStopping(recipe), LossGuard(recipe.learning_rate)
         self.history: list[Epoch] = []
         # Of the current epoch: its number, steps passed, and steps computed (others had too few readable images).
         self.epoch, self.passed, self.computed = 1, 0, 0
@@ -177,6 +178,7 @@ class TrainingLoop:
         regions = {name: masks.to(self.device) for name, masks in batch.regions.items()}
         images, targets = batch.images.to(self.device, non_blocking=True), batch.targets.to(self.device)
         losses = self.prepared_losses(images, targets, regions)
+        self.guard.add(self.total_passed + 1, losses, batch.images, batch.indices)
         weight, loss = batch.share * self.accelerator.num_processes, torch.stack(list(losses.values())).sum()
         self.accelerator.backward(loss if weight == 1 else weight * loss)
         for name, value in losses.items():
@@ -186,6 +188,7 @@ class TrainingLoop:
     def _end_epoch(self, validation: Validation | None) -> None:
         if not self.sums:
             raise ContractError("none of the training images can be read")
+        self.guard.check()
         sums = sum_over_processes(self.accelerator, torch.stack(list(self.sums.values()))).tolist()
         means = {name: value / self.computed for name, value in zip(self.sums, sums, strict=True)}
         broadcast_buffers(self.accelerator, self.model)
@@ -219,6 +222,7 @@ class TrainingLoop:
         return batches[self.data.rank :: self.data.world]
 
     def _save(self, checkpoint: Checkpoint | None) -> None:
+        self.guard.check()
         if checkpoint is not None:
             state = self.state_dict()
             if self.accelerator.is_main_process:

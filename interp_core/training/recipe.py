@@ -102,7 +102,7 @@ class Recipe(BaseModel):
     start_a: float | None = Field(0.5, gt=0)
     attention_gradient: bool = False
     channels_last: bool = True
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,6 @@ disappears. A reader refuses a newer version, since it could misread it.
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from benchmarks.config.errors import problems_of
 from benchmarks.config.json_schema import DIALECT
 from benchmarks.diagnosis.finding import SCHEMA_VERSION, Diagnosis
 from benchmarks.store.atomic import write_atomically
+from benchmarks.store.json_text import json_text, without_infinite
 from interp_core.errors import InterpError, one_line
 
 FILE = "findings.json"
@@ -37,11 +37,11 @@ def write_findings(folder: Path, diagnosis: Diagnosis) -> Path:
     Raises:
         StoreError: the folder cannot be written.
     """
-    content = _without_infinite(diagnosis.model_dump(mode="json"))
+    content = without_infinite(diagnosis.model_dump(mode="json"))
     for finding in content["findings"]:
         finding["details"] = {name: value for name, value in finding["details"].items() if value is not None}
         finding["effects"] = [effect for effect in finding["effects"] if _is_complete(effect)]
-    return write_atomically(folder / FILE, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return write_atomically(folder / FILE, json_text(content))
 
 
 def read_findings(path: Path) -> Diagnosis:
@@ -91,12 +91,3 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _is_complete(effect: dict[str, Any]) -> bool:
     """Return whether all estimates of an effect have a value."""
     return all(part["value"] is not None for part in effect.values() if isinstance(part, dict))
-
-
-def _without_infinite(value: Any) -> Any:
-    """Replace numbers that are not finite by None, at any depth."""
-    if isinstance(value, dict):
-        return {key: _without_infinite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_without_infinite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -46,7 +46,7 @@ class ImageFiles:
         path = root / index
         if not path.is_file():
             raise ContractError(f"{path} does not exist: give --root the folder of the images and their {index}")
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = tuple(csv.DictReader(file))
         missing = [name for name in (path_column, mask_column) if not rows or name not in rows[0]]
         if missing:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from benchmarks.config.choice import ExplainerChoice
+from benchmarks.config.fields import Name
 from benchmarks.config.load import parse
 from benchmarks.config.models import ModelConfig, NonEmpty, Normalisation, Stage
 
@@ -74,7 +75,7 @@ class FilePairSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^\w[\w.-]*$")
+    name: Name
     backbone: str
     classes: int = Field(ge=2)
     kwargs: dict[str, Any] = {}

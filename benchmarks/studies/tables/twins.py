@@ -41,7 +41,7 @@ def read_accuracies(folder: Path) -> dict[int, float]:
     Raises:
         InterpError: the run has several networks.
     """
-    models: list[dict[str, Any]] = json.loads((folder / "run.json").read_text())["models"]
+    models: list[dict[str, Any]] = json.loads((folder / "run.json").read_text(encoding="utf-8"))["models"]
     if len({model["name"] for model in models}) != 1:
         raise InterpError(f"{folder} holds more than one network: give a run of LAP alone and a run of its plain twin")
     return {model["seed"]: model["test_accuracy"] for model in models}

@@ -72,7 +72,7 @@ class FileDataset(DatasetConfig):
     most_pixels: int = Field(MOST_PIXELS, ge=1)
     workers: int | None = Field(None, ge=0)
     memory: int = Field(256, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the configuration, without the cached index and loader."""

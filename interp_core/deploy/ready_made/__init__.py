@@ -42,7 +42,7 @@ def read_facts(name: str) -> dict[str, Any]:
     """
     if name not in names():
         raise UnknownNameError("ready-made redistribution", name, names())
-    facts: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    facts: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return facts
 
 
@@ -93,7 +93,7 @@ def write_ready_made(lap: LapModel, facts: dict[str, Any], path: Path) -> list[P
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, str(files[0]))
     description = {"fingerprint": fingerprint(lap.backbone), **facts}
-    files[1].write_text(json.dumps(description, indent=2) + "\n")
+    files[1].write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return list(files)
 
 
