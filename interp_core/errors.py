@@ -47,6 +47,10 @@ class DivergenceError(InterpError):
     """A training whose loss is not finite or grows without bound."""
 
 
+class FailedRunError(InterpError):
+    """A run in which everything failed though its settings are right. The command exits with 1."""
+
+
 class StoreError(InterpError):
     """A folder or file that cannot be written or read."""
 

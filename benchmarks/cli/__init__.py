@@ -15,9 +15,10 @@ from collections.abc import Sequence
 import typer
 
 from benchmarks.cli import amend, datasets, diagnose, inspect, run, runs, study, verify  # noqa: F401 - registers commands
-from benchmarks.cli.app import STOPPED, app, console, error_console, print_error
+from benchmarks.cli.app import FAILED, STOPPED, app, console, error_console, print_error
+from benchmarks.cli.logs import move_to_front
 from benchmarks.run.malloc import keep_freed_memory
-from interp_core.errors import InterpError
+from interp_core.errors import FailedRunError, InterpError
 
 __all__ = ["app", "console", "error_console", "main"]
 
@@ -26,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with the codes above."""
     keep_freed_memory()
     try:
-        code = app(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        code = app(args=move_to_front(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except InterpError as error:
-        raise SystemExit(print_error(str(error))) from error
+        code = print_error(str(error))
+        raise SystemExit(FAILED if isinstance(error, FailedRunError) else code) from error
     except (KeyboardInterrupt, typer.Abort):
         code = STOPPED
     except Exception as error:

@@ -165,15 +165,15 @@ def _repair_in_turn(
     options: dict[str, Any],
 ) -> list[Amended]:
     """Repair one finding after the other, each on the network that the last repair left."""
-    from benchmarks.cli.diagnose_progress import DiagnosisProgress
     from benchmarks.diagnosis.amend import amend as repair_finding
     from benchmarks.diagnosis.amending.config import look_up_finding
+    from benchmarks.run.phase_progress import PhaseProgress
 
     steps: list[Amended] = []
     for choice in choices:
         finding = look_up_finding(choice, diagnosis)
         console.print(f"Finding {finding.number}: {escape(finding.title)}", highlight=False)
-        with DiagnosisProgress(console) as progress:
+        with PhaseProgress(console) as progress:
             amended = repair_finding(
                 steps[-1].subject if steps else subject,
                 finding,

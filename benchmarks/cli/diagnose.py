@@ -145,11 +145,11 @@ def _run(
     """Open network and images, run the diagnosis, and show its progress."""
     from dataclasses import replace
 
-    from benchmarks.cli.diagnose_progress import DiagnosisProgress
     from benchmarks.diagnosis.opening.data import describe_data, hash_images, open_dataset, open_images
     from benchmarks.diagnosis.opening.metadata import file_properties
     from benchmarks.diagnosis.opening.network import describe_network, open_subject
     from benchmarks.diagnosis.suite import diagnose as run_suite
+    from benchmarks.run.phase_progress import PhaseProgress
 
     with console.status("Opening network and images"):
         dataset = open_dataset(options)
@@ -157,7 +157,7 @@ def _run(
         multi_label = dataset.multi_label
         subject = open_subject(network, dataset.classes, multi_label=multi_label, image_size=images.shape[-1])
         columns = _read_metadata(metadata, images, getattr(dataset, "root", None))
-    with DiagnosisProgress(console) as progress:
+    with PhaseProgress(console) as progress:
         columns |= file_properties(images, lambda done, total: progress.report("headers read", done, total))
         others = {}
         if other_split is not None:

@@ -65,11 +65,11 @@ def run(
     overrides = {field: value for field, value in changes.items() if field != "output"}
     overrides |= dict(map(parse_assignment, assignments))
     with console.status("Loading libraries"):
-        from benchmarks.cli.progress_bars import ProgressBars
         from benchmarks.run.engine import Engine
+        from benchmarks.run.phase_progress import PhaseProgress
 
-    with ProgressBars(console) as bars:
-        outcome = Engine(settings, bars, overrides=overrides, fresh=fresh, retry_failed=retry_failed).run()
+    with PhaseProgress(console) as progress:
+        outcome = Engine(settings, progress, overrides=overrides, fresh=fresh, retry_failed=retry_failed).run()
     _print_outcome(outcome)
     write_page(outcome.folder)
     if outcome.failed:

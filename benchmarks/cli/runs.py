@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from benchmarks.cli.app import RunFolder, app, console, print_table
+from benchmarks.run.progress import PROGRESS
 
 if TYPE_CHECKING:
     from benchmarks.store.locations import Location
@@ -102,6 +104,7 @@ def write_page(folder: Location) -> None:
     from benchmarks.store.locations import write_file
     from benchmarks.store.run_folder import read_run
 
+    logging.getLogger(PROGRESS).info("Writing tables, figures and page")
     data = read_run(folder)
     if isinstance(folder, Path):
         page: Any = write_report(data, folder)[-1]

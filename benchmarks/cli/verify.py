@@ -58,8 +58,8 @@ def verify(
     device: Device = "auto",
 ) -> None:
     """Judge a repair: answers under intervention, evidence on the cause, and what got worse."""
-    from benchmarks.cli.diagnose_progress import DiagnosisProgress
     from benchmarks.diagnosis.output.findings_file import read_findings
+    from benchmarks.run.phase_progress import PhaseProgress
 
     findings, model = (Path(before), None) if findings is None else (findings, before)
     diagnosis, folder = read_findings(findings), findings if findings.is_dir() else findings.parent
@@ -77,7 +77,7 @@ def verify(
         )
         second = open_after(after, first)
         columns = None if groups is None else _read_groups(metadata, groups, images, getattr(dataset, "root", None))
-    with DiagnosisProgress(console) as progress:
+    with PhaseProgress(console) as progress:
         verification = compare(
             first,
             second,

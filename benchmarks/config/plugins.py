@@ -28,7 +28,7 @@ def load_plugin(name: str) -> ModuleType:
     """
     try:
         return _load_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-    except Exception as error:  # a plugin may raise anything
+    except (Exception, SystemExit) as error:  # a plugin may raise anything, or leave
         raise PluginError(f"plugin {name} cannot be imported: {one_line(error, with_type=True)}") from error
 
 

@@ -28,6 +28,7 @@ class RunComponents:
     Attributes:
         dataset: data set.
         terms: knowledge terms of the run; None for the defaults.
+        plugins: imported modules.
         explainers: explainers by name, those of plugins last.
         metrics: metrics by name, those of plugins last.
         training_stages: stages of the training of each model, by its name.
@@ -39,16 +40,16 @@ class RunComponents:
     """
 
     def __init__(self, config: RunConfig) -> None:
-        plugins = [load_plugin(name) for name in config.plugins]
+        self.plugins = [load_plugin(name) for name in config.plugins]
         self.is_pair = False
         self.dataset: DatasetConfig = config.dataset.build()
         self.terms: tuple[Term, ...] | None = (
             None if config.terms is None else tuple(choice.build() for choice in config.terms)
         )
-        self.explainers: dict[str, Explainer] = _create(ExplainerChoice, config.explainers, plugins)
+        self.explainers: dict[str, Explainer] = _create(ExplainerChoice, config.explainers, self.plugins)
         self.metrics: dict[str, Metric] = {
             name: _with_engine(metric, config.metric_engine)
-            for name, metric in _create(MetricChoice, config.metrics, plugins).items()
+            for name, metric in _create(MetricChoice, config.metrics, self.plugins).items()
         }
         for model in config.models:
             if model.checkpoint is not None:

@@ -35,6 +35,7 @@ from benchmarks.run.gallery import build_gallery
 from benchmarks.run.images import PLAIN, RunImages
 from benchmarks.run.networks import NormalisedNetwork
 from benchmarks.run.pairs import TrainedPair, prepare_pair
+from benchmarks.run.preconditions import check_classes, idle_plugins, unscored_metrics
 from benchmarks.run.progress import Progress, Silent
 from benchmarks.run.record import describe_models, new_record, utc_now
 from benchmarks.run.selection import SelectedImages, correct_everywhere
@@ -46,6 +47,7 @@ from benchmarks.store.locations import Location
 from benchmarks.store.provenance import VERSION
 from benchmarks.store.record import AuditRecord, DegenerateRecord, Problem
 from benchmarks.store.run_folder import Store, read_run
+from interp_core.errors import FailedRunError
 from interp_core.training import Epoch
 
 # Each network with the names of the explainers that can explain it.
@@ -147,6 +149,7 @@ class Engine:
         return Outcome(self.store.folder, problems, self.counters.computed, self.counters.reused, degenerate)
 
     def _run(self, cluster: Cluster | None) -> None:
+        self._check_preconditions()
         networks = self._train_networks(cluster)
         self.images.forget("train")
         self.images.forget("val")
@@ -169,6 +172,14 @@ class Engine:
             self.counters.merge(pair.score(self.progress.step))
         self._write_gallery(jobs, selected)
 
+    def _check_preconditions(self) -> None:
+        """Record what the run cannot give. See `benchmarks.run.preconditions`."""
+        dataset = self.components.dataset
+        check_classes(dataset)
+        problems = idle_plugins(self.components.plugins)
+        problems += unscored_metrics(self.components.metrics, dataset, self.config.split)
+        self.counters.problems += problems
+
     def _train_networks(self, cluster: Cluster | None) -> list[TrainedNetwork]:
         cells = train_cells(self.config, self.components)
         if cluster:
@@ -178,7 +189,8 @@ class Engine:
             networks = [self._train_here(cell) for cell in cells]
         trained = [network for network in networks if network is not None]
         if not trained:
-            raise ConfigError(f"no network could be trained: {self.counters.problems[0].what}")
+            failures = [problem for problem in self.counters.problems if problem.cell is not None]
+            raise FailedRunError(f"no network could be trained: {failures[0].what}")
         return trained
 
     def _train_here(self, cell: TrainCell) -> TrainedNetwork | None:
@@ -205,10 +217,12 @@ class Engine:
         side = min(split.shape[-2:])
         if max(self.config.grids, default=0) > side:
             raise ConfigError(f"grids: {max(self.config.grids)} cells a side do not fit images of {side} pixels")
+        self.progress.begin("Selecting images", 1)
         with self.counters.clock.measure("select"):
             normalised = [NormalisedNetwork(trained.network, trained.statistics) for trained in networks]
             batches, multi_label = self.images.batches(split, PLAIN), self.components.dataset.multi_label
             indices = correct_everywhere(normalised, batches, self.config.images, multi_label=multi_label)
+        self.progress.step(f"Selecting images: {len(indices)} of {len(split)}")
         return SelectedImages(split, indices, self.config.shard)
 
     def _prepare_pairs(self, networks: Sequence[TrainedNetwork]) -> list[TrainedPair]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+# Name of the logger that takes lines of progress.
+PROGRESS = "interp_bench.progress"
+
 
 class Progress(Protocol):
     """Receiver of an engine's progress."""

@@ -12,10 +12,8 @@ import torch
 from helpers.command import exit_code
 from helpers.diagnoses import diagnosis, finding
 from helpers.layouts import class_folders
-from rich.console import Console
 from safetensors.torch import save_file
 
-from benchmarks.cli.diagnose_progress import DiagnosisProgress
 from benchmarks.diagnosis import suite
 from benchmarks.diagnosis.finding import Diagnosis, Severity, Verdict
 from benchmarks.diagnosis.output.findings_file import read_findings, write_findings
@@ -159,19 +157,3 @@ def test_what_the_user_can_mend_is_told_in_one_line(
     assert "\n" not in error
     assert expected in error
     assert not (folder / "out").exists()
-
-
-@pytest.mark.parametrize("terminal", [False, True])
-def test_progress(terminal: bool, tmp_path: Path) -> None:
-    with (tmp_path / "log").open("w") as file:
-        console = Console(file=file, force_terminal=terminal, width=100)
-        with DiagnosisProgress(console) as progress:
-            for done in range(0, 1001):
-                progress.report("images explained", done, 1000)
-            progress.report("check [places]", 0, 1)
-    text = (tmp_path / "log").read_text()
-    assert "images explained" in text
-    if not terminal:
-        lines = text.splitlines()
-        assert len(lines) == 1 + 10 + 1
-        assert lines[-1].endswith("check [places]: 0 of 1")

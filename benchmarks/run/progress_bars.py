@@ -1,4 +1,4 @@
-"""Progress bars of `interp-bench run`. A separate module, since importing `rich.progress` takes time."""
+"""Progress bars on a terminal. A separate module, since importing `rich.progress` takes time."""
 
 from __future__ import annotations
 
