@@ -7,6 +7,7 @@ appear on standard error where no terminal shows bars. Progress, warnings and er
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,14 @@ ROOT = PROGRESS.rpartition(".")[0]
 FLAGS, VALUED = ("--quiet", "--verbose"), "--log-file"
 LINE_FORMAT, TIME_FORMAT = "%(asctime)s %(message)s", "%H:%M:%S"
 FILE_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+class StandardErrorHandler(logging.Handler):
+    """Handler that prints on what is standard error at the time of the line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 def move_to_front(arguments: Sequence[str]) -> list[str]:
@@ -55,7 +64,7 @@ def configure_logging(*, quiet: bool, verbose: bool, log_file: Path | None, term
     root.propagate = False
     root.addHandler(logging.NullHandler())
     if not quiet and (verbose or not terminal):
-        progress.addHandler(_with_format(logging.StreamHandler(), LINE_FORMAT, TIME_FORMAT))
+        progress.addHandler(_with_format(StandardErrorHandler(), LINE_FORMAT, TIME_FORMAT))
     if log_file is not None:
         root.addHandler(_with_format(_open_file(log_file), FILE_FORMAT, None))
 

@@ -104,8 +104,8 @@ def write_page(folder: Location) -> None:
     from benchmarks.store.locations import write_file
     from benchmarks.store.run_folder import read_run
 
-    logging.getLogger(PROGRESS).info("Writing tables, figures and page")
     data = read_run(folder)
+    logging.getLogger(PROGRESS).info("Writing tables, figures and page")
     if isinstance(folder, Path):
         page: Any = write_report(data, folder)[-1]
     else:

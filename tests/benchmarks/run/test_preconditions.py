@@ -62,8 +62,8 @@ def test_plugins_that_register_nothing_are_named(tmp_path: Path) -> None:
 
 
 def test_a_network_that_diverges_is_left_out_and_named(tiny: Callable[..., RunConfig]) -> None:
-    good = {"name": "good", "backbone": "test_resnet", "recipe": {"epochs": 0, "batch_size": 32}}
-    bad = {"name": "bad", "backbone": "test_resnet", "recipe": {"epochs": 1, "batch_size": 32, "learning_rate": 1e30}}
+    good, bad = ({"name": name, "backbone": "test_resnet", "kwargs": {"output_stride": 8}} for name in ("good", "bad"))
+    bad["stages"] = [{"recipe": {"epochs": 1, "batch_size": 16, "learning_rate": 1e30}}]
     outcome = Engine(tiny(models=[good, bad], seeds=[0])).run()
     (problem,) = [problem for problem in outcome.problems if problem.cell is not None]
     assert problem.where.startswith("bad")
