@@ -225,12 +225,18 @@ def planted(
     output: Output = DIAGNOSIS,
     seeds: Annotated[int, typer.Option(min=1, help="Networks of each planted setting.")] = 1,
     controls: Annotated[int, typer.Option(min=0, help="Networks of each kind of control.")] = 20,
+    offset: Annotated[int, typer.Option(min=0, help="Added to all seeds, for networks never looked at.")] = 0,
+    agreements: Annotated[str, typer.Option(help="Of the cue with the label, comma-separated.")] = "0.7,0.9,0.98,1",
+    rivals: Annotated[bool, typer.Option(help="Whether rivals look for the causes, too.")] = True,
     work: Annotated[Path | None, typer.Option(help="Folder that keeps the trained networks.")] = None,
 ) -> None:
     """Look for planted causes with a diagnosis and its rivals; writes planted.*; takes an hour or two."""
     from benchmarks.studies.planted import study as planted_causes
 
-    _print_paths(planted_causes.run(output, seeds=seeds, controls=controls, work=work))
+    shares = [float(part) for part in agreements.split(",")]
+    methods = planted_causes.METHODS if rivals else {"diagnose": planted_causes.diagnose_planted}
+    options = {"seeds": seeds, "controls": controls, "offset": offset, "work": work}
+    _print_paths(planted_causes.run(output, agreements=shares, methods=methods, **options))
 
 
 @study.command()

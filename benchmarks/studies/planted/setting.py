@@ -75,7 +75,12 @@ class Setting:
 
 
 def settings_of(
-    causes: tuple[Cause, ...], agreements: tuple[float, ...], scopes: tuple[Scope, ...], seeds: int, controls: int
+    causes: tuple[Cause, ...],
+    agreements: tuple[float, ...],
+    scopes: tuple[Scope, ...],
+    seeds: int,
+    controls: int,
+    offset: int = 0,
 ) -> list[Setting]:
     """Return all settings: planted ones of every cause, and controls spread over the local causes.
 
@@ -85,10 +90,11 @@ def settings_of(
         scopes: of planted cues.
         seeds: networks of each planted setting.
         controls: networks of each kind of control.
+        offset: added to all seeds, for networks that no setting was chosen on.
     """
     planted = [
         Setting(cause, "planted", agreement, scope, seed)
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+        for seed in range(FIRST_SEED + offset, FIRST_SEED + offset + seeds)
         for cause in causes
         for agreement in agreements
         for scope in scopes
@@ -96,7 +102,7 @@ def settings_of(
     ]
     cues: list[Cause] = [cause for cause in causes if cause != "labels"] or [*LOCAL]
     rest = [
-        Setting(cues[seed % len(cues)], role, 0.98, scopes[seed % len(scopes)], FIRST_CONTROL + seed)
+        Setting(cues[seed % len(cues)], role, 0.98, scopes[seed % len(scopes)], FIRST_CONTROL + offset + seed)
         for seed in range(controls)
         for role in CONTROLS
     ]

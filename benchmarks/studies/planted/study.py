@@ -59,6 +59,7 @@ def run(
     scopes: Sequence[Scope] = ("one", "all"),
     seeds: int = 1,
     controls: int = 20,
+    offset: int = 0,
     methods: Mapping[str, Method] | None = None,
     work: Path | None = None,
 ) -> list[Path]:
@@ -71,11 +72,12 @@ def run(
         scopes: of planted cues.
         seeds: networks of each planted setting.
         controls: networks of each kind of control.
+        offset: added to all seeds, for networks that no setting was chosen on.
         methods: that look for the cause; None for all.
         work: folder of trained networks; None for none.
     """
     methods = METHODS if methods is None else methods
-    settings = settings_of(tuple(causes), tuple(agreements), tuple(scopes), seeds, controls)
+    settings = settings_of(tuple(causes), tuple(agreements), tuple(scopes), seeds, controls, offset)
     table = ResumableTable(output / "planted.csv", KEYS)
     units = [(*setting.unit, method) for setting in settings for method in methods]
     missing = set(table.missing(units))
@@ -85,7 +87,7 @@ def run(
         for name, method in methods.items():
             if (*setting.unit, name) in missing:
                 table.add(examine(setting, subject, name, method))
-    facts = {"side": SIDE, "counts": COUNTS, "recipe": RECIPE, "seconds": round(time.perf_counter() - begin)}
+    facts = {"side": SIDE, "counts": COUNTS, "recipe": RECIPE, "offset": offset, "seconds": round(time.perf_counter() - begin)}
     provenance = write_provenance(output / "planted.json", facts, command="interp-bench study planted")
     return [table.path, provenance, *write_report(table.frame, output)]
 
