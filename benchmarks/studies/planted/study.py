@@ -87,7 +87,13 @@ def run(
         for name, method in methods.items():
             if (*setting.unit, name) in missing:
                 table.add(examine(setting, subject, name, method))
-    facts = {"side": SIDE, "counts": COUNTS, "recipe": RECIPE, "offset": offset, "seconds": round(time.perf_counter() - begin)}
+    facts = {
+        "side": SIDE,
+        "counts": COUNTS,
+        "recipe": RECIPE,
+        "offset": offset,
+        "seconds": round(time.perf_counter() - begin),
+    }
     provenance = write_provenance(output / "planted.json", facts, command="interp-bench study planted")
     return [table.path, provenance, *write_report(table.frame, output)]
 
