@@ -235,8 +235,10 @@ def planted(
 
     shares = [float(part) for part in agreements.split(",")]
     methods = planted_causes.METHODS if rivals else {"diagnose": planted_causes.diagnose_planted}
-    options = {"seeds": seeds, "controls": controls, "offset": offset, "work": work}
-    _print_paths(planted_causes.run(output, agreements=shares, methods=methods, **options))
+    paths = planted_causes.run(
+        output, agreements=shares, seeds=seeds, controls=controls, offset=offset, methods=methods, work=work
+    )
+    _print_paths(paths)
 
 
 @study.command()
