@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.checks.evidence_share import EvidenceShares
 from interp_core.datasets import SPLITS, FileDataset, Finding, Record, SplitName
-from interp_core.datasets.files.images import UnreadableImage, read_image, read_mask, read_size
+from interp_core.datasets.files.box_forms import SHARES
+from interp_core.datasets.files.image_set import Item, evidence_mask
+from interp_core.datasets.files.images import UnreadableImage, count_frames, read_image, read_size
+from interp_core.datasets.files.resize import geometry_of
 from interp_core.datasets.files.sampling import sort_key
+from interp_core.datasets.files.shapes import ShapeMask
 
 CHUNK_SIZE = 256
 MAX_FOLDERS_LISTED = 6
 THREADS = 8
 # Relative tolerance between the aspect ratio of an image and that of its mask, or of the size its boxes refer to.
 ASPECT_TOLERANCE = 0.02
+FRAME_SUFFIXES = frozenset({".gif", ".tif", ".tiff", ".webp"})
 
 Size = tuple[int, int]
 
@@ -51,6 +57,7 @@ class DatasetReport:
         headers: images whose header was read.
         decoded: images that were decoded.
         unreadable: images that cannot be read.
+        evidence: shares of the decoded images that their evidence covers.
         findings: all defects, unreadable images first.
         seconds: duration of the check.
     """
@@ -69,6 +76,7 @@ class DatasetReport:
     headers: int
     decoded: int
     unreadable: int
+    evidence: EvidenceShares
     findings: tuple[Finding, ...]
     seconds: float
 
@@ -118,7 +126,9 @@ def check(
     sizes, header_findings = _read_headers(records, dataset)
     sampled = sorted(records, key=lambda record: sort_key(record.id, dataset.seed))[:sample]
     decodable = [record for record in sampled if record.id in sizes]
-    findings = [*header_findings, *_decode(decodable, dataset)]
+    decode_findings, shares = _decode(decodable, sizes, dataset)
+    evidence = EvidenceShares(tuple(shares), sum(bool(record.boxes or record.masks) for record in records))
+    findings = [*header_findings, *decode_findings, *evidence.findings()]
     return DatasetReport(
         name=dataset.name,
         title=dataset.title,
@@ -134,6 +144,7 @@ def check(
         headers=len(records),
         decoded=len(decodable),
         unreadable=len({finding.where for finding in findings if finding.kind == "unreadable"}),
+        evidence=evidence,
         findings=tuple(_printable_finding(finding) for finding in (*findings, *index.findings)),
         seconds=time.perf_counter() - started,
     )
@@ -145,12 +156,14 @@ def describe_layout(dataset: FileDataset, records: Sequence[Record]) -> Iterator
         yield layout
     for kind, paths in (
         ("images", (record.path for record in records)),
-        ("masks", (mask.path for record in records for mask in record.masks)),
+        ("masks", (mask.path for record in records for mask in record.masks if not isinstance(mask, ShapeMask))),
     ):
         for folder, count in sorted(_count_by_folder(paths, dataset.root).items()):
             yield f"{count} {kind} in {folder}"
     if box_count := sum(len(record.boxes) for record in records):
         yield f"{box_count} boxes"
+    if shape_count := sum(isinstance(mask, ShapeMask) for record in records for mask in record.masks):
+        yield f"{shape_count} polygons or run-length masks"
 
 
 def printable(text: str) -> str:
@@ -204,18 +217,25 @@ def _read_header(record: Record, dataset: FileDataset) -> tuple[Record, Size | N
     path = _relative(record.path, dataset.root)
     try:
         size = read_size(record.path, most_pixels=dataset.most_pixels, upright=dataset.upright)
+        frames = list(_check_frames(record, path))
     except UnreadableImage as error:
         return record, None, [Finding("unreadable", path, error.reason)]
-    return record, size, [*_check_boxes(record, size, path), *_check_masks(record, size, dataset)]
+    return record, size, [*frames, *_check_boxes(record, size, path), *_check_masks(record, size, dataset)]
+
+
+def _check_frames(record: Record, path: str) -> Iterator[Finding]:
+    """Yield that a file has several frames or pages; those of DICOM are among the findings of the data set."""
+    if record.path.suffix.lower() in FRAME_SUFFIXES and (frames := count_frames(record.path)) > 1:
+        yield Finding("several frames", path, f"it holds {frames} frames: the first is read")
 
 
 def _check_boxes(record: Record, size: Size, path: str) -> Iterator[Finding]:
     """Yield boxes outside the image, and a reference size with another aspect ratio."""
     width, height = record.size or size
-    if record.size is not None and not _same_aspect(record.size, size):
+    if record.size not in (None, SHARES) and not _same_aspect(record.size, size):
         yield Finding("size", path, f"boxes refer to {width} x {height}, the image is {size[0]} x {size[1]}")
     for box in record.boxes:
-        if box.x1 > width or box.y1 > height:
+        if record.size != SHARES and (box.x1 > width or box.y1 > height):
             is_outside = box.x0 >= width or box.y0 >= height
             corners = f"({box.x0:g}, {box.y0:g}, {box.x1:g}, {box.y1:g}) in {width} x {height}"
             yield Finding("box outside", path, f"{corners}: {'marks nothing' if is_outside else 'is cut when read'}")
@@ -224,6 +244,8 @@ def _check_boxes(record: Record, size: Size, path: str) -> Iterator[Finding]:
 def _check_masks(record: Record, size: Size, dataset: FileDataset) -> Iterator[Finding]:
     """Yield masks that cannot be read, or whose aspect ratio is not that of the image."""
     for mask in record.masks:
+        if isinstance(mask, ShapeMask):
+            continue
         path = _relative(mask.path, dataset.root)
         try:
             width, height = read_size(mask.path, most_pixels=dataset.most_pixels, upright=False)
@@ -238,18 +260,38 @@ def _same_aspect(first: Size, second: Size) -> bool:
     return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= ASPECT_TOLERANCE
 
 
-def _decode(records: Sequence[Record], dataset: FileDataset) -> Iterator[Finding]:
-    """Decode images and masks, and yield those that cannot be read."""
+def _decode(
+    records: Sequence[Record], sizes: Mapping[str, Size], dataset: FileDataset
+) -> tuple[list[Finding], list[float]]:
+    """Decode images and masks.
+
+    Returns:
+        those that cannot be read, and the share that the evidence covers of each image that has a box or mask.
+    """
+    findings: list[Finding] = []
+    shares: list[float] = []
     for record in records:
         try:
             read_image(record.path, most_pixels=dataset.most_pixels, upright=dataset.upright)
         except UnreadableImage as error:
-            yield Finding("unreadable", _relative(record.path, dataset.root), error.reason)
-        for mask in record.masks:
+            findings.append(Finding("unreadable", _relative(record.path, dataset.root), error.reason))
+        if record.boxes or record.masks:
             try:
-                read_mask(mask.path, most_pixels=dataset.most_pixels)
+                shares.append(_evidence_share(record, sizes[record.id], dataset))
             except UnreadableImage as error:
-                yield Finding("unreadable mask", _relative(mask.path, dataset.root), error.reason)
+                findings.append(Finding("unreadable mask", _relative(error.path, dataset.root), error.reason))
+    return findings, shares
+
+
+def _evidence_share(record: Record, size: Size, dataset: FileDataset) -> float:
+    """Return the share of an image that its evidence covers after resizing, for all classes it shows.
+
+    Raises:
+        UnreadableImage: a mask cannot be read.
+    """
+    how = dataset.preprocessing
+    geometry = geometry_of(size, how.size, how.resize, how.crop_pct)
+    return float(evidence_mask(Item(record.id, record.id, record, None), geometry, how.most_pixels).mean())
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -60,7 +60,7 @@ def check(
             begin=lambda total: status.update(f"Reading the headers of {total} images"),
         )
         status.update("Drawing pictures")
-        pictures = draw_sheet(dataset) if html or output else None
+        pictures = draw_sheet(_without_workers(dataset)) if html or output else None
     _print_report(report)
     for path in write(without_identifiers(report, dataset), pictures, html, output):
         console.print(f"[bold]{escape(str(path))}[/]", soft_wrap=True, highlight=False)
@@ -97,6 +97,13 @@ def _build(name: str, root: Path, assignments: list[str]) -> FileDataset:
     return choice.build()
 
 
+def _without_workers(dataset: FileDataset) -> FileDataset:
+    """Return a data set that reads in this process: workers for ten pictures would outlive the command."""
+    copy = dataset.model_copy(update={"workers": 0})
+    copy.__dict__["checked_index"] = dataset.checked_index
+    return copy
+
+
 def _print_report(report: DatasetReport) -> None:
     """Print counts on standard output and findings on standard error."""
     console.print(f"[bold]{escape(report.title)}[/] in {escape(str(report.root))}", soft_wrap=True, highlight=False)
@@ -112,11 +119,14 @@ def _print_report(report: DatasetReport) -> None:
         f"{report.seconds:.1f} s",
         highlight=False,
     )
+    console.print(report.evidence.describe(), soft_wrap=True, highlight=False)
     for kind, count, first in report.findings_by_kind():
         more = f" (and {count - 1} more)" if count > 1 else ""
         print_warning(escape(kind), f"{first.where}: {' '.join(first.what.split())}{more}")
-    if not report.findings:
+    if not report.findings and report.evidence.is_believable():
         error_console.print("no problems found", highlight=False)
+    elif not report.findings:
+        error_console.print("no problems found, but no evidence was decoded: see --sample", highlight=False)
 
 
 def _class_rows(report: DatasetReport) -> list[tuple[str, ...]]:

@@ -12,21 +12,25 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import Field
 
 from interp_core.datasets.contract import datasets
+from interp_core.datasets.files.box_forms import SHARES, Corners, are_shares, parse_boxes
 from interp_core.datasets.files.boxes import repair_box
 from interp_core.datasets.files.dataset import FileDataset
 from interp_core.datasets.files.paths import require_folder
 from interp_core.datasets.files.split_words import split_of
 from interp_core.datasets.files.splits import VAL_SHARE, SplitRecord, complete_splits
+from interp_core.datasets.formats.label_values import label_target, read_labels
 from interp_core.datasets.records import Box, Finding, Index, MaskFile, Record
 from interp_core.errors import InterpError, one_line
 
 LABELS = ("label", "labels", "fine_label", "class", "target", "category")
+CATEGORIES = ("category", "categories", "label", "labels", "class", "category_id")
 MASKS = ("mask", "segmentation", "annotation", "label_mask", "segmentation_mask")
 
 
@@ -79,36 +83,50 @@ class HuggingFace(FileDataset):
         columns = _columns(first, self.image, self.label)
         for split in splits.values():
             _columns(split, columns.image, columns.label)
-        values = [
-            _labels(row) for split in splits.values() for row in split.select_columns([columns.label])[columns.label]
-        ]
-        classes, targets = _classes(first.features[columns.label], values)
+        values = [row for split in splits.values() for row in split.select_columns([columns.label])[columns.label]]
+        classes, targets_by_row, targets = read_labels(
+            values, _class_names(first.features[columns.label]), columns.label, findings
+        )
+        rows = iter(targets_by_row)
         cache = self.cache or _default_cache(self.root)
         records = [
             item
             for name, split in splits.items()
-            for item in self._records(split, name, columns, targets, cache / _safe(name), findings)
+            for item in self._records(split, name, columns, rows, targets, cache / _safe(name), findings)
         ]
+        if not records:
+            hint = f"; {findings[0].where}: {findings[0].what}" if findings else ""
+            raise HuggingFaceError(f"{self.root} holds no image with a label in column {columns.label}{hint}")
         multi_label = any(len(item.record.targets) != 1 for item in records)
         return Index(classes, complete_splits(records, self.seed, self.val_share), multi_label, tuple(findings))
 
     def _records(
-        self, split: Any, name: str, columns: Columns, targets: dict[Any, int], cache: Path, findings: list[Finding]
+        self,
+        split: Any,
+        name: str,
+        columns: Columns,
+        targets_by_row: Iterator[tuple[int, ...]],
+        targets: dict[Any, int],
+        cache: Path,
+        findings: list[Finding],
     ) -> Iterator[SplitRecord]:
         split_name = split_of(name)
         for number, row in enumerate(_iterate_undecoded(split, columns)):
             where = f"{name}, row {number}"
-            image_targets = tuple(sorted({targets[value] for value in _labels(row[columns.label]) if value in targets}))
+            image_targets = next(targets_by_row)
             path = _store_image(row[columns.image], cache / f"{number:07d}.img")
             if path is None or not image_targets:
                 what = "it has no image" if path is None else "it has no label"
                 findings.append(Finding("image without label" if path else "unreadable", where, f"{what}: left out"))
                 continue
             mask = None if columns.mask is None else _store_image(row[columns.mask], cache / f"{number:07d}.mask")
-            boxes = () if columns.objects is None else _boxes(row[columns.objects], where, targets, findings)
+            boxes, size = (
+                ((), None) if columns.objects is None else _boxes(row[columns.objects], where, targets, findings)
+            )
             masks = () if mask is None else (MaskFile(mask),)
             record_id = f"{self.name}/{_safe(name)}/{number:07d}"
-            yield SplitRecord(Record(record_id, path, image_targets, () if masks else boxes, masks), split_name)
+            record = Record(record_id, path, image_targets, () if masks else boxes, masks, size=None if masks else size)
+            yield SplitRecord(record, split_name)
 
 
 def _load_splits(root: Path) -> Mapping[str, Any]:
@@ -134,7 +152,7 @@ def _columns(split: Any, image: str | None, label: str | None) -> Columns:
     image_columns = [name for name, feature in split.features.items() if isinstance(feature, library.Image)]
     masks = [name for name in image_columns if name.lower() in MASKS]
     image = image or next((name for name in image_columns if name not in masks), None)
-    label = label or next((name for name in LABELS if name in split.features), None)
+    label = label or next((name for name in LABELS if name in split.features), None) or _only_class_column(split)
     for kind, name in (("image", image), ("label", label)):
         if name is None or name not in split.features:
             raise HuggingFaceError(f"no column of {kind}s; give dataset.{kind}; there are {', '.join(split.features)}")
@@ -154,20 +172,16 @@ def _iterate_undecoded(split: Any, columns: Columns) -> Iterator[dict[str, Any]]
     yield from split.select_columns([name for name in columns if name is not None])
 
 
-def _classes(feature: Any, values: list[tuple[Any, ...]]) -> tuple[tuple[str, ...], dict[Any, int]]:
-    """Return the class names, and the target of each value of the label column."""
-    inner = getattr(feature, "feature", feature)
-    names = getattr(inner, "names", None)
-    if names is not None:
-        return tuple(names), {number: number for number in range(len(names))} | {n: i for i, n in enumerate(names)}
-    labels = sorted({value for row in values for value in row}, key=lambda value: (isinstance(value, str), value))
-    return tuple(str(value) for value in labels), {value: target for target, value in enumerate(labels)}
+def _only_class_column(split: Any) -> str | None:
+    """Return the only column whose type is a class, or None."""
+    names = [name for name, feature in split.features.items() if _class_names(feature) is not None]
+    return names[0] if len(names) == 1 else None
 
 
-def _labels(value: Any) -> tuple[Any, ...]:
-    """Return the labels of a row: one, several, or none."""
-    labels = value if isinstance(value, list) else [value]
-    return tuple(label for label in labels if isinstance(label, int | str) and label != -1)
+def _class_names(feature: Any) -> tuple[str, ...] | None:
+    """Return the class names that a label column declares, or None."""
+    names = getattr(getattr(feature, "feature", feature), "names", None)
+    return None if names is None else tuple(names)
 
 
 def _store_image(value: Any, path: Path) -> Path | None:
@@ -185,21 +199,27 @@ def _store_image(value: Any, path: Path) -> Path | None:
     return path
 
 
-def _boxes(objects: Any, where: str, targets: dict[Any, int], findings: list[Finding]) -> tuple[Box, ...]:
-    """Return the boxes of a row, whose objects are a list of dicts or a dict of lists."""
-    rows = objects if isinstance(objects, list) else _transpose(objects)
-    boxes = []
+def _boxes(
+    objects: Any, where: str, targets: dict[Any, int], findings: list[Finding]
+) -> tuple[tuple[Box, ...], tuple[int, int] | None]:
+    """Return the boxes of a row and the size they refer to; its objects are a list of dicts or a dict of lists."""
+    rows = [entry for entry in objects if isinstance(entry, dict)] if isinstance(objects, list) else _transpose(objects)
+    corners: list[tuple[Corners, int | None]] = []
     for entry in rows:
-        corners = entry.get("bbox")
-        if corners is not None and len(corners) == 4:
-            x, y, width, height = (float(value) for value in corners)
-            boxes.append(repair_box((x, y, x + width, y + height), where, findings, targets.get(entry.get("category"))))
-    return tuple(box for box in boxes if box is not None)
+        label = next((entry[name] for name in CATEGORIES if name in entry), None)
+        try:
+            corners += [(box, label_target(label, targets)) for box in parse_boxes(entry.get("bbox"))]
+        except ValueError as error:
+            findings.append(Finding("box", where, f"its bbox {error}, left out: {str(entry.get('bbox'))[:60]}"))
+    size = SHARES if are_shares(box for box, _ in corners) else None
+    boxes = (repair_box(box, where, findings, target, size) for box, target in corners)
+    return tuple(box for box in boxes if box is not None), size
 
 
 def _transpose(objects: Any) -> list[dict[str, Any]]:
     columns = objects if isinstance(objects, dict) else {}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    lists = {name: values for name, values in columns.items() if isinstance(values, list)}
+    return [dict(zip(lists, values, strict=True)) for values in zip_longest(*lists.values())]
 
 
 def _default_cache(root: Path) -> Path:

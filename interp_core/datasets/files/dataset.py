@@ -10,7 +10,7 @@ the same name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from pydantic import Field, SecretStr
 
 from interp_core.datasets.contract import DatasetConfig
 from interp_core.datasets.files.image_set import BATCH, FileImageSet, Item, Preprocessing, ReadResult, try_item
+from interp_core.datasets.files.images import UnreadableImage, count_frames
+from interp_core.datasets.files.paths import relative_id, suffix_of
 from interp_core.datasets.files.pixels import MOST_PIXELS
 from interp_core.datasets.files.resize import Filter, Resize
 from interp_core.datasets.files.sampling import check_index, digest, has_evidence, keyed_hash, sample_records, sort_key
@@ -31,6 +33,9 @@ from interp_core.errors import InterpError, UnknownNameError
 # Maximum number of training images that `channel_statistics` reads.
 STATISTICS_IMAGES = 2000
 BYTES_PER_MEGABYTE = 1_000_000
+# DICOM files whose headers are read when the data set is listed, to report several frames.
+DICOM_SAMPLE = 128
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ""})
 
 
 class FileDataset(DatasetConfig):
@@ -94,7 +99,7 @@ class FileDataset(DatasetConfig):
         """
         index = self.index()
         check_index(index)
-        return index
+        return replace(index, findings=(*index.findings, *_frame_findings(index, self.root)))
 
     @property
     def indexed(self) -> Index:
@@ -225,3 +230,17 @@ class FileDataset(DatasetConfig):
         # Bounded below, since the deviation of a data set of one colour would be 0.
         std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
         return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _frame_findings(index: Index, root: Path) -> Iterator[Finding]:
+    """Yield a finding for each file of several frames among the DICOM files, of many only among a sample."""
+    records = [record for members in index.records.values() for record in members]
+    files = [record for record in records if suffix_of(record.path.name) in DICOM_SUFFIXES]
+    for record in files[:: max(1, len(files) // DICOM_SAMPLE)]:
+        try:
+            frames = count_frames(record.path)
+        except UnreadableImage:
+            continue
+        if frames > 1:
+            where = relative_id(record.path, root) if record.path.is_relative_to(root) else record.path.name
+            yield Finding("several frames", where, f"it holds {frames} frames: the first is read")

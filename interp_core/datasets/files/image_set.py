@@ -13,7 +13,8 @@ from itertools import chain
 import numpy as np
 
 from interp_core.datasets.contract import ImageSet
-from interp_core.datasets.files.images import UnreadableImage, decode_image, read_mask
+from interp_core.datasets.files.images import UnreadableImage, decode_image
+from interp_core.datasets.files.masks import read_evidence
 from interp_core.datasets.files.pixels import MOST_PIXELS
 from interp_core.datasets.files.resize import Filter, Geometry, Resize, geometry_of
 from interp_core.datasets.files.workers import Loader, Lost
@@ -87,14 +88,13 @@ def evidence_mask(item: Item, geometry: Geometry, most_pixels: int = MOST_PIXELS
     evidence = geometry.resize_boxes([box for box in record.boxes if is_evidence_for_target(box.target)], record.size)
     for mask in record.masks:
         if is_evidence_for_target(mask.target):
-            labels = _read_labels(mask, most_pixels)
-            evidence |= geometry.resize_mask(labels > 0 if mask.values is None else np.isin(labels, mask.values))
+            evidence |= geometry.resize_mask(_read_evidence(mask, geometry.source, most_pixels))
     return evidence
 
 
-def _read_labels(mask: MaskFile, most_pixels: int) -> np.ndarray:
+def _read_evidence(mask: MaskFile, size: tuple[int, int], most_pixels: int) -> np.ndarray:
     try:
-        return read_mask(mask.path, most_pixels=most_pixels)
+        return read_evidence(mask, size, most_pixels=most_pixels)
     except UnreadableImage as error:
         raise UnreadableImage(error.path, f"its mask: {error.reason}") from error
 

@@ -5,7 +5,7 @@ palettes become RGB. 16-bit grey keeps its whole range (65535 becomes 255). Othe
 is in no header, is stretched from its lowest to its highest value.
 
 The formats are those that Pillow decodes itself. EPS is not among them, since it would start another program. Known
-limits: colour profiles are not applied; 16-bit colour loses its low byte in Pillow; transparency of masks is ignored.
+limits: colour profiles are not applied; 16-bit colour loses its low byte in Pillow.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ SUFFIXES = frozenset(
     )
 )
 EXIF_ORIENTATION = 0x0112
+MOST_LABEL = 2**53
+# Elements of group 2 or 8 that files without a preamble begin with: lengths, character set, image type, identifiers.
+DICOM_ELEMENTS = frozenset({b"\x00\x00", b"\x01\x00", b"\x05\x00", b"\x08\x00", b"\x16\x00", b"\x18\x00"})
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -83,13 +86,21 @@ def read_mask(path: Path | str, *, most_pixels: int = MOST_PIXELS) -> np.ndarray
     Raises:
         UnreadableImage: the file does not exist, cannot be decoded, or is DICOM.
     """
-    with _open(path, most_pixels) as (image, _):
+    with open_image(path, most_pixels) as (image, _):
         if image is None:
             raise UnreadableImage(path, "a mask must be an image such as PNG, not DICOM")
-        plain = image.convert("RGB") if image.mode in ("RGBA", "RGBa", "RGBX", "CMYK", "YCbCr") else image
-        if image.mode in ("LA", "La", "PA"):
-            plain = image.getchannel(0)
-        values = np.array(plain).astype(np.int64)
+        return mask_labels(image)
+
+
+def mask_labels(image: Image.Image) -> np.ndarray:
+    """Return the labels (H, W) int64 of an open mask; see `read_mask`. Fractions are rounded up."""
+    plain = image.convert("RGB") if image.mode in ("RGBA", "RGBa", "RGBX", "CMYK", "YCbCr") else image
+    if image.mode in ("LA", "La", "PA"):
+        plain = image.getchannel(0)
+    values = np.array(plain)
+    if values.dtype.kind == "f":
+        values = np.ceil(np.nan_to_num(values).clip(-MOST_LABEL, MOST_LABEL))
+    values = values.astype(np.int64)
     if values.ndim == 2:
         return values
     red, green, blue = np.moveaxis(values, -1, 0)
@@ -103,7 +114,7 @@ def read_size(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool
     Raises:
         UnreadableImage: the file does not exist or its header is not that of an image.
     """
-    with _open(path, most_pixels) as (image, file):
+    with open_image(path, most_pixels) as (image, file):
         if image is None:
             from interp_core.datasets.files.dicom import dicom_size
 
@@ -112,13 +123,28 @@ def read_size(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool
         return (image.height, image.width) if is_turned else image.size
 
 
+def count_frames(path: Path | str, *, most_pixels: int = MOST_PIXELS) -> int:
+    """Read the number of frames or pages from a file, of which only the first is read.
+
+    Raises:
+        UnreadableImage: the file does not exist or its header is not that of an image.
+    """
+    with open_image(path, most_pixels) as (image, file):
+        if image is None:
+            from interp_core.datasets.files.dicom import frame_count
+
+            return frame_count(file)
+        # Previews of cameras, and the sizes of an icon, show the same picture.
+        return 1 if image.format in ("MPO", "ICO") else int(getattr(image, "n_frames", 1))
+
+
 def decode_image(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: bool = True) -> Image.Image:
     """Decode an image file to mode "L" or "RGB"; see `read_image`.
 
     Raises:
         UnreadableImage: the file does not exist or cannot be decoded.
     """
-    with _open(path, most_pixels) as (image, file):
+    with open_image(path, most_pixels) as (image, file):
         if image is None:
             from interp_core.datasets.files.dicom import decode_dicom
 
@@ -130,7 +156,7 @@ def decode_image(path: Path | str, *, most_pixels: int = MOST_PIXELS, upright: b
 
 
 @contextmanager
-def _open(path: Path | str, most_pixels: int) -> Iterator[tuple[Image.Image | None, IO[bytes]]]:
+def open_image(path: Path | str, most_pixels: int) -> Iterator[tuple[Image.Image | None, IO[bytes]]]:
     """Open an image of which only the header has been read, or None for DICOM, and its file.
 
     Every error inside the context becomes an `UnreadableImage`.
@@ -141,7 +167,7 @@ def _open(path: Path | str, most_pixels: int) -> Iterator[tuple[Image.Image | No
             file.seek(0)
             if not head:
                 raise UnreadableImage(path, "the file is empty")
-            if head[128:] == b"DICM" or Path(path).suffix.lower() in (".dcm", ".dicom"):
+            if is_dicom(head) or Path(path).suffix.lower() in (".dcm", ".dicom"):
                 yield None, file
                 return
             with Image.open(file, formats=_formats()) as image:
@@ -152,6 +178,11 @@ def _open(path: Path | str, most_pixels: int) -> Iterator[tuple[Image.Image | No
         raise error if isinstance(error, UnreadableImage) else UnreadableImage(path, str(error)) from error
     except Exception as error:  # decoders may raise anything on damaged files
         raise UnreadableImage(path, _reason(error)) from error
+
+
+def is_dicom(head: bytes) -> bool:
+    """Return whether the first 132 bytes of a file are those of DICOM, with its preamble or without."""
+    return head[128:132] == b"DICM" or (head[:2] in (b"\x08\x00", b"\x02\x00") and head[2:4] in DICOM_ELEMENTS)
 
 
 @cache

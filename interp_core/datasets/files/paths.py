@@ -98,10 +98,21 @@ def walk_images(root: Path, findings: list[Finding]) -> Iterator[Path]:
         findings: list to which files are added that are neither images nor usual companions of images.
     """
     for path in walk_files(root):
-        if suffix_of(path.name) in SUFFIXES:
+        if suffix_of(path.name) in SUFFIXES or _is_nameless_dicom(path):
             yield path
         elif suffix_of(path.name) not in COMPANION_SUFFIXES:
             findings.append(Finding("not an image", relative_id(path, root), "its suffix is not that of an image"))
+
+
+def _is_nameless_dicom(path: Path) -> bool:
+    """Return whether a file without an ending, or named by a unique identifier, is DICOM."""
+    if suffix_of(path.name).removeprefix(".").strip("0123456789"):
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _is_system_folder(name: str) -> bool:

@@ -74,6 +74,8 @@ def shape_of(segmentation: Any, path: Path, target: int | None, size: tuple[int,
         return ShapeMask(path, target=target, runs=runs, size=run_size)
     if not isinstance(segmentation, list | tuple):
         raise ValueError("the segmentation is neither polygons nor run lengths")
+    if size is not None and size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"polygons on {size[0]} x {size[1]} pixels cannot be drawn")
     polygons = [segmentation] if segmentation and not isinstance(segmentation[0], list | tuple) else segmentation
     return ShapeMask(path, target=target, polygons=tuple(map(_corners, polygons)), size=size)
 
