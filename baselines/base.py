@@ -17,18 +17,25 @@ cost.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from baselines.support.guard import Cost, count_passes, preserve, seed_generators
+from baselines.support.prepare import copying_images, failures_in_words, prepare
 from baselines.support.trial import remember_shape
+from interp_core.backbone.compiled import reason_of_closed_layers
+from interp_core.backbone.outputs import Output
 from interp_core.errors import ContractError
 from interp_core.registry import ClassRegistry
 
+# Class indices: a tensor, an array or a list of any integer type, or one class for all images.
+Targets = Tensor | npt.NDArray[Any] | Sequence[int] | int
 Kind = Literal["intrinsic", "amortised", "optimised", "external", "control"]
 
 
@@ -42,6 +49,7 @@ class Explainer(BaseModel):
         signed: whether negative values mean evidence against the target; localisation then uses the positive part.
         source: the paper or library of the method.
         needs_masks: whether `explain` takes the keyword `masks`.
+        needs_layers: whether it works on the layers of the network, which a scripted or quantised one hides.
         batched: whether `explain` gets at most `internal_batch_size` images at once, if the class has such a field.
             False where the field limits the samples of one image instead.
     """
@@ -54,6 +62,7 @@ class Explainer(BaseModel):
     signed: ClassVar[bool] = True
     source: ClassVar[str] = ""
     needs_masks: ClassVar[bool] = False
+    needs_layers: ClassVar[bool] = False
     batched: ClassVar[bool] = True
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -78,22 +87,39 @@ class Explainer(BaseModel):
         return None
 
     def __call__(
-        self, model: nn.Module, images: Tensor, targets: Tensor, *, masks: Tensor | None = None, seed: int = 0
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Targets,
+        *,
+        masks: Tensor | None = None,
+        seed: int = 0,
+        output: Output | None = None,
     ) -> Tensor:
         """Explain images: maps (N, 1, H, W) float32 on the device of `images`; see `measure`."""
-        return self.measure(model, images, targets, masks=masks, seed=seed)[0]
+        return self.measure(model, images, targets, masks=masks, seed=seed, output=output)[0]
 
     def measure(
-        self, model: nn.Module, images: Tensor, targets: Tensor, *, masks: Tensor | None = None, seed: int = 0
+        self,
+        model: nn.Module,
+        images: Tensor,
+        targets: Targets,
+        *,
+        masks: Tensor | None = None,
+        seed: int = 0,
+        output: Output | None = None,
     ) -> tuple[Tensor, Cost]:
         """Explain images, and measure the cost.
 
         Args:
-            model: network that turns normalised images into logits (N, K).
-            images: (N, C, H, W) floating point, normalised as the model expects.
-            targets: (N,) class indices.
+            model: network that turns normalised images into logits (N, K), in any wrapper; see
+                `baselines.support.prepare`.
+            images: (N, C, H, W) floating point, normalised as the model expects, of its type and on its device.
+            targets: N class indices of any integer type, or one for all. The one logit of a binary network is target 0.
             masks: (N, 1, H, W) evidence masks, for explainers that need them.
             seed: seed of every random generator during the call.
+            output: where the network returns more than logits, the part that they are: a key, an index, the name of an
+                attribute, or a function of what it returns.
 
         Returns:
             Maps (N, 1, H, W) float32, NaN where the method returned NaN, and the cost of the call.
@@ -101,10 +127,18 @@ class Explainer(BaseModel):
         Raises:
             ContractError: wrong inputs, a model that the explainer refuses, or maps of the wrong shape.
         """
-        self._check_inputs(model, images, targets, masks)
-        cost = Cost(images=len(images))
-        with preserve(model), seed_generators(seed), torch.enable_grad(), count_passes(model, cost):
-            maps = self.explain_in_batches(model, images.detach().clone(), targets, masks)
+        # Explainers need gradients, whatever the caller has switched off.
+        with torch.inference_mode(False), torch.enable_grad():
+            needs_network = self.kind != "control"
+            task = prepare(self.name, model, images, targets, output, needs_network=needs_network)
+            network, cost = task.network, Cost(images=len(task.images))
+            with (
+                failures_in_words(self.name, network, task.images),
+                copying_images(network, enabled=task.changes_images),
+            ):
+                self._check_applies(network, task.images, masks)
+                with preserve(network), seed_generators(seed), count_passes(network, cost):
+                    maps = self.explain_in_batches(network, task.images, task.targets, masks)
         return maps, cost
 
     def explain_in_batches(
@@ -124,17 +158,12 @@ class Explainer(BaseModel):
             maps.append(self._to_one_channel(batch, images[rows]))
         return torch.cat(maps)
 
-    def _check_inputs(self, model: nn.Module, images: Tensor, targets: Tensor, masks: Tensor | None) -> None:
-        if images.ndim != 4 or not images.is_floating_point() or len(images) == 0:
-            raise ContractError(
-                f"{self.name}: images must be (N, C, H, W) floating point, got {tuple(images.shape)} {images.dtype}"
-            )
-        if targets.shape != (len(images),) or targets.is_floating_point():
-            raise ContractError(f"{self.name}: targets must be {len(images)} integers, got {tuple(targets.shape)}")
+    def _check_applies(self, network: nn.Module, images: Tensor, masks: Tensor | None) -> None:
         if self.needs_masks and masks is None:
             raise ContractError(f"{self.name} needs evidence masks and this data set gave none")
-        remember_shape(model, images.shape[1:])
-        reason = self.refusal(model)
+        remember_shape(network, images.shape[1:])
+        reason = reason_of_closed_layers(network) if self.needs_layers else None
+        reason = reason or self.refusal(network)
         if reason is not None:
             raise ContractError(f"{self.name} cannot explain this model: {reason}")
 

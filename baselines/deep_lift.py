@@ -102,6 +102,7 @@ class DeepLift(Explainer):
     """
 
     title: ClassVar[str] = "DeepLIFT"
+    needs_layers: ClassVar[bool] = True
     signed: ClassVar[bool] = True
     source: ClassVar[str] = "Shrikumar et al. 2017; captum DeepLift"
 

@@ -143,6 +143,7 @@ class FullGrad(Explainer):
     """
 
     title: ClassVar[str] = "FullGrad"
+    needs_layers: ClassVar[bool] = True
     signed: ClassVar[bool] = False
     source: ClassVar[str] = "Srinivas and Fleuret 2019"
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
-from baselines.support.probabilities import Probability, probability
 from interp_core.errors import ContractError
+from interp_core.lap.odds import class_probabilities
 
 Array = npt.NDArray[Any]
+Probability = Literal["softmax", "sigmoid"]
 
 MIN_SCALE = 0.25
 
@@ -66,13 +67,13 @@ def classifier(model: nn.Module, like: Tensor, kind: Probability = "softmax") ->
         model: network from images (N, C, H, W) to logits.
         like: tensor (N, C, H, W) on the model's device and of its type. If C is 1, the first of the three equal
             channels that lime needs is used.
-        kind: "softmax" or "sigmoid".
+        kind: "softmax" or "sigmoid"; one logit always has a sigmoid.
     """
 
     def probabilities(images: Array) -> Array:
         batch = torch.from_numpy(images).permute(0, 3, 1, 2)[:, : like.shape[1]].to(like)
         with torch.no_grad():
-            values: Array = probability(model(batch), kind).float().cpu().numpy()
+            values: Array = class_probabilities(model(batch), kind == "sigmoid").float().cpu().numpy()
         return values
 
     return probabilities
@@ -99,7 +100,7 @@ class Lime(Explainer):
         samples_at_224: images passed through the model for an image of 224 px; see `scale_budget`.
         segments_at_224: superpixels of an image of 224 px.
         batch_size: images that go through the model at once.
-        probability: "softmax", or "sigmoid" where an image may show several classes.
+        probability: "softmax", or "sigmoid" where an image may show several classes; one logit always has a sigmoid.
     """
 
     title: ClassVar[str] = "LIME"

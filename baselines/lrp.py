@@ -19,7 +19,6 @@ layer's kernel. Activations other than ReLU pass relevance on unchanged.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,6 +32,7 @@ from baselines.support.gradients import target_logits
 from baselines.support.norms import find_norms_after, merge_norms
 from baselines.support.relevance import modules_called_twice, propagate_relevance
 from baselines.support.trial import cache_by_weights, probe_image
+from interp_core.backbone.copies import copy_with_plain_weights
 from interp_core.backbone.trace import Trace
 
 FLAGGED, REFUSED = 0.01, 0.1
@@ -59,7 +59,7 @@ def plan_relevance(model: nn.Module) -> RelevancePlan:
     image = probe_image(model)
     if image is None:
         return RelevancePlan((), "the image size is not known, so that its rules cannot be tried", 0.0)
-    twin, image = copy.deepcopy(model).double().requires_grad_(False), image.double()
+    twin, image = copy_with_plain_weights(model).double().requires_grad_(False), image.double()
     trace = Trace(twin)
     with torch.no_grad(), trace.watching():
         logits = twin(image)
@@ -71,7 +71,7 @@ def plan_relevance(model: nn.Module) -> RelevancePlan:
     with torch.no_grad():
         is_equivalent = same_logits(twin(image), logits)
     if not is_equivalent:
-        norms, twin = (), copy.deepcopy(model).double().requires_grad_(False)
+        norms, twin = (), copy_with_plain_weights(model).double().requires_grad_(False)
     target = logits.abs().argmax(1)
     relevance, new_logits, unruled = propagate_relevance(twin, image, target, keep_dense_bias=False)
     reason = f"no rule for {', '.join(sorted(unruled))}" if unruled else None
@@ -89,6 +89,7 @@ class Lrp(Explainer):
     """
 
     title: ClassVar[str] = "LRP"
+    needs_layers: ClassVar[bool] = True
     signed: ClassVar[bool] = True
     source: ClassVar[str] = "Bach et al. 2015; zennit rules, composite epsilon-plus-flat"
 
@@ -108,6 +109,6 @@ class Lrp(Explainer):
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Compute relevance (N, C, H, W), one value per channel."""
-        twin = copy.deepcopy(model).requires_grad_(False)
+        twin = copy_with_plain_weights(model).requires_grad_(False)
         merge_norms(twin, plan_relevance(model).norms)
         return propagate_relevance(twin, images, targets)[0]

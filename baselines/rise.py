@@ -15,7 +15,7 @@ depend on its batch.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from baselines.base import Explainer, explainers
 from baselines.support.gradients import sum_over_samples, target_logits
-from baselines.support.probabilities import Probability, probability
+from interp_core.lap.odds import class_probabilities
 
 MIN_MASKS = 1000
 
@@ -59,7 +59,7 @@ class Rise(Explainer):
         cells: cells of a mask along each side.
         share: probability that a cell is 1.
         internal_batch_size: masks of one image that go through the model at once.
-        probability: "softmax", or "sigmoid" where an image may show several classes.
+        probability: "softmax", or "sigmoid" where an image may show several classes; one logit always has a sigmoid.
     """
 
     title: ClassVar[str] = "RISE"
@@ -71,7 +71,7 @@ class Rise(Explainer):
     cells: int = Field(7, ge=2)
     share: float = Field(0.5, gt=0, lt=1)
     internal_batch_size: int = Field(64, ge=1)
-    probability: Probability = "softmax"
+    probability: Literal["softmax", "sigmoid"] = "softmax"
 
     def caveat(self, model: nn.Module) -> str | None:  # noqa: ARG002
         """Report a small number of masks."""
@@ -84,7 +84,8 @@ class Rise(Explainer):
             return random_masks(len(numbers), self.cells, self.share, *images.shape[-2:]).to(images)
 
         def compute(image: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
-            scores = target_logits(probability(model(image * masks), self.probability), labels)
+            logits = model(image * masks)
+            scores = target_logits(class_probabilities(logits, self.probability == "sigmoid"), labels)
             return torch.einsum("m,mchw->chw", scores.to(masks), masks)
 
         with torch.no_grad():

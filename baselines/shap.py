@@ -30,7 +30,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from baselines.base import Explainer, explainers
+from baselines.base import Explainer, Targets, explainers
 from baselines.support.guard import Cost, seed_generators
 
 Array = npt.NDArray[Any]
@@ -106,12 +106,10 @@ class Shap(Explainer):
     blur: float = Field(128 / 224, gt=0, le=1)
     batch_size: int = Field(64, ge=2)
 
-    def measure(
-        self, model: nn.Module, images: Tensor, targets: Tensor, *, masks: Tensor | None = None, seed: int = 0
-    ) -> tuple[Tensor, Cost]:
+    def measure(self, model: nn.Module, images: Tensor, targets: Targets, **options: Any) -> tuple[Tensor, Cost]:
         """Explain images, and measure the cost without shap's compilation; see `Explainer.measure`."""
         compile_once()
-        return super().measure(model, images, targets, masks=masks, seed=seed)
+        return super().measure(model, images, targets, **options)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Compute values (N, C, H, W), one per channel."""

@@ -82,6 +82,7 @@ class Cam(Explainer):
         internal_batch_size: images that go through the model at once.
     """
 
+    needs_layers: ClassVar[bool] = True
     signed: ClassVar[bool] = False
 
     aligned: bool = True

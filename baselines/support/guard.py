@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from interp_core.backbone.compiled import set_evaluation_mode
+from interp_core.backbone.copies import version_of
 from interp_core.errors import ContractError
 
 
@@ -68,10 +70,10 @@ def preserve(model: nn.Module) -> Iterator[None]:
     """
     training = [(module, module.training) for module in model.modules()]
     tensors = [*model.parameters(), *model.buffers()]
-    versions = [tensor._version for tensor in tensors]
+    versions = [version_of(tensor) for tensor in tensors]
     grads = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     hooks = [(hooks, dict(hooks)) for hooks in _hooks(model)]
-    model.eval()
+    set_evaluation_mode(model)
     try:
         yield
     finally:
@@ -83,7 +85,7 @@ def preserve(model: nn.Module) -> Iterator[None]:
         for current, before in hooks:
             current.clear()
             current.update(before)
-    if any(tensor._version != version for tensor, version in zip(tensors, versions, strict=True)):
+    if any(version_of(tensor) != version for tensor, version in zip(tensors, versions, strict=True)):
         raise ContractError("the call changed parameters or buffers of the model; work on a copy instead")
 
 

@@ -33,6 +33,7 @@ class ReluGradient(Explainer):
         internal_batch_size: images that go through the model at once.
     """
 
+    needs_layers: ClassVar[bool] = True
     signed: ClassVar[bool] = False
     method: ClassVar[Method]
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.support.guard import preserve, seed_generators
+from interp_core.backbone.copies import tensor_states
 from interp_core.backbone.inspect import BackboneInfo, inspect_backbone
 from interp_core.backbone.trace import noise_image
 from interp_core.errors import BackboneError
@@ -72,17 +73,13 @@ def cache_by_weights(function: Callable[[nn.Module], T]) -> Callable[[nn.Module]
     results: WeakKeyDictionary[nn.Module, tuple[object, T]] = WeakKeyDictionary()
 
     def cached(model: nn.Module) -> T:
-        state = _state(model), model in _shapes
+        state = tensor_states(model), model in _shapes
         if model not in results or results[model][0] != state:
             with preserve(model), seed_generators(0), torch.enable_grad():
                 results[model] = state, function(model)
         return results[model][1]
 
     return cached
-
-
-def _state(model: nn.Module) -> tuple[tuple[int, int], ...]:
-    return tuple((tensor.data_ptr(), tensor._version) for tensor in (*model.parameters(), *model.buffers()))
 
 
 def relative_gap(total: Tensor, expected: Tensor) -> float:

@@ -18,6 +18,7 @@ from interp_core.backbone.geometry import CellGrid
 from interp_core.errors import ContractError
 from interp_core.lap.attach import attach
 from interp_core.lap.model import LapModel
+from interp_core.lap.odds import class_probabilities
 from interp_core.lap.recording import Recording, TargetRecord
 
 Statistics = tuple[Sequence[float], Sequence[float]]
@@ -102,9 +103,9 @@ class Subject:
     def to_probabilities(self, logits: Tensor) -> Tensor:
         """Turn logits (N, K) into probabilities; one logit into two."""
         if self.lap.num_classes == 1:
-            positive = logits.sigmoid()
+            positive = class_probabilities(logits)
             return torch.cat([1 - positive, positive], 1)
-        return logits.sigmoid() if self.multi_label else logits.softmax(1)
+        return class_probabilities(logits, self.multi_label)
 
     @torch.no_grad()
     def look(self, images: np.ndarray | Tensor, levels: Sequence[str] = (), targets: Tensor | None = None) -> Look:

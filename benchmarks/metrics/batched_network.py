@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.metrics.flat_network import flat_network_of
 from interp_core.errors import ContractError
+from interp_core.lap.odds import class_probabilities, predicts
 
 # Images in a batch. A larger batch leaves the caches of a CPU and is no faster; a GPU needs enough work.
 BATCH_SIZE = {"cpu": 32, "cuda": 512}
@@ -37,7 +38,7 @@ class Outputs:
     Attributes:
         logits: (N, T) float64, logit of the target.
         probabilities: (N, T) float64, probability of the target.
-        hits: (N, T) bool, whether the target has the highest logit; with multi-label classes, a positive one.
+        hits: (N, T) bool, whether the target has the highest logit; with a sigmoid, a positive one.
     """
 
     logits: np.ndarray
@@ -222,10 +223,8 @@ class BatchedNetwork:
         """Return logit, probability and hit of each target (n,), from logits (n, K)."""
         columns = targets[:, None]
         target_logits = logits.gather(1, columns)[:, 0]
-        if self.multi_label:
-            values = target_logits, target_logits.sigmoid(), target_logits > 0
-        else:
-            values = target_logits, logits.softmax(1).gather(1, columns)[:, 0], logits.argmax(1) == targets
+        probabilities = class_probabilities(logits, self.multi_label).gather(1, columns)[:, 0]
+        values = target_logits, probabilities, predicts(logits, targets, self.multi_label)
         return tuple(value.double().cpu() for value in values)  # type: ignore[return-value]
 
 

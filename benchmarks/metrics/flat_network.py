@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
+from interp_core.backbone.copies import tensor_states
 from interp_core.backbone.flat_graph import flat
 
 # None means "use the network itself". Storing it as a value would keep the weak key alive.
@@ -22,7 +23,7 @@ def flat_network_of(model: nn.Module, image: Tensor) -> nn.Module:
         model: network in evaluation mode.
         image: (1, C, H, W) on its device.
     """
-    weights = tuple((id(tensor), tensor._version) for tensor in (*model.parameters(), *model.buffers()))
+    weights = tensor_states(model)
     state = weights, tuple(image.shape[1:]), image.device
     if model not in _graphs or _graphs[model][0] != state:
         _graphs[model] = state, flat(model, image)

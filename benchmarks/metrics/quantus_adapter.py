@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from benchmarks.metrics.base import Batch
 from interp_core.errors import ContractError, one_line
+from interp_core.lap.odds import class_probabilities
 
 BATCH_SIZE = 32
 EXPLAIN_AGAIN = ("AvgSensitivity", "MaxSensitivity", "RandomLogit", "MPRT", "EfficientMPRT")
@@ -40,7 +41,7 @@ class HiddenNetwork(nn.Module):
     Args:
         model: the network.
         probabilities: whether it gives probabilities, else logits.
-        multi_label: whether probabilities are sigmoids of each class, else a softmax.
+        multi_label: whether an image may show several classes, each with its own sigmoid.
     """
 
     def __init__(self, model: nn.Module, probabilities: bool, multi_label: bool = False) -> None:
@@ -53,7 +54,7 @@ class HiddenNetwork(nn.Module):
         logits = self._network[0](images).float()
         if not self._probabilities:
             return logits
-        return logits.sigmoid() if self._multi_label else logits.softmax(-1)
+        return class_probabilities(logits, self._multi_label)
 
     def release(self) -> None:
         """Drop the network."""

@@ -10,7 +10,6 @@ Known limit: modules without `reset_parameters` keep their weights, as in Quantu
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch import nn
 from benchmarks.metrics.base import Batch, Family, Metric, Score, metrics
 from benchmarks.metrics.quantus_adapter import evaluate
 from benchmarks.metrics.removal import pearson
+from interp_core.backbone.copies import copy_with_plain_weights
 from interp_core.errors import ContractError
 
 BINS = 100
@@ -162,7 +162,7 @@ def randomise(network: nn.Module, seed: int) -> nn.Module:
 
     The copy is in evaluation mode. Each module that can be reset gets new weights.
     """
-    copy = deepcopy(network)
+    copy = copy_with_plain_weights(network)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         for module in copy.modules():
             if hasattr(module, "reset_parameters"):

@@ -25,6 +25,7 @@ from torch import Tensor
 from benchmarks.rivals.base import Rival, RivalOptions, labels_of, rivals
 from benchmarks.rivals.energy_loss import REGIONS, TINY, select_known
 from benchmarks.rivals.grad_cam import grad_cam
+from interp_core.lap.odds import class_probabilities
 from interp_core.training import decision_loss
 
 
@@ -72,7 +73,7 @@ def mean_probability(logits: Tensor, labels: Tensor, *, multi_label: bool) -> Te
 
     `logits` and `labels` are (N, K). The result is a scalar in [0, 1].
     """
-    probabilities = logits.sigmoid() if multi_label else logits.softmax(1)
+    probabilities = class_probabilities(logits, multi_label)
     return ((probabilities * labels).sum(1) / labels.sum(1).clamp(min=1)).mean()
 
 

@@ -14,20 +14,24 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from interp_core.backbone.attempt import missing_inputs, required_inputs
+from interp_core.backbone.compiled import reason_of_closed_layers
 from interp_core.backbone.geometry import CellGrid
 from interp_core.backbone.grids import LAST, MapGrids, Point
 from interp_core.backbone.layout import Layout, layout_of
+from interp_core.backbone.outputs import check_logits_shape
 from interp_core.backbone.partition import (
     PROTOCOL,
     Partition,
     Sizes,
     follows_protocol,
     graph_partition,
+    on_copies,
     protocol_partition,
 )
 from interp_core.backbone.positions import grid_of, is_fixed, layout_from_trace
 from interp_core.backbone.trace import Side, Trace, evaluating, is_smaller, noise_image, side_of
-from interp_core.errors import BackboneError, one_line
+from interp_core.errors import BackboneError, InterpError, one_line
 
 DEFAULT_SIDE = 224
 MAP = Layout()
@@ -80,7 +84,8 @@ class BackboneInfo:
         channels: number of channels of the last feature map.
         reduction: input pixels per position of the last feature map, for the probe; the geometric mean of both axes.
         linear_head: whether logits = W mean(X) + b, so that contributions need no gradient.
-        feature_module: outermost module whose output is the last feature map; "" if none is.
+        feature_module: outermost module whose output is the last feature map, or the last one of its size where a
+            function makes the map of a module's output; "" if there is none.
         sites: sites of the gates, finest first, without the global pooling.
         partition: the network as features and head.
         grid: rows and columns of the last feature map, for an image of `size`.
@@ -125,14 +130,11 @@ def inspect_backbone(model: nn.Module, image_size: int | tuple[int, int] | None 
         BackboneError: the network is not convolutional, cannot take the probe, or its head is not understood.
     """
     _check_convolutional(model)
-    with evaluating(model), torch.no_grad():
-        images, logits = _run_probe(model, image_size)
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
-            raise BackboneError(
-                f"{type(model).__name__} gives {_shape(logits)} where LAP needs logits (N, K) of a classifier"
-            )
+    with evaluating(model), torch.inference_mode(False), torch.no_grad():
+        images, outputs, changes_images = _run_probe(model, image_size)
+        logits = check_logits_shape(outputs, type(model).__name__, len(images))
         trace = Trace(model)
-        partition = _find_partition(model, images, trace)
+        partition = _find_partition(model, images, trace, changes_images=changes_images)
         features, sizes = trace.features, trace.sizes
         maps = partition.layout.to_map(features, images.shape[-2] / images.shape[-1])
         _check_head(model, partition, features, sizes, logits)
@@ -146,7 +148,7 @@ def inspect_backbone(model: nn.Module, image_size: int | tuple[int, int] | None 
         channels=maps.shape[1],
         reduction=grids.probed[LAST].reduction,
         linear_head=linear,
-        feature_module=trace.source_of(features),
+        feature_module=trace.source_of(features) or partition.last_module,
         sites=sites,
         partition=partition,
         grid=side_of(maps),
@@ -248,6 +250,9 @@ def _check_convolutional(model: nn.Module) -> None:
         for m in model.modules()
         if isinstance(m, nn.Conv2d | POOLINGS) and _pair(m.kernel_size) != (1, 1)
     ]
+    closed = reason_of_closed_layers(model)
+    if closed is not None:
+        raise BackboneError(closed)
     if not any(isinstance(m, nn.Conv2d) for m in model.modules()):
         raise BackboneError(f"{type(model).__name__} has no convolution; {hint}")
     if len(kernels) <= 2 and all(kernel == stride for kernel, stride in kernels) and _mixes_tokens(model):
@@ -269,51 +274,78 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value, value)
 
 
-def _run_probe(model: nn.Module, image_size: int | tuple[int, int] | None) -> tuple[Tensor, object]:
-    """Return the probe and the model's output for it."""
+def _run_probe(model: nn.Module, image_size: int | tuple[int, int] | None) -> tuple[Tensor, object, bool]:
+    """Return the probe, the model's output for it, and whether the model changes the images it is called with."""
     config = getattr(model, "pretrained_cfg", None) or {}
     default_channels, *default_size = config.get("input_size", (3, DEFAULT_SIDE, DEFAULT_SIDE))
     height, width = default_size if image_size is None else _pair(image_size)
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     reasons = []
-    # A network may rearrange its images before the first convolution, which then has more channels than they do.
-    for channels in dict.fromkeys((first.in_channels, default_channels)):
+    # A network may rearrange its images before the first convolution, which then has more channels than they do, or
+    # take several images stacked, or repeat the one channel of a grey image.
+    for channels in dict.fromkeys((first.in_channels, default_channels, 1, 2 * first.in_channels)):
         images = noise_image(model, channels, (height, width))
+        passed = images.clone()
         try:
-            return images, model(images)
+            outputs = model(passed)
+        except InterpError:
+            raise
         except Exception as error:  # a network's own code may raise anything
-            reasons.append(one_line(error, limit=200))
-    raise BackboneError(
-        f"{type(model).__name__} cannot take images (N, {first.in_channels}, {height}, {width}): {reasons[0]}; "
+            reasons.append(_reason(model, images, error))
+        else:
+            return images, outputs, not torch.equal(passed, images)
+    raise BackboneError(reasons[0])
+
+
+def _reason(model: nn.Module, images: Tensor, error: Exception) -> str:
+    """Return why a model failed on the probe, and what to do."""
+    name, missing = type(model).__name__, required_inputs(model)
+    if missing:
+        return missing_inputs(name, missing)
+    return (
+        f"{name} cannot take images (N, {', '.join(map(str, images.shape[1:]))}): {one_line(error, limit=200)}; "
         "say attach(model, image_size=...)"
     )
 
 
-def _find_partition(model: nn.Module, images: Tensor, trace: Trace) -> Partition:
+def _find_partition(model: nn.Module, images: Tensor, trace: Trace, *, changes_images: bool) -> Partition:
     """Divide the network into features and head.
 
-    `trace` records the pass of the features.
+    Args:
+        model: the network.
+        images: (1, C, H, W).
+        trace: records the pass of the features.
+        changes_images: whether the model works in place on its images; its features then get a copy.
     """
     if follows_protocol(model):
         with trace.watching(images):
-            features = model.forward_features(images)  # type: ignore[operator]
+            features = model.forward_features(images.clone() if changes_images else images)  # type: ignore[operator]
         partition = protocol_partition(model, features, images, _last_reduction(model))
         if partition is not None:
             trace.features, trace.sizes = features, ()
-            return partition
+            return on_copies(partition) if changes_images else partition
         trace.clear()
     partition = graph_partition(model, images)
-    if partition is None:
-        hint = f"give the network {', '.join(PROTOCOL)} as timm's networks have them"
-        if follows_protocol(model):
-            hint = "it reads a class token, or several maps; choose a convolutional backbone such as resnet18"
-        raise BackboneError(
-            f"{type(model).__name__}: no place found where one feature map (N, C, h, w) is all that the logits depend "
-            f"on; {hint}"
-        )
+    if isinstance(partition, str):
+        raise BackboneError(_describe_undivided(model, partition))
+    if changes_images:
+        partition = on_copies(partition)
     with trace.watching(images):
         trace.features, trace.sizes = partition.features(model, images)
     return partition
+
+
+def _describe_undivided(model: nn.Module, reason: str) -> str:
+    """Say why a network could not be divided."""
+    hint = f"give the network {', '.join(PROTOCOL)} as timm's networks have them"
+    if follows_protocol(model):
+        hint = "it reads a class token, or several maps; choose a convolutional backbone such as resnet18"
+    elif reason:
+        hint = f"its forward cannot be followed ({reason}): keep such steps out of forward, or {hint}"
+    return (
+        f"{type(model).__name__}: no place found where one feature map (N, C, h, w) is all that the logits depend on; "
+        f"{hint}"
+    )
 
 
 def _last_reduction(model: nn.Module) -> int:

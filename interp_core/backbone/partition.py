@@ -31,16 +31,17 @@ from __future__ import annotations
 
 import inspect
 import operator
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from interp_core.backbone.conditions import TRACING, ConditionTracer, expect_condition
 from interp_core.backbone.layout import Layout, layout_of
 from interp_core.backbone.positions import PositionTrace, layout_from_trace
+from interp_core.errors import one_line
 
 PROTOCOL = ("forward_features", "forward_head", "get_classifier")
 
@@ -61,12 +62,28 @@ class Partition:
         head: from the network, the last map and the sizes to logits (N, K).
         layout: layout of the last map.
         classifier: dotted name of the last layer; None where the network itself tells it or nothing does.
+        last_module: dotted name of the last module whose output has the size of the last map and is all that the
+            logits depend on; "" where it is not known.
     """
 
     features: Features
     head: Head
     layout: Layout
     classifier: str | None = None
+    last_module: str = ""
+
+
+def on_copies(partition: Partition) -> Partition:
+    """Return a partition whose features work on a copy of the images, for a network that changes them in place."""
+    return replace(partition, features=_CopyingFeatures(partition.features))
+
+
+@dataclass(frozen=True)
+class _CopyingFeatures:
+    features: Features
+
+    def __call__(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Sizes]:
+        return self.features(model, images.clone())
 
 
 def follows_protocol(model: nn.Module) -> bool:
@@ -113,19 +130,20 @@ def _depends_on_all_positions(model: nn.Module, features: Tensor, layout: Layout
     return bool(layout.to_map(gradient).abs().sum(1).gt(0).all())
 
 
-def graph_partition(model: nn.Module, images: Tensor) -> Partition | None:
-    """Return the partition that torch.fx finds, if any.
+def graph_partition(model: nn.Module, images: Tensor) -> Partition | str:
+    """Return the partition that torch.fx finds, or why it cannot follow the network ("" if it can, but finds none).
 
     Args:
         model: a network in evaluation mode.
         images: (1, C, H, W).
     """
     cut = _find_cut(model, images)
-    if cut is None:
-        return None
+    if isinstance(cut, str):
+        return cut
     features, head, classifier = _halves_of(cut, model)
-    training_features, training_head = _training_halves_of(cut, model) or (features, head)
-    return Partition(_ByMode(training_features, features), _ByMode(training_head, head), cut.layout, classifier)
+    training_features, training_head = _training_halves_of(cut, model, images) or (features, head)
+    by_mode = _ByMode(training_features, features), _ByMode(training_head, head)
+    return Partition(*by_mode, cut.layout, classifier, cut.last_module)
 
 
 @dataclass(frozen=True)
@@ -140,35 +158,6 @@ class _ByMode:
 
     def __call__(self, model: nn.Module, *arguments: Any) -> Any:
         return (self.training if model.training else self.evaluation)(model, *arguments)
-
-
-_tracing = threading.Lock()  # torch.fx replaces nn.Module.__call__ while it traces
-
-
-class _Tracer(fx.Tracer):
-    """Tracer that enters expanded modules only.
-
-    Other threads call their modules undisturbed.
-    """
-
-    def __init__(self, expanded: frozenset[str]) -> None:
-        super().__init__()
-        self._expanded, self._thread = expanded, threading.get_ident()
-
-    def is_leaf_module(self, _module: nn.Module, name: str) -> bool:
-        return name not in self._expanded
-
-    def call_module(
-        self, module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if threading.get_ident() != self._thread:
-            return forward(*args, **kwargs)
-        return super().call_module(module, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if threading.get_ident() != self._thread:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
 class _ValueRecorder(fx.Interpreter):
@@ -193,6 +182,7 @@ class _Cut:
         node: whose value is the last map.
         sizes: nodes before it whose numbers the head needs.
         layout: of the last map.
+        last_module: name of the last module whose output has the same size and is all that the logits depend on.
     """
 
     graph: fx.Graph
@@ -200,20 +190,21 @@ class _Cut:
     node: fx.Node
     sizes: tuple[fx.Node, ...]
     layout: Layout
+    last_module: str = ""
 
 
-def _find_cut(model: nn.Module, images: Tensor) -> _Cut | None:
-    """Trace and cut the network.
+def _find_cut(model: nn.Module, images: Tensor) -> _Cut | str:
+    """Trace and cut the network; return why it cannot be followed where no cut is found.
 
     The module behind the cut is expanded as long as that may move the cut forward.
     """
     expanded: frozenset[str] = frozenset()
-    cut: _Cut | None = None
+    cut: _Cut | str = ""
     while True:
         try:
             deeper_cut, module_behind = _cut_graph(model, images, expanded)
-        except Exception:  # a network's own code may raise anything when traced; the cut found before is still valid
-            return cut
+        except Exception as error:  # a network's own code may raise anything; the cut found before is still valid
+            return cut or one_line(error, limit=200)
         cut = deeper_cut or cut
         if module_behind is None or not list(model.get_submodule(module_behind).children()):
             return cut
@@ -225,10 +216,10 @@ def _cut_graph(model: nn.Module, images: Tensor, expanded: frozenset[str]) -> tu
 
     Returns the cut, and the name of the module behind the last map if nothing else uses that map.
     """
-    graph = _trace(model, expanded)
+    graph = _trace(model, expanded, images)
     recorder = _ValueRecorder(model, graph)
     with PositionTrace(images):
-        recorder.run(images)
+        recorder.run(images.clone())
     nodes, values = list(graph.nodes), recorder.values
     dependent = _image_dependent_nodes(nodes)
     last, cut = next(node for node in nodes if node.op == "placeholder"), None
@@ -240,24 +231,40 @@ def _cut_graph(model: nn.Module, images: Tensor, expanded: frozenset[str]) -> tu
         if layout is not None:
             last = node
             if _is_coarser(layout.to_map(values[node]), images):
-                cut = _Cut(graph, expanded, node, sizes, layout)
+                module = _module_before(node, layout.to_map(values[node]), cut, values)
+                cut = _Cut(graph, expanded, node, sizes, layout, module)
     users = list(last.users)
     is_module_behind = len(users) == 1 and users[0].op == "call_module"
     return cut, str(users[0].target) if is_module_behind else None
 
 
-def _trace(model: nn.Module, expanded: frozenset[str]) -> fx.Graph:
+def _module_before(node: fx.Node, maps: Tensor, cut: _Cut | None, values: dict[fx.Node, Any]) -> str:
+    """Return the name of the last module before a cut whose output has the size of its map.
+
+    Args:
+        node: of the cut.
+        maps: its map (N, C, h, w).
+        cut: the cut before it.
+        values: of all nodes.
+    """
+    if node.op == "call_module":
+        return str(node.target)
+    is_same_size = cut is not None and cut.layout.to_map(values[cut.node]).shape == maps.shape
+    return cut.last_module if cut is not None and is_same_size else ""
+
+
+def _trace(model: nn.Module, expanded: frozenset[str], images: Tensor) -> fx.Graph:
     parameters = list(inspect.signature(model.forward).parameters.values())
     # Arguments of the network other than images keep their defaults.
     defaults = {p.name: p.default for p in parameters[1:] if p.default is not p.empty}
-    with _tracing:
-        graph = _Tracer(expanded).trace(model, defaults)
+    with TRACING:
+        graph = ConditionTracer(expanded, images).trace(model, defaults)
     _drop_dead_code(graph)
     return graph
 
 
 def _drop_dead_code(graph: fx.Graph) -> None:
-    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
+    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or node.target is expect_condition)
 
 
 def _image_dependent_nodes(nodes: list[fx.Node]) -> set[fx.Node]:
@@ -304,7 +311,7 @@ def _is_coarser(maps: Tensor, images: Tensor) -> bool:
     return maps.shape[-2] * maps.shape[-1] < images.shape[-2] * images.shape[-1]
 
 
-def _training_halves_of(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | None:
+def _training_halves_of(cut: _Cut, model: nn.Module, images: Tensor) -> tuple[Features, Head] | None:
     """Return features and head in training mode.
 
     None if the network returns no logits then, or the cut is missing.
@@ -312,7 +319,7 @@ def _training_halves_of(cut: _Cut, model: nn.Module) -> tuple[Features, Head] | 
     flags = {module: module.training for module in model.modules()}
     try:
         model.train()
-        graph = _trace(model, cut.expanded)
+        graph = _trace(model, cut.expanded, images)
         nodes = {node.name: node for node in graph.nodes}
         if not _keep_logits_only(graph) or any(n.name not in nodes for n in (cut.node, *cut.sizes)):
             return None

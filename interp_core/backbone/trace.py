@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from interp_core.backbone.compiled import set_evaluation_mode
 from interp_core.backbone.positions import PositionTrace
 
 Side = tuple[int, int]  # rows and columns
@@ -20,7 +21,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Set evaluation mode, and restore the flag of every module on exit."""
     training_modules = [module for module in model.modules() if module.training]
     if training_modules:
-        model.eval()
+        set_evaluation_mode(model)
     try:
         yield
     finally:

@@ -25,6 +25,7 @@ from interp_core.knowledge.view import HEAD, REFINED, ModelAccess, View, column_
 from interp_core.lap.blocks import class_activations
 from interp_core.lap.explanation import head_contributions
 from interp_core.lap.model import LapModel, lap_within
+from interp_core.lap.odds import is_sigmoid
 from interp_core.lap.recording import Recording
 from interp_core.lap.redistribution import MovedLevel
 from interp_core.lap.refine import region_and_effects
@@ -78,7 +79,7 @@ def observe(
         _maps(lap, record, classes),
         classes,
         logits,
-        multi_label=targets.ndim == 2,
+        multi_label=is_sigmoid(logits, targets.ndim == 2),
         below={name: _at_least_single(record.gates[name].concepts) for name in concepts},
         concepts=concepts,
         names=names,

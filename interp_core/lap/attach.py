@@ -12,10 +12,12 @@ from typing import Any
 
 from torch import nn
 
+from interp_core.backbone.outputs import Output, select_output
 from interp_core.backbone.timm_models import BackboneSpec, create_backbone
 from interp_core.lap.model import LapModel
 from interp_core.lap.options import Concepts, LapOptions
 from interp_core.lap.pooling import Weighting
+from interp_core.lap.wrappers import unwrap
 
 __all__ = ["LapModel", "attach", "create", "detach"]
 
@@ -33,13 +35,15 @@ def attach(
     refine: bool | int = False,
     cell: int | None = None,
     image_size: int | tuple[int, int] | None = None,
+    output: Output | None = None,
 ) -> LapModel:
     """Attach LAP to a convolutional network.
 
     Logits stay as they are until training moves the sharpness `a` of a block away from 0.
 
     Args:
-        model: a convolutional network, trained or not, on any device: timm's, torchvision's or your own.
+        model: a convolutional network, trained or not, on any device: timm's, torchvision's or your own. Wrappers of
+            parallel training and of `torch.compile` are taken off; put them around the LAP model instead.
         finest: gate levels with at least this many input pixels per position, besides the global pooling. By default
             4, or where the image size is known the next value that gives maps of at most 40 cells a side: 8 for 224
             pixels.
@@ -57,6 +61,8 @@ def attach(
             for at most 40 cells a side. See `interp_core.lap.redistribution`.
         image_size: side in pixels of the image that the network is tried with, or its rows and columns. By default
             timm's input size, else 224.
+        output: where the network returns more than logits (N, K), the part that they are: a key, an index, the name of
+            an attribute, or a function of what it returns; see `interp_core.backbone.outputs`.
 
     Raises:
         BackboneError: the network is not convolutional, its head is not understood, or LAP is attached already.
@@ -74,7 +80,11 @@ def attach(
         cell=cell,
         image_size=image_size,
     )
-    return LapModel.from_backbone(model, options)
+    if output is None or not isinstance(model, nn.Module):
+        return LapModel.from_backbone(model, options)
+    lap = LapModel.from_backbone(select_output(unwrap(model), output), options)
+    lap.selects_output = True
+    return lap
 
 
 def detach(lap: LapModel) -> nn.Module:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from interp_core.lap.export_gradient import unroll_gradient
+from interp_core.lap.odds import class_probabilities
 from interp_core.lap.recording import ConceptRecord
 from interp_core.pictures.top_regions import TopRegion, top_regions
 
@@ -158,7 +159,7 @@ class Explanation:
 
         count = min(rows, len(self.map))
         pictures, regions = sheet.to_display(self.images[:count]), top_regions(self.map[:count].clamp(min=0))
-        probabilities = self.logits.float().softmax(1)
+        probabilities = class_probabilities(self.logits.float())
         panels = []
         for i in range(count):
             k = int(self.targets[i])

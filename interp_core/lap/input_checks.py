@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,15 +13,15 @@ from interp_core.backbone.geometry import CellGrid
 from interp_core.errors import ContractError, one_line
 
 
-def check_images(images: Tensor, channels: int, device: torch.device) -> None:
+def check_images(images: Tensor, channels: int, parameter: Tensor) -> None:
     """Check the shape, type and device of images.
 
-    They must be floating point (N, channels, H, W), and on the model's device.
+    They must be floating point (N, channels, H, W), of the model's type and on its device.
 
     Args:
         images: to explain.
         channels: of the model's images.
-        device: of the model.
+        parameter: of the model.
 
     Raises:
         ContractError: they are not.
@@ -32,9 +33,15 @@ def check_images(images: Tensor, channels: int, device: torch.device) -> None:
         raise ContractError(f"{expected}, got {tuple(images.shape)}")
     if not images.is_floating_point():
         raise ContractError(f"{expected}, got {images.dtype}: normalise the images first")
-    if images.device != device:
+    if images.device != parameter.device:
         raise ContractError(
-            f"the images are on {images.device}, the model on {device}: move one of them, as in images.to('{device}')"
+            f"the images are on {images.device}, the model on {parameter.device}: move one of them, as in "
+            f"images.to('{parameter.device}')"
+        )
+    if images.dtype != parameter.dtype and not torch.is_autocast_enabled(images.device.type):
+        raise ContractError(
+            f"the images are of type {images.dtype}, the model of {parameter.dtype}: convert one of them, as in "
+            f"images.to({parameter.dtype})"
         )
 
 
@@ -110,16 +117,41 @@ def check_targets(targets: Tensor | int | None, logits: Tensor) -> Tensor:
     """
     if targets is None:
         return logits.argmax(1)
+    return class_indices(targets, len(logits), logits.shape[1], logits.device)
+
+
+def class_indices(targets: Any, count: int, classes: int | None, device: torch.device) -> Tensor:
+    """Return class indices (N,) int64 on a device.
+
+    Args:
+        targets: N class indices or one for all, of any integer type, as tensor, array, list or number.
+        count: N.
+        classes: K; None if it is not known.
+        device: of the images.
+
+    Raises:
+        ContractError: not class indices, or of a class the model does not have.
+    """
     try:
-        classes = torch.as_tensor(targets, device=logits.device)
+        indices = torch.as_tensor(targets, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ContractError(f"targets must be class indices, got {targets!r}") from error
-    is_integer = not classes.is_floating_point() and not classes.is_complex()
-    if not is_integer or classes.ndim > 1 or (classes.ndim == 1 and len(classes) != len(logits)):
-        raise ContractError(f"targets must be {len(logits)} class indices or one for all, got {tuple(classes.shape)}")
-    if not torch.compiler.is_compiling() and bool(((classes < 0) | (classes >= logits.shape[1])).any()):
-        raise ContractError(f"targets must lie in 0..{logits.shape[1] - 1}, got {classes.tolist()}")
-    return classes.expand(len(logits)).long()
+        raise ContractError(
+            f"targets must be class indices, got {type(targets).__name__}: {one_line(error, limit=120)}"
+        ) from error
+    is_integer = not indices.is_floating_point() and not indices.is_complex()
+    if not is_integer or indices.ndim > 1 or (indices.ndim == 1 and len(indices) != count):
+        raise ContractError(
+            f"targets must be {count} class indices (integers) or one for all, got {indices.dtype} "
+            f"{tuple(indices.shape)}"
+        )
+    indices = indices.long()
+    if classes is not None and not torch.compiler.is_compiling() and bool(((indices < 0) | (indices >= classes)).any()):
+        single = "; the one logit of a binary network is target 0, its negative speaks for the other class"
+        raise ContractError(
+            f"targets must lie in 0..{classes - 1}, got {_list_first(sorted(set(indices.flatten().tolist())))}"
+            f"{single if classes == 1 else ''}"
+        )
+    return indices.expand(count)
 
 
 def _list_first(indices: list[int]) -> str:

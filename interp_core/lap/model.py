@@ -54,6 +54,7 @@ class LapModel(HubMixin, nn.Module):
         info: properties of the backbone.
         options: arguments of `attach`.
         backbone_spec: name and arguments of the timm backbone, if `create` made it.
+        selects_output: whether `attach` put the backbone around a network, to select its logits.
     """
 
     def __init__(self, backbone: nn.Module, info: BackboneInfo, options: LapOptions) -> None:
@@ -81,6 +82,7 @@ class LapModel(HubMixin, nn.Module):
         self.tapped = tuple(dict.fromkeys((*self.levels, *self.refined_levels)))
         self._handles = register_hooks(backbone, self.sites, self.tapped)
         self.attached = True
+        self.selects_output = False
 
     @classmethod
     def from_backbone(cls, backbone: nn.Module, options: LapOptions) -> Self:
@@ -94,6 +96,7 @@ class LapModel(HubMixin, nn.Module):
             BackboneError: the network is not convolutional, its head is not understood, or LAP is attached already.
             ContractError: concepts for levels that do not exist, or names that are not different.
         """
+        backbone = unwrap(backbone) if isinstance(backbone, nn.Module) else backbone
         if isinstance(backbone, nn.Module) and is_gated(backbone):
             raise BackboneError("LAP is attached to this model already: use it, or detach it first")
         info = inspect_backbone(backbone, options.image_size)
@@ -207,7 +210,10 @@ class LapModel(HubMixin, nn.Module):
         self._check_attached()
         if steps < 0:
             raise ContractError(f"explain takes a number of steps >= 0, got {steps}")
-        check_images(images, self.info.in_channels, self.head.a.device)
+        check_images(images, self.info.in_channels, self.head.a)
+        if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
+            with torch.inference_mode(False):  # heads that are not linear, and steps, need gradients
+                return self.explain(images.clone(), targets, steps=steps, multi_label=multi_label)
         check_size(images, self.info.grid_of((images.shape[-2], images.shape[-1])))
         recording = Recording(target=TargetRecord(targets))
         mode = evaluating(self) if self.training else nullcontext()  # going through all modules takes time
@@ -369,7 +375,7 @@ class LapModel(HubMixin, nn.Module):
         for handle in self._handles:
             handle.remove()
         self.attached = False
-        return self.backbone
+        return self.backbone.network if self.selects_output else self.backbone  # type: ignore[return-value]
 
     def _check_attached(self) -> None:
         if not self.attached:

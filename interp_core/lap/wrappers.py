@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from torch import nn
 
+COMPILED = "_orig_mod"
+
+# Classes that call the module inside and nothing else, and their attribute that holds it. A network of one's own may
+# have an attribute of the same name, so classes are known by name and not by their attributes.
+WRAPPERS = {
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "FullyShardedDataParallel": "module",
+    "AveragedModel": "module",
+    "DeepSpeedEngine": "module",
+    "ModelEmaV2": "module",
+    "ModelEmaV3": "module",
+    "OptimizedModule": COMPILED,
+}
+
 
 def unwrap(model: nn.Module, *, keep_compiled: bool = False) -> nn.Module:
     """Return the model inside wrappers of parallel training and of `torch.compile`.
@@ -12,8 +27,9 @@ def unwrap(model: nn.Module, *, keep_compiled: bool = False) -> nn.Module:
         model: a wrapped or plain model.
         keep_compiled: whether to stop at a compiled model.
     """
-    for name in ("module",) if keep_compiled else ("module", "_orig_mod"):
-        inner = getattr(model, name, None)
-        if isinstance(inner, nn.Module):
+    names = {base.__name__ for base in type(model).__mro__}
+    for wrapper, name in WRAPPERS.items():
+        inner = getattr(model, name, None) if wrapper in names else None
+        if isinstance(inner, nn.Module) and not (keep_compiled and name == COMPILED):
             return unwrap(inner, keep_compiled=keep_compiled)
     return model
