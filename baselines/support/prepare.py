@@ -72,8 +72,8 @@ def prepare(
     try:
         if not needs_network:
             return Task(model, images.detach().clone(), class_indices(targets, len(images), None, images.device))
-        network = _hookable(model, output)
-        attempt = _attempt(network, images[:1])
+        network = as_classifier(model, output)
+        attempt = attempt_on(network, images[:1])
         classes = class_indices(targets, len(images), attempt.classes, images.device)
         return _in_full_precision(Task(network, images.detach().clone(), classes, attempt.changes_images))
     except InterpError as error:
@@ -93,7 +93,7 @@ def _check_types(name: str, model: Any, images: Any) -> None:
         )
 
 
-def _hookable(model: nn.Module, output: Output | None) -> nn.Module:
+def as_classifier(model: nn.Module, output: Output | None = None) -> nn.Module:
     """Return a network that takes hooks and returns logits, made of the same parts where possible."""
     network = unwrap(model)
     if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
@@ -107,7 +107,7 @@ def _hookable(model: nn.Module, output: Output | None) -> nn.Module:
 _attempts: WeakKeyDictionary[nn.Module, tuple[object, Attempt]] = WeakKeyDictionary()
 
 
-def _attempt(network: nn.Module, image: Tensor) -> Attempt:
+def attempt_on(network: nn.Module, image: Tensor) -> Attempt:
     """Try a network on one image (1, C, H, W), once for its weights and the form of the image."""
     state = tensor_states(network), image.shape, image.dtype, image.device
     if network not in _attempts or _attempts[network][0] != state:
@@ -138,6 +138,23 @@ def _single_precision_twin(network: nn.Module, image: Tensor) -> nn.Module | Non
     except (BackboneError, RuntimeError):  # its own code asks for half precision, or it cannot be copied
         return None
     return twin
+
+
+class OnCopies(nn.Module):
+    """A network that works on a copy of its images, where it would change them.
+
+    Args:
+        network: from images (N, C, H, W) to logits (N, K).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.training = network.training
+
+    def forward(self, images: Tensor) -> Any:
+        """Return what the network returns for images (N, C, H, W)."""
+        return self.network(images.clone())
 
 
 @contextmanager

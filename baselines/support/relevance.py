@@ -15,7 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines.support.between import ADDITIONS, PRODUCTS, UNCHANGED, FunctionRules, detach, is_signal, signal_and_gate
+from baselines.support.between import (
+    ADDITIONS,
+    PRODUCTS,
+    QUOTIENTS,
+    SUBTRACTIONS,
+    UNCHANGED,
+    FunctionRules,
+    detach,
+    is_signal,
+    signal_and_gate,
+)
 from baselines.support.modules import is_activation
 from baselines.support.norms import CONVOLUTIONS, NORMS
 from interp_core.backbone.trace import Trace
@@ -77,6 +87,7 @@ class BetweenRules(FunctionRules):
 
     def __init__(self) -> None:
         rules = dict.fromkeys(ADDITIONS, self._sum) | dict.fromkeys(PRODUCTS, self._product)
+        rules |= dict.fromkeys(SUBTRACTIONS, self._difference) | dict.fromkeys(QUOTIENTS, self._quotient)
         rules |= dict.fromkeys(AVERAGES, self._average) | dict.fromkeys(ACTIVATIONS, self._activation)
         super().__init__(rules, self._watch)
         self.unruled: set[str] = set()
@@ -88,6 +99,17 @@ class BetweenRules(FunctionRules):
         if len(signals) == 2:
             return _ProportionalShare.apply(torch.add, *signals)
         return _PassThrough.apply(signals[0], detach(args[0]) + detach(args[1]))
+
+    def _difference(self, _function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Pass relevance on where a constant is taken away, as by a normalisation."""
+        if kwargs or not is_signal(args[0]) or is_signal(args[1]):
+            return UNCHANGED
+        return _PassThrough.apply(args[0], args[0].detach() - detach(args[1]))
+
+    def _quotient(self, _function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if kwargs or not is_signal(args[0]) or is_signal(args[1]):
+            return UNCHANGED
+        return _PassThrough.apply(args[0], args[0].detach() / detach(args[1]))
 
     def _product(self, _function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         factors = None if kwargs else signal_and_gate(args)

@@ -18,12 +18,16 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import nn
 
 from baselines.support.guard import seed_generators
+from baselines.support.prepare import OnCopies, as_classifier, attempt_on
 from benchmarks.metrics.passes import Passes
-from interp_core.errors import ContractError
+from interp_core.backbone.attempt import dtype_of
+from interp_core.errors import BackboneError, ContractError
+from interp_core.lap.input_checks import class_indices
 from interp_core.registry import ClassRegistry
 
 Direction = Literal["higher", "lower", "none"]
@@ -156,6 +160,7 @@ class Metric(BaseModel):
             ContractError: masks or model are missing, or values have the wrong shape.
         """
         self._check(batch)
+        batch = with_classifier(batch)
         degenerate = is_degenerate(batch.maps)
         prepared = replace(batch, maps=break_ties(batch.maps, batch.seed), images=batch.images.copy())
         with seed_generators(batch.seed):
@@ -181,6 +186,24 @@ class Metric(BaseModel):
         if score.degenerate is not None:
             column[degenerate & ~np.isnan(column)] = score.degenerate
         return column
+
+
+def with_classifier(batch: Batch) -> Batch:
+    """Return a batch whose network metrics can run, and whose targets are int64.
+
+    Raises:
+        ContractError: the network's output is not logits, or targets are not classes of it.
+    """
+    if batch.model is None or batch.passes is not None:  # passes were made for this network and these targets
+        return replace(batch, targets=np.asarray(batch.targets).astype(np.int64))
+    try:
+        model = as_classifier(batch.model)
+        image = torch.from_numpy(batch.images[:1]).to(batch.device, dtype_of(model))
+        attempt = attempt_on(model, image)
+        targets = class_indices(batch.targets, len(batch.images), attempt.classes, torch.device("cpu"))
+    except BackboneError as error:
+        raise ContractError(str(error)) from error
+    return replace(batch, model=OnCopies(model) if attempt.changes_images else model, targets=targets.numpy())
 
 
 def passes_of(batch: Batch) -> Passes:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.metrics.flat_network import flat_network_of
+from interp_core.backbone.attempt import dtype_of
 from interp_core.errors import ContractError
 from interp_core.lap.odds import class_probabilities, predicts
 
@@ -89,6 +90,7 @@ class BatchedNetwork:
     Attributes:
         forwards: number of images run so far.
         seconds: time spent in the network so far.
+        single_logit: whether the network has one logit, known after the first batch.
 
     Raises:
         ContractError: the network is in training mode.
@@ -109,8 +111,10 @@ class BatchedNetwork:
         self.model, self.device, self.multi_label = model, device, multi_label
         self.batch_size = batch_size or BATCH_SIZE.get(device.type, BATCH_SIZE["cpu"])
         self.forwards, self.seconds, self._lock = 0, 0.0, Lock()
-        self._targets = torch.as_tensor(targets, device=device)
-        self._example = example
+        self.single_logit = False
+        self._targets = torch.as_tensor(targets, device=device).long()
+        self._dtype = dtype_of(model)
+        self._example = example.to(self._dtype)
 
     @cached_property
     def module(self) -> nn.Module:
@@ -209,7 +213,7 @@ class BatchedNetwork:
         module = self.module  # built before the clock starts, and outside of inference mode
         begin = time.perf_counter()
         with torch.inference_mode():
-            logits: Any = module(images.permute(0, 3, 1, 2))
+            logits: Any = module(images.permute(0, 3, 1, 2).to(self._dtype))
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
         with self._lock:
@@ -217,6 +221,7 @@ class BatchedNetwork:
             self.forwards += len(images)
         if int(self._targets.max()) >= logits.shape[1]:
             raise ContractError(f"targets must be classes in 0..{logits.shape[1] - 1}, got {int(self._targets.max())}")
+        self.single_logit = logits.shape[1] == 1
         return logits.float()
 
     def _read(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

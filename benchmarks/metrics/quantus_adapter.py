@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.metrics.base import Batch
+from interp_core.backbone.attempt import dtype_of
 from interp_core.errors import ContractError, one_line
 from interp_core.lap.odds import class_probabilities
 
@@ -51,7 +52,8 @@ class HiddenNetwork(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self._network[0](images).float()
+        network = self._network[0]
+        logits = network(images.to(dtype_of(network))).float()
         if not self._probabilities:
             return logits
         return class_probabilities(logits, self._multi_label)
@@ -177,7 +179,7 @@ def replace_in_quantus(module: str, name: str, value: Callable[..., Any]) -> Ite
 
 def predictions(batch: Batch) -> np.ndarray:
     """Compute the probability (N,) float64 of each image's target, nothing removed."""
-    targets = torch.as_tensor(batch.targets)
+    targets = torch.as_tensor(batch.targets).long()
     with _hidden_network(batch, probabilities=True, with_model=True) as model, torch.no_grad():
         assert model is not None
         outputs = [model(images.to(batch.device)).cpu() for images in _tensor(batch.images).split(BATCH_SIZE)]
@@ -185,6 +187,14 @@ def predictions(batch: Batch) -> np.ndarray:
     if int(targets.max()) >= values.shape[1]:
         raise ContractError(f"targets must be classes in 0..{values.shape[1] - 1}, got {int(targets.max())}")
     return values.gather(1, targets[:, None]).squeeze(1).double().numpy()
+
+
+def count_classes(batch: Batch) -> int:
+    """Return the number of logits K of the network."""
+    assert batch.model is not None
+    with torch.no_grad():
+        logits: Tensor = batch.model(_tensor(batch.images[:1]).to(batch.device, dtype_of(batch.model)))
+    return logits.shape[1]
 
 
 def _tensor(images: np.ndarray) -> Tensor:

@@ -19,7 +19,7 @@ from scipy import stats
 from torch import nn
 
 from benchmarks.metrics.base import Batch, Family, Metric, Score, metrics
-from benchmarks.metrics.quantus_adapter import evaluate
+from benchmarks.metrics.quantus_adapter import count_classes, evaluate
 from benchmarks.metrics.removal import pearson
 from interp_core.backbone.copies import copy_with_plain_weights
 from interp_core.errors import ContractError
@@ -57,11 +57,9 @@ class RandomLogit(Check):
 
     @staticmethod
     def _classes(batch: Batch) -> int:
-        with torch.no_grad():
-            assert batch.model is not None
-            classes = batch.model(torch.from_numpy(batch.images[:1]).to(batch.device)).shape[1]
+        classes = count_classes(batch)
         if classes < 2:
-            raise ContractError("random_logit needs a network with two classes or more")
+            raise ContractError("random_logit needs another class to compare with, and the network has one logit")
         return classes
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:

@@ -19,8 +19,9 @@ from benchmarks.metrics.base import Batch, Metric, Score, metrics, passes_of
 from benchmarks.metrics.imputation import impute
 from benchmarks.metrics.passes import fingerprint
 from benchmarks.metrics.patches import single_image
-from benchmarks.metrics.quantus_adapter import evaluate, quantus_imputation
+from benchmarks.metrics.quantus_adapter import count_classes, evaluate, quantus_imputation
 from benchmarks.metrics.removal import pixel_order
+from interp_core.errors import ContractError
 
 PERCENTAGES = tuple(float(p) for p in range(10, 100, 10))
 
@@ -33,7 +34,8 @@ class Road(Metric):
 
     `road` = share with the least relevant imputed (LeRF) - share with the most relevant imputed (MoRF). Quantus gives
     one number a percentage for all images, takes the first batch only, and does not run on colour images. So the
-    reference runs image by image, with a map that Quantus can index and the same noise for every explainer.
+    reference runs image by image, with a map that Quantus can index and the same noise for every explainer. With one
+    logit, which no other can overtake, the score is the mean probability of the target, and there is no reference.
     Source: Rong et al. 2022; quantus.ROAD with an adapter.
 
     Fields:
@@ -82,13 +84,17 @@ class Road(Metric):
             return (imputed + noise[rows, None] * missing).permute(0, 1, 3, 4, 2)
 
         cache_key = ("road", fingerprint(order), tuple(counts), self.noise, batch.seed)
-        return passes.run(cache_key, len(counts), make_images).hits.mean(1)
+        outputs = passes.run(cache_key, len(counts), make_images)
+        # The sign of a single logit hardly ever changes, and nothing else can win.
+        return (outputs.probabilities if passes.network.single_logit else outputs.hits).mean(1)
 
     def _noise(self, batch: Batch) -> np.ndarray:
         rng = np.random.default_rng(batch.seed)
         return (self.noise * rng.standard_normal(batch.images.shape)).astype(np.float32)
 
     def reference(self, batch: Batch) -> dict[str, np.ndarray]:
+        if count_classes(batch) == 1:
+            raise ContractError("quantus ROAD compares classes, and the network has one logit: use engine 'device'")
         noise = self._noise(batch)
         shares = []
         for least_first in (False, True):

@@ -76,6 +76,11 @@ def explain_failure(model: nn.Module, images: Tensor, error: Exception) -> str:
     return f"{name} fails on images {shape}: {one_line(error, limit=200)}"
 
 
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Return the type of a network's first floating point parameter; single precision if it has none."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
 def required_inputs(model: nn.Module) -> list[str]:
     """Return the names of the inputs that a network needs besides its images."""
     parameters = list(_signature(model.forward))[1:]

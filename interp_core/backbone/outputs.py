@@ -100,14 +100,14 @@ def check_logits_shape(outputs: object, name: str, images: int) -> Tensor:
     """
     if isinstance(outputs, Tensor) and outputs.ndim == 2 and len(outputs) == images and outputs.is_floating_point():
         return outputs
-    raise BackboneError(f"{name} returns {describe(outputs)}, not logits (N, K) of a classifier: {_remedy(outputs)}")
+    raise BackboneError(f"{name} gives {describe(outputs)} where logits (N, K) are needed: {_remedy(outputs)}")
 
 
 def describe(outputs: object) -> str:
     """Describe what a network returned: types, keys and shapes."""
     if isinstance(outputs, Tensor):
         kind = "" if outputs.is_floating_point() else f" {outputs.dtype}"
-        return f"{'maps ' if outputs.ndim == 4 else ''}{tuple(outputs.shape)}{kind}"
+        return f"{tuple(outputs.shape)}{kind}"
     parts = parts_of(outputs)
     listed = ", ".join(f"{key!r}: {_form(part)}" for key, part in list(parts.items())[:MAX_PARTS_LISTED])
     more = ", ..." if len(parts) > MAX_PARTS_LISTED else ""
@@ -146,7 +146,7 @@ def _remedy(outputs: object) -> str:
 def _reduction(outputs: Tensor) -> str:
     """Return the expression that turns a tensor of another shape into logits."""
     if outputs.ndim == 4 and min(outputs.shape[2:]) > 1:
-        return "a segmentation network is pooled first, as in output=lambda maps: maps.mean((2, 3))"
+        return "they are maps, as of a segmentation: pool them, as in output=lambda maps: maps.mean((2, 3))"
     if outputs.ndim > 2:
         return "flatten it, as in output=lambda values: values.flatten(1)"
     if outputs.ndim < 2:

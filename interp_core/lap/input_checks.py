@@ -135,23 +135,24 @@ def class_indices(targets: Any, count: int, classes: int | None, device: torch.d
     try:
         indices = torch.as_tensor(targets, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ContractError(
-            f"targets must be class indices, got {type(targets).__name__}: {one_line(error, limit=120)}"
-        ) from error
+        raise ContractError(f"targets must be class indices, got {_shorten(repr(targets))}") from error
     is_integer = not indices.is_floating_point() and not indices.is_complex()
     if not is_integer or indices.ndim > 1 or (indices.ndim == 1 and len(indices) != count):
         raise ContractError(
-            f"targets must be {count} class indices (integers) or one for all, got {indices.dtype} "
-            f"{tuple(indices.shape)}"
+            f"targets must be {count} class indices or one for all, got {tuple(indices.shape)} {indices.dtype}"
         )
     indices = indices.long()
     if classes is not None and not torch.compiler.is_compiling() and bool(((indices < 0) | (indices >= classes)).any()):
-        single = "; the one logit of a binary network is target 0, its negative speaks for the other class"
+        single = "; the one logit of a binary network is target 0, and negative values speak for the other class"
         raise ContractError(
-            f"targets must lie in 0..{classes - 1}, got {_list_first(sorted(set(indices.flatten().tolist())))}"
-            f"{single if classes == 1 else ''}"
+            f"targets must lie in 0..{classes - 1}, got {_shorten(str(indices.tolist()))}{single * (classes == 1)}"
         )
     return indices.expand(count)
+
+
+def _shorten(text: str, limit: int = 80) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[:limit]}..."
 
 
 def _list_first(indices: list[int]) -> str:

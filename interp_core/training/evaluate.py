@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from interp_core.backbone.outputs import check_logits_shape
 from interp_core.backbone.trace import evaluating
 from interp_core.knowledge import Term
 from interp_core.training.data import Source, batches_of
@@ -21,7 +22,9 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 256) -> Tensor:
     """Compute logits (N, K) in evaluation mode, returned on the CPU; the training flag is restored."""
     device = next(model.parameters()).device
     with evaluating(model):
-        return torch.cat([model(batch.to(device)).cpu() for batch in torch.split(images, batch_size)])
+        batches = (batch.to(device) for batch in torch.split(images, batch_size))
+        name = type(model).__name__
+        return torch.cat([check_logits_shape(model(batch), name, len(batch)).cpu() for batch in batches])
 
 
 def eval_batch_size(shape: Sequence[int]) -> int:
@@ -56,8 +59,11 @@ def correctness(model: nn.Module, images: Tensor | Source, targets: Tensor, batc
 def is_correct(logits: Tensor, targets: Tensor) -> Tensor:
     """Return how far logits (N, K) are correct, (N,) float.
 
-    It is 0 or 1 for targets (N,), and the share of classes with the correct sign for targets (N, K).
+    It is 0 or 1 for targets (N,), and the share of classes with the correct sign for targets (N, K). Targets (N,) of a
+    single logit are 0 and 1.
     """
+    if targets.ndim == 1 and logits.shape[1] == 1:
+        targets = targets[:, None]
     if targets.ndim == 1:
         return (logits.argmax(1) == targets).float()
     return ((logits > 0) == (targets > 0)).float().mean(1)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from interp_core.errors import ContractError
@@ -23,6 +24,7 @@ from interp_core.training.loop import TrainingLoop, Validation
 from interp_core.training.modes import freeze_excluded, initialise_attention, set_attention_gradient, set_memory_format
 from interp_core.training.progress import Progress, open_callbacks
 from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, OWN_TERMS, Mode, Recipe
+from interp_core.training.targets import targets_for, to_targets
 
 OWN_SHARE = 0.125  # of the images that own_order cuts where the network learns too; all of them would triple the cost
 
@@ -48,7 +50,8 @@ def fit(
     Args:
         model: a LAP model, a model that defines its losses (`Trainable`), or a plain network.
         images: (N, C, H, W) float, normalised; moved to the device batch by batch.
-        targets: (N,) class indices, or multi-label targets (N, K) of 0 and 1 in floating point.
+        targets: (N,) class indices, or multi-label targets (N, K) of 0 and 1, of any type. A network with one logit
+            learns (N, 1), or (N,) of 0 and 1 in floating point.
         mode: "scratch", "finetune" or "frozen", with the recipe's defaults for it; or give a recipe, which has a mode.
         recipe: settings of the training.
         terms: knowledge terms of LAP models, see `interp_core.knowledge`; by default `DEFAULT_TERMS` and, on a part of
@@ -80,9 +83,13 @@ def fit(
         return []
     terms = default_terms(model, recipe) if terms is None else terms
     regions = regions or {}
+    targets = targets_for(model, images, targets)
+    validation = None if validation is None else (validation[0], to_targets(validation[1]))
     check_data(images, targets, recipe)
     _check_knowledge(model, recipe, terms, regions, validation)
     with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
         start_accelerator(model, recipe.precision) as accelerator,
         freeze_excluded(model, recipe),
         set_attention_gradient(model, recipe),

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from interp_core.errors import ContractError
 from interp_core.knowledge import Term, observe
 from interp_core.lap.model import lap_within
 from interp_core.lap.wrappers import unwrap
+from interp_core.training.targets import ONE_LOGIT
 
 
 class Trainable(Protocol):
@@ -75,7 +77,13 @@ def step_losses(
 
 
 def decision_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Compute the cross-entropy of logits (N, K): softmax for targets (N,), sigmoids for targets (N, K)."""
+    """Compute the cross-entropy of logits (N, K): softmax for targets (N,), sigmoids for targets (N, K).
+
+    Raises:
+        ContractError: class indices (N,) for a single logit, whose softmax is 1 whatever the image.
+    """
+    if targets.ndim == 1 and logits.shape[1] == 1:
+        raise ContractError(ONE_LOGIT)
     if targets.ndim == 1:
         return F.cross_entropy(logits, targets)
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))

@@ -13,6 +13,7 @@ from baselines import Explainer
 
 IMAGES = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 4, 4)
 TARGETS = torch.arange(5)
+CLASSIFIER = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
 
 
 class Counting(Explainer):
@@ -51,7 +52,7 @@ class WithMasks(Counting):
 )
 def test_images_come_in_batches_of_the_field(cls: type[Counting], size: int, sizes: list[int]) -> None:
     cls.sizes.clear()
-    maps = cls(internal_batch_size=size)(nn.Identity(), IMAGES, TARGETS)
+    maps = cls(internal_batch_size=size)(CLASSIFIER, IMAGES, TARGETS)
     assert maps[:, 0, 0, 0].tolist() == [0, 2, 4, 6, 8]
     assert maps.shape == (5, 1, 4, 4)
     assert cls.sizes == sizes
@@ -59,4 +60,4 @@ def test_images_come_in_batches_of_the_field(cls: type[Counting], size: int, siz
 
 def test_masks_are_split_with_their_images() -> None:
     masks = torch.rand(5, 1, 4, 4)
-    assert torch.equal(WithMasks(internal_batch_size=2)(nn.Identity(), IMAGES, TARGETS, masks=masks), masks)
+    assert torch.equal(WithMasks(internal_batch_size=2)(CLASSIFIER, IMAGES, TARGETS, masks=masks), masks)

@@ -209,7 +209,7 @@ def test_images_have_the_channels_of_the_first_convolution(make_backbone: Callab
 
 
 def test_a_network_without_logits_is_refused() -> None:
-    with pytest.raises(BackboneError, match=r"Sequential gives \(1, 4, 222, 222\) where LAP needs logits \(N, K\)"):
+    with pytest.raises(BackboneError, match=r"Sequential gives \(1, 4, 222, 222\) where logits \(N, K\)"):
         inspect_backbone(nn.Sequential(nn.Conv2d(3, 4, 3)))
 
 

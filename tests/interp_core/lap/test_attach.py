@@ -384,7 +384,7 @@ def test_attaching_twice_is_refused(what: str, make_lap: MakeLap, snapshot: Snap
     ("model", "says"),
     [
         (timm.create_model("test_vit", num_classes=4), "VisionTransformer is not convolutional"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3)), r"Sequential gives \(1, 4, 222, 222\) where LAP needs logits"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), r"Sequential gives \(1, 4, 222, 222\) where logits"),
     ],
 )
 def test_what_lap_cannot_be_attached_to_is_left_as_it_was(model: nn.Module, says: str, snapshot: Snapshot) -> None:

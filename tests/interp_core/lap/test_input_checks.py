@@ -21,7 +21,6 @@ from interp_core.lap.input_checks import check_images, check_logits, check_size,
 Make = Callable[..., nn.Module]
 MakeLap = Callable[..., LapModel]
 Snapshot = Callable[[nn.Module], dict]
-CPU = torch.device("cpu")
 NAN, INF = float("nan"), float("inf")
 
 
@@ -50,9 +49,9 @@ def spoiled(images: Tensor, *broken: int, value: float = NAN) -> Tensor:
 
 def test_good_images_pass() -> None:
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
-        check_images(torch.zeros(1, 3, 32, 33, dtype=dtype), 3, CPU)
+        check_images(torch.zeros(1, 3, 32, 33, dtype=dtype), 3, torch.zeros(1, dtype=dtype))
         check_size(torch.zeros(1, 3, 32, 33, dtype=dtype), CellGrid.square(0, 32))
-    check_images(torch.zeros(2, 1, 8, 8), 1, CPU)
+    check_images(torch.zeros(2, 1, 8, 8), 1, torch.zeros(1))
     check_size(torch.zeros(2, 1, 8, 8), CellGrid.square(0, 8))
 
 
@@ -78,7 +77,7 @@ def test_good_images_pass() -> None:
 )
 def test_bad_images_are_refused(images: Any, says: str) -> None:
     with refused(ContractError, says):
-        check_images(images, 3, CPU)
+        check_images(images, 3, torch.zeros(1))
         check_size(images, CellGrid.square(0, 32))
 
 
@@ -244,7 +243,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 224 * 224, 2)),
         ("has no convolution; choose a convolutional backbone such as resnet18",),
     ),
-    "no logits": (lambda: nn.Conv2d(3, 4, 3), ("gives (1, 4, 222, 222) where LAP needs logits (N, K)",)),
+    "no logits": (lambda: nn.Conv2d(3, 4, 3), ("gives (1, 4, 222, 222) where logits (N, K)",)),
     "patches": (only_tokens, ("is not convolutional: it cuts the image into patches once", "resnet18")),
     "size": (
         lambda: nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(), nn.Linear(4, 2)),
