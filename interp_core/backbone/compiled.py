@@ -83,7 +83,7 @@ class OutputsOnly(nn.Module):
         if self.count is None or len(images) == self.count:
             return self.network(images)
         rows = torch.arange(-(-len(images) // self.count) * self.count, device=images.device).clamp(max=len(images) - 1)
-        outputs = [self.network(images[part]) for part in rows.split(self.count)]
+        outputs = [self.network(images[part]) for part in torch.split(rows, self.count)]
         return _join(outputs, len(images))
 
 

@@ -320,10 +320,10 @@ def _find_partition(model: nn.Module, images: Tensor, trace: Trace, *, changes_i
     if follows_protocol(model):
         with trace.watching(images):
             features = model.forward_features(images.clone() if changes_images else images)  # type: ignore[operator]
-        partition = protocol_partition(model, features, images, _last_reduction(model))
-        if partition is not None:
+        named = protocol_partition(model, features, images, _last_reduction(model))
+        if named is not None:
             trace.features, trace.sizes = features, ()
-            return on_copies(partition) if changes_images else partition
+            return on_copies(named) if changes_images else named
         trace.clear()
     partition = graph_partition(model, images)
     if isinstance(partition, str):

@@ -44,7 +44,8 @@ class SelectedOutput(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits (N, K) of images (N, C, H, W)."""
-        return pick(self.network(images), self.output)
+        logits: Tensor = pick(self.network(images), self.output)
+        return logits
 
     @property
     def pretrained_cfg(self) -> Any:
