@@ -14,7 +14,18 @@ from collections.abc import Sequence
 
 import typer
 
-from benchmarks.cli import amend, datasets, diagnose, inspect, run, runs, study, verify  # noqa: F401 - registers commands
+from benchmarks.cli import (  # noqa: F401 - registers commands
+    amend,
+    datasets,
+    diagnose,
+    explain,
+    fit,
+    inspect,
+    run,
+    runs,
+    study,
+    verify,
+)
 from benchmarks.cli.app import FAILED, STOPPED, app, console, error_console, print_error
 from benchmarks.cli.logs import move_to_front
 from benchmarks.run.malloc import keep_freed_memory
