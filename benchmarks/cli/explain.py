@@ -61,12 +61,11 @@ def explain(
     device: Device = "auto",
 ) -> None:
     """Show what a network looked at in your images, in one pass each."""
-    from benchmarks.cli.diagnose_progress import DiagnosisProgress
-
     with console.status("Loading libraries"):
         from benchmarks.explaining import ExplainOptions, explain_images
         from benchmarks.explaining.class_names import read_names
         from benchmarks.explaining.images import list_images
+        from benchmarks.run.phase_progress import PhaseProgress
 
     folder, images = _split_paths(paths, backbone)
     list_images(images)  # before a network is opened, which takes longer
@@ -75,7 +74,7 @@ def explain(
     with console.status("Opening the network"):
         opened = _open(folder, backbone, settings)
     options = ExplainOptions(top, steps, tuple(formats or (Format.png,)), regions, batch_size=batch_size)
-    with DiagnosisProgress(console) as progress:
+    with PhaseProgress(console) as progress:
         report = explain_images(
             opened, images, output, classes=names, options=options,
             report=lambda done, total: progress.report("images explained", done, total),

@@ -65,11 +65,16 @@ def fit(
     with console.status("Loading libraries"):
         from benchmarks.explaining import FitOptions, fit_backbone
         from benchmarks.explaining.class_names import read_names
+        from benchmarks.run.phase_progress import PhaseProgress
 
     source = make_source(backbone, weights, pretrained, model_set, mean, std, image_size, device)
     options = FitOptions(images, epochs, batch_size, seed, memory, workers)
     names = () if classes is None else read_names(classes)
-    report = fit_backbone(source, [*data, *(more or [])], output, options=options, classes=names, notify=_print_line)
+    with PhaseProgress(console) as progress:
+        report = fit_backbone(
+            source, [*data, *(more or [])], output,
+            options=options, classes=names, notify=_print_line, report=progress.report,
+        )  # fmt: skip
     _print_report(report, backbone)
 
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmarks.explaining.explain import ExplainOptions, ExplainReport, explain_images
-    from benchmarks.explaining.fit import FitOptions, FitReport, fit_backbone
+    from benchmarks.explaining.fit import FitOptions, fit_backbone
+    from benchmarks.explaining.fit_files import FitReport
 
 _MODULES = {
     "ExplainOptions": "explain",
     "ExplainReport": "explain",
     "FitOptions": "fit",
-    "FitReport": "fit",
+    "FitReport": "fit_files",
     "explain_images": "explain",
     "fit_backbone": "fit",
 }

@@ -12,10 +12,9 @@ Limit: a fit on photographs of one kind teaches what the network looks at in suc
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,23 +23,20 @@ import torch
 from torch import Tensor
 
 from benchmarks.config.networks import state_digest
+from benchmarks.explaining.answers import Report, measure_agreement, predict_answers
 from benchmarks.explaining.class_names import check_names
+from benchmarks.explaining.fit_files import CHECKPOINT, LOG, FitReport, read_report, write_fit
 from benchmarks.explaining.folder_lock import lock_folder
 from benchmarks.explaining.images import FileSource, ImageFile, list_images, sample
-from benchmarks.explaining.network import NetworkSource, OpenNetwork, attach_to_backbone, describe, source_from
-from benchmarks.store.atomic import write_atomically
-from benchmarks.store.provenance import digest, provenance
-from interp_core.errors import ContractError, StoreError
-from interp_core.lap.hub import DESCRIPTION, WEIGHTS
-from interp_core.lap.model import LapModel
-from interp_core.training import CsvLog, Epoch, Recipe, eval_batch_size, fit
-from interp_core.training.progress import Auto, Progress
+from benchmarks.explaining.network import NetworkSource, OpenNetwork, attach_to_backbone, source_from
+from benchmarks.store.provenance import digest
+from interp_core.errors import ContractError
+from interp_core.training import Callback, CsvLog, Epoch, Recipe, fit
+from interp_core.training.progress import Auto, Progress, duration
 
-FACTS, CHECKPOINT, LOG = "fit.json", "fit.checkpoint", "log.csv"
 VIEWS = 4000  # images that a fit sees in all, where there are fewer than half as many
 LEAST_EPOCHS, MOST_EPOCHS = 2, 40
 HELD_OUT = 64  # images on which agreement is measured, at most a fifth
-KEPT_SHARE = 0.25  # of the pixels of an image
 STEPS_PER_CHECKPOINT = 20
 
 
@@ -78,33 +74,6 @@ class FitOptions:
         )
 
 
-@dataclass(frozen=True)
-class FitReport:
-    """What a fit did.
-
-    Attributes:
-        folder: of the fitted network.
-        images: number of images it learned from.
-        epochs: passes over them.
-        seconds: time of the training.
-        losses: loss of the order of pixels in the first and in the last epoch, in nats.
-        agreement: share of held-out images with the same answer to the map's upper quarter alone, before and after.
-        answers_kept: share of held-out images with the same answer as before the fit.
-        unreadable: reasons by name of the images that were left out.
-        was_done: whether the fit was complete before, so that nothing was computed.
-    """
-
-    folder: Path
-    images: int
-    epochs: int
-    seconds: float
-    losses: tuple[float, float]
-    agreement: tuple[float, float]
-    answers_kept: float
-    unreadable: dict[str, str]
-    was_done: bool = False
-
-
 def fit_backbone(
     model: str | NetworkSource,
     data: Sequence[str | Path],
@@ -114,6 +83,7 @@ def fit_backbone(
     progress: Progress = "auto",
     classes: Sequence[str] = (),
     notify: Callable[[str], None] = lambda _: None,
+    report: Report | None = None,
     **source: Any,
 ) -> FitReport:
     """Fit the map of a network on images without labels, and write the folder that `explain_images` takes.
@@ -126,6 +96,7 @@ def fit_backbone(
         progress: see `interp_core.fit`.
         classes: names of the classes, kept with the network.
         notify: called with a line at the beginning of each phase.
+        report: called with a phase, the number of its steps done and of all, in place of `progress`.
         source: fields of `NetworkSource`, such as `weights`, where `model` is a text.
 
     Returns:
@@ -138,6 +109,8 @@ def fit_backbone(
     known = model if isinstance(model, NetworkSource) else source_from(model, source)
     files = list_images(data)
     chosen = sample(files, options.images, options.seed)
+    if report is not None:
+        progress = _Reported(report, notify)
     sampled = f"{len(chosen)} of {len(files)} images" if len(chosen) < len(files) else f"{len(files)} images"
     with lock_folder(folder):
         opened = attach_to_backbone(known)
@@ -145,11 +118,11 @@ def fit_backbone(
             opened, classes=tuple(check_names(classes, opened.lap.num_classes)) if classes else opened.classes
         )
         identity = _identity(opened, chosen, options)
-        report = _read_report(folder, identity)
-        if report is not None:
-            return report
+        earlier = read_report(folder, identity)
+        if earlier is not None:
+            return earlier
         notify(f"{sampled} of {opened.view.size} pixels: the network answers them first, without labels")
-        return _fit(opened, chosen, folder, options, progress, identity, notify)
+        return _fit(opened, chosen, folder, options, progress, identity, notify, report or _ignore)
 
 
 def _fit(
@@ -160,11 +133,12 @@ def _fit(
     progress: Progress,
     identity: dict[str, str],
     notify: Callable[[str], None],
+    tell: Report,
 ) -> FitReport:
     """Fit, measure and write."""
     lap = opened.lap
     with _reading(opened, files, options) as source:
-        readable, answers = predict_answers(lap, source)
+        readable, answers = predict_answers(lap, source, tell)
         if len(readable) < 2:
             reason = next(iter(source.unreadable.values()), "there is one")
             raise ContractError(f"{len(readable)} of {len(files)} images can be read, a fit needs 2: {reason}")
@@ -189,7 +163,7 @@ def _fit(
         answers_kept=float((before.answers == after.answers).float().mean()),
         unreadable=unreadable,
     )
-    _write(opened, report, folder, identity)
+    write_fit(opened, report, folder, identity)
     return report
 
 
@@ -218,65 +192,25 @@ def _train(
         )
 
 
-@torch.no_grad()
-def predict_answers(lap: LapModel, source: FileSource) -> tuple[Tensor, Tensor]:
-    """Return the indices (n,) of the images that can be read, and the network's targets for `fit`, (n,) or (n, 1)."""
-    device = next(lap.parameters()).device
-    rows, logits = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, lap.num_classes)]
-    parts = torch.split(torch.arange(len(source)), eval_batch_size(source.shape))
-    for indices, images in source.batches(parts):
-        if len(images):
-            rows.append(indices)
-            logits.append(lap(images.to(device)).float().cpu())
-    outputs = torch.cat(logits)
-    # One logit is a class of its own, with a sigmoid: present or not.
-    return torch.cat(rows), (outputs > 0).float() if lap.num_classes == 1 else outputs.argmax(1)
+class _Reported(Callback):
+    """Training that reports its steps as a phase."""
+
+    def __init__(self, report: Report, notify: Callable[[str], None]) -> None:
+        self.report, self.notify, self.total = report, notify, 0
+
+    def begin(self, total: int, done: int) -> None:
+        self.total = total
+        self.report("training", done, total)
+
+    def estimate(self, seconds: float) -> None:
+        self.notify(f"this will take about {duration(seconds)}")
+
+    def step(self, done: int) -> None:
+        self.report("training", done, self.total)
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Answers to images and to the upper parts of their maps.
-
-    Attributes:
-        answers: (n,) to the images.
-        agreement: share with the same answer to the upper part alone.
-    """
-
-    answers: Tensor
-    agreement: float
-
-
-@torch.no_grad()
-def measure_agreement(lap: LapModel, source: FileSource) -> Agreement:
-    """Measure how often the pixels that the map ranks highest keep the answer, all others in the mean colour."""
-    device = next(lap.parameters()).device
-    answers, agree = [], []
-    for _, images in source.batches(torch.split(torch.arange(len(source)), eval_batch_size(source.shape))):
-        if len(images):
-            pixels = images.to(device)
-            explanation = lap.explain(pixels)
-            kept = lap(pixels * upper_part(explanation.map, KEPT_SHARE))
-            answers.append(_answers(explanation.logits).cpu())
-            agree.append(_answers(kept).cpu() == answers[-1])
-    if not answers:
-        return Agreement(torch.empty(0), float("nan"))
-    return Agreement(torch.cat(answers), float(torch.cat(agree).float().mean()))
-
-
-def upper_part(maps: Tensor, share: float) -> Tensor:
-    """Mark the highest share of pixels of each map (N, 1, H, W), 1.0 or 0.0.
-
-    >>> upper_part(torch.tensor([[[[1.0, 4.0], [3.0, 2.0]]]]), 0.5).tolist()
-    [[[[0.0, 1.0], [1.0, 0.0]]]]
-    """
-    flat = maps.flatten(1)
-    count = max(1, round(share * flat.shape[1]))
-    level = flat.topk(count, dim=1).values[:, -1]
-    return (maps >= level[:, None, None, None]).to(maps.dtype)
-
-
-def _answers(logits: Tensor) -> Tensor:
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+def _ignore(phase: str, done: int, total: int) -> None:
+    """Do nothing."""
 
 
 def _order_loss(epoch: Epoch) -> float:
@@ -301,43 +235,3 @@ def _identity(opened: OpenNetwork, files: Sequence[ImageFile], options: FitOptio
         "images": digest(sizes),
         "settings": digest(settings, asdict(opened.view)),
     }
-
-
-def _read_report(folder: Path, identity: dict[str, str]) -> FitReport | None:
-    """Return the report of a complete fit in a folder, None for a fit to begin or to go on with.
-
-    Raises:
-        StoreError: the folder holds a fit of something else.
-    """
-    path = folder / FACTS
-    if not path.exists():
-        if any((folder / name).exists() for name in (WEIGHTS, DESCRIPTION)):
-            raise StoreError(f"{folder} holds a network that no fit wrote: give another --output")
-        write_atomically(path, json.dumps({"identity": identity, "report": None}, indent=1) + "\n")
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        stored, report = content["identity"], content["report"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"cannot read {path}: {error}; delete {folder} to start anew") from error
-    changed = [name for name, value in identity.items() if stored.get(name) != value]
-    if changed:
-        raise StoreError(
-            f"{folder} holds a fit with another {', '.join(changed)}: give another --output, or delete the folder"
-        )
-    if report is None:
-        return None
-    pairs = {name: tuple(report[name]) for name in ("losses", "agreement")}
-    return FitReport(**{**report, **pairs, "folder": folder, "was_done": True})
-
-
-def _write(opened: OpenNetwork, report: FitReport, folder: Path, identity: dict[str, str]) -> None:
-    """Write the network, then the report, which marks the fit as complete, and delete the checkpoint."""
-    facts = {key: value for key, value in asdict(report).items() if key not in ("folder", "was_done", "unreadable")}
-    extra = {**describe(opened), "fit": facts}
-    opened.lap.save_pretrained(folder, classes=list(opened.classes) or None, extra=extra)
-    stored = {**facts, "unreadable": report.unreadable}
-    content = {"identity": identity, "report": stored, "provenance": provenance(command="interp-bench fit")}
-    write_atomically(folder / FACTS, json.dumps(content, indent=1) + "\n")
-    with suppress(OSError):
-        (folder / CHECKPOINT).unlink(missing_ok=True)

@@ -12,7 +12,8 @@ from helpers.explaining_files import CLASSES, NAME, SIDE
 
 from benchmarks.config.weight_files import read_weights
 from benchmarks.explaining import FitOptions, FitReport, fit_backbone
-from benchmarks.explaining.fit import CHECKPOINT, upper_part
+from benchmarks.explaining.answers import upper_part
+from benchmarks.explaining.fit_files import CHECKPOINT
 from benchmarks.explaining.folder_lock import lock_folder
 from benchmarks.explaining.network import NetworkSource, attach_to_backbone, open_network
 from interp_core.errors import InterpError, StoreError
