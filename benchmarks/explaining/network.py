@@ -177,22 +177,33 @@ def view_of(backbone: nn.Module, source: NetworkSource) -> ImageView:
     Raises:
         ConfigError: the normalisation is not known, or makes no sense.
     """
-    if (source.mean is None) != (source.std is None):
-        raise ConfigError("mean and std belong together: give both")
-    statistics: dict[str, Any] = {}
-    if source.mean is not None:
-        statistics = {"mean": _three(source.mean), "std": _three(source.std)}
-    if source.std is not None and min(source.std) <= 0:
-        raise ConfigError(f"std must be above 0, got {min(source.std)}")
-    size: dict[str, Any] = {"size": source.image_size} if source.image_size is not None else {}
     if getattr(backbone, "pretrained_cfg", None):
-        return replace(ImageView(**asdict(timm_preprocessing(backbone))), **size, **statistics)
-    if not statistics:
+        return _override(ImageView(**asdict(timm_preprocessing(backbone))), source)
+    if source.mean is None and source.std is None:
         raise ConfigError(
             f"{source.model} does not say how its images are normalised: give --mean and --std, such as --mean "
             "0.485,0.456,0.406 --std 0.229,0.224,0.225"
         )
-    return ImageView(source.image_size or DEFAULT_SIZE, 1.0, "bicubic", **statistics)
+    return _override(ImageView(DEFAULT_SIZE, 1.0, "bicubic", (0.0,) * 3, (1.0,) * 3), source)
+
+
+def _override(view: ImageView, source: NetworkSource) -> ImageView:
+    """Put what the user says in place of what is known.
+
+    Raises:
+        ConfigError: only one of mean and std is given, or they make no sense.
+    """
+    if (source.mean is None) != (source.std is None):
+        raise ConfigError("mean and std belong together: give both")
+    if source.mean is not None and source.std is not None:
+        if min(source.std) <= 0:
+            raise ConfigError(f"std must be above 0, got {min(source.std)}")
+        view = replace(view, mean=_three(source.mean), std=_three(source.std))
+    return view if source.image_size is None else replace(view, size=source.image_size)
+
+
+def _stored_view(values: dict[str, Any]) -> ImageView:
+    return ImageView(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 def describe(opened: OpenNetwork) -> dict[str, Any]:
@@ -203,6 +214,8 @@ def describe(opened: OpenNetwork) -> dict[str, Any]:
 def _open_fit(source: NetworkSource, folder: Path, description: dict[str, Any], needs_backbone: bool) -> OpenNetwork:
     """Open the folder of a fit."""
     extra = description.get("extra") or {}
+    if source.weights is not None:
+        raise ConfigError(f"{folder} holds its own weights: leave --weights out")
     backbone = None
     if description.get("recipe") is None and not needs_backbone:
         code = extra.get("backbone", "FILE.py:function")
@@ -212,11 +225,8 @@ def _open_fit(source: NetworkSource, folder: Path, description: dict[str, Any], 
     lap = open_lap(folder, backbone)
     assert lap is not None
     lap = lap.eval().to(resolve_device(source.device))
-    if "view" in extra:
-        values = {**extra["view"], "mean": tuple(extra["view"]["mean"]), "std": tuple(extra["view"]["std"])}
-        view = ImageView(**values)
-    else:
-        view = view_of(lap.backbone, source)
+    view = _stored_view(extra["view"]) if "view" in extra else view_of(lap.backbone, source)
+    view = _override(view, source)
     name = str(extra.get("backbone") or folder.name)
     return OpenNetwork(lap, name, view, tuple(description.get("classes") or ()), "fitted")
 
@@ -239,7 +249,7 @@ def _check_channels(lap: LapModel, name: str) -> None:
         raise ConfigError(f"{name} takes images of {lap.info.in_channels} channels: image files have one or three")
 
 
-def _three(values: tuple[float, ...] | None) -> tuple[float, ...]:
-    if values is None or len(values) not in (1, 3):
+def _three(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) not in (1, 3):
         raise ConfigError(f"mean and std take one number or three, such as 0.485,0.456,0.406; got {values}")
     return values * 3 if len(values) == 1 else values
