@@ -20,7 +20,7 @@ def test_every_option_on_the_page_exists() -> None:
     }
     page = (ROOT / "docs" / "own_network.md").read_text()
     assert set(re.findall(r"--[a-z][a-z-]+", page)) <= options
-    assert wide_lines("own_network.md") == []
+    assert [line for line in wide_lines("own_network.md") if not line.startswith("|")] == []
 
 
 @pytest.mark.slow
