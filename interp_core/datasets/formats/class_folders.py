@@ -72,9 +72,10 @@ def find_class_folders(root: Path, masks: str | None = None, all_are_classes: bo
             if folder not in skipped:
                 what = f"holds images beside {base.name}, which holds the classes: left out"
                 layout.findings.append(Finding("images without label", relative_id(folder, root), what))
-    if len(layout.classes) == 1:
-        inner = _inside_wrapper(root, layout.classes[0].path, all_are_classes)
-        layout = inner or layout
+    if len({entry.name for entry in layout.classes}) == 1:
+        first = layout.classes[0]
+        wrapper = first.path if first.path.name == first.name else first.path.parent
+        layout = _inside_wrapper(root, wrapper, all_are_classes) or layout
     return layout
 
 

@@ -43,6 +43,7 @@ IMAGE_FOLDERS = (".", "images", "image", "img")
 # Columns about the image that need no finding.
 SILENT = frozenset({"", "width", "height", "image_width", "image_height", "index"})
 ROWS_PROBED = 50
+FEW_ROWS = 4
 # Similarity from which a name counts as a misspelt known one.
 CLOSE = 0.8
 BINARY = frozenset({"0", "1", "0.0", "1.0", "-1", "-1.0", "true", "false"})
@@ -160,8 +161,8 @@ def _share_of_files(values: Iterable[str], finder: FileFinder) -> float:
 
 
 def _only_label(table: pd.DataFrame, left: list[str]) -> str | None:
-    """Return the only column that may hold labels: the only one, or the only one whose values repeat."""
-    if len(left) == 1:
+    """Return the only column whose values repeat, as labels do; of a short table the only column."""
+    if len(left) == 1 and (len(table) <= FEW_ROWS or table[left[0]].nunique() < len(table)):
         return left[0]
     repeating = [name for name in left if 2 <= table[name].nunique() <= max(2, len(table) // 2)]
     return repeating[0] if len(repeating) == 1 else None

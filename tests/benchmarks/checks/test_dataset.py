@@ -101,7 +101,6 @@ def test_names_from_files_reach_neither_terminal_nor_page_as_more_than_text(tmp_
 
 
 def test_pages_of_patients_name_none(tmp_path: Path) -> None:
-    pytest.importorskip("pydicom")
     root = rsna(tmp_path, 6)
     (root / "stage_2_train_images" / "p001.dcm").write_bytes(b"")
     (root / "stage_2_train_images" / "p002.dcm").unlink()

@@ -23,7 +23,6 @@ pytestmark = pytest.mark.slow
 def test_files_are_what_they_are_said_to_be(
     tmp_path: Path, write: Callable[[Path, int], None], decode: Callable[[Sequence[Path]], None], size: tuple[int, int]
 ) -> None:
-    pytest.importorskip("pydicom")
     write(tmp_path, 2)
     paths = sorted(tmp_path.iterdir())
     decode(paths)

@@ -12,7 +12,6 @@ from helpers.shared import SHARED
 from interp_core.datasets import Box, Record, Rsna
 from interp_core.errors import InterpError
 
-pytest.importorskip("pydicom")
 DATA = SHARED / "data"
 TABLE = "stage_2_train_labels.csv"
 

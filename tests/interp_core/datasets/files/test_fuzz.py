@@ -135,7 +135,6 @@ def test_pictures(tmp_path: Path, form: str, mode: str, damage: str) -> None:
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("ending", ["dcm", "png"])
 def test_dicom(tmp_path: Path, ending: str, damage: str) -> None:
-    pytest.importorskip("pydicom")
     content = dicom(tmp_path / "made" / "x.dcm").read_bytes()
     counts = outcome(beside_a_sound_one(tmp_path / "data", DAMAGE[damage](content), ending))
     assert counts in ((3, 0), (2, 1))
@@ -147,7 +146,8 @@ def test_dicom(tmp_path: Path, ending: str, damage: str) -> None:
     "missing", ["PixelData", "Rows", "BitsAllocated", "PhotometricInterpretation", "SamplesPerPixel"]
 )
 def test_dicom_without_what_it_needs(tmp_path: Path, missing: str) -> None:
-    pydicom = pytest.importorskip("pydicom")
+    import pydicom
+
     path = dicom(tmp_path / "made" / "x.dcm")
     content = pydicom.dcmread(path)
     delattr(content, missing)
