@@ -248,10 +248,11 @@ class LapModel(HubMixin, nn.Module):
 
     def _level_maps(self, site: Site, level: MovedLevel, recording: Recording) -> LevelMaps:
         """Collect the maps of a level below the head."""
-        index = next((i for i, gated in enumerate(self.sites) if gated.module == site.module), None)
-        if index is None:
+        # A list, since the compiler of older torch versions takes no default of `next`.
+        indices = [i for i, gated in enumerate(self.sites) if gated.module == site.module]
+        if not indices:
             return LevelMaps(site.module, level.contributions)
-        record, block = recording.gates[site.module], cast(GateBlock, self.gates[index])
+        record, block = recording.gates[site.module], cast(GateBlock, self.gates[indices[0]])
         counts = window_counts(record.gate.shape[-2], record.gate.shape[-1], site.window).to(record.gate)
         attention = record.gate / counts
         return LevelMaps(site.module, level.contributions, attention, block.concepts, record, block.trained.clone())

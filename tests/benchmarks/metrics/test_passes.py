@@ -60,7 +60,7 @@ class TestOutputs:
 
         class Recording(nn.Module):
             def forward(self, images: Tensor) -> Tensor:
-                if not torch.compiler.is_exporting():
+                if not torch.compiler.is_compiling():
                     sizes.append(len(images))
                 return torch.stack([images.sum((1, 2, 3)), images.mean((1, 2, 3))], 1) + torch.rand(()) * 0
 
