@@ -12,6 +12,7 @@ import hashlib
 import pathlib
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import lru_cache
@@ -110,7 +111,8 @@ def _read_content(path: Path) -> Any:
     if path.suffix == ".safetensors":
         raise SafetensorError("it is no safetensors file")
     safe_globals = getattr(torch.serialization, "safe_globals", lambda _: nullcontext())  # from torch 2.5 on
-    with safe_globals(HARMLESS):
+    with safe_globals(HARMLESS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about files that are refused anyway
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
