@@ -31,7 +31,8 @@ from interp_core.datasets.formats.annotations import FolderAnnotations, read_ann
 from interp_core.datasets.formats.class_folders import Layout as FolderLayout
 from interp_core.datasets.formats.class_folders import find_class_folders
 from interp_core.datasets.formats.coco import read_coco_files, read_coco_folder
-from interp_core.datasets.formats.index_csv import describe_index, lack_of_index, read_index_table
+from interp_core.datasets.formats.index_csv import describe_index, lack_of_index, lists_images, read_index_table
+from interp_core.datasets.formats.mask_folders import masks_beside
 from interp_core.datasets.formats.table_boxes import BoxFormat
 from interp_core.datasets.formats.voc import is_devkit, read_devkit
 from interp_core.datasets.records import Finding, Index, Record, SplitName
@@ -162,10 +163,9 @@ class Folder(FileDataset):
 
     def _read_class_folders(self, findings: list[Finding]) -> tuple[tuple[str, ...], list[SplitRecord]]:
         layout = self._class_folders()
-        table = self.root / self.table
-        if self.layout == "auto" and table.is_file() and (lack := lack_of_index(self.root, table, only_known=False)):
-            findings.append(Finding("table not used", self.table, lack))
+        self._report_tables(layout, findings)
         if not layout.classes:
+            read_coco_files(self.root, findings)
             raise MissingFile(self._describe_lack(findings))
         classes = tuple(sorted({_printable(entry.name) for entry in layout.classes}))
         targets = {name: target for target, name in enumerate(classes)}
@@ -179,9 +179,31 @@ class Folder(FileDataset):
             for entry in layout.classes
             for path in walk_images(entry.path, findings)
         ]
+        masks = masks_beside([path for path, _, _ in images])
+        if masks:
+            what = f"{len(masks)} masks lie beside their images and are read as such"
+            findings.append(Finding("masks beside images", relative_id(next(iter(masks)), self.root), what))
+            images = [entry for entry in images if entry[0] not in masks]
+            annotations.add_masks({relative_id(image, self.root): mask for mask, image in masks.items()})
         records = list(self._records(images, annotations))
         annotations.report_unused(findings)
         return classes, records
+
+    def _report_tables(self, layout: FolderLayout, findings: list[Finding]) -> None:
+        """Add findings on tables of images that are not read, with the way to read them."""
+        if self.layout != "auto":
+            return
+        table = self.root / self.table
+        if table.is_file():
+            lack = lack_of_index(self.root, table, only_known=False)
+            what = lack or "class folders are read; layout: index reads the table"
+            findings.append(Finding("table not used", self.table, what))
+        if len(layout.classes) < 2:
+            for path in sorted(self.root.glob("*.csv")):
+                if path != table and lists_images(self.root, path):
+                    findings.append(
+                        Finding("table not used", path.name, f"it lists images: table: {path.name} reads it")
+                    )
 
     def _describe_lack(self, findings: list[Finding]) -> str:
         """Return why no layout fits, with the first file that nearly did."""

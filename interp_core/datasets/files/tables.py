@@ -29,7 +29,7 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-SEPARATORS = ",;\t"
+SEPARATORS = ",;\t|"
 
 
 class TableError(InterpError):
@@ -71,6 +71,8 @@ def read_table(
         TableError: the table cannot be read or a column is missing.
     """
     text = read_text(path, description)
+    if text[:4].lower() == "sep=":  # a hint for Excel
+        text = text.partition("\n")[2]
     header = text.lstrip("\n").partition("\n")[0]
     separator = max(SEPARATORS, key=header.count)
     findings = [] if findings is None else findings

@@ -7,7 +7,7 @@ before boxes, and of the boxes a table before XML before JSON.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -73,6 +73,11 @@ class FolderAnnotations:
             return ImageAnnotations(masks=(MaskFile(self.masks[mask_key], self.mask_values),))
         return ImageAnnotations() if box_key is None else self.boxes[box_key]
 
+    def add_masks(self, masks: Mapping[str, Path]) -> None:
+        """Add masks by the paths of their images below the root."""
+        self.masks |= {_without_suffix(name): mask for name, mask in masks.items()}
+        self.__post_init__()
+
     def report_unused(self, findings: list[Finding]) -> None:
         """Add a finding for each mask or box that belongs to no image."""
         for name in sorted({*self.masks, *self.boxes} - self.used):
@@ -129,7 +134,12 @@ def read_annotations(
     masks_by_key = {key: path for folder in mask_folders for key, path in _masks_in(root, folder, masks).items()}
     boxes_by_key: dict[str, ImageAnnotations] = {}
     if table is not None:
-        boxes_by_key = read_box_table(table, inclusive, targets, findings, box_format, root)
+        try:
+            boxes_by_key = read_box_table(table, inclusive, targets, findings, box_format, root)
+        except TableError as error:
+            if boxes is not None:
+                raise
+            findings.append(Finding("table not used", table.name, str(error).removeprefix(f"{table} ")))
     elif with_boxes:
         boxes_by_key = _read_xml_boxes(root, targets, findings) or _read_coco_boxes(root, targets, findings)
     return FolderAnnotations(masks_by_key, mask_values, boxes_by_key)

@@ -86,7 +86,9 @@ def _read_level(root: Path, base: Path, skipped: frozenset[Path], all_are_classe
     names = splits_of_folders(folder.name for folder in folders)
     splits = {folder: names[folder.name] for folder in folders if folder.name in names}
     layout.bases.add(base)
-    if any(_subfolders(split) for split in splits):
+    nested = [folder for folder in folders if folder not in splits and _subfolders(folder)]
+    is_class = len(splits) == 1 and len(nested) >= 2  # such as train beside bus and car, all with folders inside
+    if not is_class and any(_subfolders(split) for split in splits):
         _read_splits(root, folders, splits, layout)
         return
     _read_classes(root, folders, set(splits), None, layout, all_are_classes)
@@ -101,6 +103,9 @@ def _read_splits(root: Path, folders: list[Path], splits: dict[Path, SplitName],
         base = _home(split)
         layout.bases |= {split, base}
         inside = [folder for folder in list_folders(base) if _holds_image(folder)]
+        if len(inside) == 1 and inside[0].name.lower() in HOMES:  # images without classes, as detectors have them
+            layout.bases.add(inside[0])
+            continue
         _read_classes(root, inside, set(), name, layout)
         if base != split:
             layout.masks += [folder for folder in list_folders(split) if folder.name.lower() in MASK_FOLDERS]
@@ -163,12 +168,16 @@ def _by_split_below(folder: Path) -> list[ClassFolder]:
 
 
 def _inside_wrapper(root: Path, folder: Path, all_are_classes: bool) -> Layout | None:
-    """Return the layout inside the only folder if it holds splits with classes, such as that of an archive."""
-    if list_images(folder) or not any(_subfolders(sub) for sub in _subfolders(folder)):
+    """Return the layout inside the only folder if it holds several classes, such as that of an archive."""
+    if list_images(folder):
         return None
     layout = Layout()
     _read_level(root, _home(folder), frozenset(), all_are_classes, layout)
-    return layout if any(entry.split for entry in layout.classes) else None
+    if len({entry.name for entry in layout.classes}) < 2:
+        return None
+    what = "the only folder: the folders in it are the classes"
+    layout.findings.insert(0, Finding("classes inside a folder", relative_id(folder, root), what))
+    return layout
 
 
 def _home(base: Path) -> Path:

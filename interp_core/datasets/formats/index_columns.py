@@ -47,6 +47,8 @@ FEW_ROWS = 4
 # Similarity from which a name counts as a misspelt known one.
 CLOSE = 0.8
 BINARY = frozenset({"0", "1", "0.0", "1.0", "-1", "-1.0", "true", "false"})
+# Text of a missing value in tables that pandas wrote.
+NO_LABELS = frozenset({"", "nan", "NaN", "<NA>"})
 POSITIVE = frozenset({"1", "1.0", "true"})
 
 
@@ -100,8 +102,10 @@ def find_index_columns(table: pd.DataFrame, finder: FileFinder, only_known: bool
     """
     file = first_column(table, FILE)
     label = first_column(table, (*LABEL, *NAME))
-    is_known = file is not None and label is not None
-    if only_known and not is_known:
+    if file is not None and label is None and _share_of_files(table[file], finder) >= 0.5:
+        label = first_column(table, FURTHER_LABELS)
+    is_guess = file is None or label not in (*LABEL, *NAME)
+    if only_known and (file is None or label is None):
         return _lack(table, file, label)
     if file is None or (not only_known and _share_of_files(table[file], finder) == 0):
         file = _column_of_files(table, finder) or file
@@ -122,13 +126,13 @@ def find_index_columns(table: pd.DataFrame, finder: FileFinder, only_known: bool
         return _lack(table, file, None)
     name = first_column(table, [name for name in NAME if name not in taken])
     unused = tuple(column for column in left if column not in (label, name, *one_hot))
-    return IndexColumns(file, label or "", one_hot, name, split, mask, group, unused, is_guess=not is_known)
+    return IndexColumns(file, label or "", one_hot, name, split, mask, group, unused, is_guess)
 
 
 def labels_of_rows(table: pd.DataFrame, columns: IndexColumns) -> list[tuple[str, ...]]:
-    """Return the labels of each row."""
+    """Return the labels of each row; () where there is none."""
     if columns.label:
-        return [split_labels(text) for text in table[columns.label]]
+        return [() if text in NO_LABELS else split_labels(text) for text in table[columns.label]]
     marks = table[list(columns.one_hot)].apply(lambda column: column.str.lower().isin(POSITIVE)).to_numpy()
     return [tuple(name for name, mark in zip(columns.one_hot, row, strict=True) if mark) for row in marks]
 

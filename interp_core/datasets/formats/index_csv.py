@@ -58,12 +58,17 @@ def lack_of_index(root: Path, path: Path, only_known: bool = True) -> str | None
         root: folder of the data set.
         path: the table, which exists.
         only_known: whether its columns of files and labels must have names that are known.
-
-    Raises:
-        TableError: the table cannot be read.
     """
-    columns = find_index_columns(read_table(path), _finder(root), only_known)
+    try:
+        columns = find_index_columns(read_table(path), _finder(root), only_known)
+    except TableError as error:
+        return str(error)
     return columns if isinstance(columns, str) else None
+
+
+def lists_images(root: Path, path: Path) -> bool:
+    """Return whether a table of any name is one of images."""
+    return lack_of_index(root, path) is None
 
 
 def describe_index(root: Path, path: Path) -> str:

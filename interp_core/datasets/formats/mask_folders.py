@@ -51,6 +51,22 @@ def shares_names(folder: Path, siblings: Sequence[Path]) -> bool:
     return any(path.stem in names for sibling in siblings for path in walk_images(sibling, []))
 
 
+def masks_beside(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Return the masks among images of classes, such as 1_mask.png beside 1.png, with their images.
+
+    Returns:
+        Image by mask; none where the first candidates do not look like masks.
+    """
+    names = {(path.parent, path.stem): path for path in paths}
+    pairs = {
+        path: image
+        for path in paths
+        if path.stem.lower().endswith(("_mask", "-mask", "_segmentation"))
+        and (image := names.get((path.parent, without_mask_ending(path.stem)))) is not None
+    }
+    return pairs if pairs and all(map(_has_few_values, list(pairs)[:SAMPLES])) else {}
+
+
 def without_mask_ending(stem: str) -> str:
     """Return the name of the image that a mask called such as "a_mask" or "mask_a" belongs to."""
     lower = stem.lower()

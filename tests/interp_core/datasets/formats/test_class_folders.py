@@ -130,3 +130,45 @@ def test_json_of_another_kind_costs_nothing(tmp_path: Path, content: str) -> Non
     dataset = Folder(root=tmp_path)
     assert dataset.detect_layout() == "classes"
     assert sum(counts(dataset).values()) == 8
+
+
+def test_classes_inside_the_only_folder(tmp_path: Path) -> None:
+    class_folders(tmp_path / "pets", count=3)
+    dataset = Folder(root=tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    assert [f.kind for f in dataset.findings] == ["classes inside a folder"]
+
+
+def test_a_class_named_like_a_split_may_hold_folders(tmp_path: Path) -> None:
+    for name in ("train", "bus", "car"):
+        picture(tmp_path / name / "day" / "1.png")
+    assert Folder(root=tmp_path).classes == ("bus", "car", "train")
+
+
+def test_masks_beside_their_images_are_no_images(tmp_path: Path) -> None:
+    class_folders(tmp_path, count=3)
+    mask(tmp_path / "cat" / "cat0_mask.png")
+    picture(tmp_path / "dog" / "other_mask.png")
+    dataset = Folder(root=tmp_path)
+    records = [record for members in dataset.indexed.records.values() for record in members]
+    assert len(records) == 7
+    assert [record.path.name for record in records if record.masks] == ["cat0.png"]
+    assert [f.kind for f in dataset.findings] == ["masks beside images"]
+
+
+def test_splits_of_images_without_classes_have_no_class(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        picture(tmp_path / split / "images" / "1.jpg")
+        write(tmp_path / split / "labels" / "1.txt", "0 .5 .5 .2 .2")
+    with pytest.raises(InterpError, match="a folder of images for each class"):
+        _ = Folder(root=tmp_path).classes
+
+
+@pytest.mark.parametrize("name", ["boxes.csv", "annotations.csv", "index.csv"])
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "file,annotator\ncat/cat0.png,me\n", '{"a": 1}'])
+def test_tables_of_another_kind_cost_nothing(tmp_path: Path, name: str, content: str) -> None:
+    class_folders(tmp_path, count=3)
+    write(tmp_path / name, content)
+    dataset = Folder(root=tmp_path)
+    assert (dataset.classes, sum(counts(dataset).values())) == (("cat", "dog"), 6)
+    assert [f.kind for f in dataset.findings] == ["table not used"]
