@@ -236,7 +236,10 @@ def classifier_weights(model: nn.Module, partition: Partition) -> tuple[Tensor, 
 
 def _last_layer(model: nn.Module, partition: Partition) -> object:
     if partition.classifier is not None:
-        return model.get_submodule(partition.classifier)
+        layer: object = model
+        for name in partition.classifier.split("."):  # older compilers of torch take no `get_submodule`
+            layer = getattr(layer, name)
+        return layer
     get_classifier = getattr(model, "get_classifier", None)
     return get_classifier() if callable(get_classifier) else None
 
