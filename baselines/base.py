@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from baselines.support.guard import Cost, count_passes, preserve, seed_generators
-from baselines.support.prepare import copying_images, failures_in_words, prepare
+from baselines.support.prepare import copying_images, failures_in_words, prepare, uncompiled
 from baselines.support.trial import remember_shape
 from interp_core.backbone.compiled import reason_of_closed_layers
 from interp_core.backbone.outputs import Output
@@ -133,8 +133,10 @@ class Explainer(BaseModel):
             task = prepare(self.name, model, images, targets, output, needs_network=needs_network)
             network, cost = task.network, Cost(images=len(task.images))
             with (
-                failures_in_words(self.name, network, task.images),
+                uncompiled(network),
+                torch.autocast(task.images.device.type, enabled=False),
                 copying_images(network, enabled=task.changes_images),
+                failures_in_words(self.name, network, task.images),
             ):
                 self._check_applies(network, task.images, masks)
                 with preserve(network), seed_generators(seed), count_passes(network, cost):

@@ -99,10 +99,11 @@ class Biases:
         signal, constant = args[:2] if signals[0] else args[1::-1]
         return self._add_constant(signal, constant)
 
-    def _difference(self, _function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _difference(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if kwargs or not is_signal(args[0]) or is_signal(args[1]):
             return UNCHANGED
-        return self._add_constant(args[0], -args[1])
+        is_reversed = function.__name__ in ("rsub", "__rsub__")
+        return self._add_constant(-args[0] if is_reversed else args[0], args[1] if is_reversed else -args[1])
 
     def _add_constant(self, signal: Tensor, constant: Any) -> Tensor:
         """Add a constant as a leaf of the sum's shape, and record the leaf."""
@@ -174,7 +175,9 @@ def try_on_noise(model: nn.Module) -> Trial | None:
     trial = _try(model, image, logits, constants=False)
     if trial.gap <= FLAGGED:
         return trial
-    return min(trial, _try(model, image, logits, constants=True), key=lambda attempt: attempt.gap)
+    other = _try(model, image, logits, constants=True)
+    cannot_be_followed = trial.gap > REFUSED and other.gap == float("inf")
+    return other if cannot_be_followed else min(trial, other, key=lambda attempt: attempt.gap)
 
 
 def _try(model: nn.Module, image: Tensor, logits: Tensor, *, constants: bool) -> Trial:
@@ -215,7 +218,7 @@ class FullGrad(Explainer):
         if trial is None or trial.gap <= REFUSED:
             return None
         if trial.gap == float("inf"):
-            return "replacing what works in place changes its logits"
+            return "it adds constants in place; let its forward assign results instead, as in x = (x - mean) / std"
         return f"on noise input and biases miss the logit by {trial.gap:.1%}: it is not piecewise linear"
 
     def caveat(self, model: nn.Module) -> str | None:

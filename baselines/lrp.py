@@ -76,7 +76,7 @@ def plan_relevance(model: nn.Module) -> RelevancePlan:
     relevance, new_logits, unruled = propagate_relevance(twin, image, target, keep_dense_bias=False)
     reason = f"no rule for {', '.join(sorted(unruled))}" if unruled else None
     if not same_logits(new_logits, logits):
-        reason = "replacing what works in place changes its logits"
+        reason = "replacing what works in place changes its logits; let its forward assign results instead"
     return RelevancePlan(norms, reason, abs(float(relevance.sum()) / float(target_logits(logits, target)) - 1))
 
 

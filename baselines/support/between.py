@@ -21,7 +21,7 @@ UNCHANGED = object()
 Rule = Callable[..., Any]
 
 ADDITIONS = ("add", "add_", "__add__", "__iadd__", "__radd__")
-SUBTRACTIONS = ("sub", "sub_", "__sub__", "__isub__", "subtract")
+SUBTRACTIONS = ("sub", "sub_", "__sub__", "__isub__", "__rsub__", "rsub", "subtract")
 QUOTIENTS = ("div", "div_", "__truediv__", "__itruediv__", "true_divide", "divide")
 PRODUCTS = ("mul", "mul_", "__mul__", "__imul__", "__rmul__")
 

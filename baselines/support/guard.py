@@ -68,7 +68,8 @@ def preserve(model: nn.Module) -> Iterator[None]:
     Raises:
         ContractError: a parameter or buffer was changed inside.
     """
-    training = [(module, module.training) for module in model.modules()]
+    # A frozen script has no mode.
+    training = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     tensors = [*model.parameters(), *model.buffers()]
     versions = [version_of(tensor) for tensor in tensors]
     grads = [(p, p.requires_grad, p.grad) for p in model.parameters()]

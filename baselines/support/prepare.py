@@ -24,10 +24,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from interp_core.backbone.attempt import Attempt, try_network
-from interp_core.backbone.compiled import OutputsOnly, is_exported, is_scripted
+from interp_core.backbone.attempt import Attempt, not_a_module, try_network
+from interp_core.backbone.compiled import (
+    OutputsOnly,
+    is_exported,
+    is_quantised,
+    is_scripted,
+    reason_of_closed_layers,
+)
 from interp_core.backbone.copies import copy_network, tensor_states
 from interp_core.backbone.outputs import Output, select_output
+from interp_core.backbone.shells import Shell, name_of
 from interp_core.errors import BackboneError, ContractError, InterpError, one_line
 from interp_core.lap.input_checks import class_indices
 from interp_core.lap.wrappers import unwrap
@@ -82,12 +89,15 @@ def prepare(
 
 def _check_types(name: str, model: Any, images: Any) -> None:
     if not isinstance(model, nn.Module):
-        hint = ": call .module() on it first" if callable(getattr(model, "module", None)) else ""
-        raise ContractError(f"{name}: the network must be a torch.nn.Module, got {type(model).__name__}{hint}")
+        raise ContractError(f"{name}: {not_a_module(model)}")
     if not isinstance(images, Tensor):
-        raise ContractError(f"{name}: images must be a tensor (N, C, H, W), got {type(images).__name__}")
+        raise ContractError(
+            f"{name}: images must be a tensor (N, C, H, W), got {type(images).__name__}: convert them, as by "
+            "torch.as_tensor, and normalise them as for the network"
+        )
     if images.ndim != 4 or not images.is_floating_point() or images.numel() == 0:
         hint = ": add the first axis, as in images[None]" if images.ndim == 3 else ""
+        hint = hint if images.is_floating_point() else ": convert and normalise them as for the network"
         raise ContractError(
             f"{name}: images must be (N, C, H, W) floating point, got {tuple(images.shape)} {images.dtype}{hint}"
         )
@@ -140,17 +150,8 @@ def _single_precision_twin(network: nn.Module, image: Tensor) -> nn.Module | Non
     return twin
 
 
-class OnCopies(nn.Module):
-    """A network that works on a copy of its images, where it would change them.
-
-    Args:
-        network: from images (N, C, H, W) to logits (N, K).
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.training = network.training
+class OnCopies(Shell):
+    """A network that works on a copy of its images, where it would change them."""
 
     def forward(self, images: Tensor) -> Any:
         """Return what the network returns for images (N, C, H, W)."""
@@ -161,8 +162,9 @@ class OnCopies(nn.Module):
 def copying_images(network: nn.Module, enabled: bool) -> Iterator[None]:
     """Give the network a copy of its images in each pass, so that it may change them."""
 
-    def copy(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (inputs[0].clone(), *inputs[1:])
+    def copy(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        # captum passes tuples, which it joins to new tensors.
+        return (inputs[0].clone(), *inputs[1:]) if isinstance(inputs[0], Tensor) else None
 
     handle = network.register_forward_pre_hook(copy, prepend=True) if enabled else None
     try:
@@ -170,6 +172,19 @@ def copying_images(network: nn.Module, enabled: bool) -> Iterator[None]:
     finally:
         if handle is not None:
             handle.remove()
+
+
+@contextmanager
+def uncompiled(network: nn.Module) -> Iterator[None]:
+    """Run modules that were compiled in place, by `module.compile()`, as plain ones, which heed hooks."""
+    compiled = [(m, m._compiled_call_impl) for m in network.modules() if getattr(m, "_compiled_call_impl", None)]
+    for module, _ in compiled:
+        module._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for module, call in compiled:
+            module._compiled_call_impl = call
 
 
 @contextmanager
@@ -193,13 +208,14 @@ def failures_in_words(name: str, network: nn.Module, images: Tensor) -> Iterator
 def _reason_of_missing_gradient(network: nn.Module, image: Tensor) -> str | None:
     """Return why no gradient flows from the logits to an image; None if it does."""
     leaf = image.detach().clone().requires_grad_()
-    name = type(network).__name__
+    name = name_of(network)
+    if is_quantised(network):
+        return reason_of_closed_layers(network)
     remedy = "use an explainer of outputs alone (lime, occlusion, rise, shap)"
     try:
         with torch.enable_grad():
             logits: Tensor = network(leaf)
-            if logits.requires_grad:
-                torch.autograd.grad(logits.sum(), leaf)
+            if logits.requires_grad and torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0] is not None:
                 return None
     except Exception as error:  # a network's own code may raise anything
         return f"{name} has no gradient with respect to its images: {one_line(error, limit=150)}; {remedy}"

@@ -100,11 +100,11 @@ class BetweenRules(FunctionRules):
             return _ProportionalShare.apply(torch.add, *signals)
         return _PassThrough.apply(signals[0], detach(args[0]) + detach(args[1]))
 
-    def _difference(self, _function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _difference(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Pass relevance on where a constant is taken away, as by a normalisation."""
         if kwargs or not is_signal(args[0]) or is_signal(args[1]):
             return UNCHANGED
-        return _PassThrough.apply(args[0], args[0].detach() - detach(args[1]))
+        return _PassThrough.apply(args[0], function(args[0].detach().clone(), detach(args[1])))
 
     def _quotient(self, _function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if kwargs or not is_signal(args[0]) or is_signal(args[1]):

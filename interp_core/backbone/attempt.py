@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from interp_core.backbone.outputs import check_logits_shape
+from interp_core.backbone.shells import Shell, name_of
 from interp_core.backbone.trace import evaluating
 from interp_core.errors import BackboneError, InterpError, one_line
 
@@ -46,7 +47,7 @@ def try_network(model: nn.Module, images: Tensor) -> Attempt:
             raise
         except Exception as error:  # a network's own code may raise anything
             raise BackboneError(explain_failure(model, images, error)) from error
-    logits = check_logits_shape(outputs, type(model).__name__, len(images))
+    logits = check_logits_shape(outputs, name_of(model), len(images))
     return Attempt(logits.shape[1], not torch.equal(passed, images))
 
 
@@ -58,7 +59,7 @@ def explain_failure(model: nn.Module, images: Tensor, error: Exception) -> str:
         images: (N, C, H, W).
         error: what it raised.
     """
-    name, shape = type(model).__name__, tuple(images.shape)
+    name, shape = name_of(model), tuple(images.shape)
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
     missing = required_inputs(model) if isinstance(error, TypeError) else []
     if missing:
@@ -73,7 +74,12 @@ def explain_failure(model: nn.Module, images: Tensor, error: Exception) -> str:
             f"the images are of type {images.dtype}, the weights of {name} {weight.dtype}: convert one of them, as in "
             f"images.to({weight.dtype})"
         )
-    return f"{name} fails on images {shape}: {one_line(error, limit=200)}"
+    hint = "; they look like (N, H, W, C): give images.permute(0, 3, 1, 2)" if _looks_channels_last(shape) else ""
+    return f"{name} fails on images {shape}: {one_line(error, limit=200)}{hint}"
+
+
+def _looks_channels_last(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -83,6 +89,8 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 def required_inputs(model: nn.Module) -> list[str]:
     """Return the names of the inputs that a network needs besides its images."""
+    if isinstance(model, Shell):
+        return required_inputs(model.network)
     parameters = list(_signature(model.forward))[1:]
     named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [p.name for p in parameters if p.default is p.empty and p.kind in named]
@@ -93,6 +101,14 @@ def _signature(function: Callable[..., Any]) -> list[inspect.Parameter]:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # compiled code has none
         return []
+
+
+def not_a_module(model: object) -> str:
+    """Say that something is not a network of torch, and how to make it one."""
+    remedy = "wrap it in a module whose forward(images) calls it"
+    if callable(getattr(model, "module", None)):  # a program of torch.export
+        remedy = "call .module() on it first"
+    return f"a network must be a torch.nn.Module, got {type(model).__name__}: {remedy}"
 
 
 def missing_inputs(name: str, missing: list[str]) -> str:

@@ -5,10 +5,13 @@ Their outputs can be used as those of any network. Nothing can be hooked, replac
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
+
+from interp_core.backbone.shells import Shell, name_of
 
 _EXPORTED = ("torch.export", "torch._export")
 
@@ -36,7 +39,7 @@ def _is_program(module: nn.Module) -> bool:
 
 def reason_of_closed_layers(model: nn.Module) -> str | None:
     """Return why the layers of a network cannot be reached, and what to use instead; None if they can."""
-    name = type(model).__name__
+    name = name_of(model)
     if is_scripted(model):
         kind = "is compiled by TorchScript"
     elif is_exported(model):
@@ -55,15 +58,15 @@ def reason_of_closed_layers(model: nn.Module) -> str | None:
 
 
 def set_evaluation_mode(model: nn.Module) -> None:
-    """Set evaluation mode; an exported program keeps the mode it was exported in."""
-    try:
+    """Set evaluation mode; an exported or frozen program keeps the mode that it was made in."""
+    if not (_is_program(model) or isinstance(model, torch.jit.ScriptModule)):
         model.eval()
-    except NotImplementedError:
-        for child in model.children():
-            set_evaluation_mode(child)
+        return
+    with suppress(NotImplementedError, AttributeError, RuntimeError):
+        model.eval()
 
 
-class OutputsOnly(nn.Module):
+class OutputsOnly(Shell):
     """Shell of a network whose layers cannot be reached, which takes hooks and any number of images.
 
     A program that was exported for a fixed number of images is called with that many at a time, the last ones repeated.
@@ -73,10 +76,15 @@ class OutputsOnly(nn.Module):
     """
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.training = False
+        super().__init__(network)
         self.count = _fixed_batch(network)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, if the network has one: an exported or frozen one keeps its own."""
+        self.training = mode
+        with suppress(NotImplementedError, AttributeError, RuntimeError):
+            self.network.train(mode)
+        return self
 
     def forward(self, images: Tensor) -> Any:
         """Return what the network returns for images (N, C, H, W)."""

@@ -80,7 +80,7 @@ class ConditionTracer(fx.Tracer):
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Answer a condition on sizes, and record the answer in the graph."""
         if not _depends_on_sizes_only(obj.node, self._value_of):
-            return super().to_bool(obj)
+            raise fx.proxy.TraceError("an if, an assert or a loop depends on the values of the images")
         answer = bool(self._value_of(obj.node))
         self.create_node("call_function", expect_condition, (obj.node, answer), {})
         return answer

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from interp_core.backbone.attempt import missing_inputs, required_inputs
+from interp_core.backbone.attempt import missing_inputs, not_a_module, required_inputs
 from interp_core.backbone.compiled import reason_of_closed_layers
 from interp_core.backbone.geometry import CellGrid
 from interp_core.backbone.grids import LAST, MapGrids, Point
@@ -30,6 +30,7 @@ from interp_core.backbone.partition import (
     protocol_partition,
 )
 from interp_core.backbone.positions import grid_of, is_fixed, layout_from_trace
+from interp_core.backbone.shells import name_of
 from interp_core.backbone.trace import Side, Trace, evaluating, is_smaller, noise_image, side_of
 from interp_core.errors import BackboneError, InterpError, one_line
 
@@ -132,7 +133,7 @@ def inspect_backbone(model: nn.Module, image_size: int | tuple[int, int] | None 
     _check_convolutional(model)
     with evaluating(model), torch.inference_mode(False), torch.no_grad():
         images, outputs, changes_images = _run_probe(model, image_size)
-        logits = check_logits_shape(outputs, type(model).__name__, len(images))
+        logits = check_logits_shape(outputs, name_of(model), len(images))
         trace = Trace(model)
         partition = _find_partition(model, images, trace, changes_images=changes_images)
         features, sizes = trace.features, trace.sizes
@@ -246,7 +247,7 @@ def _last_layer(model: nn.Module, partition: Partition) -> object:
 
 def _check_convolutional(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
-        raise BackboneError(f"a backbone must be a torch.nn.Module, got {type(model).__name__}")
+        raise BackboneError(not_a_module(model))
     hint = "choose a convolutional backbone such as resnet18"
     kernels = [
         (_pair(m.kernel_size), _pair(m.stride))
@@ -256,6 +257,10 @@ def _check_convolutional(model: nn.Module) -> None:
     closed = reason_of_closed_layers(model)
     if closed is not None:
         raise BackboneError(closed)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise BackboneError(
+            f"{type(model).__name__} has no weights yet, only their shapes (device 'meta'): load them first"
+        )
     if not any(isinstance(m, nn.Conv2d) for m in model.modules()):
         raise BackboneError(f"{type(model).__name__} has no convolution; {hint}")
     if len(kernels) <= 2 and all(kernel == stride for kernel, stride in kernels) and _mixes_tokens(model):
@@ -302,7 +307,7 @@ def _run_probe(model: nn.Module, image_size: int | tuple[int, int] | None) -> tu
 
 def _reason(model: nn.Module, images: Tensor, error: Exception) -> str:
     """Return why a model failed on the probe, and what to do."""
-    name, missing = type(model).__name__, required_inputs(model)
+    name, missing = name_of(model), required_inputs(model)
     if missing:
         return missing_inputs(name, missing)
     return (
@@ -346,8 +351,7 @@ def _describe_undivided(model: nn.Module, reason: str) -> str:
     elif reason:
         hint = f"its forward cannot be followed ({reason}): keep such steps out of forward, or {hint}"
     return (
-        f"{type(model).__name__}: no place found where one feature map (N, C, h, w) is all that the logits depend on; "
-        f"{hint}"
+        f"{name_of(model)}: no place found where one feature map (N, C, h, w) is all that the logits depend on; {hint}"
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from interp_core.backbone.shells import Shell
 from interp_core.errors import BackboneError, ContractError
 
 # A key, an index, the name of an attribute, or a function of what the network returns.
@@ -25,7 +26,7 @@ Output = str | int | Callable[[Any], Tensor]
 MAX_PARTS_LISTED = 8
 
 
-class SelectedOutput(nn.Module):
+class SelectedOutput(Shell):
     """A network of which only one part of the output is returned.
 
     Args:
@@ -38,9 +39,8 @@ class SelectedOutput(nn.Module):
     """
 
     def __init__(self, network: nn.Module, output: Output) -> None:
-        super().__init__()
-        self.network, self.output = network, output
-        self.training = network.training
+        super().__init__(network)
+        self.output = output
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits (N, K) of images (N, C, H, W)."""

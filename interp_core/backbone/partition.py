@@ -45,6 +45,8 @@ from interp_core.errors import one_line
 
 PROTOCOL = ("forward_features", "forward_head", "get_classifier")
 
+_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+
 # Plain numbers that the head needs besides the features, such as the batch size.
 Sizes = tuple[Any, ...]
 # features(network, images) -> last map and sizes; head(network, last map, sizes) -> logits
@@ -259,12 +261,34 @@ def _trace(model: nn.Module, expanded: frozenset[str], images: Tensor) -> fx.Gra
     defaults = {p.name: p.default for p in parameters[1:] if p.default is not p.empty}
     with TRACING:
         graph = ConditionTracer(expanded, images).trace(model, defaults)
+    _follow_changes_in_place(graph)
     _drop_dead_code(graph)
     return graph
 
 
 def _drop_dead_code(graph: fx.Graph) -> None:
-    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or node.target is expect_condition)
+    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or _has_effect(node))
+
+
+def _has_effect(node: fx.Node) -> bool:
+    """Return whether a node does something besides its result: it works in place, or checks a condition."""
+    return node.target is expect_condition or _works_in_place(node)
+
+
+def _works_in_place(node: fx.Node) -> bool:
+    name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", ""))
+    is_named_so = name.endswith("_") and not name.startswith("__")
+    return is_named_so or node.target in _IN_PLACE or bool(node.kwargs.get("inplace"))
+
+
+def _follow_changes_in_place(graph: fx.Graph) -> None:
+    """Let later nodes use the result of a change in place, and not the tensor that was changed, which is the same."""
+    index_of = {node: index for index, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        source = node.args[0] if node.args and _works_in_place(node) else None
+        if isinstance(source, fx.Node):
+            later = {user for user in source.users if index_of[user] > index_of[node]}
+            source.replace_all_uses_with(node, later.__contains__)
 
 
 def _image_dependent_nodes(nodes: list[fx.Node]) -> set[fx.Node]:

@@ -19,7 +19,7 @@ Side = tuple[int, int]  # rows and columns
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Set evaluation mode, and restore the flag of every module on exit."""
-    training_modules = [module for module in model.modules() if module.training]
+    training_modules = [module for module in model.modules() if getattr(module, "training", False)]
     if training_modules:
         set_evaluation_mode(model)
     try:

@@ -147,7 +147,8 @@ def class_indices(targets: Any, count: int, classes: int | None, device: torch.d
         raise ContractError(
             f"targets must lie in 0..{classes - 1}, got {_shorten(str(indices.tolist()))}{single * (classes == 1)}"
         )
-    return indices.expand(count)
+    # One made in inference mode cannot take part in a gradient.
+    return indices.expand(count).clone() if indices.is_inference() else indices.expand(count)
 
 
 def _shorten(text: str, limit: int = 80) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
+from interp_core.backbone.copies import copy_network
 from interp_core.backbone.geometry import CellGrid, resize
 from interp_core.backbone.inspect import BackboneInfo, Site, classifier_weights, inspect_backbone
 from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, BackboneSpec, create_backbone
@@ -211,9 +212,10 @@ class LapModel(HubMixin, nn.Module):
         if steps < 0:
             raise ContractError(f"explain takes a number of steps >= 0, got {steps}")
         check_images(images, self.info.in_channels, self.head.a)
-        if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
-            with torch.inference_mode(False):  # heads that are not linear, and steps, need gradients
-                return self.explain(images.clone(), targets, steps=steps, multi_label=multi_label)
+        if not torch.compiler.is_compiling() and self._must_leave_inference_mode(images, steps):
+            lap = copy_network(self) if any(p.is_inference() for p in self.parameters()) else self
+            with torch.inference_mode(False):
+                return lap.explain(images.clone(), targets, steps=steps, multi_label=multi_label)
         check_size(images, self.info.grid_of((images.shape[-2], images.shape[-1])))
         recording = Recording(target=TargetRecord(targets))
         mode = evaluating(self) if self.training else nullcontext()  # going through all modules takes time
@@ -229,6 +231,12 @@ class LapModel(HubMixin, nn.Module):
             with constant_weights(self):
                 stepped = step_map(self, images, explanation.targets, explanation.map, steps, multi_label=multi_label)
         return replace(explanation, stepped=stepped)
+
+    def _must_leave_inference_mode(self, images: Tensor, steps: int) -> bool:
+        """Return whether an explanation needs gradients that tensors of inference mode cannot have."""
+        needs_gradients = steps > 0 or not self.info.linear_head
+        is_inside = torch.is_inference_mode_enabled() or images.is_inference()
+        return needs_gradients and (is_inside or any(p.is_inference() for p in self.parameters()))
 
     def _explanation(self, images: Tensor, logits: Tensor, recording: Recording) -> Explanation:
         """Build an explanation from a recorded pass."""

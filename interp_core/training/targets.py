@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from interp_core.backbone.attempt import dtype_of, try_network
-from interp_core.backbone.compiled import is_exported
+from interp_core.backbone.compiled import is_exported, is_quantised
 from interp_core.errors import ContractError
 from interp_core.lap.wrappers import unwrap
 from interp_core.training.data import Source, batches_of
@@ -62,6 +62,8 @@ def targets_for(model: nn.Module, images: Tensor | Source, targets: Any) -> Tens
     classes = None if callable(getattr(unwrap(model), "losses", None)) else _count_classes(model, images)
     if classes is None or values.ndim not in (1, 2) or len(values) == 0:
         return values
+    if values.is_floating_point() and not bool(((values >= 0) & (values <= 1)).all()):
+        raise ContractError(f"targets in floating point must lie in 0..1, got {values.min():g}..{values.max():g}")
     if classes == 1 and values.ndim == 1:
         if not values.is_floating_point():
             raise ContractError(ONE_LOGIT)
@@ -83,10 +85,10 @@ def targets_for(model: nn.Module, images: Tensor | Source, targets: Any) -> Tens
 def _count_classes(model: nn.Module, images: Tensor | Source) -> int | None:
     """Return the number of logits K, from a pass on the first image; None if that cannot be read."""
     parameter = next(model.parameters(), None)
-    if parameter is None or is_exported(model):
+    if parameter is None or is_exported(model) or is_quantised(model):
         raise ContractError(
-            f"{type(unwrap(model)).__name__} cannot be trained, since it is exported or has no parameters: train the "
-            "nn.Module that it was made from"
+            f"{type(unwrap(model)).__name__} cannot be trained, since it is exported, quantised or without parameters: "
+            "train the nn.Module that it was made from"
         )
     if parameter.is_inference():
         raise ContractError(
