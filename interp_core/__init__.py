@@ -10,13 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interp_core.backbone.outputs import select_output
     from interp_core.errors import InterpError
     from interp_core.lap.attach import LapModel, attach, create, detach
     from interp_core.lap.checkpoint import load, save
     from interp_core.lap.explanation import Explanation
     from interp_core.training import Recipe, fit
 
-__all__ = ["Explanation", "InterpError", "LapModel", "Recipe", "attach", "create", "detach", "fit", "load", "save"]
+__all__ = [
+    "Explanation", "InterpError", "LapModel", "Recipe",
+    "attach", "create", "detach", "fit", "load", "save", "select_output",
+]  # fmt: skip
 
 _MODULES = {
     "Explanation": "interp_core.lap.explanation",
@@ -29,6 +33,7 @@ _MODULES = {
     "fit": "interp_core.training.fit",
     "load": "interp_core.lap.checkpoint",
     "save": "interp_core.lap.checkpoint",
+    "select_output": "interp_core.backbone.outputs",
 }
 
 

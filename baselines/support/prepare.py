@@ -37,7 +37,7 @@ from interp_core.backbone.outputs import Output, select_output
 from interp_core.backbone.shells import Shell, name_of
 from interp_core.errors import BackboneError, ContractError, InterpError, one_line
 from interp_core.lap.input_checks import class_indices
-from interp_core.lap.wrappers import unwrap
+from interp_core.lap.wrappers import take_off_wrappers
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -105,7 +105,7 @@ def _check_types(name: str, model: Any, images: Any) -> None:
 
 def as_classifier(model: nn.Module, output: Output | None = None) -> nn.Module:
     """Return a network that takes hooks and returns logits, made of the same parts where possible."""
-    network = unwrap(model)
+    network = take_off_wrappers(model)
     if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
         network = copy_network(network)
     if is_scripted(network) or is_exported(network):

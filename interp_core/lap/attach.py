@@ -17,7 +17,7 @@ from interp_core.backbone.timm_models import BackboneSpec, create_backbone
 from interp_core.lap.model import LapModel
 from interp_core.lap.options import Concepts, LapOptions
 from interp_core.lap.pooling import Weighting
-from interp_core.lap.wrappers import unwrap
+from interp_core.lap.wrappers import take_off_wrappers
 
 __all__ = ["LapModel", "attach", "create", "detach"]
 
@@ -82,7 +82,7 @@ def attach(
     )
     if output is None or not isinstance(model, nn.Module):
         return LapModel.from_backbone(model, options)
-    lap = LapModel.from_backbone(select_output(unwrap(model), output), options)
+    lap = LapModel.from_backbone(select_output(take_off_wrappers(model), output), options)
     lap.selects_output = True
     return lap
 

@@ -34,7 +34,7 @@ from interp_core.lap.recording import ConceptRecord, HeadRecord, Recording, Targ
 from interp_core.lap.redistribution import FinerLevel, MovedLevel, Redistribution, detail, levels_below, to_pixels
 from interp_core.lap.refine import Refiner, levels_to_refine, map_from_scores
 from interp_core.lap.steps import constant_weights, step_map
-from interp_core.lap.wrappers import unwrap
+from interp_core.lap.wrappers import take_off_wrappers, unwrap
 
 # Defaults of `finest`. A gate at half the input resolution costs as much as all others together and sees little more
 # than edges. The same holds for one of 56 x 56 cells in a network made for phones.
@@ -97,7 +97,7 @@ class LapModel(HubMixin, nn.Module):
             BackboneError: the network is not convolutional, its head is not understood, or LAP is attached already.
             ContractError: concepts for levels that do not exist, or names that are not different.
         """
-        backbone = unwrap(backbone) if isinstance(backbone, nn.Module) else backbone
+        backbone = take_off_wrappers(backbone) if isinstance(backbone, nn.Module) else backbone
         if isinstance(backbone, nn.Module) and is_gated(backbone):
             raise BackboneError("LAP is attached to this model already: use it, or detach it first")
         info = inspect_backbone(backbone, options.image_size)

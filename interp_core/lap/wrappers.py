@@ -21,15 +21,27 @@ WRAPPERS = {
 
 
 def unwrap(model: nn.Module, *, keep_compiled: bool = False) -> nn.Module:
-    """Return the model inside wrappers of parallel training and of `torch.compile`.
+    """Return the model inside wrappers of parallel training and of `torch.compile`, whatever their class.
 
     Args:
         model: a wrapped or plain model.
         keep_compiled: whether to stop at a compiled model.
     """
-    names = {base.__name__ for base in type(model).__mro__}
-    for wrapper, name in WRAPPERS.items():
-        inner = getattr(model, name, None) if wrapper in names else None
-        if isinstance(inner, nn.Module) and not (keep_compiled and name == COMPILED):
+    for name in ("module",) if keep_compiled else ("module", COMPILED):
+        inner = getattr(model, name, None)
+        if isinstance(inner, nn.Module):
             return unwrap(inner, keep_compiled=keep_compiled)
+    return model
+
+
+def take_off_wrappers(model: nn.Module) -> nn.Module:
+    """Return the network inside wrappers that compute nothing of their own.
+
+    A network of one's own, which prepares its images for its attribute `module`, is no such wrapper.
+    """
+    names = {base.__name__ for base in type(model).__mro__}
+    for wrapper, attribute in WRAPPERS.items():
+        inner = getattr(model, attribute, None) if wrapper in names else None
+        if isinstance(inner, nn.Module):
+            return take_off_wrappers(inner)
     return model

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from interp_core.backbone.attempt import dtype_of, try_network
 from interp_core.backbone.compiled import is_exported, is_quantised
 from interp_core.errors import ContractError
+from interp_core.lap.model import lap_within
 from interp_core.lap.wrappers import unwrap
 from interp_core.training.data import Source, batches_of
 
@@ -69,7 +74,10 @@ def targets_for(model: nn.Module, images: Tensor | Source, targets: Any) -> Tens
             raise ContractError(ONE_LOGIT)
         return values[:, None]
     if values.ndim == 2 and values.shape[1] != classes:
-        raise ContractError(f"targets {tuple(values.shape)} have a column for each class, and the network {classes}")
+        raise ContractError(
+            "fit takes images (N, C, H, W) and integer targets (N,), or targets (N, K) of 0 and 1 with a column for "
+            f"each of the network's {classes} logits, got {tuple(values.shape)}"
+        )
     if (
         values.ndim == 1
         and not values.is_floating_point()
@@ -96,8 +104,28 @@ def _count_classes(model: nn.Module, images: Tensor | Source) -> int | None:
         )
     if len(images) == 0 or len(images.shape) != 4:
         return None
+    lap = lap_within(model)
+    if lap is not None:
+        return lap.num_classes
     batch = next(iter(batches_of(images, [torch.arange(1)])), None)
     if batch is None or len(batch[1]) == 0 or not batch[1].is_floating_point():
         return None
     image = batch[1].to(parameter.device)
-    return try_network(model, image if isinstance(images, Tensor) else image.to(dtype_of(model))).classes
+    with _without_hooks(model):
+        return try_network(model, image if isinstance(images, Tensor) else image.to(dtype_of(model))).classes
+
+
+@contextmanager
+def _without_hooks(model: nn.Module) -> Iterator[None]:
+    """Run a network without its forward hooks, which belong to the training, except for norms of weights."""
+    registries = [hooks for module in model.modules() for hooks in (module._forward_hooks, module._forward_pre_hooks)]
+    before = [dict(hooks) for hooks in registries]
+    for hooks in registries:
+        for key in [key for key, hook in hooks.items() if not isinstance(hook, WeightNorm | SpectralNorm)]:
+            del hooks[key]
+    try:
+        yield
+    finally:
+        for hooks, entries in zip(registries, before, strict=True):
+            hooks.clear()
+            hooks.update(entries)
