@@ -18,12 +18,14 @@ from pydantic import Field
 
 from interp_core.datasets.contract import datasets
 from interp_core.datasets.files.dataset import FileDataset
+from interp_core.datasets.files.images import SUFFIXES
 from interp_core.datasets.files.paths import (
     MissingFile,
     list_folders,
     list_images,
     relative_id,
     require_folder,
+    walk_files,
     walk_images,
 )
 from interp_core.datasets.files.splits import VAL_SHARE, SplitRecord, complete_splits
@@ -187,7 +189,18 @@ class Folder(FileDataset):
             annotations.add_masks({relative_id(image, self.root): mask for mask, image in masks.items()})
         records = list(self._records(images, annotations))
         annotations.report_unused(findings)
+        self._report_left_out({*(path for path, _, _ in images), *annotations.masks.values()}, findings)
         return classes, records
+
+    def _report_left_out(self, used: set[Path], findings: list[Finding]) -> None:
+        """Add a finding for each image that is neither used nor in a folder or file reported before."""
+        reported = {finding.where for finding in findings}
+        for path in walk_files(self.root, SUFFIXES):
+            if path not in used:
+                where = relative_id(path, self.root)
+                parts = where.split("/")
+                if not any("/".join(parts[:stop]) in reported for stop in range(1, len(parts) + 1)):
+                    findings.append(Finding("image without label", where, "in no class folder: left out"))
 
     def _report_tables(self, layout: FolderLayout, findings: list[Finding]) -> None:
         """Add findings on tables of images that are not read, with the way to read them."""

@@ -115,7 +115,7 @@ def _read_splits(root: Path, folders: list[Path], splits: dict[Path, SplitName],
             continue
         if folder.name.lower() in (*MASK_FOLDERS, *FURTHER_MASK_FOLDERS) and is_mask_folder(folder, images):
             layout.masks.append(folder)
-        elif folder.name.lower() not in LABEL_FOLDERS:
+        else:
             what = "holds images beside folders of splits: left out"
             layout.findings.append(Finding("images without split", relative_id(folder, root), what))
 

@@ -172,3 +172,12 @@ def test_tables_of_another_kind_cost_nothing(tmp_path: Path, name: str, content:
     dataset = Folder(root=tmp_path)
     assert (dataset.classes, sum(counts(dataset).values())) == (("cat", "dog"), 6)
     assert [f.kind for f in dataset.findings] == ["table not used"]
+
+
+@pytest.mark.parametrize("name", ["1.png", "other.png", "annotations/deep/1.png"])
+def test_no_image_vanishes_without_a_finding(tmp_path: Path, name: str) -> None:
+    class_folders(tmp_path / "images", count=3, split="train")
+    picture(tmp_path / name)
+    dataset = Folder(root=tmp_path)
+    assert sum(counts(dataset).values()) == 6
+    assert [finding.where for finding in dataset.findings] == [name]
