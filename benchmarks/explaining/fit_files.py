@@ -79,5 +79,6 @@ def write_fit(opened: OpenNetwork, report: FitReport, folder: Path, identity: di
     stored = {**facts, "unreadable": report.unreadable}
     content = {"identity": identity, "report": stored, "provenance": provenance(command="interp-bench fit")}
     write_atomically(folder / FACTS, json.dumps(content, indent=1) + "\n")
-    with suppress(OSError):
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+    for path in folder.glob(f"{CHECKPOINT}*"):  # with what killed processes left
+        with suppress(OSError):
+            path.unlink()

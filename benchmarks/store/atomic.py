@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from interp_core.errors import StoreError
 
 
@@ -27,8 +29,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)  # mkstemp gives 0600
         temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, SafetensorError) as error:  # safetensors' writer has an error of its own for a full disk
+        reason = getattr(error, "strerror", None) or error
         raise StoreError(f"cannot write {path}: {reason}; free it or choose another folder") from error
     finally:
         if temporary is not None:

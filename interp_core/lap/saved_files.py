@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from torch import nn
 from interp_core.errors import StoreError, one_line
 
 FORMAT = 1
+READABLE = 0o644
 # Weights that files of the first version do not have.
 ADDED = re.compile(r"redistribution\.|gates\.\d+\.trained$")
 
@@ -27,7 +31,7 @@ def file_pair(path: str | Path) -> tuple[Path, Path]:
 def write_files(model: nn.Module, description: dict[str, Any], weights_path: Path, description_path: Path) -> None:
     """Write a model and its description.
 
-    Missing folders are created.
+    Missing folders are created. Each file is replaced as a whole, the description last.
 
     Args:
         model: its state dict is written.
@@ -36,7 +40,7 @@ def write_files(model: nn.Module, description: dict[str, Any], weights_path: Pat
         description_path: file for the description.
 
     Raises:
-        StoreError: the description cannot be written as JSON.
+        StoreError: the description cannot be written as JSON, or a file cannot be written.
     """
     try:
         text = json.dumps({"format": FORMAT, **description}, indent=2)
@@ -44,9 +48,31 @@ def write_files(model: nn.Module, description: dict[str, Any], weights_path: Pat
         raise StoreError(
             f"{description_path} cannot hold how the model was made: {one_line(error)}; use plain values"
         ) from error
-    weights_path.parent.mkdir(parents=True, exist_ok=True)
-    description_path.write_text(text + "\n", encoding="utf-8")
-    save_model(model, str(weights_path))
+    replace_file(weights_path, lambda path: save_model(model, str(path)))
+    replace_file(description_path, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place and move it there, so that a full disk or a kill leaves the previous one.
+
+    Args:
+        path: of the file; missing folders are created.
+        write: writes the content to a path.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.chmod(READABLE)  # safetensors gives 0600
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"cannot write {path}: {one_line(error)}; free space, or give another folder") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read_description(path: Path) -> dict[str, Any]:

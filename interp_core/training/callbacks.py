@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interp_core.errors import InterpError
+from interp_core.errors import InterpError, StoreError
 
 
 @dataclass
@@ -74,13 +74,18 @@ class CsvLog(Callback):
         """Write the row. The file is replaced as a whole, so that it is always complete."""
         row = {key: "" if value is None else value for key, value in epoch.row().items()}
         earlier = [old for old in self._rows() if int(old["epoch"]) < epoch.epoch]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(self.path.name + ".part")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row), restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows([*earlier, row])
-        temporary.replace(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_name(self.path.name + ".part")
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(row), restval="", extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows([*earlier, row])
+            temporary.replace(self.path)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {self.path}: {error.strerror or error}; free space and start again"
+            ) from error
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.exists():

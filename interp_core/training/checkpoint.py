@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Checkpoint:
         Raises:
             StoreError: the file cannot be written.
         """
-        temporary = self.path.with_name(self.path.name + ".part")
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
@@ -66,8 +67,12 @@ class Checkpoint:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path)
-        except OSError as error:
-            raise StoreError(f"cannot write {self.path}: {error}") from error
+        except (OSError, RuntimeError) as error:  # torch's writer has no OSError where the disk is full
+            reason = error if isinstance(error, OSError) else "the disk is full, or the file too large"
+            raise StoreError(f"cannot write {self.path}: {reason}; free space and start again to continue") from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def get_random_states(device: torch.device) -> dict[str, torch.Tensor]:
