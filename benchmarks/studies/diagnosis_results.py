@@ -35,11 +35,28 @@ def diagnosis_context(results: Path) -> dict[str, Any]:
         "strict": f"{int((idle['confirmed'] > 0).sum())} of {len(idle)}",
         "networks": int(planted["seed"].size / planted["method"].nunique()),
         "pair_table": pair_table(results),
+        "planted_pairs": planted_pair_table(results),
         "lesion_table": lesion_table(lesions),
         "repaired": sorted(pd.read_csv(results / "diagnosis" / "repairs.csv")["cause"].unique()),
         "repair_table": markdown_table(_rounded(repair_table(pd.read_csv(results / "diagnosis" / "repairs.csv")))),
         "found": findings[findings["network"] == "user"].iloc[0].to_dict(),
     }
+
+
+def planted_pair_table(results: Path) -> str:
+    """Write how each explainer tells planted pairs apart, the mean over the pairs, as a Markdown table."""
+    from baselines import explainers
+
+    table = pd.read_csv(results / "method" / "pairs" / "tables" / "pairs.csv")
+    means = table.groupby("explainer")[["user", "twin", "ratio", "ahead"]].mean().sort_values("ratio", ascending=False)
+    rows = pd.DataFrame({
+        "explainer": [explainers[str(name)].title for name in means.index],
+        "share on the cue, user": means["user"].to_numpy(),
+        "twin": means["twin"].to_numpy(),
+        "ratio, geometric mean": [f"{value:.1f}" for value in means["ratio"]],
+        "user ahead, % of images": [f"{100 * value:.0f}" for value in means["ahead"]],
+    })  # fmt: skip
+    return markdown_table(_rounded(rows), list(rows.columns[1:]))
 
 
 def pair_table(results: Path) -> str:

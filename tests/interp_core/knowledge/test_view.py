@@ -186,7 +186,7 @@ def test_another_pass_answers_as_the_model_does_and_leaves_it_as_it_was(make_lap
 
 
 def test_wrappers_are_seen_through(make_lap: MakeLap, images: Tensor) -> None:
-    class Parallel(nn.Module):
+    class DataParallel(nn.Module):
         def __init__(self, module: nn.Module) -> None:
             super().__init__()
             self.module, self.passes = module, 0
@@ -196,7 +196,7 @@ def test_wrappers_are_seen_through(make_lap: MakeLap, images: Tensor) -> None:
             return self.module(*arguments)
 
     lap, targets = make_lap(), torch.tensor([2, 0])
-    wrapped = Parallel(lap)
+    wrapped = DataParallel(lap)
     view = observe(wrapped, images, targets)
     torch.testing.assert_close(view.maps, observe(lap, images, targets).maps)
     view.logits_of(images)
