@@ -131,17 +131,30 @@ _twins: WeakKeyDictionary[nn.Module, tuple[object, nn.Module | None]] = WeakKeyD
 
 def _in_full_precision(task: Task) -> Task:
     """Replace a network in half precision by a copy in single precision, if that runs."""
-    parameter = next((p for p in task.network.parameters() if p.is_floating_point()), None)
-    if parameter is None or parameter.dtype not in HALVES or task.images.dtype not in HALVES:
-        return task
-    state, images = tensor_states(task.network), task.images.float()
-    if task.network not in _twins or _twins[task.network][0] != state:
-        _twins[task.network] = state, _single_precision_twin(task.network, images[:1])
-    twin = _twins[task.network][1]
-    return task if twin is None else Task(twin, images, task.targets, task.changes_images)
+    twin = single_precision_twin(task.network, task.images[:1])
+    return task if twin is None else Task(twin, task.images.float(), task.targets, task.changes_images)
 
 
-def _single_precision_twin(network: nn.Module, image: Tensor) -> nn.Module | None:
+def single_precision_twin(network: nn.Module, image: Tensor) -> nn.Module | None:
+    """Return a copy of a network in half precision that computes in single precision, made once for its weights.
+
+    Args:
+        network: from images to logits.
+        image: (1, C, H, W), of its type.
+
+    Returns:
+        The copy; None where the network is not in half precision, or does not run in another.
+    """
+    parameter = next((p for p in network.parameters() if p.is_floating_point()), None)
+    if parameter is None or parameter.dtype not in HALVES or image.dtype not in HALVES:
+        return None
+    state = tensor_states(network)
+    if network not in _twins or _twins[network][0] != state:
+        _twins[network] = state, _copy_in_single_precision(network, image.float())
+    return _twins[network][1]
+
+
+def _copy_in_single_precision(network: nn.Module, image: Tensor) -> nn.Module | None:
     try:
         twin = copy_network(network).float()
         try_network(twin, image)

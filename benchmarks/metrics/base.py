@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from torch import nn
 
 from baselines.support.guard import seed_generators
-from baselines.support.prepare import OnCopies, as_classifier, attempt_on
+from baselines.support.prepare import OnCopies, as_classifier, attempt_on, single_precision_twin
 from benchmarks.metrics.passes import Passes
 from interp_core.backbone.attempt import dtype_of
 from interp_core.errors import BackboneError, ContractError
@@ -160,7 +160,7 @@ class Metric(BaseModel):
             ContractError: masks or model are missing, or values have the wrong shape.
         """
         self._check(batch)
-        batch = with_classifier(batch)
+        batch = with_classifier(batch) if self.needs_model else batch
         degenerate = is_degenerate(batch.maps)
         prepared = replace(batch, maps=break_ties(batch.maps, batch.seed), images=batch.images.copy())
         with seed_generators(batch.seed):
@@ -203,6 +203,7 @@ def with_classifier(batch: Batch) -> Batch:
         targets = class_indices(batch.targets, len(batch.images), attempt.classes, torch.device("cpu"))
     except BackboneError as error:
         raise ContractError(str(error)) from error
+    model = single_precision_twin(model, image) or model
     return replace(batch, model=OnCopies(model) if attempt.changes_images else model, targets=targets.numpy())
 
 

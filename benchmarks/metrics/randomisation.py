@@ -21,6 +21,7 @@ from torch import nn
 from benchmarks.metrics.base import Batch, Family, Metric, Score, metrics
 from benchmarks.metrics.quantus_adapter import count_classes, evaluate
 from benchmarks.metrics.removal import pearson
+from interp_core.backbone.compiled import reason_of_closed_layers
 from interp_core.backbone.copies import copy_with_plain_weights
 from interp_core.errors import ContractError
 
@@ -159,7 +160,13 @@ def randomise(network: nn.Module, seed: int) -> nn.Module:
     """Copy a network and draw its weights at random.
 
     The copy is in evaluation mode. Each module that can be reset gets new weights.
+
+    Raises:
+        ContractError: its layers cannot be reached, as in a scripted or exported network.
     """
+    closed = reason_of_closed_layers(network)
+    if closed is not None:
+        raise ContractError(closed)
     copy = copy_with_plain_weights(network)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         for module in copy.modules():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.metrics import metrics
 from benchmarks.metrics.base import Batch
 from interp_core.errors import InterpError
-from tests.helpers.own_nets import Changed, SmallNet
+from tests.helpers.own_nets import Changed, SmallNet, plain_sequence
 
 pytestmark = pytest.mark.slow
 
@@ -80,3 +80,14 @@ def test_a_network_that_changes_its_images_is_measured_as_one_that_does_not() ->
 def test_what_is_wrong_is_said(batch: Batch, word: str) -> None:
     with pytest.raises(InterpError, match=word):
         metrics["deletion"]()(batch)
+
+
+def test_weights_that_cannot_be_drawn_again_are_told() -> None:
+    net = torch.jit.script(plain_sequence())
+    with pytest.raises(InterpError, match="TorchScript"):
+        metrics["mprt"]()(replace(BATCH, model=net, explain=lambda *_: MAPS))
+
+
+def test_metrics_without_a_network_do_not_ask_for_one() -> None:
+    batch = replace(BATCH, model=Changed(lambda maps, logits: maps), masks=MAPS > 0.5)
+    assert np.isfinite(metrics["auc"]()(batch)["auc"]).all()
