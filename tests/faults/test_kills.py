@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import timm
 import torch
 from helpers.kills import kill_at_random, run
-from PIL import Image
+from helpers.pictures import save_pictures
 
 import interp_core
 from benchmarks.store.run_folder import read_run
@@ -115,12 +114,3 @@ def test_a_diagnosis_ends_with_the_same_findings(tmp_path: Path) -> None:
         pictures = {path.name: path.read_bytes() for path in (output / "pictures").glob("*.png")}
         whole = {path.name: path.read_bytes() for path in (tmp_path / "whole" / "pictures").glob("*.png")}
         assert pictures == whole
-
-
-def save_pictures(folder: Path, count: int, bright: int = 120) -> None:
-    folder.mkdir(parents=True)
-    generator = np.random.default_rng(bright)
-    for number in range(count):
-        pixels = generator.integers(0, bright, (64, 64, 3), dtype=np.uint8)
-        pixels[20:44, 20:44, number % 3] = 250
-        Image.fromarray(pixels).save(folder / f"{number}.png")
