@@ -96,8 +96,12 @@ def read_all(dataset: FileDataset) -> None:
     records = [record for split in SPLITS for record in index.records[split]]
     told = " ".join(f"{finding.where} {finding.what}" for finding in index.findings)
     known = {record.path for record in records} | {mask.path for record in records for mask in record.masks}
-    # A table of images names those that it wants.
-    unlisted = [] if isinstance(dataset, Folder) and dataset.detect_layout() == "index" else dataset.root.rglob("*.png")
+    # Tables and COCO JSON name the images that they want.
+    unlisted = (
+        []
+        if isinstance(dataset, Folder) and dataset.detect_layout() in ("index", "coco")
+        else dataset.root.rglob("*.png")
+    )
     for path in unlisted:
         names = [path.stem, *path.relative_to(dataset.root).parts[:-1]]
         assert path in known or any(name in told for name in names), f"{path} is lost"
