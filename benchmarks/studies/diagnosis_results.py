@@ -11,6 +11,7 @@ from benchmarks.store.markdown import markdown_table
 from benchmarks.studies.planted.repair_report import repair_table
 from benchmarks.studies.planted.report import USED, alarms, by_cause, recalls
 
+PLANTED, UNTOUCHED = Path("diagnosis/planted.csv"), Path("diagnosis/untouched/planted.csv")
 SHOWN_REPAIRS = {
     "none": "before",
     "distil": "exchange, answers kept",
@@ -22,17 +23,20 @@ SHOWN_REPAIRS = {
 
 def diagnosis_context(results: Path) -> dict[str, Any]:
     """Return what the page says about diagnoses: tables as Markdown, and numbers for sentences."""
-    planted = pd.read_csv(results / "diagnosis" / "planted.csv")
+    planted, untouched = pd.read_csv(results / PLANTED), pd.read_csv(results / UNTOUCHED)
     lesions = pd.read_csv(results / "diagnosis" / "lesions.csv")
     findings = pd.read_csv(results / "diagnosis" / "lesions_findings.csv")
     alarm = alarms(planted).set_index("method")
-    idle = planted[(planted["method"] == "diagnose") & (planted["role"] != "planted") & ~(planted["use"] >= USED)]
     return {
         "recall_table": markdown_table(_rounded(recalls(planted))),
         "cause_table": markdown_table(by_cause(planted)),
         "alarm_table": markdown_table(_rounded(alarms(planted))),
+        "untouched_recall": markdown_table(_rounded(recalls(untouched))),
+        "untouched_causes": markdown_table(by_cause(untouched)),
+        "untouched_alarms": markdown_table(_rounded(alarms(untouched))),
+        "untouched_strict": strict_alarms(untouched),
         "precision": float(alarm["precision"].to_dict()["diagnose"]),
-        "strict": f"{int((idle['confirmed'] > 0).sum())} of {len(idle)}",
+        "strict": strict_alarms(planted),
         "networks": int(planted["seed"].size / planted["method"].nunique()),
         "pair_table": pair_table(results),
         "planted_pairs": planted_pair_table(results),
@@ -41,6 +45,30 @@ def diagnosis_context(results: Path) -> dict[str, Any]:
         "repair_table": markdown_table(_rounded(repair_table(pd.read_csv(results / "diagnosis" / "repairs.csv")))),
         "found": findings[findings["network"] == "user"].iloc[0].to_dict(),
     }
+
+
+def idle_networks(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the diagnosis on networks that use no planted cause."""
+    return rows[(rows["method"] == "diagnose") & (rows["role"] != "planted") & ~(rows["use"] >= USED)]
+
+
+def strict_alarms(rows: pd.DataFrame) -> str:
+    """Return how many networks without a cause have a confirmed one, as "2 of 59"."""
+    idle = idle_networks(rows)
+    return f"{int((idle['confirmed'] > 0).sum())} of {len(idle)}"
+
+
+def diagnosis_sentence(results: Path) -> str:
+    """Write what the README says about findings: networks that nobody looked at, and the best rival elsewhere."""
+    untouched = pd.read_csv(results / UNTOUCHED)
+    both = recalls(untouched).set_index(["scope", "method"]).loc[("both", "diagnose")]
+    rivals = recalls(pd.read_csv(results / PLANTED)).set_index("scope").loc["both"].set_index("method")
+    best = rivals["recall@3"].drop("diagnose").max()
+    return (
+        f"In {100 * both['recall@3']:.0f} % of {both['networks']} networks that use a planted cause it is among the first "
+        f"three findings (best rival: {100 * best:.0f} %). Of the networks that use none, {strict_alarms(untouched)} have "
+        "a confirmed cause."
+    )
 
 
 def planted_pair_table(results: Path) -> str:

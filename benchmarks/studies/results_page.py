@@ -17,10 +17,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.markdown import markdown_table
-from benchmarks.studies.diagnosis_results import diagnosis_context
+from benchmarks.studies.diagnosis_results import diagnosis_context, diagnosis_sentence
 from interp_core.errors import InterpError
 
 PAGE, README, BLOCK = Path("docs/results.md"), Path("README.md"), "results:digits"
+SENTENCE = "results:diagnosis"
 TEMPLATE = "results_page.md.j2"
 CONTROLS = ("random", "smoothed_random", "centre_gaussian", "edges")
 REFERENCES = ("mask",)
@@ -254,6 +255,7 @@ def pages(root: Path) -> dict[Path, str]:
     """
     results = root / "results"
     readme = replace_block(_text(root / README), BLOCK, rank_table(contests(results)["digits"]))
+    readme = replace_block(readme, SENTENCE, diagnosis_sentence(results))
     return {root / PAGE: render(results), root / README: readme}
 
 

@@ -10,6 +10,8 @@ from benchmarks.diagnosis.repairs import Repair, repairs
 from benchmarks.diagnosis.repairs.forbid import ForbidCue
 from interp_core.errors import ContractError
 
+LITTLE = 0.5  # share of the accuracy above chance that is left without the cue, below which features are learned anew
+RELEARN = {"relearn": True, "epochs": 20}
 LARGE = 0.4  # share of the image from which an in-painted region leaves too little
 
 
@@ -41,6 +43,8 @@ def choose_repair(finding: Finding, probe: Probe | None, has_boxes: bool) -> Cho
             f"the last features tell the classes without the cue nearly as well as with it (balanced accuracy "
             f"{probe.exchanged:.2f} against {probe.original:.2f}), so a new last layer suffices",
         )
+    if probe is not None and probe.exchanged is not None and probe.recovery < LITTLE:
+        return Choice(repairs["exchange"](**RELEARN), _why_anew(probe))
     return Choice(repairs["exchange"](), _why_all_layers(probe))
 
 
@@ -64,6 +68,13 @@ def _large_region(probe: Probe, has_boxes: bool) -> Choice:
     if has_boxes:
         return Choice(repairs["region"](), f"{covered}, and boxes say where the evidence should be")
     return Choice(ForbidCue(exchange=0.0), f"{covered}, so evidence in it is forbidden")
+
+
+def _why_anew(probe: Probe) -> str:
+    return (
+        f"the last features hardly tell the classes once the cue says nothing (balanced accuracy {probe.exchanged:.2f} "
+        f"against {probe.original:.2f} with it), so the network has to learn the true feature: longer, batch norms included"
+    )
 
 
 def _why_all_layers(probe: Probe | None) -> str:

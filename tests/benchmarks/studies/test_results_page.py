@@ -11,6 +11,7 @@ from benchmarks.studies.results_page import (
     BLOCK,
     CONTROLS,
     PAGE,
+    SENTENCE,
     contests,
     outdated,
     rank_table,
@@ -28,7 +29,8 @@ def checkout(tmp_path: Path) -> Path:
         ROOT / "results", tmp_path / "results", ignore=shutil.ignore_patterns("*.parquet", "*.npz", "*.png")
     )
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text(f"before\n<!-- {BLOCK} -->\nold\n<!-- /{BLOCK} -->\nafter\n")
+    blocks = "".join(f"<!-- {name} -->\nold\n<!-- /{name} -->\n" for name in (BLOCK, SENTENCE))
+    (tmp_path / "README.md").write_text(f"before\n{blocks}after\n")
     return tmp_path
 
 

@@ -39,6 +39,13 @@ def test_choice(finding, probed, has_boxes, name):
     assert choice.reason
 
 
+@pytest.mark.parametrize(("exchanged", "relearn"), [(0.55, True), (0.8, False), (None, False)])
+def test_features_that_are_not_there_are_learned_longer(exchanged, relearn):
+    repair = choose_repair(corner_finding(), probe(exchanged, 0.9, linear_head=False), False).repair
+    assert repair.relearn is relearn
+    assert (repair.epochs > repairs["exchange"]().epochs) is relearn
+
+
 def test_nothing_to_repair():
     with pytest.raises(ContractError):
         choose_repair(corner_finding(region=None), None, False)
