@@ -65,9 +65,9 @@ def diagnosis_sentence(results: Path) -> str:
     rivals = recalls(pd.read_csv(results / PLANTED)).set_index("scope").loc["both"].set_index("method")
     best = rivals["recall@3"].drop("diagnose").max()
     return (
-        f"In {100 * both['recall@3']:.0f} % of {both['networks']} networks that use a planted cause it is among the first "
-        f"three findings (best rival: {100 * best:.0f} %). Of the networks that use none, {strict_alarms(untouched)} have "
-        "a confirmed cause."
+        f"In {100 * both['recall@3']:.0f} % of {both['networks']} networks that use a planted cause it is among the "
+        f"first three findings (best rival: {100 * best:.0f} %). Of the networks that use none, "
+        f"{strict_alarms(untouched)} have a confirmed cause."
     )
 
 
