@@ -61,14 +61,20 @@ def strict_alarms(rows: pd.DataFrame) -> str:
 def diagnosis_sentence(results: Path) -> str:
     """Write what the README says about findings: networks that nobody looked at, and the best rival elsewhere."""
     untouched = pd.read_csv(results / UNTOUCHED)
-    both = recalls(untouched).set_index(["scope", "method"]).loc[("both", "diagnose")]
-    rivals = recalls(pd.read_csv(results / PLANTED)).set_index("scope").loc["both"].set_index("method")
-    best = rivals["recall@3"].drop("diagnose").max()
+    rows, rivals = (_both_scopes(table) for table in (untouched, pd.read_csv(results / PLANTED)))
+    (recall,), (networks,) = rows["recall@3"], rows["networks"]
+    best = rivals["recall@3"][rivals["method"] != "diagnose"].max()
     return (
-        f"In {100 * both['recall@3']:.0f} % of {both['networks']} networks that use a planted cause it is among the "
+        f"In {100 * recall:.0f} % of {networks} networks that use a planted cause it is among the "
         f"first three findings (best rival: {100 * best:.0f} %). Of the networks that use none, "
         f"{strict_alarms(untouched)} have a confirmed cause."
     )
+
+
+def _both_scopes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return recall by method over both scopes of a cue."""
+    table = recalls(rows)
+    return table[table["scope"] == "both"]
 
 
 def planted_pair_table(results: Path) -> str:

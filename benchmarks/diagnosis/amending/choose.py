@@ -73,7 +73,7 @@ def _large_region(probe: Probe, has_boxes: bool) -> Choice:
 def _why_anew(probe: Probe) -> str:
     return (
         f"the last features hardly tell the classes once the cue says nothing (balanced accuracy {probe.exchanged:.2f} "
-        f"against {probe.original:.2f} with it), so the network has to learn the true feature: for longer, norms included"
+        f"against {probe.original:.2f} with it), so the network has to learn the true feature: longer, norms too"
     )
 
 
