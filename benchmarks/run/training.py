@@ -31,6 +31,7 @@ from interp_core.datasets import DatasetConfig, FileDataset, SplitName
 from interp_core.errors import StoreError
 from interp_core.training import Epoch, evaluate, is_correct, predict
 from interp_core.training.checkpoint import Checkpoint
+from interp_core.training.divergence import check_weights
 
 
 @dataclass
@@ -152,6 +153,7 @@ def _train(
             validation=validation,
             progress=progress,
         )
+    check_weights(network)
     network.eval()
     val_accuracy = stage_records[-1]["val_accuracy"] if learns else validation and evaluate(network, *validation)
     return {

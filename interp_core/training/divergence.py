@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp_core.errors import DivergenceError
 
@@ -64,6 +64,21 @@ class LossGuard:
                 f"training diverged at step {step}: the loss is {loss:.3g} and was {self._first:.3g} at first; "
                 f"{_remedy(self.learning_rate)}"
             )
+
+
+def check_weights(model: nn.Module) -> None:
+    """Check that all parameters of a network are finite.
+
+    Raises:
+        DivergenceError: some are not.
+    """
+    broken = [name for name, values in model.named_parameters() if not bool(torch.isfinite(values).all())]
+    if broken:
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise DivergenceError(
+            f"the weights {broken[0]}{more} hold NaN or infinite values: lower learning_rate in training, or load other "
+            "weights"
+        )
 
 
 def describe_divergence(

@@ -19,7 +19,7 @@ from interp_core.training.callbacks import Callback, Epoch
 from interp_core.training.checkpoint import Checkpoint, get_random_states, set_random_states
 from interp_core.training.data import Batch, Source, TrainingSet
 from interp_core.training.devices import all_agree, broadcast_buffers, sum_over_processes
-from interp_core.training.divergence import LossGuard
+from interp_core.training.divergence import LossGuard, check_weights
 from interp_core.training.early_stopping import EarlyStopping
 from interp_core.training.evaluate import correctness, eval_batch_size, sum_losses
 from interp_core.training.losses import StepLosses
@@ -109,6 +109,7 @@ class TrainingLoop:
             callbacks(self.history[-1])
             self._save(checkpoint)
         self.early_stopping.restore(unwrap(self.model))
+        check_weights(unwrap(self.model))
 
     def _prepare_passes(self) -> float | None:
         """Choose how terms pass further images; return the seconds that a step will take, where that is measured."""

@@ -11,7 +11,7 @@ from torch import nn
 
 import interp_core
 from interp_core.errors import DivergenceError
-from interp_core.training.divergence import GROWTH, LossGuard
+from interp_core.training.divergence import GROWTH, LossGuard, check_weights
 
 IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.arange(8) % 2
@@ -72,3 +72,19 @@ def test_fit_names_the_image_whatever_its_place() -> None:
     images[5, 1, 2, 3] = math.inf
     with pytest.raises(DivergenceError, match="images 5 "):
         interp_core.fit(build_net(), images, TARGETS, recipe=interp_core.Recipe(epochs=1, batch_size=4, shift=0))
+
+
+def test_weights_that_are_no_numbers_are_named() -> None:
+    net = build_net()
+    check_weights(net)
+    with torch.no_grad():
+        net[1].weight[0, 0] = math.nan  # type: ignore[index]
+    with pytest.raises(DivergenceError, match=r"1\.weight"):
+        check_weights(net)
+
+
+@pytest.mark.slow
+def test_a_last_step_that_breaks_the_weights_is_told() -> None:
+    recipe = interp_core.Recipe(epochs=1, batch_size=8, learning_rate=1e38, shift=0)
+    with pytest.raises(DivergenceError):
+        interp_core.fit(build_net(), IMAGES * 1e30, TARGETS, recipe=recipe)
