@@ -76,7 +76,7 @@ def check_weights(model: nn.Module) -> None:
     if broken:
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
         raise DivergenceError(
-            f"the weights {broken[0]}{more} hold NaN or infinite values: lower learning_rate in training, or load other "
+            f"the weights {broken[0]}{more} hold NaN or infinite values: lower learning_rate in training or load other "
             "weights"
         )
 
