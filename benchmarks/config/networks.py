@@ -188,7 +188,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     """Return the content of a folder's config.json; empty where there is none."""
     try:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -20,9 +20,10 @@ from torch import Tensor
 from benchmarks.diagnosis.subject import Subject
 from benchmarks.store.atomic import atomic_file
 from interp_core.backbone.geometry import resize
-from interp_core.errors import ContractError
+from interp_core.errors import ContractError, one_line
 
 FILE = "regions.npz"
+AGAIN = "run interp-bench diagnose again"
 
 
 class Region(Protocol):
@@ -138,24 +139,35 @@ def load_region(folder: Path, name: str) -> Region:
     """Read one region from the file in `folder`.
 
     Raises:
-        ContractError: there is no such file, or no such region in it.
+        ContractError: there is no such file, no such region in it, or it is damaged.
     """
     if not (folder / FILE).is_file():
         raise ContractError(f"{folder} has no {FILE}: give the findings.json of a whole diagnosis folder")
-    with np.load(folder / FILE, allow_pickle=False) as file:
-        fields = {key.rpartition("/")[2]: file[key] for key in file.files if key.rpartition("/")[0] == name}
+    arrays = _read_arrays(folder / FILE)
+    fields = {key.rpartition("/")[2]: value for key, value in arrays.items() if key.rpartition("/")[0] == name}
     if not fields:
         raise ContractError(f"{folder / FILE} has no region {name!r}")
-    return _from_arrays(fields)
+    try:
+        return _from_arrays(fields)
+    except (KeyError, ValueError, TypeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+        raise ContractError(f"{folder / FILE}: region {name!r} is damaged: {reason}; {AGAIN}") from error
 
 
 def add_region(folder: Path, name: str, region: Region) -> None:
     """Add one region to the file in `folder`, in place of an older one of this name."""
-    with np.load(folder / FILE, allow_pickle=False) as file:
-        arrays = {key: file[key] for key in file.files if key.rpartition("/")[0] != name}
+    arrays = {key: value for key, value in _read_arrays(folder / FILE).items() if key.rpartition("/")[0] != name}
     arrays |= {f"{name}/{key}": value for key, value in region.arrays().items()}
     with atomic_file(folder / FILE) as path, path.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except Exception as error:  # numpy, zipfile and zlib have errors of their own
+        raise ContractError(f"cannot read {path}: {one_line(error)}; {AGAIN}") from error
 
 
 def _from_arrays(fields: Mapping[str, np.ndarray]) -> Region:
@@ -168,8 +180,26 @@ def _from_arrays(fields: Mapping[str, np.ndarray]) -> Region:
             )
         )
     if "mask" in fields:
-        return FixedRegion(fields["mask"])
+        return FixedRegion(_checked_mask(fields["mask"]))
+    vectors = {key: fields[key] for key in ("weight", "mean", "std")}
     scalars = {key: float(fields[key]) for key in ("bias", "threshold", "least")}
-    return ConceptRegion(
-        level=str(fields["level"]), weight=fields["weight"], mean=fields["mean"], std=fields["std"], **scalars
-    )
+    _check_numbers(vectors, scalars)
+    return ConceptRegion(level=str(fields["level"]), **vectors, **scalars)
+
+
+def _checked_mask(mask: np.ndarray) -> np.ndarray:
+    if mask.ndim != 2 or not mask.size or mask.dtype != bool:
+        raise ValueError(f"its mask is {mask.dtype} of shape {mask.shape}, not bool of (rows, columns)")
+    return mask
+
+
+def _check_numbers(vectors: Mapping[str, np.ndarray], scalars: Mapping[str, float]) -> None:
+    shapes = {value.shape for value in vectors.values()}
+    if len(shapes) > 1 or len(next(iter(shapes))) != 1:
+        raise ValueError(f"weight, mean and std are not of one length: {sorted(shapes)}")
+    for name, value in vectors.items():
+        if value.dtype.kind != "f" or not np.isfinite(value).all() or (name == "std" and not (value > 0).all()):
+            raise ValueError(f"{name} has values that are no sound numbers")
+    unsound = [name for name, value in scalars.items() if np.isnan(value)]
+    if unsound:
+        raise ValueError(f"{unsound[0]} is no number")

@@ -54,7 +54,7 @@ def read_names(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         content = json.loads(text) if path.suffix.lower() == ".json" else [line.strip() for line in text.splitlines()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read names of classes from {path}: {error}; give a text file, one a line") from error
     if isinstance(content, dict):  # {"0": "cat", ...} or {"cat": 0, ...}
         content = _names_of_mapping(content)

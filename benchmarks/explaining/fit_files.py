@@ -58,7 +58,7 @@ def read_report(folder: Path, identity: dict[str, str]) -> FitReport | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         stored, report = content["identity"], content["report"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"cannot read {path}: {error}; delete {folder} to start anew") from error
     changed = [name for name, value in identity.items() if stored.get(name) != value]
     if changed:

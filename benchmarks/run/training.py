@@ -33,6 +33,9 @@ from interp_core.training import Epoch, evaluate, is_correct, predict
 from interp_core.training.checkpoint import Checkpoint
 from interp_core.training.divergence import check_weights
 
+# Facts of a stored network that a run needs.
+FACTS = ("train_seconds", "val_accuracy", "test_accuracy", "parameters", "normalised_by", "unreadable", "stages")
+
 
 @dataclass
 class TrainedNetwork:
@@ -105,16 +108,28 @@ def load_trained(cell: TrainCell, components: RunComponents, store: Store, devic
         return None
     try:
         facts = json.loads(description.read_text(encoding="utf-8"))["facts"]
+        _check_facts(facts)
         mean, std = (tuple(values) for values in facts["normalised_by"])
         classes = len(components.dataset.classes)
         network = build_network(cell.model, classes, cell.seed, weights=False, statistics=lambda _: (mean, std))
         network = network.to(device)
         with local_copy(weights) as path:
             load_model(network, str(path))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         store.set_aside.append(f"models/{weights.name} could not be read and is trained again: {str(error)[:80]}")
         return None
     return _prepare(cell, network, facts, components)
+
+
+def _check_facts(facts: dict[str, Any]) -> None:
+    """Check that the stored facts of a network are those that a record is made of.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    missing = [name for name in FACTS if name not in facts]
+    if missing:
+        raise KeyError(f"no {missing[0]} in the description")
 
 
 def _prepare(cell: TrainCell, network: nn.Module, facts: dict[str, Any], components: RunComponents) -> TrainedNetwork:

@@ -70,8 +70,10 @@ class PackedCells:
         try:
             table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
             return cls(table.select(layout.names).cast(layout))
-        except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-            raise StoreError(f"cannot read {path}: {one_line(error)}") from error
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"cannot read {path}: {one_line(error)}; copy it again, or delete it and run again"
+            ) from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._spans)
@@ -122,7 +124,7 @@ def read_columns(path: Location) -> pa.Table:
         if missing:
             raise StoreError(f"{path} is not a cell: no column {missing[0]}")
         return table.select(list(SCORE_COLUMNS)).cast(LAYOUT)
-    except (OSError, pa.ArrowException, ValueError) as error:
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"cannot read {path}: {one_line(error)}") from error
 
 
@@ -142,7 +144,11 @@ def refuse_newer(path: Location, schema: bytes | int | None) -> None:
 
     Raises:
         NewerError: a later version has written the file.
+        StoreError: the number is none.
     """
-    number = int(schema or SCHEMA)
+    try:
+        number = int(schema or SCHEMA)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StoreError(f"{path} has no sound number of its layout: {one_line(error)}") from error
     if number > SCHEMA:
         raise NewerError(path, number)

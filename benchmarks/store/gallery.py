@@ -87,6 +87,7 @@ class Gallery:
 
         Raises:
             KeyError: an array is missing.
+            ValueError: arrays are not of the same number of images.
         """
 
         def by_pair(prefix: str) -> dict[Pair, np.ndarray]:
@@ -99,8 +100,24 @@ class Gallery:
             return selected
 
         maps = {pair: values.astype(np.float32) for pair, values in by_pair("map").items()}
+        rows = by_pair("rows")
+        _check_shapes(arrays, maps, rows)
         ids, labels = arrays["ids"].tolist(), arrays["labels"].tolist()
-        return cls(arrays["images"], arrays["masks"], ids, labels, maps, by_pair("rows"))
+        return cls(arrays["images"], arrays["masks"], ids, labels, maps, rows)
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray], maps: dict[Pair, np.ndarray], rows: dict[Pair, np.ndarray]) -> None:
+    """Check that arrays belong together; see `Gallery`."""
+    n, *size = arrays["images"].shape[:3] or (0,)
+    shapes = {"images": (n, *size, 3), "masks": (n, *size), "ids": (n,), "labels": (n,)}
+    odd = next((name for name, shape in shapes.items() if arrays[name].shape != shape), None)
+    if odd:
+        raise ValueError(f"{odd} has shape {arrays[odd].shape}, not {shapes[odd]}")
+    for pair, values in maps.items():
+        positions = rows.get(pair, np.arange(len(values)) if values.ndim else np.arange(0))
+        is_whole = values.ndim == 3 and positions.shape == values.shape[:1] and positions.dtype.kind in "iu"
+        if not is_whole or not ((positions >= 0) & (positions < n)).all():
+            raise ValueError(f"the maps of {pair[1]} on {pair[0]} are not of its {n} images")
 
 
 def _to_float16(maps: np.ndarray) -> np.ndarray:

@@ -194,12 +194,16 @@ def from_float16(arrays: dict[str, np.ndarray]) -> np.ndarray:
         arrays: "maps", and "scale" if they are stored as float16; see `to_float16`.
 
     Raises:
-        StoreError: there is no array "maps".
+        StoreError: there is no array "maps" of this shape, or "scale" does not fit it.
     """
-    if "maps" not in arrays:
-        raise StoreError("no maps in the file")
-    maps = arrays["maps"].astype(np.float32)
-    return maps * arrays["scale"][:, None, None, None] if "scale" in arrays else maps
+    maps, scale = arrays.get("maps"), arrays.get("scale")
+    if maps is None or maps.ndim != 4 or maps.shape[1] != 1 or maps.dtype.kind != "f":
+        raise StoreError("no maps (N, 1, H, W) in the file")
+    if scale is None:
+        return maps.astype(np.float32)
+    if scale.shape != maps.shape[:1] or scale.dtype.kind != "f":
+        raise StoreError("the scales in the file are not one for each map")
+    return maps.astype(np.float32) * scale[:, None, None, None]
 
 
 def read_record(folder: Location) -> RunRecord:
@@ -236,10 +240,12 @@ def read_run(folder: Location | str, only: Collection[str] | None = None) -> Run
     if only is not None:
         names = pa.array(sorted(only), pa.string())
         tables = [table.filter(pc.is_in(table["metric"], names)) for table in tables]
-    if record.cells and not record.finished:
-        message = (
-            f"not finished: {len(tables)} of {len(set(record.cells))} cells are there; run it again to compute the rest"
-        )
+    total, damaged = len(set(record.cells)), len(problems) - len(record.problems)
+    if total and not record.finished:
+        message = f"not finished: {len(tables)} of {total} cells are there; run it again to compute the rest"
+        problems.append(Problem(where="run", what=message))
+    elif len(tables) + damaged < total and not any(problem.cells or problem.cell for problem in record.problems):
+        message = f"{total - len(tables) - damaged} of {total} cells are missing; run it again to compute them"
         problems.append(Problem(where="run", what=message))
     # Joined as Arrow tables: thousands of small data frames would take several times the memory of one.
     scores = pa.concat_tables(tables or [LAYOUT.empty_table()]).to_pandas()
@@ -276,6 +282,8 @@ def read_gallery(path: Location) -> Gallery | None:
         return Gallery.from_arrays(_load_npz(path)) if path.exists() else None
     except KeyError as error:
         raise StoreError(f"cannot read {path}: no {error}") from error
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def _read_gallery_if_sound(path: Location, problems: list[Problem]) -> Gallery | None:
@@ -303,8 +311,8 @@ def _validate(model: type[T], content: Any, path: Location) -> T:
 def _read_json(path: Location) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path}: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def _load_npz(path: Location) -> dict[str, np.ndarray]:
@@ -312,4 +320,4 @@ def _load_npz(path: Location) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
             return {name: content[name] for name in content.files}
     except Exception as error:  # numpy, zipfile and zlib have errors of their own
-        raise StoreError(f"cannot read {path}: {error}") from error
+        raise StoreError(f"cannot read {path}: {one_line(error)}") from error

@@ -29,7 +29,7 @@ from interp_core.backbone.inspect import BackboneInfo
 from interp_core.backbone.timm_models import BackboneSpec
 from interp_core.errors import StoreError, one_line
 from interp_core.lap.options import LapOptions
-from interp_core.lap.saved_files import read_description, read_weights, write_files
+from interp_core.lap.saved_files import check_numbers, read_description, read_weights, write_files
 
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "config.json", "README.md"
 
@@ -102,9 +102,10 @@ class HubMixin(nn.Module):
         description = read_description(description_path)
         if backbone is None and description.get("recipe") is None:
             raise StoreError(f"{description_path} does not say how its backbone is made: give load(..., backbone=...)")
+        check_numbers(description, weights_path, description_path)
         try:
             lap = cls._from_description(description, backbone)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise StoreError(
                 f"{description_path} does not describe a LAP model: {one_line(error)}; save it again"
             ) from error

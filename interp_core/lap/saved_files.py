@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,44 @@ def read_description(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"cannot read {path}: {one_line(error)}; save the model again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise StoreError(f"{path} is not a LAP model of format {FORMAT}")
     return content
+
+
+def check_numbers(description: dict[str, Any], weights_path: Path, description_path: Path) -> None:
+    """Check that no number of a description asks for more than its weights can hold, before a model is built.
+
+    Args:
+        description: content of its file.
+        weights_path: file with the weights.
+        description_path: of the description, for the message.
+
+    Raises:
+        StoreError: there is no file of weights, or a number is above the number of its bytes.
+    """
+    try:
+        most = weights_path.stat().st_size
+    except OSError as error:
+        raise StoreError(f"cannot load {weights_path}: {one_line(error)}") from error
+    parts = [description.get("recipe"), description.get("options")]
+    largest = max((abs(number) for number in _numbers(parts)), default=0)
+    if largest > most:
+        raise StoreError(
+            f"{description_path} asks for {largest:g} of something, and {weights_path.name} has {most} bytes: copy "
+            "both files again, or save the model again"
+        )
+
+
+def _numbers(content: Any) -> Iterator[float]:
+    """Yield all numbers of plain values."""
+    if isinstance(content, int | float) and not math.isnan(content):
+        yield min(max(content, -1e300), 1e300)  # longer integers do not fit a float
+    values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    for value in values:
+        yield from _numbers(value)
 
 
 def read_weights(model: nn.Module, path: Path) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,29 @@ class Checkpoint:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
             raise StoreError(f"cannot read {self.path}: {one_line(error)}; delete it to start anew") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        parts = content if isinstance(content, dict) else {}
+        about, state = parts.get("about"), parts.get("state")
+        if parts.get("format") != FORMAT or not isinstance(about, dict) or not isinstance(state, dict):
             raise StoreError(f"{self.path} is not a training of format {FORMAT}; delete it to start anew")
-        changed = [name for name, value in self.identity.items() if content["about"].get(name) != value]
+        changed = [name for name, value in self.identity.items() if about.get(name) != value]
         if changed:
             raise StoreError(
                 f"{self.path} is of a training with another {', '.join(changed)}: give another path, or delete it"
             )
-        state: dict[str, Any] = content["state"]
         return state
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Say that the file is damaged, where its state does not fit.
+
+        Raises:
+            StoreError: the block raised an error of a state that lacks a part, or has one of another kind.
+        """
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+            reason = one_line(error, limit=200, with_type=isinstance(error, LookupError))
+            raise StoreError(f"{self.path} is damaged: {reason}; delete it to start anew") from error
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the file; a process killed meanwhile leaves the previous one.
@@ -73,6 +88,29 @@ class Checkpoint:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def check_form(state: dict[str, Any], own: dict[str, Any], name: str) -> None:
+    """Check that the values of a stored state are of the same kinds as those it replaces.
+
+    Args:
+        state: as stored; entries that `own` lacks are not looked at.
+        own: plain values, or lists of them.
+        name: of the state.
+
+    Raises:
+        ValueError: one is of another kind, or a list of another length.
+    """
+    odd = [key for key in own if key in state and _form(state[key]) != _form(own[key])]
+    if odd or not isinstance(state, dict):
+        raise ValueError(f"its {name} has no sound {odd[0] if odd else 'form'}")
+
+
+def _form(value: Any) -> Any:
+    """Return the kind of a value: numbers are one kind."""
+    if isinstance(value, list | tuple):
+        return [_form(entry) for entry in value]
+    return "number" if isinstance(value, int | float) else type(value)
 
 
 def get_random_states(device: torch.device) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from interp_core.errors import ContractError
 from interp_core.knowledge import Term
 from interp_core.lap.wrappers import unwrap
 from interp_core.training.callbacks import Callback, Epoch
-from interp_core.training.checkpoint import Checkpoint, get_random_states, set_random_states
+from interp_core.training.checkpoint import Checkpoint, check_form, get_random_states, set_random_states
 from interp_core.training.data import Batch, Source, TrainingSet
 from interp_core.training.devices import all_agree, broadcast_buffers, sum_over_processes
 from interp_core.training.divergence import LossGuard, check_weights
@@ -95,8 +95,9 @@ class TrainingLoop:
     ) -> None:
         """Train to the last epoch, from the checkpoint if there is one."""
         state = checkpoint.read() if checkpoint else None
-        if state:
-            self.load_state_dict(state)
+        if checkpoint is not None and state is not None:
+            with checkpoint.restoring():
+                self.load_state_dict(state)
         pace = self._prepare_passes() if any(term.passes for term in self.terms) else None
         self.first_step, self.start = self.total_passed, time.perf_counter()
         total = self.recipe.epochs * self.data.steps
@@ -252,8 +253,10 @@ class TrainingLoop:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state, to continue from there."""
+        check_form(state["schedule"], self.schedule.state_dict(), "schedule")
         unwrap(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._check_moments()
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -261,9 +264,19 @@ class TrainingLoop:
         process = state["processes"][self.data.rank]
         set_random_states(process["random"], self.device)
         self.term_generator.set_state(process["draws"])
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["order"])  # checks it
         self.order_state = state["order"]
+        self.generator.set_state(state["generator"])
+        check_form(state["counts"], {"epoch": 1, "done": 0, "made": 0}, "counts")
         self.epoch, self.passed, self.computed = (state["counts"][name] for name in ("epoch", "done", "made"))
+        if self.epoch < 1 or not 0 <= self.computed <= self.passed <= self.data.steps:
+            raise ValueError(f"it says step {self.passed} of epoch {self.epoch}")
         self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         self.history = [Epoch(**epoch) for epoch in state["history"]]
-        self.earlier_seconds = state["seconds"]
+        self.earlier_seconds = float(state["seconds"])
+
+    def _check_moments(self) -> None:
+        """Check that the optimizer's moments have the shapes of their weights."""
+        for weight, moments in self.optimizer.state.items():
+            if any(value.ndim and value.shape != weight.shape for value in moments.values()):
+                raise ValueError("the optimizer is of other weights")

@@ -7,20 +7,17 @@ examples is INTERP_BENCH_FUZZ, 10,000 by default, shared by the tests.
 
 from __future__ import annotations
 
-import copy
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.fuzzing import FUZZ, ODD, changed, damaged, folder
 from helpers.layouts import class_folders, dicom, encode, picture
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -28,31 +25,6 @@ from benchmarks.config.load import load_config
 from interp_core.datasets import SPLITS, FileDataset, Folder
 from interp_core.errors import InterpError
 
-TESTS = 6
-EXAMPLES = int(os.environ.get("INTERP_BENCH_FUZZ", "10000")) // TESTS
-FUZZ = settings(max_examples=EXAMPLES, deadline=10_000, suppress_health_check=list(HealthCheck), database=None)
-ODD = st.sampled_from(
-    [
-        "",
-        "nan",
-        "inf",
-        "-1",
-        "0",
-        "1e400",
-        "999999999999",
-        "a|b",
-        "../x",
-        "/etc/passwd",
-        "C:\\x\\y.png",
-        "\0",
-        "é",
-        "[1, 2",
-    ]
-)
-ODD_JSON = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=5), st.just([]), st.just({}),
-    st.just([[]]), st.just([None]), st.lists(st.floats(), max_size=7), st.just("x" * 5000),
-)  # fmt: skip
 NAMES = [
     "file",
     "label",
@@ -75,15 +47,6 @@ CONFIG = (
     "name: a\ndataset: {name: digits-in-scenes, image_size: 32}\nmodels:\n  - {name: p, backbone: test_resnet}\n"
     "explainers: [random]\nmetrics: [sparseness]\nimages: 3\n"
 )
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    root = Path(tempfile.mkdtemp(prefix="fuzz"))
-    try:
-        yield root
-    finally:
-        shutil.rmtree(root)
 
 
 def read_all(dataset: FileDataset) -> None:
@@ -110,23 +73,6 @@ def read_all(dataset: FileDataset) -> None:
             part = dataset.load(split)
             batch = part.take(np.arange(len(part)))
             assert len(batch) + len(part.unreadable) == len(part)
-
-
-def damaged(draw: Any, content: bytes) -> bytes:
-    """Flip, cut or insert bytes."""
-    data = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
-        position = draw(st.integers(0, max(0, len(data) - 1)))
-        how = draw(st.sampled_from(["flip", "cut", "insert", "zero"]))
-        if how == "cut" and draw(st.booleans()):
-            del data[position:]
-        elif how == "insert":
-            data[position:position] = draw(st.binary(max_size=8))
-        elif how == "zero":
-            data[position : position + 16] = bytes(min(16, len(data) - position))
-        elif data:
-            data[position] = draw(st.integers(0, 255))
-    return bytes(data)
 
 
 def pictures() -> dict[str, bytes]:
@@ -185,29 +131,6 @@ def test_tables(data: st.DataObject) -> None:
         class_folders(root, count=2)
         (root / data.draw(st.sampled_from(["index.csv", "boxes.csv"]))).write_bytes(content)
         read_all(small(root, layout=data.draw(st.sampled_from(["auto", "index", "classes"]))))
-
-
-def changed(draw: Any, content: Any) -> Any:
-    """Replace, remove or repeat a random entry of JSON."""
-    content = copy.deepcopy(content)
-    for _ in range(draw(st.integers(1, 3))):
-        node, steps = content, draw(st.integers(1, 5))
-        for step in range(steps):
-            if not isinstance(node, dict | list) or not node:
-                break
-            key = (
-                draw(st.sampled_from(sorted(node, key=str)))
-                if isinstance(node, dict)
-                else draw(st.integers(0, len(node) - 1))
-            )
-            if step == steps - 1 or not isinstance(node[key], dict | list) or not node[key]:
-                if draw(st.booleans()):
-                    node[key] = copy.deepcopy(draw(ODD_JSON))
-                else:
-                    del node[key]
-                break
-            node = node[key]
-    return content
 
 
 @FUZZ

@@ -21,6 +21,7 @@ from benchmarks.diagnosis.opening.network import NetworkOptions, network_options
 from benchmarks.diagnosis.subject import Subject
 from interp_core.backbone.timm_models import BackboneSpec
 from interp_core.datasets import DatasetConfig, Images
+from interp_core.errors import one_line
 from interp_core.lap.attach import detach
 from interp_core.lap.checkpoint import load
 from interp_core.lap.model import LapModel
@@ -142,9 +143,16 @@ def open_after(path: Path, before: Subject) -> Subject:
 
 
 def repaired_keys(path: Path) -> tuple[str, ...]:
-    """Return the keys of the findings that a folder of `interp-bench amend` was repaired of; none elsewhere."""
+    """Return the keys of the findings that a folder of `interp-bench amend` was repaired of; none elsewhere.
+
+    Raises:
+        ConfigError: the file that says so is damaged.
+    """
     file = path / FACTS
     if not file.is_file():
         return ()
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return tuple(step["finding"]["key"] for step in (*content.get("earlier", ()), content))
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return tuple(str(step["finding"]["key"]) for step in (*content.get("earlier", ()), content))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"cannot read {file}: {one_line(error)}; run interp-bench amend again") from error

@@ -55,15 +55,15 @@ def read_findings(path: Path) -> Diagnosis:
     """
     file = findings_path(path)
     content = _read_json(file)
-    version = content.get("version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise FindingsError(f"{file} has version {version}, this program reads up to {SCHEMA_VERSION}: update it")
+    _refuse_newer(file, content.get("version"))
     try:
-        return Diagnosis.model_validate(content)
+        diagnosis = Diagnosis.model_validate(content)
     except ValidationError as error:
         first, *others = problems_of(error, Diagnosis)
         more = f" (and {len(others)} more)" if others else ""
         raise FindingsError(f"{file} is damaged: {first}{more}; run interp-bench diagnose again") from error
+    _refuse_newer(file, diagnosis.version)  # a number written as text
+    return diagnosis
 
 
 def findings_path(path: Path) -> Path:
@@ -76,12 +76,17 @@ def findings_schema() -> dict[str, Any]:
     return {"$schema": DIALECT, **Diagnosis.model_json_schema(mode="serialization")}
 
 
+def _refuse_newer(file: Path, version: object) -> None:
+    if isinstance(version, int | float) and version > SCHEMA_VERSION:
+        raise FindingsError(f"{file} has version {version}, this program reads up to {SCHEMA_VERSION}: update it")
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise FindingsError(f"no file {file}: give the {FILE} that interp-bench diagnose wrote") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FindingsError(f"cannot read {file}: {one_line(error, limit=200)}") from error
     if not isinstance(content, dict) or "findings" not in content:
         raise FindingsError(f"{file} holds no findings: give the {FILE} that interp-bench diagnose wrote")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.cue_nets import RED_CELLS, SIDE, cue_images, follower
 
-from benchmarks.diagnosis.region import ConceptRegion, FixedRegion, load_region, save_regions
+from benchmarks.diagnosis.region import ConceptRegion, FixedRegion, add_region, load_region, save_regions
 from interp_core.errors import ContractError
 
 pytestmark = pytest.mark.slow
@@ -61,3 +61,28 @@ def test_a_region_that_is_not_there_is_named(tmp_path: Path) -> None:
     save_regions(tmp_path, {"a": RED_CELLS})
     with pytest.raises(ContractError, match="'b'"):
         load_region(tmp_path, "b")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask": np.zeros((2, 0), bool)},
+        {"mask": np.zeros((2, 2, 2), bool)},
+        {"mask": np.array(["a"])},
+        {"weight": np.zeros(3, np.float32)},
+        {"x.y": np.zeros(2)},
+        {"0.mask": np.zeros(3)},
+    ],
+)
+def test_regions_with_odd_arrays_are_refused(changes: dict[str, np.ndarray], tmp_path: Path) -> None:
+    np.savez(tmp_path / "regions.npz", **{f"a/{name}": value for name, value in changes.items()})  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match="region 'a' is damaged"):
+        load_region(tmp_path, "a")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK nothing", b"\0" * 500])
+def test_a_damaged_file_of_regions_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "regions.npz").write_bytes(content)
+    for use in (lambda: load_region(tmp_path, "a"), lambda: add_region(tmp_path, "a", RED_CELLS)):
+        with pytest.raises(ContractError, match=r"cannot read .*regions\.npz"):
+            use()

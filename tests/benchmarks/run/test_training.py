@@ -160,3 +160,14 @@ def test_batches_hold_what_tensors_hold(setting: tuple[RunConfig, RunComponents,
     images, targets = (torch.cat(parts) for parts in list(zip(*data.batches(split, size=7), strict=True))[:2])
     assert torch.equal(images, data.tensors(split)[0])
     assert torch.equal(targets, data.tensors(split)[1])
+
+
+@pytest.mark.parametrize("content", ["[]", '{"facts": 3}', '{"facts": {"normalised_by": [[0.5], [0.5]]}}'])
+def test_a_network_with_an_odd_description_is_trained_again(
+    setting: tuple[RunConfig, RunComponents, RunImages, Store], content: str
+) -> None:
+    trained(setting)
+    (path,) = (setting[3].folder / "models").glob("*.json")
+    path.write_text(content)
+    assert len(trained(setting)[1]) == 1
+    assert "trained again" in setting[3].set_aside[0]

@@ -274,3 +274,24 @@ def test_whether_levels_are_trained_is_saved(lap: LapModel, images: Tensor, tmp_
     interp_core.save(lap, tmp_path / "model")
     levels = interp_core.load(tmp_path / "model").explain(images, 1).levels
     assert [level.scores is not None for level in levels] == [False, True, False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["deep", "hidden", "classes", "name", "empty"])
+def test_descriptions_that_no_model_can_have_are_refused(change: str, lap: LapModel, tmp_path: Path) -> None:
+    interp_core.save(lap, tmp_path / "model")
+    path = tmp_path / "model.json"
+    content = json.loads(path.read_text())
+    match change:
+        case "hidden":
+            content["options"]["hidden"] = 10**12  # would take all memory
+        case "classes":
+            content["recipe"]["kwargs"]["num_classes"] = 10**400
+        case "name":
+            content["recipe"]["name"] = 3
+        case "empty":
+            content["recipe"] = []
+    path.write_text("[" * 100_000 if change == "deep" else json.dumps(content))
+    with pytest.raises(StoreError, match=r"model\.json") as raised:
+        interp_core.load(tmp_path / "model")
+    assert "\n" not in str(raised.value)

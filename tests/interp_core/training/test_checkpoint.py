@@ -163,3 +163,24 @@ def test_a_process_that_is_killed_goes_on(tmp_path: Path, uninterrupted: tuple) 
     process = subprocess.run([sys.executable, "-c", code], env=os.environ | threads, check=False)
     assert process.returncode == -signal.SIGKILL
     assert same_weights(training(tmp_path / "run.pt")[0], uninterrupted[0])
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("state", None), ("about", 3), ("about", None), ("counts", {}), ("counts", {"epoch": 1, "done": 99, "made": 0}),
+        ("order", torch.zeros(3)), ("schedule", {"total_steps": "x"}), ("history", [{}]), ("processes", []),
+        ("model", {}), ("seconds", None), ("optimizer", {}),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_with_an_odd_part_is_refused_and_stays(part: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    with pytest.raises(Killed):
+        training(path, kill=5)
+    content = torch.load(path, weights_only=True)
+    (content if part in content else content["state"])[part] = value
+    torch.save(content, path)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"a\.pt .*delete it to start anew"):
+        training(path)
+    assert path.read_bytes() == before

@@ -79,3 +79,17 @@ def test_other_files_are_refused_by_name(content: str | None, tmp_path: Path) ->
     with pytest.raises(FindingsError, match=r"findings\.json") as caught:
         read_findings(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_newer_version_is_refused_however_it_is_written(tmp_path: Path) -> None:
+    path = write_findings(tmp_path, diagnosis())
+    for version in (SCHEMA_VERSION + 1, float(SCHEMA_VERSION + 1), str(SCHEMA_VERSION + 1)):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
+        with pytest.raises(FindingsError, match="version"):
+            read_findings(path)
+
+
+def test_json_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "findings.json").write_text("[" * 100_000)
+    with pytest.raises(FindingsError, match=r"cannot read .*findings\.json"):
+        read_findings(tmp_path)
