@@ -8,7 +8,6 @@ Limit: weights are equal bit for bit on the same machine with the same libraries
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,13 +41,14 @@ class Checkpoint:
             return None
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+        except Exception as error:  # a damaged pickle raises errors of any kind
             raise StoreError(f"cannot read {self.path}: {one_line(error)}; delete it to start anew") from error
         parts = content if isinstance(content, dict) else {}
         about, state = parts.get("about"), parts.get("state")
-        if parts.get("format") != FORMAT or not isinstance(about, dict) or not isinstance(state, dict):
+        is_own = not _differs(parts.get("format"), FORMAT)
+        if not is_own or not isinstance(about, dict) or not isinstance(state, dict):
             raise StoreError(f"{self.path} is not a training of format {FORMAT}; delete it to start anew")
-        changed = [name for name, value in self.identity.items() if about.get(name) != value]
+        changed = [name for name, value in self.identity.items() if _differs(about.get(name), value)]
         if changed:
             raise StoreError(
                 f"{self.path} is of a training with another {', '.join(changed)}: give another path, or delete it"
@@ -104,6 +104,14 @@ def check_form(state: dict[str, Any], own: dict[str, Any], name: str) -> None:
     odd = [key for key in own if key in state and _form(state[key]) != _form(own[key])]
     if odd or not isinstance(state, dict):
         raise ValueError(f"its {name} has no sound {odd[0] if odd else 'form'}")
+
+
+def _differs(value: Any, other: Any) -> bool:
+    """Return whether plain values differ; a tensor, whose comparison has no one answer, differs from all."""
+    try:
+        return bool(value != other)
+    except (RuntimeError, TypeError, ValueError):
+        return True
 
 
 def _form(value: Any) -> Any:
