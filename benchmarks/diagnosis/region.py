@@ -7,7 +7,7 @@ Both are arrays, so that `amend` can use them on images that the diagnosis has n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -143,29 +143,30 @@ def load_region(folder: Path, name: str) -> Region:
     """
     if not (folder / FILE).is_file():
         raise ContractError(f"{folder} has no {FILE}: give the findings.json of a whole diagnosis folder")
-    arrays = _read_arrays(folder / FILE)
-    fields = {key.rpartition("/")[2]: value for key, value in arrays.items() if key.rpartition("/")[0] == name}
+    arrays = _read_arrays(folder / FILE, lambda region: region == name)
+    fields = {key.rpartition("/")[2]: value for key, value in arrays.items()}
     if not fields:
         raise ContractError(f"{folder / FILE} has no region {name!r}")
     try:
         return _from_arrays(fields)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
         raise ContractError(f"{folder / FILE}: region {name!r} is damaged: {reason}; {AGAIN}") from error
 
 
 def add_region(folder: Path, name: str, region: Region) -> None:
     """Add one region to the file in `folder`, in place of an older one of this name."""
-    arrays = {key: value for key, value in _read_arrays(folder / FILE).items() if key.rpartition("/")[0] != name}
+    arrays = _read_arrays(folder / FILE, lambda region: region != name)
     arrays |= {f"{name}/{key}": value for key, value in region.arrays().items()}
     with atomic_file(folder / FILE) as path, path.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path, includes: Callable[[str], bool]) -> dict[str, np.ndarray]:
+    """Read the arrays of the regions whose names a function returns True for."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            return {key: file[key] for key in file.files if includes(key.rpartition("/")[0])}
     except Exception as error:  # numpy, zipfile and zlib have errors of their own
         raise ContractError(f"cannot read {path}: {one_line(error)}; {AGAIN}") from error
 
