@@ -185,7 +185,8 @@ def _from_arrays(fields: Mapping[str, np.ndarray]) -> Region:
     vectors = {key: fields[key] for key in ("weight", "mean", "std")}
     scalars = {key: float(fields[key]) for key in ("bias", "threshold", "least")}
     _check_numbers(vectors, scalars)
-    return ConceptRegion(level=str(fields["level"]), **vectors, **scalars)
+    weight, mean, std = vectors.values()
+    return ConceptRegion(level=str(fields["level"]), weight=weight, mean=mean, std=std, **scalars)
 
 
 def _checked_mask(mask: np.ndarray) -> np.ndarray:
