@@ -34,7 +34,7 @@ from interp_core.training.checkpoint import Checkpoint
 from interp_core.training.divergence import check_weights
 
 # Facts of a stored network that a run needs.
-FACTS = ("train_seconds", "val_accuracy", "test_accuracy", "parameters", "normalised_by", "unreadable", "stages")
+FACTS = ("train_seconds", "val_accuracy", "test_accuracy", "parameters", "normalised_by", "unreadable")
 
 
 @dataclass
