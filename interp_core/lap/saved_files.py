@@ -19,6 +19,7 @@ from interp_core.errors import StoreError, one_line
 
 FORMAT = 1
 READABLE = 0o644
+CAREFREE = 2**20  # numbers up to this ask for no memory to speak of, however small the file is
 # Weights that files of the first version do not have.
 ADDED = re.compile(r"redistribution\.|gates\.\d+\.trained$")
 
@@ -100,7 +101,7 @@ def check_numbers(description: dict[str, Any], weights_path: Path, description_p
         description_path: of the description, for the message.
 
     Raises:
-        StoreError: there is no file of weights, or a number is above the number of its bytes.
+        StoreError: there is no file of weights, or a number is above the number of its bytes and `CAREFREE`.
     """
     try:
         most = weights_path.stat().st_size
@@ -108,7 +109,7 @@ def check_numbers(description: dict[str, Any], weights_path: Path, description_p
         raise StoreError(f"cannot load {weights_path}: {one_line(error)}") from error
     parts = [description.get("recipe"), description.get("options")]
     largest = max((abs(number) for number in _numbers(parts)), default=0)
-    if largest > most:
+    if largest > max(most, CAREFREE):
         raise StoreError(
             f"{description_path} asks for {largest:g} of something, and {weights_path.name} has {most} bytes: copy "
             "both files again, or save the model again"
@@ -117,7 +118,7 @@ def check_numbers(description: dict[str, Any], weights_path: Path, description_p
 
 def _numbers(content: Any) -> Iterator[float]:
     """Yield all numbers of plain values."""
-    if isinstance(content, int | float) and not math.isnan(content):
+    if isinstance(content, int) or (isinstance(content, float) and not math.isnan(content)):
         yield min(max(content, -1e300), 1e300)  # longer integers do not fit a float
     values = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
     for value in values:
