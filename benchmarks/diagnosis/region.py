@@ -86,6 +86,11 @@ class ConceptRegion:
     @torch.no_grad()
     def _scores(self, subject: Subject, images: Tensor) -> Tensor:
         cells = subject.cells(images, self.level)
+        if cells.shape[1] != len(self.weight):
+            raise ContractError(
+                f"the region is of {len(self.weight)} features, level {self.level} of this network has "
+                f"{cells.shape[1]}: give the network that was diagnosed"
+            )
         weight = torch.from_numpy(self.weight / self.std).to(cells)
         offset = float(self.bias - (self.weight * self.mean / self.std).sum())
         logits = torch.einsum("nchw,c->nhw", cells, weight)[:, None] + offset
@@ -185,6 +190,8 @@ def _from_arrays(fields: Mapping[str, np.ndarray]) -> Region:
     vectors = {key: fields[key] for key in ("weight", "mean", "std")}
     scalars = {key: float(fields[key]) for key in ("bias", "threshold", "least")}
     _check_numbers(vectors, scalars)
+    if fields["level"].shape or fields["level"].dtype.kind != "U":
+        raise ValueError("its level is no name")
     weight, mean, std = vectors.values()
     return ConceptRegion(level=str(fields["level"]), weight=weight, mean=mean, std=std, **scalars)
 

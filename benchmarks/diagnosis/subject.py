@@ -126,10 +126,16 @@ class Subject:
         return Look(probabilities, last.mean((2, 3)), cells, self.explain(pixels, classes))
 
     def cells(self, images: np.ndarray | Tensor, level: str) -> Tensor:
-        """Return features of a level (N, C, h, w) for images (N, 3, H, W), uint8 or in [0, 1]."""
+        """Return features of a level (N, C, h, w) for images (N, 3, H, W), uint8 or in [0, 1].
+
+        Raises:
+            ContractError: the network has no such level.
+        """
         recording = Recording(target=TargetRecord(None))
         self.lap(self.normalise(images), recording)
         assert recording.head is not None
+        if level != HEAD and level not in recording.taps:
+            raise ContractError(f"the network has no level {level!r}: give the network that was diagnosed")
         return recording.head.features if level == HEAD else recording.taps[level]
 
     def grid_of(self, level: str, size: tuple[int, int]) -> CellGrid:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,3 +87,10 @@ def test_a_damaged_file_of_regions_is_refused(content: bytes, tmp_path: Path) ->
     for use in (lambda: load_region(tmp_path, "a"), lambda: add_region(tmp_path, "a", RED_CELLS)):
         with pytest.raises(ContractError, match=r"cannot read .*regions\.npz"):
             use()
+
+
+@pytest.mark.parametrize("changes", [{"level": "nowhere"}, {name: np.ones(5) for name in ("weight", "mean", "std")}])
+def test_a_region_of_another_network_is_refused(changes: dict[str, Any]) -> None:
+    region = ConceptRegion(**{**vars(RED_CELLS), **changes})
+    with pytest.raises(ContractError, match="network that was diagnosed"):
+        region.masks(follower(), cue_images(2)[0].images)
