@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from interp_core.errors import InterpError
@@ -25,7 +25,6 @@ FUZZ = settings(
     deadline=10_000,
     suppress_health_check=list(HealthCheck),
     database=None,
-    phases=[Phase.generate],
 )
 ODD = st.sampled_from(
     [
