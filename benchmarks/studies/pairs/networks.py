@@ -92,7 +92,7 @@ def _fit(network: nn.Module, settings: FilePairSettings, weights: Path, images: 
     answers = torch.cat([predict(network, batch) for batch in images.split(64)]).argmax(1)
     for stage in training_stages(settings.model(weights, lap=True), Recipe(mode="frozen"), ()):
         recipe = stage.recipe.model_copy(update={"seed": settings.lap.seed})
-        fit(network, images, answers, recipe=recipe, terms=stage.terms)
+        fit(network, images, answers, recipe=recipe, terms=stage.terms, progress=None)
     network.eval()
 
 

@@ -58,7 +58,7 @@ def _fine_tune(subject: Subject, pixels: np.ndarray, targets: np.ndarray, settin
         mode="finetune", epochs=EPOCHS, learning_rate=RATE, backbone_rate=1.0, batch_size=32, seed=setting.seed,
         learn_gates=False, start_a=None, weight_decay=0.01, shift=1, fixed_norms=False,
     )  # fmt: skip
-    fit(copy.lap, normalise(pixels), torch.from_numpy(targets), recipe=recipe, terms=())
+    fit(copy.lap, normalise(pixels), torch.from_numpy(targets), recipe=recipe, terms=(), progress=None)
     return copy
 
 

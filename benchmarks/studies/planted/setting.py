@@ -145,7 +145,7 @@ def train_network(setting: Setting, images: ImageSet | None = None, *, epochs: i
     network = untrained_network(setting)
     options = {**RECIPE, **({} if epochs is None else {"epochs": epochs})}
     recipe = Recipe(seed=setting.seed, **options)
-    fit(network, normalise(images.images), torch.from_numpy(images.targets), recipe=recipe)
+    fit(network, normalise(images.images), torch.from_numpy(images.targets), recipe=recipe, progress=None)
     return network
 
 

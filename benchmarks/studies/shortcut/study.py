@@ -91,9 +91,16 @@ def train_and_evaluate(arm: ShortcutArm, data: TaggedData, recipe: Recipe, seed:
     if arm.uses_detector:
         train, regions, mask_scores = detect_regions(arm, data, recipe, seed)
         scores |= mask_scores
-    fit(network, train.images, train.targets, recipe=recipe, terms=arm.terms, regions=regions)
+    fit(network, train.images, train.targets, recipe=recipe, terms=arm.terms, regions=regions, progress=None)
     if arm.refined:
-        fit(network, train.images, train.targets, recipe=REFINING.model_copy(update={"seed": seed}), terms=MAP_TERMS)
+        fit(
+            network,
+            train.images,
+            train.targets,
+            recipe=REFINING.model_copy(update={"seed": seed}),
+            terms=MAP_TERMS,
+            progress=None,
+        )
     seconds = time.perf_counter() - begin
     return {**scores, **evaluate(network, data.splits), "seconds": round(seconds, 1)}
 
@@ -117,7 +124,7 @@ def detect_regions(
     assert isinstance(network, LapModel)
     examples, regions = arm.training_data(train, seed)
     terms = (*LABEL_TERMS, marking_term(network))
-    fit(network, examples.images, examples.targets, recipe=recipe, terms=terms, regions=regions)
+    fit(network, examples.images, examples.targets, recipe=recipe, terms=terms, regions=regions, progress=None)
     masks = detect(network, train.images)
     rows = torch.arange(len(train))
     return train, {"irrelevant": (rows, widen(masks, arm.margin))}, score_masks(masks, train)

@@ -151,9 +151,11 @@ def train(arm: XrayArm, images: Tensor, xrays: Xrays, fold: Fold, seed: int, rec
     regions = {"object": (torch.from_numpy(boxed), xrays.masks[fold.train[boxed]])} if arm.boxes else None
     training, validation = ((images[rows], xrays.targets[rows]) for rows in (fold.train, fold.val))
     recipe = recipe.model_copy(update={"seed": seed})
-    history = fit(network, *training, recipe=recipe, terms=arm.terms, regions=regions, validation=validation)
+    history = fit(
+        network, *training, recipe=recipe, terms=arm.terms, regions=regions, validation=validation, progress=None
+    )
     if arm.refined:
-        fit(network, *training, recipe=REFINING.model_copy(update={"seed": seed}), terms=REFINED)
+        fit(network, *training, recipe=REFINING.model_copy(update={"seed": seed}), terms=REFINED, progress=None)
     return network.eval(), len(history)
 
 
