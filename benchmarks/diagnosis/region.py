@@ -185,6 +185,9 @@ def _from_arrays(fields: Mapping[str, np.ndarray]) -> Region:
                 for number in numbers
             )
         )
+    odd = [name for name, value in fields.items() if not isinstance(value, np.ndarray)]
+    if odd:
+        raise ValueError(f"its {odd[0]} is no array")
     if "mask" in fields:
         return FixedRegion(_checked_mask(fields["mask"]))
     vectors = {key: fields[key] for key in ("weight", "mean", "std")}

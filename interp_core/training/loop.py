@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Validation = tuple[Tensor | Source, Tensor]
+ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
 TERM_SEED = 1_000_003  # offset of the seed, so that terms draw independently of the order of images
 
 
@@ -276,7 +277,7 @@ class TrainingLoop:
         self.earlier_seconds = float(state["seconds"])
 
     def _check_moments(self) -> None:
-        """Check that the optimizer's moments have the shapes of their weights."""
+        """Check that the optimizer has both moments of each of its weights, in the weight's shape."""
         for weight, moments in self.optimizer.state.items():
-            if any(value.ndim and value.shape != weight.shape for value in moments.values()):
+            if any(moments[name].shape != weight.shape for name in ADAM_MOMENTS) or moments["step"].ndim:
                 raise ValueError("the optimizer is of other weights")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,13 @@ def test_a_region_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_regions_with_odd_arrays_are_refused(changes: dict[str, np.ndarray], tmp_path: Path) -> None:
     np.savez(tmp_path / "regions.npz", **{f"a/{name}": value for name, value in changes.items()})  # type: ignore[arg-type]
     with pytest.raises(ContractError, match="region 'a' is damaged"):
+        load_region(tmp_path, "a")
+
+
+def test_a_region_whose_array_is_no_array_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "regions.npz", "w") as file:
+        file.writestr("a/mask.npy", b"no array")
+    with pytest.raises(ContractError, match="region 'a'|cannot read"):
         load_region(tmp_path, "a")
 
 

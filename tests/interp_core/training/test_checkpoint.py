@@ -184,3 +184,19 @@ def test_a_checkpoint_with_an_odd_part_is_refused_and_stays(part: str, value: ob
     with pytest.raises(StoreError, match=r"a\.pt .*delete it to start anew"):
         training(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("moment", [None, torch.tensor(1.0)])
+def test_moments_of_other_weights_are_refused(moment: torch.Tensor | None, tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    with pytest.raises(Killed):
+        training(path, kill=5)
+    content = torch.load(path, weights_only=True)
+    moments = content["state"]["optimizer"]["state"][0]
+    if moment is None:
+        del moments["exp_avg"]
+    else:
+        moments["exp_avg_sq"] = moment
+    torch.save(content, path)
+    with pytest.raises(StoreError, match=r"a\.pt .*delete it to start anew"):
+        training(path)
