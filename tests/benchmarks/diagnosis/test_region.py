@@ -85,7 +85,7 @@ def test_regions_with_odd_arrays_are_refused(changes: dict[str, np.ndarray], tmp
 def test_a_region_whose_array_is_no_array_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "regions.npz", "w") as file:
         file.writestr("a/mask.npy", b"no array")
-    with pytest.raises(ContractError, match="region 'a'|cannot read"):
+    with pytest.raises(ContractError, match=r"region 'a'|cannot read"):
         load_region(tmp_path, "a")
 
 
