@@ -110,9 +110,9 @@ def describe(outputs: object) -> str:
         kind = "" if outputs.is_floating_point() else f" {outputs.dtype}"
         return f"{tuple(outputs.shape)}{kind}"
     parts = parts_of(outputs)
-    listed = ", ".join(f"{key!r}: {_form(part)}" for key, part in list(parts.items())[:MAX_PARTS_LISTED])
-    more = ", ..." if len(parts) > MAX_PARTS_LISTED else ""
-    return f"a {type(outputs).__name__} with {listed}{more}" if parts else f"a {type(outputs).__name__}"
+    keys_text = ", ".join(f"{key!r}: {_form(piece)}" for key, piece in list(parts.items())[:MAX_PARTS_LISTED])
+    suffix = ", ..." if len(parts) > MAX_PARTS_LISTED else ""
+    return f"a {type(outputs).__name__} with {keys_text}{suffix}" if parts else f"a {type(outputs).__name__}"
 
 
 def parts_of(outputs: object) -> dict[Any, object]:
@@ -122,7 +122,7 @@ def parts_of(outputs: object) -> dict[Any, object]:
     if isinstance(outputs, tuple | list):
         return dict(enumerate(outputs))
     attributes = {} if isinstance(outputs, Tensor) else getattr(outputs, "__dict__", {})
-    return {name: part for name, part in attributes.items() if not name.startswith("_")}
+    return {name: piece for name, piece in attributes.items() if not name.startswith("_")}
 
 
 def _form(part: object) -> str:
@@ -134,7 +134,7 @@ def _remedy(outputs: object) -> str:
     if isinstance(outputs, Tensor):
         return f"{_reduction(outputs)}, or wrap the network in a module that returns logits"
     parts = parts_of(outputs)
-    fitting = [key for key, part in parts.items() if isinstance(part, Tensor) and part.ndim == 2]
+    fitting = [key for key, piece in parts.items() if isinstance(piece, Tensor) and piece.ndim == 2]
     key = next(iter([*fitting, *parts]), None)
     if key is None:
         return "wrap the network in a module that returns logits"

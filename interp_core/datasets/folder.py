@@ -173,8 +173,8 @@ class Folder(FileDataset):
         targets = {name: target for target, name in enumerate(classes)}
         findings += layout.findings
         for path in [path for base in sorted(layout.bases) for path in list_images(base)]:
-            where = relative_id(path, self.root)
-            findings.append(Finding("image without label", where, "in no class folder: left out"))
+            location = relative_id(path, self.root)
+            findings.append(Finding("image without label", location, "in no class folder: left out"))
         annotations = self._annotations(targets, findings, layout.masks)
         images = [
             (path, targets[_printable(entry.name)], entry.split)
@@ -183,8 +183,8 @@ class Folder(FileDataset):
         ]
         masks = masks_beside([path for path, _, _ in images])
         if masks:
-            what = f"{len(masks)} masks lie beside their images and are read as such"
-            findings.append(Finding("masks beside images", relative_id(next(iter(masks)), self.root), what))
+            message = f"{len(masks)} masks lie beside their images and are read as such"
+            findings.append(Finding("masks beside images", relative_id(next(iter(masks)), self.root), message))
             images = [entry for entry in images if entry[0] not in masks]
             annotations.add_masks({relative_id(image, self.root): mask for mask, image in masks.items()})
         records = list(self._records(images, annotations))
@@ -197,10 +197,10 @@ class Folder(FileDataset):
         reported = {finding.where for finding in findings}
         for path in walk_files(self.root, SUFFIXES):
             if path not in used:
-                where = relative_id(path, self.root)
-                parts = where.split("/")
+                location = relative_id(path, self.root)
+                parts = location.split("/")
                 if not any("/".join(parts[:stop]) in reported for stop in range(1, len(parts) + 1)):
-                    findings.append(Finding("image without label", where, "in no class folder: left out"))
+                    findings.append(Finding("image without label", location, "in no class folder: left out"))
 
     def _report_tables(self, layout: FolderLayout, findings: list[Finding]) -> None:
         """Add findings on tables of images that are not read, with the way to read them."""
@@ -209,8 +209,8 @@ class Folder(FileDataset):
         table = self.root / self.table
         if table.is_file():
             lack = lack_of_index(self.root, table, only_known=False)
-            what = lack or "class folders are read; layout: index reads the table"
-            findings.append(Finding("table not used", self.table, what))
+            message = lack or "class folders are read; layout: index reads the table"
+            findings.append(Finding("table not used", self.table, message))
         if len(layout.classes) < 2:
             for path in sorted(self.root.glob("*.csv")):
                 if path != table and lists_images(self.root, path):

@@ -52,8 +52,8 @@ def logits_in_parts(function: Callable[[Tensor], Tensor], images: Tensor, size: 
     if size is None or len(images) <= size:
         return function(images)
     if not (torch.is_grad_enabled() and images.requires_grad):
-        return torch.cat([function(part) for part in torch.split(images, size)])
-    return torch.cat([_repeatable(function, part) for part in torch.split(images, size)])
+        return torch.cat([function(piece) for piece in torch.split(images, size)])
+    return torch.cat([_repeatable(function, piece) for piece in torch.split(images, size)])
 
 
 def _repeatable(function: Callable[[Tensor], Tensor], part: Tensor) -> Tensor:

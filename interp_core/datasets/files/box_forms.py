@@ -72,9 +72,9 @@ def find_columns(names: Iterable[str]) -> tuple[Form, tuple[str, ...]] | None:
     for name in names:
         for plain in (_plain(name), _without_prefix(_plain(name))):
             by_plain.setdefault(plain, name)
-    for form, wanted in NAMES:
-        if all(name in by_plain for name in wanted):
-            return form, tuple(by_plain[name] for name in wanted)
+    for form, expected in NAMES:
+        if all(name in by_plain for name in expected):
+            return form, tuple(by_plain[name] for name in expected)
     return None
 
 
@@ -174,10 +174,10 @@ def _parse_text(text: str, form: Form) -> list[Corners]:
 
 def _fours(text: str, form: Form) -> list[Corners]:
     numbers = [float(number) for number in NUMBER.findall(text)]
-    rest = re.sub(
+    tail = re.sub(
         r"(?:np\.)?(?:array|tensor|bbox|box|none|float64|float32)", "", NUMBER.sub("", text), flags=re.IGNORECASE
     )
-    if not numbers or len(numbers) % 4 or re.search(r"[^\W_]", rest):
+    if not numbers or len(numbers) % 4 or re.search(r"[^\W_]", tail):
         raise ValueError("is no box of four numbers")
     return [to_corners(numbers[start : start + 4], form) for start in range(0, len(numbers), 4)]
 

@@ -51,10 +51,10 @@ class ShapeMask(MaskFile):
         if self.runs:
             runs = np.frombuffer(self.runs, np.uint32)
             return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
-        marked = np.zeros((height, width), bool)
+        mask = np.zeros((height, width), bool)
         for polygon in self.polygons:
-            marked |= _draw_polygon(np.frombuffer(polygon, np.float32).reshape(-1, 2), width, height)
-        return marked
+            mask |= _draw_polygon(np.frombuffer(polygon, np.float32).reshape(-1, 2), width, height)
+        return mask
 
 
 def shape_of(segmentation: Any, path: Path, target: int | None, size: tuple[int, int] | None) -> ShapeMask:
@@ -134,12 +134,12 @@ def _draw_polygon(corners: np.ndarray, width: int, height: int) -> np.ndarray:
     """Draw a polygon of corners (n, 2) into a mask (height, width) bool."""
     from skimage.draw import polygon
 
-    marked = np.zeros((height, width), bool)
+    mask = np.zeros((height, width), bool)
     limited = corners.clip(-(2.0**20), 2.0**20).astype(np.float64)
     rows, columns = polygon(limited[:, 1] - 0.5, limited[:, 0] - 0.5, (height, width))  # type: ignore[no-untyped-call]
     if len(rows):
-        marked[rows, columns] = True
-        return marked
+        mask[rows, columns] = True
+        return mask
     (x0, y0), (x1, y1) = np.floor(limited.min(0)), np.ceil(limited.max(0))
-    marked[int(max(y0, 0)) : int(max(y1, y0 + 1, 0)), int(max(x0, 0)) : int(max(x1, x0 + 1, 0))] = True
-    return marked
+    mask[int(max(y0, 0)) : int(max(y1, y0 + 1, 0)), int(max(x0, 0)) : int(max(x1, x0 + 1, 0))] = True
+    return mask

@@ -70,8 +70,8 @@ def find_class_folders(root: Path, masks: str | None = None, all_are_classes: bo
         layout.masks += [folder for folder in list_folders(root) if folder.name.lower() in MASK_FOLDERS]
         for folder in _folders_beside(base):
             if folder not in skipped:
-                what = f"holds images beside {base.name}, which holds the classes: left out"
-                layout.findings.append(Finding("images without label", relative_id(folder, root), what))
+                message = f"holds images beside {base.name}, which holds the classes: left out"
+                layout.findings.append(Finding("images without label", relative_id(folder, root), message))
     if len({entry.name for entry in layout.classes}) == 1:
         first = layout.classes[0]
         wrapper = first.path if first.path.name == first.name else first.path.parent
@@ -116,8 +116,8 @@ def _read_splits(root: Path, folders: list[Path], splits: dict[Path, SplitName],
         if folder.name.lower() in (*MASK_FOLDERS, *FURTHER_MASK_FOLDERS) and is_mask_folder(folder, images):
             layout.masks.append(folder)
         else:
-            what = "holds images beside folders of splits: left out"
-            layout.findings.append(Finding("images without split", relative_id(folder, root), what))
+            message = "holds images beside folders of splits: left out"
+            layout.findings.append(Finding("images without split", relative_id(folder, root), message))
 
 
 def _read_classes(
@@ -149,8 +149,8 @@ def _read_classes(
         elif _holds_photographs_only(folder, siblings):
             classes.append(folder)
         else:
-            what = "holds labels beside class folders, not a class: its images are left out"
-            layout.findings.append(Finding("images without label", relative_id(folder, root), what))
+            message = "holds labels beside class folders, not a class: its images are left out"
+            layout.findings.append(Finding("images without label", relative_id(folder, root), message))
     if splits and not all_are_classes and not [folder for folder in classes if folder not in splits]:
         layout.bases |= splits
         return
@@ -175,8 +175,8 @@ def _inside_wrapper(root: Path, folder: Path, all_are_classes: bool) -> Layout |
     _read_level(root, _home(folder), frozenset(), all_are_classes, layout)
     if len({entry.name for entry in layout.classes}) < 2:
         return None
-    what = "the only folder: the folders in it are the classes"
-    layout.findings.insert(0, Finding("classes inside a folder", relative_id(folder, root), what))
+    message = "the only folder: the folders in it are the classes"
+    layout.findings.insert(0, Finding("classes inside a folder", relative_id(folder, root), message))
     return layout
 
 
@@ -193,8 +193,8 @@ def _home(base: Path) -> Path:
 def _folders_beside(folder: Path) -> list[Path]:
     """List the folders of images beside a folder, without those named like masks or labels."""
     companions = (*MASK_FOLDERS, *FURTHER_MASK_FOLDERS, *LABEL_FOLDERS)
-    siblings = [other for other in list_folders(folder.parent) if other != folder]
-    return [other for other in siblings if other.name.lower() not in companions and _holds_image(other)]
+    siblings = [sibling for sibling in list_folders(folder.parent) if sibling != folder]
+    return [sibling for sibling in siblings if sibling.name.lower() not in companions and _holds_image(sibling)]
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -214,6 +214,6 @@ def _holds_label_files(folder: Path) -> bool:
 
 
 def _report_empty(root: Path, folder: Path, layout: Layout) -> None:
-    found = any(path.is_file() for path in folder.rglob("*"))
-    what = "holds no image of a known format" if found else "is empty"
-    layout.findings.append(Finding("class without image", relative_id(folder, root), f"{what}: not a class"))
+    has_files = any(path.is_file() for path in folder.rglob("*"))
+    message = "holds no image of a known format" if has_files else "is empty"
+    layout.findings.append(Finding("class without image", relative_id(folder, root), f"{message}: not a class"))

@@ -114,18 +114,18 @@ def find_index_columns(table: pd.DataFrame, finder: FileFinder, only_known: bool
     split, mask, group = (
         first_column(table, [name for name in names if name != file]) for names in (SPLIT, MASK, GROUP)
     )
-    taken = {file, *(name for name in (split, mask, group) if name), *box_columns(table)}
-    label = first_column(table, [name for name in (*LABEL, *NAME, *FURTHER_LABELS) if name not in taken])
-    left = [name for name in table.columns if name not in taken and not _is_silent(name)]
+    used = {file, *(name for name in (split, mask, group) if name), *box_columns(table)}
+    label = first_column(table, [name for name in (*LABEL, *NAME, *FURTHER_LABELS) if name not in used])
+    remaining = [name for name in table.columns if name not in used and not _is_silent(name)]
     one_hot: tuple[str, ...] = ()
     if label is None:
-        one_hot = tuple(name for name in left if _is_binary(table[name]))
+        one_hot = tuple(name for name in remaining if _is_binary(table[name]))
         if len(one_hot) < 2:
-            label, one_hot = _only_label(table, left), ()
+            label, one_hot = _only_label(table, remaining), ()
     if label is None and not one_hot:
         return _lack(table, file, None)
-    name = first_column(table, [name for name in NAME if name not in taken])
-    unused = tuple(column for column in left if column not in (label, name, *one_hot))
+    name = first_column(table, [name for name in NAME if name not in used])
+    unused = tuple(column for column in remaining if column not in (label, name, *one_hot))
     return IndexColumns(file, label or "", one_hot, name, split, mask, group, unused, is_guess)
 
 

@@ -112,8 +112,8 @@ def read_index_table(
     for row in _read_rows(root, path, table, columns, labels, inclusive, box_format, finder, findings):
         rows_by_image.setdefault(row.path, []).append(row)
     if finder.moved:
-        what = f"{len(finder.moved)} absolute paths are read by their end, beneath the folder of the data set"
-        findings.append(Finding("absolute path", path.name, f"{what}: {finder.moved[0][:200]!r}"))
+        message = f"{len(finder.moved)} absolute paths are read by their end, beneath the folder of the data set"
+        findings.append(Finding("absolute path", path.name, f"{message}: {finder.moved[0][:200]!r}"))
     _report_unlisted(root, set(rows_by_image), findings)
     _report_contradictions(rows_by_image, findings)
     name_counts = pd.Series([path.name for path in rows_by_image], dtype=str).value_counts()
@@ -147,12 +147,12 @@ def _finder(root: Path) -> FileFinder:
 
 def _report_columns(path: Path, columns: IndexColumns, findings: list[Finding]) -> None:
     """Add a finding on columns that were told by their content, and on columns that nothing reads."""
-    known = f"known columns: file, label, {', '.join((NAME[0], SPLIT[0], 'x0, y0, x1, y1', MASK[0], GROUP[0]))}"
+    names_known = f"known columns: file, label, {', '.join((NAME[0], SPLIT[0], 'x0, y0, x1, y1', MASK[0], GROUP[0]))}"
     if columns.is_guess:
-        findings.append(Finding("columns", path.name, f"read as {columns.describe()}; {known}"))
+        findings.append(Finding("columns", path.name, f"read as {columns.describe()}; {names_known}"))
     elif misspelt := columns.misspelt():
-        what = f"{', '.join(misspelt)}: not a known name; read as {columns.describe()}; {known}"
-        findings.append(Finding("unknown column", path.name, what))
+        message = f"{', '.join(misspelt)}: not a known name; read as {columns.describe()}; {names_known}"
+        findings.append(Finding("unknown column", path.name, message))
 
 
 def _classes(
@@ -208,21 +208,21 @@ def _read_rows(
         table, path, inclusive, findings, box_format, lambda position: finder.find(names[position], IMAGE_FOLDERS)
     )
     for position, (row, name) in enumerate(zip(table.index, names, strict=True)):
-        where, split_name = f"{path.name}, row {row}", split_names[position]
+        location, split_name = f"{path.name}, row {row}", split_names[position]
         split = splits.get(split_name)
         image_path = finder.find(name, (*IMAGE_FOLDERS, split_name if split else "."))
         if image_path is None:
-            findings.append(Finding("label without image", where, f"no file {name[:200]!r}{finder.reason(name)}"))
+            findings.append(Finding("label without image", location, f"no file {name[:200]!r}{finder.reason(name)}"))
             continue
         if not labels[position]:
-            findings.append(Finding("image without label", where, f"{name[:200]!r} has none: left out"))
+            findings.append(Finding("image without label", location, f"{name[:200]!r} has none: left out"))
             continue
         mask_name = mask_names[position]
         mask = find_file(root, mask_name, (".", *MASK_FOLDERS)) if mask_name else None
         if mask_name and mask is None:
-            findings.append(Finding("missing mask", where, f"no file {mask_name[:200]!r}: used without it"))
+            findings.append(Finding("missing mask", location, f"no file {mask_name[:200]!r}: used without it"))
         yield Row(
-            image_path, where, labels[position], split, boxes[position] if boxes else None, mask, groups[position]
+            image_path, location, labels[position], split, boxes[position] if boxes else None, mask, groups[position]
         )
 
 
@@ -254,8 +254,8 @@ def _report_contradictions(rows_by_image: dict[Path, list[Row]], findings: list[
         rows = contradictions[0]
         labels = ", ".join(sorted({"|".join(row.labels) for row in rows}))
         count = f"{len(contradictions)} of {len(rows_by_image)} images have rows of different classes ({labels})"
-        what = f"{count}: read as images of several classes; delete one of the rows if it is an error"
-        findings.append(Finding("contradicting rows", rows[-1].where, what))
+        message = f"{count}: read as images of several classes; delete one of the rows if it is an error"
+        findings.append(Finding("contradicting rows", rows[-1].where, message))
 
 
 def _report_unlisted(root: Path, listed: set[Path], findings: list[Finding]) -> None:

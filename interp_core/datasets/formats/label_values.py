@@ -100,11 +100,13 @@ def _read_vectors(
 ) -> tuple[tuple[str, ...], list[tuple[int, ...]], dict[Any, int]]:
     length = max(len(row) for row in rows)
     classes = tuple(names) if names is not None else tuple(map(str, range(length)))
-    what = f"its lists are read as vectors of 0 and 1 for {length} classes"
+    message = f"its lists are read as vectors of 0 and 1 for {length} classes"
     if any(isinstance(entry, float) and not entry.is_integer() for row in rows for entry in row if entry is not None):
-        what += "; shares count from one half"
-    findings.append(Finding("labels", column, what))
-    targets = [tuple(place for place, entry in enumerate(row) if entry is not None and entry >= HALF) for row in rows]
+        message += "; shares count from one half"
+    findings.append(Finding("labels", column, message))
+    targets = [
+        tuple(position for position, entry in enumerate(row) if entry is not None and entry >= HALF) for row in rows
+    ]
     return classes, targets, _targets_of_names(classes)
 
 

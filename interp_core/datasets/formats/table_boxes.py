@@ -79,15 +79,15 @@ def read_boxes(
         boxes = _of_columns(table, columns[1], form)
     elif (column := find_list_column(table.columns)) is not None:
         form = _form_of_list(table, column, path, find_image, findings) if box_format == "auto" else box_format
-        boxes = [_parse(text, form, where, findings) for text, where in zip(table[column], names, strict=True)]
+        boxes = [_parse(text, form, location, findings) for text, location in zip(table[column], names, strict=True)]
     else:
         return None
     table_in_shares = are_shares(box for row in boxes for box in row)
     if table_in_shares:
         findings.append(Finding("boxes in shares", path.name, "boxes from 0 to 1 are read as shares of the image"))
     return [
-        _row(where, row, inclusive and form == "corners", table_in_shares, findings)
-        for where, row in zip(names, boxes, strict=True)
+        _row(location, row, inclusive and form == "corners", table_in_shares, findings)
+        for location, row in zip(names, boxes, strict=True)
     ]
 
 
@@ -105,8 +105,8 @@ def repair_row_boxes(
     boxes: list[Box] = []
     for row, target in with_boxes:
         if row.in_shares != in_shares:
-            what = "pixels and shares of the image are mixed in one image, left out"
-            findings.append(Finding("box", row.where, what))
+            message = "pixels and shares of the image are mixed in one image, left out"
+            findings.append(Finding("box", row.where, message))
             continue
         for corners in row.boxes:
             box = repair_box(corners, row.where, findings, target, SHARES if in_shares else None)
@@ -149,8 +149,8 @@ def _form_of_list(
             lists.append((boxes, _size_of(table, position, find_image)))
     form = choose_form(lists)
     if form != "size":
-        what = f"column {column} is read as x0, y0, x1, y1, since x, y, width, height would not fit (box_format)"
-        findings.append(Finding("box format", path.name, what))
+        message = f"column {column} is read as x0, y0, x1, y1, since x, y, width, height would not fit (box_format)"
+        findings.append(Finding("box format", path.name, message))
     return form
 
 
