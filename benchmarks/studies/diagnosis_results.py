@@ -66,7 +66,7 @@ def diagnosis_sentence(results: Path) -> str:
     best = rivals["recall@3"][rivals["method"] != "diagnose"].max()
     return (
         f"In {100 * recall:.0f} % of {networks} networks that use a planted cause it is among the "
-        f"first three findings (best rival: {100 * best:.0f} %). Of the networks that use none, "
+        f"first three findings (best rival, other seeds: {100 * best:.0f} %). Of the networks that use none, "
         f"{strict_alarms(untouched)} have a confirmed cause."
     )
 
