@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.diagnosis.opening.data import DataOptions
     from benchmarks.diagnosis.opening.network import NetworkOptions
     from benchmarks.diagnosis.output.baseline import Comparison
+    from interp_core.datasets import DatasetConfig
 
 COLOURS = {"FAIL": "red", "WARN": "yellow", "PASS": "green", "NOT RUN": "dim", "cause": "red", "bystander": "green"}
 MAX_NAMES = 5
@@ -56,6 +58,9 @@ def diagnose(
         list[str] | None,
         typer.Option("--plugin", help="Python file or module with your own checks or network; its code is run."),
     ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Names of the classes of images without labels: text, one a line, or JSON.")
+    ] = None,
     explainer: Annotated[str, typer.Option(help="Explainer of the maps; see interp-bench list explainers.")] = "lap",
     metadata: Annotated[Path | None, typer.Option(help="CSV or Parquet file with a column file or id.")] = None,
     checks: Annotated[str | None, typer.Option(help="Names of checks, comma-separated; all by default.")] = None,
@@ -91,7 +96,7 @@ def diagnose(
         device=device,
     )
     extras = {"names": names, "seed": seed}
-    diagnosis = _run(network, images, output, metadata, other_split, extras)
+    diagnosis = _run(network, images, output, metadata, other_split, classes, extras)
     comparison = _compare(diagnosis, gate.baseline)
     paths = _write(diagnosis, output, junit, gate.fail_on)
     _print_result(diagnosis, comparison, paths)
@@ -140,6 +145,7 @@ def _run(
     output: Path,
     metadata: Path | None,
     other_split: SplitChoice | None,
+    classes: Path | None,
     extras: dict[str, Any],
 ) -> Diagnosis:
     """Open network and images, run the diagnosis, and show its progress."""
@@ -155,7 +161,8 @@ def _run(
         dataset = open_dataset(options)
         images = open_images(dataset, options)
         multi_label = dataset.multi_label
-        subject = open_subject(network, dataset.classes, multi_label=multi_label, image_size=images.shape[-1])
+        names = _class_names(dataset, classes, other_split)
+        subject = open_subject(network, names, multi_label=multi_label, image_size=images.shape[-1])
         columns = _read_metadata(metadata, images, getattr(dataset, "root", None))
     with PhaseProgress(console) as progress:
         columns |= file_properties(images, lambda done, total: progress.report("headers read", done, total))
@@ -174,6 +181,26 @@ def _run(
             report=progress.report,
             **extras,
         )
+
+
+def _class_names(dataset: DatasetConfig, path: Path | None, other_split: SplitChoice | None) -> Sequence[str]:
+    """Return the names of the classes: those of the data, else those of a file; none for those of the network.
+
+    Raises:
+        ConfigError: the data have names of their own, or a split of images without labels is asked for.
+    """
+    from benchmarks.config.errors import ConfigError
+    from benchmarks.diagnosis.opening.unlabelled import UnlabelledFolder
+    from benchmarks.explaining.class_names import read_names
+
+    if not isinstance(dataset, UnlabelledFolder):
+        if path is not None:
+            raise ConfigError("the classes are named by the data: leave --classes out")
+        return dataset.classes
+    if other_split is not None:
+        raise ConfigError("images without labels have no splits: leave --other-split out")
+    print_warning("no labels", f"{dataset.reason}. All its images are taken, and checks that need labels are not run")
+    return () if path is None else read_names(path)
 
 
 def _read_metadata(path: Path | None, images: Any, root: Path | None) -> dict[str, Any]:

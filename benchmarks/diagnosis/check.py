@@ -164,12 +164,14 @@ class Check(BaseModel):
 
     def missing(self, evidence: Evidence, context: Context) -> str | None:
         """Return what the evidence lacks for this check, as a sentence; None if it has all."""
+        lack = "there are no labels" if evidence.targets.ndim == 1 else "an image may have several labels"
+        kind = "are of one class" if evidence.has_labels else "get the same answer"
         present = {
-            "labels": (evidence.has_labels, "the images have no single labels"),
+            "labels": (evidence.has_labels, lack),
             "masks": (bool(np.isfinite(evidence.inside).any()), "no image has a mask or box"),
             "metadata": (bool(evidence.metadata), "there is no metadata: give --metadata"),
             "errors": (bool((~evidence.correct).any()), "the network makes no error here"),
-            "several classes": (len(np.unique(evidence.labels)) > 1, "all images are of one class"),
+            "several classes": (len(np.unique(evidence.labels)) > 1, f"all images {kind}"),
             "other split": (bool(context.other), "there is no other split"),
         }
         return next((why for need, (has, why) in present.items() if need in self.needs and not has), None)

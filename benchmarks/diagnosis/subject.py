@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines import explainers
+from benchmarks.explaining.class_names import check_names
 from interp_core.backbone.geometry import CellGrid
 from interp_core.errors import ContractError
 from interp_core.lap.attach import attach
@@ -47,7 +48,7 @@ class Subject:
 
     Args:
         network: a LAP model, or any network that LAP can be attached to; it is not copied.
-        classes: names of the K classes; two for a network with one logit.
+        classes: names of the K classes, two for a network with one logit; none for numbers.
         statistics: mean and standard deviation that normalise images in [0, 1].
         explainer: registered name of the explainer of the maps.
         multi_label: whether an image may show any number of classes.
@@ -71,11 +72,15 @@ class Subject:
                 torch.manual_seed(0)
                 self.lap = attach(network, image_size=image_size)
         self.lap.eval()
-        self.classes, self.statistics, self.multi_label = tuple(classes), statistics, multi_label
-        self.explainer = explainers[explainer]()
         outputs = max(2, self.lap.num_classes)
-        if len(self.classes) != outputs:
-            raise ContractError(f"the network tells {outputs} classes apart, the data have {len(self.classes)}")
+        if len(classes) not in (0, outputs):
+            raise ContractError(
+                f"the network tells {outputs} classes apart, the data have {len(classes)}: give a folder for each "
+                "class, or a folder of images without any, which are then diagnosed without labels"
+            )
+        self.classes = tuple(check_names(classes, outputs))
+        self.statistics, self.multi_label = statistics, multi_label
+        self.explainer = explainers[explainer]()
 
     @property
     def device(self) -> torch.device:

@@ -6,6 +6,9 @@ than among the other images with this answer. Contrast decides, not density: den
 alone. Statistic: P(error | cluster) - P(error | other images with the answer), in units of its standard deviation
 under permutation of errors among images with the answer; p values are adjusted over clusters and answers together.
 
+Without labels doubt takes the place of errors: 1 less the probability of the answer. It names what a network is less
+sure of, so the check then warns and never fails.
+
 Source: after SpRAy (Lapuschkin et al. 2019), with contrast; Domino (Eyuboglu et al. 2022) for the use of errors.
 
 Limits: a group of a few images among thousands is in no cluster of its own. Images that lie between two classes also
@@ -38,6 +41,7 @@ COMPONENTS = 20
 MAP_SIDE = 7  # cells of a map that are compared
 OVERLAP = 0.5  # Jaccard index from which clusters count as one
 BARS = 10
+DOUBT = "doubt"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Scored:
-    """A group with its error rate, that of the other images with the answer, and the adjusted p."""
+    """A group with its error rate, or its doubt, that of the other images with the answer, and the adjusted p."""
 
     group: Group
     errors: float
@@ -73,25 +77,26 @@ class Scored:
 
 @checks.register("groups")
 class Groups(Check):
-    """Groups of alike explanations in which errors gather.
+    """Groups of alike explanations in which errors, or doubt, gather.
 
     Fields:
-        threshold: excess of the error rate from which a group is suspected and the check fails.
+        threshold: excess of the error rate, or of the doubt, from which a group is suspected and the check fails.
         notable: excess of a warning.
     """
 
     title = "Groups of alike explanations with errors"
-    needs = ("labels", "errors")
+    needs = ("errors",)
     source = "after Lapuschkin et al. 2019 and Eyuboglu et al. 2022"
 
     threshold: float = Field(0.2, ge=0, le=1)
     notable: float = Field(0.1, ge=0, le=1)
 
     def run(self, evidence: Evidence, context: Context) -> CheckResult:
-        """Cluster the explanations of each answer, and compare error rates."""
+        """Cluster the explanations of each answer, and compare error rates, or doubt."""
         groups = find_groups(evidence, context.seed)
         if not groups:
-            return CheckResult("", reason=f"no answer has {2 * PER_CLUSTER} images, hits and errors among them")
+            kinds = ", hits and errors among them" if evidence.has_labels else ""
+            return CheckResult("", reason=f"no answer has {2 * PER_CLUSTER} images{kinds}")
         scored = compare_errors(groups, evidence, self.permutations, context.generator)
         distinct = without_overlap(sorted(scored, key=lambda s: (s.p, -s.excess)))
         significant = [s for s in distinct if s.p <= self.alpha and s.excess >= self.notable]
@@ -99,7 +104,7 @@ class Groups(Check):
         first = significant[0] if significant else distinct[0]
         return CheckResult(
             sentence=self._sentence(suspects, first, evidence),
-            conditions=(self._condition(significant),),
+            conditions=(self._condition(significant, evidence),),
             suspects=suspects,
             value=first.excess,
             null=first.null,
@@ -108,36 +113,57 @@ class Groups(Check):
         )
 
     def _sentence(self, suspects: tuple[Suspect, ...], first: Scored, evidence: Evidence) -> str:
+        gather = "Errors gather" if evidence.has_labels else "Doubt gathers"
         if not suspects:
-            return f"Errors gather in no group of explanations (largest excess {first.excess:.0%}, p {first.p:.2f})."
+            return f"{gather} in no group of explanations (largest excess {first.excess:.0%}, p {first.p:.2f})."
         return (
-            f"Errors gather in {len(suspects)} groups; in the first, {first.errors:.0%} of the answers "
-            f"{evidence.classes[first.group.answer]!r} are wrong, {first.base:.0%} elsewhere."
+            f"{gather} in {len(suspects)} groups; the first, of answers {evidence.classes[first.group.answer]!r}, has "
+            f"{describe_fault(first.errors, evidence)}, {first.base:.0%} elsewhere."
         )
 
-    def _condition(self, significant: list[Scored]) -> Condition:
+    def _condition(self, significant: list[Scored], evidence: Evidence) -> Condition:
         excess = max((s.excess for s in significant), default=0.0)
-        status = Status.failed if excess >= self.threshold else Status.warned if significant else Status.passed
+        large = Status.failed if evidence.has_labels else Status.warned
+        status = large if excess >= self.threshold else Status.warned if significant else Status.passed
         detail = f"{excess:.0%} above the other images with the answer" if significant else "no excess is significant"
-        return Condition(name=f"significant excess of errors < {self.threshold:.0%}", status=status, detail=detail)
+        name = f"significant excess of {name_fault(evidence)} < {self.threshold:.0%}"
+        return Condition(name=name, status=status, detail=detail)
 
     def _paint(self, figure: Figure, scored: list[Scored], evidence: Evidence) -> None:
         axes, first = figure.subplots(), scored[:BARS]
         names = [f"{evidence.classes[s.group.answer]}, {len(s.group.members)} images" for s in first]
         alarming = np.array([s.p <= self.alpha and s.excess >= self.threshold for s in first])
         draw_bars(axes, names, np.array([max(0.0, s.excess) for s in first]), alarming, self.threshold)
-        axes.set_title("excess of errors in groups of explanations")
+        axes.set_title(f"excess of {name_fault(evidence)} in groups of explanations")
+
+
+def measure_fault(evidence: Evidence) -> np.ndarray:
+    """Return 1 for errors and 0 for hits, (N,); without labels the doubt, 1 less the probability of the answer."""
+    if evidence.has_labels:
+        return (~evidence.correct).astype(np.float64)
+    return 1 - evidence.probabilities.max(1).astype(np.float64)
+
+
+def name_fault(evidence: Evidence) -> str:
+    """Return the word for what `measure_fault` measures."""
+    return "errors" if evidence.has_labels else DOUBT
+
+
+def describe_fault(rate: float, evidence: Evidence) -> str:
+    """Describe a mean of `measure_fault`."""
+    return f"{rate:.0%} errors" if evidence.has_labels else f"a mean doubt of {rate:.0%}"
 
 
 def find_groups(evidence: Evidence, seed: int) -> list[Group]:
-    """Cluster the explanations of each answer that has hits and errors."""
+    """Cluster the explanations of each answer that has hits and errors; without labels those of each answer."""
     rng = np.random.default_rng(seed)
     groups: list[Group] = []
     share = min(1.0, SAMPLE / len(evidence))
     for answer in np.unique(evidence.answers):
         positions = np.flatnonzero(evidence.answers == answer)
         correct = evidence.correct[positions]
-        if len(positions) >= 2 * PER_CLUSTER and LEAST <= correct.sum() <= len(correct) - LEAST:
+        has_both = not evidence.has_labels or LEAST <= correct.sum() <= len(correct) - LEAST
+        if len(positions) >= 2 * PER_CLUSTER and has_both:
             explanations = describe(evidence, positions, seed)
             fitted = rng.permutation(len(positions))[: max(2 * PER_CLUSTER, round(share * len(positions)))]
             groups += _cluster(explanations, fitted, positions, int(answer), seed)
@@ -192,8 +218,8 @@ def _cluster(
 
 
 def compare_errors(groups: list[Group], evidence: Evidence, count: int, rng: np.random.Generator) -> list[Scored]:
-    """Compare error rates of groups with those of other images with the answer."""
-    wrong = (~evidence.correct).astype(np.float64)
+    """Compare error rates, or doubt, of groups with those of other images with the answer."""
+    wrong = measure_fault(evidence)
     sizes = np.array([len(group.members) for group in groups])
     others = np.array([len(group.others) for group in groups])
     columns = np.concatenate([group.members for group in groups])
@@ -226,12 +252,11 @@ def without_overlap(scored: list[Scored]) -> list[Scored]:
 
 def _suspect(scored: Scored, evidence: Evidence) -> Suspect:
     group, name = scored.group, evidence.classes[scored.group.answer]
-    sizes = np.bincount(evidence.labels[group.members], minlength=len(evidence.classes)) / len(group.members)
-    most = np.argsort(-sizes, kind="stable")[:3]
-    labels = ", ".join(f"{sizes[cls]:.0%} {evidence.classes[cls]!r}" for cls in most if sizes[cls] > 0)
+    fault = describe_fault(scored.errors, evidence)
+    rate, elsewhere = ("error rate", "error rate elsewhere") if evidence.has_labels else (DOUBT, "doubt elsewhere")
     return Suspect(
         key=f"group-{name}-{evidence.ids[group.members[0]]}",
-        title=f"{len(group.members)} images answered {name!r} are explained alike, and {scored.errors:.0%} are wrong",
+        title=f"{len(group.members)} images answered {name!r} are explained alike, with {fault}",
         classes=(group.answer,),
         members=group.members,
         value=scored.excess,
@@ -240,9 +265,17 @@ def _suspect(scored: Scored, evidence: Evidence) -> Suspect:
         in_data=None,
         in_maps=True,
         grounds=(
-            f"labels in the group: {labels}",
-            f"{scored.errors:.0%} of the answers in the group are wrong, {scored.base:.0%} of the other answers "
-            f"{name!r} (p {scored.p:.3f})",
+            _describe_labels(group, evidence),
+            f"{fault} in the group, {scored.base:.0%} in the other answers {name!r} (p {scored.p:.3f})",
         ),
-        details={"images": len(group.members), "error rate": scored.errors, "error rate elsewhere": scored.base},
+        details={"images": len(group.members), rate: scored.errors, elsewhere: scored.base},
     )
+
+
+def _describe_labels(group: Group, evidence: Evidence) -> str:
+    if not evidence.has_labels:
+        return "not tested: there are no labels"
+    sizes = np.bincount(evidence.labels[group.members], minlength=len(evidence.classes)) / len(group.members)
+    most = np.argsort(-sizes, kind="stable")[:3]
+    labels = ", ".join(f"{sizes[cls]:.0%} {evidence.classes[cls]!r}" for cls in most if sizes[cls] > 0)
+    return f"labels in the group: {labels}"

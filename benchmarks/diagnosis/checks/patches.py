@@ -10,6 +10,9 @@ permuted labels, so it holds for all of them together. A patch is seen in the ma
 the same places in maps of other images with the same answer. Weaker suspects are passed on to the interventions, which
 decide, but do not fail the check.
 
+Without labels the answers take their place. A patch that decides goes with them by itself, so the check then warns at
+most, and interventions decide.
+
 Known limits: the parts of the object recur and decide, too. Where masks of objects are known, patches inside them are
 left out; elsewhere a person has to tell. A patch smaller than a cell of the level may drown in it.
 """
@@ -88,7 +91,7 @@ class Patches(Check):
             suspects += [suspect] if suspect is not None else []
             if sum(not suspect.is_legitimate for suspect in suspects) == self.suspects:
                 break
-        return self._result(suspects, lifts, p)
+        return self._result(suspects, lifts, p, evidence)
 
     def _classes(self, evidence: Evidence) -> list[int]:
         classes, counts = np.unique(evidence.answers, return_counts=True)
@@ -176,10 +179,10 @@ class Patches(Check):
             null=0.0,
             p=float(p),
             region=region,
-            in_data=True,
+            in_data=True if evidence.has_labels else None,
             in_maps=p_maps <= self.alpha,
             grounds=(
-                f"lift of the label {name} {lift:.2f}, z {z:.1f}, p {p:.3f} over all patches",
+                f"lift of the {_kind(evidence)} {name} {lift:.2f}, z {z:.1f}, p {p:.3f} over all patches",
                 f"{share.mean():.2f} of the evidence lies on it, {null.mean():.2f} in maps of other images, "
                 f"p {p_maps:.3f}",
             ),
@@ -191,19 +194,24 @@ class Patches(Check):
             },
         )
 
-    def _result(self, suspects: list[Suspect], lifts: np.ndarray, p: np.ndarray) -> CheckResult:
+    def _result(self, suspects: list[Suspect], lifts: np.ndarray, p: np.ndarray, evidence: Evidence) -> CheckResult:
         beside = [suspect for suspect in suspects if not suspect.is_legitimate]
         certain = [s for s in beside if s.value >= self.lift and s.p is not None and s.p <= self.alpha]
-        status = Status.failed if certain else Status.warned if beside else Status.passed
+        large, what = Status.failed if evidence.has_labels else Status.warned, _kind(evidence)
+        status = large if certain else Status.warned if beside else Status.passed
         best = max(certain or beside, key=lambda suspect: suspect.value, default=None)
         value, least = (best.value, best.p) if best else (float(lifts.max()), float(p.min()))
         condition = Condition(
-            name=f"no patch beside known objects has a lift of {self.lift} of a label with p <= {self.alpha}",
+            name=f"no patch beside known objects has a lift of {self.lift} of a {what} with p <= {self.alpha}",
             status=status,
             detail=f"lift {value:.2f}, p {least:.3f}",
         )
-        sentence = f"{len(certain)} of {len(lifts)} groups of decisive cells give a label away, {len(beside)} suspects"
+        sentence = f"{len(certain)} of {len(lifts)} groups of decisive cells give a {what} away, {len(beside)} suspects"
         return CheckResult(sentence, (condition,), tuple(suspects), value=value, null=0.0, p=least)
+
+
+def _kind(evidence: Evidence) -> str:
+    return "label" if evidence.has_labels else "answer"
 
 
 def cluster_cells(cells: np.ndarray, count: int, seed: int) -> np.ndarray:

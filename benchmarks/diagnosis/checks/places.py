@@ -135,7 +135,8 @@ class Places(Check):
             p = permutation_p(value, null)
             share = float(on_frame[members[cls]].mean())
             if value >= sorted(z.values())[-MOST_FRAMES:][0]:
-                rest = float(values[answers != cls].mean())
+                others = values[answers != cls]
+                rest = float(others.mean()) if len(others) else 0.0
                 frames.append(Place(cls, frame, value, p, share, rest, "the border"))
         return frames
 

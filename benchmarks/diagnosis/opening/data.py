@@ -1,4 +1,7 @@
-"""Open the images under diagnosis from what a user types: a registered data set or a folder, and a split."""
+"""Open the images under diagnosis from what a user types: a registered data set or a folder, and a split.
+
+A folder in which no layout finds a class is opened without labels: all its images, whatever the split.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from benchmarks.config.errors import ConfigError
 from benchmarks.config.load import parse
 from benchmarks.config.overrides import parse_assignment
 from benchmarks.diagnosis.opening.choices import SplitChoice
+from benchmarks.diagnosis.opening.unlabelled import UnlabelledFolder, without_labels
 from benchmarks.diagnosis.properties import perceptual_hash
 from benchmarks.store.provenance import digest
 from interp_core.datasets import SPLITS, DatasetConfig, FileImageSet, Images, ImageSet, SplitName, datasets
+from interp_core.datasets.files.paths import MissingFile
+from interp_core.datasets.folder import Folder
 from interp_core.errors import InterpError, UnknownNameError
 
 BATCH = 64
@@ -47,6 +53,7 @@ def open_dataset(options: DataOptions) -> DatasetConfig:
     Raises:
         ConfigError: a parameter is unknown, missing or wrong.
         UnknownNameError: there is no such data set and no such folder.
+        InterpError: a folder cannot be listed.
     """
     parameters = {key.removeprefix("dataset."): value for key, value in map(parse_assignment, options.assignments)}
     name, root = options.data, options.root
@@ -66,7 +73,17 @@ def open_dataset(options: DataOptions) -> DatasetConfig:
         and options.split.value in datasets[name].model_fields
     ):
         parameters.setdefault(options.split.value, options.limit)
-    return cast(DatasetConfig, parse(DatasetChoice, {**parameters, "name": name}, f"data set {name}").build())
+    dataset = cast(DatasetConfig, parse(DatasetChoice, {**parameters, "name": name}, f"data set {name}").build())
+    return _list_folder(dataset) if isinstance(dataset, Folder) else dataset
+
+
+def _list_folder(dataset: Folder) -> Folder | UnlabelledFolder:
+    """List a folder, and go on without labels where it has none."""
+    try:
+        _ = dataset.checked_index
+    except MissingFile as error:
+        return without_labels(dataset, error)
+    return dataset
 
 
 def open_images(dataset: DatasetConfig, options: DataOptions) -> Images:
@@ -75,15 +92,19 @@ def open_images(dataset: DatasetConfig, options: DataOptions) -> Images:
     Raises:
         InterpError: the split is empty.
     """
-    images = (
-        load_all(dataset) if options.split is SplitChoice.all else dataset.load(cast(SplitName, options.split.value))
-    )
+    images = _load_split(dataset, options.split)
     if not len(images):
         raise InterpError(f"data set {options.data} has no {options.split} images: choose another --split")
     if options.limit is None or len(images) <= options.limit:
         return images
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[: options.limit])
     return choose(images, chosen)
+
+
+def _load_split(dataset: DatasetConfig, split: SplitChoice) -> Images:
+    if isinstance(dataset, UnlabelledFolder):
+        return dataset.load()
+    return load_all(dataset) if split is SplitChoice.all else dataset.load(cast(SplitName, split.value))
 
 
 def load_all(dataset: DatasetConfig) -> Images:

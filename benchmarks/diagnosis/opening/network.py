@@ -22,11 +22,13 @@ from torch import nn
 
 from benchmarks.config.device import resolve_device
 from benchmarks.config.errors import ConfigError
-from benchmarks.config.networks import call_function, create_timm, is_function, open_lap, state_digest
+from benchmarks.config.networks import call_function, create_timm, is_function, lap_files, open_lap, state_digest
 from benchmarks.config.weight_files import load_weights
 from benchmarks.diagnosis.subject import Statistics, Subject
+from benchmarks.explaining.class_names import imagenet_names
 from interp_core.datasets.files.resize import timm_preprocessing
 from interp_core.lap.model import LapModel
+from interp_core.lap.saved_files import read_description
 
 HINT = "give the path of a LAP model, a timm name with --weights, or module:function with --plugin module"
 
@@ -63,7 +65,7 @@ def open_subject(
 
     Args:
         options: what the user typed.
-        classes: names of the classes of the data, two for a network with one logit.
+        classes: names of the classes of the data, two for a network with one logit; none for those of the network.
         multi_label: whether an image may show any number of classes.
         image_size: side of the images in pixels.
 
@@ -73,11 +75,11 @@ def open_subject(
         ContractError: the network tells another number of classes apart.
     """
     device = resolve_device(options.device)
-    network = open_network(options, len(classes)).eval().to(device)
+    network = open_network(options, len(classes) if len(classes) > 1 else None).eval().to(device)
     statistics = statistics_of(network, options)
     return Subject(
         network,
-        classes,
+        classes or name_classes(network, options),
         statistics,
         explainer=options.explainer,
         multi_label=multi_label,
@@ -85,7 +87,16 @@ def open_subject(
     )
 
 
-def open_network(options: NetworkOptions, classes: int) -> nn.Module:
+def name_classes(network: nn.Module, options: NetworkOptions) -> tuple[str, ...]:
+    """Return the names that a network has for its classes; none where it has none."""
+    files = lap_files(options.model)
+    if files is not None:
+        return tuple(read_description(files[1]).get("classes") or ())
+    brings_weights = options.weights is None and not is_function(options.model)
+    return imagenet_names(network) if brings_weights else ()
+
+
+def open_network(options: NetworkOptions, classes: int | None) -> nn.Module:
     """Build the network of a LAP model, a timm name or a function; see `open_subject`."""
     lap = open_lap(options.model)
     if lap is not None:

@@ -18,6 +18,7 @@ from benchmarks.diagnosis.finding import Diagnosis
 from benchmarks.diagnosis.opening.choices import SplitChoice
 from benchmarks.diagnosis.opening.data import DataOptions, data_options, open_dataset, open_images
 from benchmarks.diagnosis.opening.network import NetworkOptions, network_options, open_subject, weights_digest
+from benchmarks.diagnosis.opening.unlabelled import UnlabelledFolder
 from benchmarks.diagnosis.subject import Subject
 from interp_core.backbone.timm_models import BackboneSpec
 from interp_core.datasets import DatasetConfig, Images
@@ -57,6 +58,11 @@ def reopen_data(
         merged = (*stored.assignments, *assignments)
         options = replace(stored, root=root or stored.root, assignments=merged, split=split, limit=limit)
     dataset = open_dataset(options)
+    if isinstance(dataset, UnlabelledFolder):
+        raise ConfigError(
+            f"the images of {options.data} have no labels, which a repair and its test need: give --data with a folder "
+            f"for each of the classes {', '.join(diagnosis.classes)}"
+        )
     if tuple(dataset.classes) != diagnosis.classes:
         raise ConfigError(
             f"data set {options.data} has the classes {', '.join(dataset.classes)}, the diagnosis was made with "

@@ -75,6 +75,62 @@ def test_a_diagnosis_writes_its_files(folder: Path, wide: None, capsys: pytest.C
     assert (folder / "out" / "index.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("names", [(), ("calm", "wild")])
+def test_a_folder_without_labels_is_diagnosed(
+    names: tuple[str, ...], folder: Path, wide: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in sorted((folder / "data").rglob("*.png")):
+        path.rename(folder / "data" / path.name)
+    (folder / "data" / "cat").rmdir()
+    (folder / "data" / "dog").rmdir()
+    (folder / "data" / "cat0.png").write_bytes(b"words")
+    (folder / "names.txt").write_text("\n".join(names))
+    words = ["--classes", "names.txt"] if names else []
+    assert exit_code(*WORDS, *words) == 0
+    assert "no labels" in capsys.readouterr().err
+    result = read_findings(folder / "out")
+    assert result.accuracy is None
+    assert result.classes == (names or ("class 0", "class 1"))
+    assert (result.data["images"], list(result.unreadable)) == (19, ["folder/cat0.png"])
+    lacking = {check.name for check in result.checks if check.status == "NOT RUN" and "no labels" in check.sentence}
+    assert lacking == {"labels", "metadata", "overlap"}
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("one class", "2 classes apart, the data have 1"),
+        ("unreadable", "none of the 20 images can be read"),
+        ("no files", "data has none of"),
+        ("named", "leave --classes out"),
+        ("other split", "leave --other-split out"),
+    ],
+)
+def test_poor_folders_get_a_clear_word(
+    case: str, expected: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, words = sorted((folder / "data").rglob("*.png")), []
+    if case == "one class":
+        shutil.rmtree(folder / "data" / "dog")
+    if case == "unreadable":
+        for path in images:
+            path.write_bytes(b"words")
+    if case == "no files":
+        for path in images:
+            path.unlink()
+    if case == "named":
+        (folder / "names.txt").write_text("calm\nwild")
+        words = ["--classes", "names.txt"]
+    if case == "other split":
+        for path in images:
+            path.rename(folder / "data" / path.name)
+        words = ["--other-split", "train"]
+    assert exit_code(*WORDS, *words) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert expected in error
+
+
 def test_options_reach_the_suite(folder: Path, result: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "facts.csv").write_text("file,age\ncat1.png,3\ndog2.png,5\n")
     words = ["--checks", " places, patches", "--seed", "3", "--metadata", "facts.csv", "--other-split", "val"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -83,6 +84,22 @@ def test_poor_data_get_a_clear_word(case: str, tmp_path: Path) -> None:
     assert {report.name for report in diagnosis.checks} == set(checks)
     assert all(report.sentence for report in diagnosis.checks)
     assert (diagnosis.accuracy is None) == (case == "no labels")
+
+
+def test_without_labels_the_cue_is_still_a_cause(tmp_path: Path) -> None:
+    images, _ = cue_images(100, share=0.4)
+    images = replace(images, targets=np.full(100, -1))
+    need_labels = ("labels", "metadata", "overlap")
+    facts = {"site": np.arange(100) % 3}
+    diagnosis = diagnose(follower(), images, tmp_path, names=(*NAMES, *need_labels), metadata=facts)
+    first = diagnosis.findings[0]
+    assert (first.verdict, first.check, first.classes) == (Verdict.cause, "patches", ("with",))
+    assert [rung.reached for rung in first.ladder] == [None, True, True, None]
+    assert max(effect.flips.value - effect.control_flips.value for effect in first.effects) > 0.3
+    reports = {report.name: report for report in diagnosis.checks}
+    assert {name for name, report in reports.items() if report.status is Status.not_run} == set(need_labels)
+    assert all("labels" in reports[name].sentence for name in need_labels)
+    assert all(reports[name].status is not Status.failed for name in NAMES)
 
 
 def test_metadata_of_another_length_are_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,22 @@ def test_a_group_with_errors_is_found():
     assert tag[first.members].mean() > 0.9
     assert tag[first.members[:10]].all()
     assert first.details["error rate"] > 0.4
+
+
+def test_without_labels_a_group_with_doubt_is_found():
+    tag = np.random.default_rng(0).random(400) < 0.15
+    evidence = tagged(400, tag, np.zeros(400, bool))
+    sure = evidence.probabilities.max(1, keepdims=True)
+    doubtful = np.where(tag[:, None], 0.5 + (evidence.probabilities - 0.5) * 0.1 / sure, evidence.probabilities)
+    evidence = replace(evidence, targets=np.full(400, -1), probabilities=doubtful)
+    result = run(evidence)
+    assert result.status is Status.warned
+    first = result.suspects[0]
+    assert (first.classes, first.in_data) == ((1,), None)
+    assert tag[first.members].mean() > 0.9
+    assert first.details["doubt"] == pytest.approx(1 - doubtful.max(1)[first.members].mean(), abs=1e-6)
+    calm = replace(evidence, probabilities=tagged(400, tag, np.zeros(400, bool)).probabilities)
+    assert run(calm).status is Status.passed
 
 
 def test_a_dense_group_without_errors_is_left_alone():
