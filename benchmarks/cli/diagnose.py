@@ -83,8 +83,11 @@ def diagnose(
     images = DataOptions(data, root, tuple(assignments or ()), split, limit)
     with console.status("Loading libraries"):
         from benchmarks.diagnosis.opening.network import NetworkOptions
+        from benchmarks.diagnosis.processes import join_processes
 
         _load_plugins(plugins or [], names)
+        processes = join_processes()
+    console.quiet = console.quiet or not processes.is_first
     network = NetworkOptions(
         model,
         weights=weights,
@@ -95,7 +98,7 @@ def diagnose(
         explainer=explainer,
         device=device,
     )
-    extras = {"names": names, "seed": seed}
+    extras = {"names": names, "seed": seed, "processes": processes}
     diagnosis = _run(network, images, output, metadata, other_split, classes, extras)
     comparison = _compare(diagnosis, gate.baseline)
     paths = _write(diagnosis, output, junit, gate.fail_on)
@@ -148,13 +151,14 @@ def _run(
     classes: Path | None,
     extras: dict[str, Any],
 ) -> Diagnosis:
-    """Open network and images, run the diagnosis, and show its progress."""
+    """Open network and images, run the diagnosis, and show its progress; further processes end with their share."""
     from dataclasses import replace
 
     from benchmarks.diagnosis.opening.data import describe_data, hash_images, open_dataset, open_images
     from benchmarks.diagnosis.opening.metadata import file_properties
     from benchmarks.diagnosis.opening.network import describe_network, open_subject
     from benchmarks.diagnosis.suite import diagnose as run_suite
+    from benchmarks.diagnosis.suite import share_evidence
     from benchmarks.run.phase_progress import PhaseProgress
 
     with console.status("Opening network and images"):
@@ -163,6 +167,10 @@ def _run(
         multi_label = dataset.multi_label
         names = _class_names(dataset, classes, other_split)
         subject = open_subject(network, names, multi_label=multi_label, image_size=images.shape[-1])
+        about: dict[str, Any] = {"network": describe_network(network, subject), "data": describe_data(options, dataset)}
+        if not extras["processes"].is_first:
+            share_evidence(subject, images, output, processes=extras["processes"], **about)
+            raise typer.Exit
         columns = _read_metadata(metadata, images, getattr(dataset, "root", None))
     with PhaseProgress(console) as progress:
         columns |= file_properties(images, lambda done, total: progress.report("headers read", done, total))
@@ -176,9 +184,8 @@ def _run(
             output,
             metadata=columns,
             others=others,
-            network=describe_network(network, subject),
-            data=describe_data(options, dataset),
             report=progress.report,
+            **about,
             **extras,
         )
 

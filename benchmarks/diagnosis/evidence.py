@@ -1,7 +1,8 @@
 """Evidence: what a network says about every image of a data set, from one pass, in little memory.
 
 Images are read, explained and summarised shard by shard. A shard is written once, so that an interrupted diagnosis goes
-on where it stopped. All later checks read summaries; only interventions and pictures read images again.
+on where it stopped, and several processes share them. All later checks read summaries; only interventions and pictures
+read images again.
 
 Maps are kept as sums over a grid of `GRID` x `GRID` cells, so every statistic of maps has that resolution.
 """
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.diagnosis.processes import ALONE, Processes
 from benchmarks.diagnosis.properties import NAMES, image_properties, perceptual_hash
 from benchmarks.diagnosis.subject import Look, Subject
 from benchmarks.store.atomic import atomic_file
@@ -29,7 +31,8 @@ GRID = 14  # cells a side of stored maps
 SHARD = 256  # images of a file
 BATCH = 32
 DECISIVE = 4  # cells of an image whose features are kept: those with the most evidence for the answer
-VERSION = 2  # of the shards
+VERSION = 3  # of the shards
+UNREADABLE = "unreadable"
 Report = Callable[[int, int], None]
 
 
@@ -110,6 +113,7 @@ def collect_evidence(
     level: str | None = None,
     identity: Any = None,
     report: Report | None = None,
+    processes: Processes = ALONE,
 ) -> Evidence:
     """Explain all images of a data set, shard by shard, and return their summaries.
 
@@ -120,6 +124,7 @@ def collect_evidence(
         level: level whose cells are kept; None for the finest with at most `GRID` cells a side.
         identity: of the network and the data, part of the names of the shards.
         report: called with the number of images done and of all.
+        processes: that share the shards.
 
     Raises:
         ContractError: no image can be read.
@@ -130,14 +135,16 @@ def collect_evidence(
     folder.mkdir(parents=True, exist_ok=True)
     shards = np.array_split(np.arange(len(images)), max(1, -(-len(images) // SHARD)))
     paths = [folder / f"{key}-{number:05d}.npz" for number in range(len(shards))]
-    done = 0
-    for path, rows in zip(paths, shards, strict=True):
+    done, own = 0, slice(processes.rank, None, processes.count)
+    for path, rows in zip(paths[own], shards[own], strict=True):
         if not path.exists():
-            _write_shard(path, list(_summaries(subject, images, rows, level)))
+            parts = list(_summaries(subject, images, rows, level))
+            _write_shard(path, parts, _unreadable_among(images, rows))
         done += len(rows)
         if report is not None:
-            report(done, len(images))
-    return _read_shards(paths, subject, level, images)
+            report(done, sum(map(len, shards[own])))
+    processes.wait()
+    return _read_shards(paths, subject, level, len(images))
 
 
 def default_level(subject: Subject, size: tuple[int, int]) -> str:
@@ -201,27 +208,29 @@ def _decisive(look: Look, level: str, masks: np.ndarray) -> dict[str, np.ndarray
     }
 
 
-def _write_shard(path: Path, parts: Sequence[dict[str, np.ndarray]]) -> None:
+def _unreadable_among(images: Images, rows: np.ndarray) -> dict[str, str]:
+    """Return the reasons of the images at rows (n,) that could not be read."""
+    names = {images.ids[row] for row in rows}
+    return {name: reason for name, reason in images.unreadable.items() if name in names}
+
+
+def _write_shard(path: Path, parts: Sequence[dict[str, np.ndarray]], unreadable: dict[str, str]) -> None:
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    arrays[UNREADABLE] = np.array(list(unreadable.items()), str).reshape(-1, 2)
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _read_shards(paths: Sequence[Path], subject: Subject, level: str, images: Images) -> Evidence:
+def _read_shards(paths: Sequence[Path], subject: Subject, level: str, total: int) -> Evidence:
     columns: dict[str, list[np.ndarray]] = {}
     for path in paths:
         with np.load(path, allow_pickle=False) as file:
             for name in file.files:
                 columns.setdefault(name, []).append(file[name])
+    unreadable = {str(name): str(reason) for part in columns.pop(UNREADABLE) for name, reason in part}
     if not columns:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(images.unreadable.items())[:3])
-        raise ContractError(f"none of the {len(images)} images can be read: {reasons or 'the split is empty'}")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:3])
+        raise ContractError(f"none of the {total} images can be read: {reasons or 'the split is empty'}")
     arrays: dict[str, Any] = {name: np.concatenate(values) for name, values in columns.items()}
     arrays["ids"] = [str(name) for name in arrays["ids"]]
-    return Evidence(
-        classes=subject.classes,
-        property_names=NAMES,
-        level=level,
-        unreadable=dict(images.unreadable),
-        **arrays,
-    )
+    return Evidence(classes=subject.classes, property_names=NAMES, level=level, unreadable=unreadable, **arrays)

@@ -27,6 +27,7 @@ from benchmarks.diagnosis.intervention import (
 )
 from benchmarks.diagnosis.ladder import climb
 from benchmarks.diagnosis.output.pictures import draw_examples, draw_outcomes, save_picture
+from benchmarks.diagnosis.processes import ALONE, Processes
 from benchmarks.diagnosis.proposals import propose_terms
 from benchmarks.diagnosis.region import save_regions
 from benchmarks.diagnosis.subject import Subject
@@ -62,6 +63,7 @@ def diagnose(
     data: Mapping[str, Any] | None = None,
     seed: int = 0,
     report: Report | None = None,
+    processes: Processes = ALONE,
 ) -> Diagnosis:
     """Diagnose a network on one split.
 
@@ -76,6 +78,7 @@ def diagnose(
         data: description of the data, likewise.
         seed: of samples and permutations.
         report: called with what is done, the number done, and the number of all.
+        processes: that explain images together; the others call `share_evidence`.
 
     Raises:
         ContractError: no image can be read.
@@ -83,10 +86,10 @@ def diagnose(
     """
     begin = time.perf_counter()
     chosen = {name: checks[name]() for name in (checks if names is None else names)}
-    identity = [network, data]
-    evidence = collect_evidence(
-        subject, images, folder / "evidence", identity=identity, report=_report_for(report, "images explained")
-    )
+    evidence = share_evidence(
+        subject, images, folder, network=network, data=data, processes=processes,
+        report=_report_for(report, "images explained"),
+    )  # fmt: skip
     evidence = with_metadata(evidence, metadata)
     context = Context(subject, images, seed, dict(others or {}))
     results, seconds = run_checks(chosen, evidence, context, report)
@@ -112,6 +115,35 @@ def diagnose(
         findings=pictured,
         checks=tuple(_check_report(name, chosen[name], results[name], seconds[name], folder) for name in chosen),
         provenance={**provenance(seed=seed), "seconds": round(time.perf_counter() - begin, 1)},
+    )
+
+
+def share_evidence(
+    subject: Subject,
+    images: Images,
+    folder: Path,
+    *,
+    network: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    processes: Processes = ALONE,
+    report: Callable[[int, int], None] | None = None,
+) -> Evidence:
+    """Explain this process's share of the images, wait for the others, and return the evidence of all.
+
+    Args:
+        subject: the network.
+        images: the split.
+        folder: as of `diagnose`, like `network` and `data`.
+        network: description of the network.
+        data: description of the data.
+        processes: that explain images together.
+        report: called with the number of images done and of all of this process.
+
+    Raises:
+        ContractError: no image can be read.
+    """
+    return collect_evidence(
+        subject, images, folder / "evidence", identity=[network, data], report=report, processes=processes
     )
 
 

@@ -1,9 +1,11 @@
 """Devices, processes and mixed precision of a training, by accelerate.
 
 A single process trains on the device of the model. Started by `accelerate launch` or `torchrun`, each process takes one
-device and its share of every batch. Gradients are averaged; batch norms see the share of their process.
+device and its share of every batch. Gradients are averaged; batch norms see the share of their process. On a machine
+without a GPU the processes share its cores: `accelerate launch --multi_gpu --num_processes 2` or `torchrun`.
 
-Limit: accelerate keeps one global state in a process. State that did not exist before `fit` is reset after it.
+Limits: `accelerate launch --cpu` starts a single process unless MPI is there. accelerate keeps one global state in a
+process. State that did not exist before `fit` is reset after it.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def start_accelerator(model: nn.Module, precision: str) -> Iterator[Accelerator]
     try:
         accelerator = Accelerator(
             mixed_precision=PRECISIONS[precision],
-            cpu=is_single and device.type == "cpu",
+            cpu=device.type == "cpu" and (is_single or not has_gpu()),
             device_placement=False,
             # Which parts of LAP learn depends on the terms.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
@@ -57,6 +59,11 @@ def start_accelerator(model: nn.Module, precision: str) -> Iterator[Accelerator]
         if not had_state:
             AcceleratorState._reset_state(reset_partial_state=not had_partial_state and accelerator.num_processes == 1)
             GradientState._reset_state()
+
+
+def has_gpu() -> bool:
+    """Return whether a launcher's processes have GPUs to themselves; else they share the cores."""
+    return torch.cuda.is_available() or torch.xpu.is_available()
 
 
 def all_agree(accelerator: Accelerator, condition: bool) -> bool:

@@ -1,4 +1,4 @@
-"""One process of a training that several share; started by `test_training_processes.py` with torchrun's variables."""
+"""One process of a training that several share; started by `test_processes.py` with `accelerate launch`."""
 
 from __future__ import annotations
 

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers import training_process
+from helpers.launch import launch
 from helpers.training_process import UNREADABLE, train
 
 pytestmark = pytest.mark.slow
-
-HELPERS = Path(training_process.__file__).parent
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left."""
-    folder, port = tmp_path_factory.mktemp("processes"), str(free_port())
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-    path = os.pathsep.join([str(HELPERS.parents[1]), str(HELPERS.parent), os.environ.get("PYTHONPATH", "")])
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(HELPERS / "training_process.py"), str(folder)],
-            env=os.environ
-            | shared
-            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    folder = tmp_path_factory.mktemp("processes")
+    launch(Path(training_process.__file__), str(folder))
     return folder
 
 
