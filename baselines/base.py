@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from baselines.support.fast_calls import fast_calls
 from baselines.support.guard import Cost, count_passes, preserve, seed_generators
 from baselines.support.prepare import copying_images, failures_in_words, prepare, uncompiled
 from baselines.support.trial import remember_shape
@@ -139,7 +140,7 @@ class Explainer(BaseModel):
                 failures_in_words(self.name, network, task.images),
             ):
                 self._check_applies(network, task.images, masks)
-                with preserve(network), seed_generators(seed), count_passes(network, cost):
+                with preserve(network), seed_generators(seed), fast_calls(network), count_passes(network, cost):
                     maps = self.explain_in_batches(network, task.images, task.targets, masks)
         return maps, cost
 

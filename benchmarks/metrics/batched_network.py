@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.metrics.flat_network import flat_network_of
 from interp_core.backbone.attempt import dtype_of
+from interp_core.backbone.runtime import fast_network_of
 from interp_core.errors import ContractError
 from interp_core.lap.odds import class_probabilities, predicts
 
@@ -118,15 +118,15 @@ class BatchedNetwork:
 
     @cached_property
     def module(self) -> nn.Module:
-        """Module that is run: a flat graph, or the model itself."""
-        return flat_network_of(self.model, self._example.permute(0, 3, 1, 2))
+        """Module that is run: the fastest engine of the model."""
+        return fast_network_of(self.model, self._example.permute(0, 3, 1, 2))
 
     @cached_property
     def workers(self) -> int:
         """Number of batches that run at once.
 
         On a CPU several batches with one thread each are faster than one batch on all threads, which wait for each
-        other at every layer. Only a flat graph is known to allow it.
+        other at every layer. Only an engine is known to allow it.
         """
         one_at_a_time = self.device.type != "cpu" or self.module is self.model
         return 1 if one_at_a_time else torch.get_num_threads()

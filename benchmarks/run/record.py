@@ -29,6 +29,7 @@ from benchmarks.store.record import (
     TransformRecord,
 )
 from interp_core.backbone.inspect import feature_layer, inspect_backbone
+from interp_core.backbone.runtime import runtime_of
 from interp_core.datasets import DatasetConfig
 
 
@@ -98,6 +99,7 @@ def _describe_model(trained: TrainedNetwork, shape: Sequence[int]) -> ModelRecor
     device = next(trained.network.parameters()).device
     with torch.no_grad():
         features = backbone.forward_features(torch.zeros(1, *shape, device=device))  # type: ignore[operator]
+    runtime = runtime_of(trained.network, torch.zeros(1, *shape, device=device))
     size = shape[-2], shape[-1]
     layer = feature_layer(backbone, inspect_backbone(backbone, size))
     grid = layer.grid_of(size)
@@ -117,6 +119,8 @@ def _describe_model(trained: TrainedNetwork, shape: Sequence[int]) -> ModelRecor
         grid=list(features.shape[-2:]),
         layer=layer.name,
         first=_if_equal(grid.first),
+        runtime=runtime.name,
+        runtimes_refused=runtime.refused,
         pitch=layer.info.reduction if grid.pitch == (layer.info.reduction,) * 2 else _if_equal(grid.pitch),
     )
 

@@ -224,6 +224,10 @@ class ModelRecord(Entry):
     """Centre of the feature map's first cell on the image, in pixels; None where it differs by axis."""
     pitch: Number | None = None
     """Distance of the feature map's cells on the image, in pixels; None where it differs by axis."""
+    runtime: str | None = None
+    """Engine of its passes without gradient: "openvino", "flat" or "network"."""
+    runtimes_refused: dict[str, str] = Field(default_factory=dict)
+    """Why each faster engine was not used, by its name."""
 
 
 class PairRecord(Entry):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from interp_core.backbone.flat_graph import flat
+from interp_core.backbone.runtime import fast_network_of
 from interp_core.errors import ContractError
 from interp_core.lap.model import LapModel, lap_within
 from interp_core.lap.wrappers import unwrap
@@ -78,16 +79,24 @@ def make_fast_logits(model: nn.Module, image: Tensor, precision: str) -> Callabl
         precision: precision of the recipe; in mixed precision the model itself is used.
 
     Returns:
-        A function from images to logits, or None if the logits learn or no flat graph can be made.
+        A function from images to logits, or None if the logits learn or no flat graph can be made. Gradients run
+        through the flat graph; a pass without one is by the fastest engine.
     """
     lap = constant_logits_model(model)
     if lap is None or precision != "fp32":
         return None
     modes = [(module, module.training) for module in lap.modules()]
-    graph = flat(lap.eval(), image)
+    graph, engine = flat(lap.eval(), image), fast_network_of(lap, image)
     for module, training in modes:
         module.training = training
-    return None if graph is None else lambda images: graph(images.contiguous(memory_format=torch.channels_last))
+    if graph is None:
+        return None
+
+    def fast_logits(images: Tensor) -> Tensor:
+        module = graph if torch.is_grad_enabled() or engine is lap else engine
+        return module(images.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+
+    return fast_logits
 
 
 def set_training_mode(model: nn.Module, recipe: Recipe) -> None:
