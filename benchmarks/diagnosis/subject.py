@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from baselines import explainers
 from benchmarks.explaining.class_names import check_names
 from interp_core.backbone.geometry import CellGrid
+from interp_core.backbone.runtime import fast_network_of
 from interp_core.errors import ContractError
 from interp_core.lap.attach import attach
 from interp_core.lap.model import LapModel
@@ -103,7 +104,10 @@ class Subject:
     def predict(self, images: np.ndarray | Tensor, batch: int = 64) -> Tensor:
         """Compute probabilities (N, K) on the CPU of images, uint8 or in [0, 1]."""
         pixels = torch.as_tensor(images)
-        return torch.cat([self.to_probabilities(self.lap(self.normalise(part))).cpu() for part in pixels.split(batch)])
+        return torch.cat([self._predict(self.normalise(part)).cpu() for part in pixels.split(batch)])
+
+    def _predict(self, normalised: Tensor) -> Tensor:
+        return self.to_probabilities(fast_network_of(self.lap, normalised)(normalised))
 
     def to_probabilities(self, logits: Tensor) -> Tensor:
         """Turn logits (N, K) into probabilities; one logit into two."""
