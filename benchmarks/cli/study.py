@@ -269,6 +269,21 @@ def lesions(
 
 
 @study.command()
+def trained(
+    chest: Annotated[Path, typer.Option(help="Folder of the radiographs and their index.csv.")],
+    faces: Annotated[Path, typer.Option(help="Folder of the faces and their index.csv.")],
+    pneumonia: Annotated[Path, typer.Option(help="Weights of the network of radiographs.")],
+    male: Annotated[Path, typer.Option(help="Weights of the network of faces.")],
+    output: Output = DIAGNOSIS,
+    work: Annotated[Path, typer.Option(help="Folder for the diagnoses.")] = Path("trained"),
+) -> None:
+    """Diagnose a trained network of radiographs and one of faces; writes trained*."""
+    from benchmarks.studies.trained import study as trained_networks
+
+    _print_paths(trained_networks.run(chest, faces, pneumonia, male, output, work=work))
+
+
+@study.command()
 def page(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Top of a checkout with its results.")] = Path(),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a page is out of date.")] = False,

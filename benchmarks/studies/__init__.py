@@ -16,6 +16,7 @@ Each asks one question. `interp-bench study NAME` runs it, or continues it after
 | fits | Do the scores of LAP hold for several fits on one frozen network? | tables/ of the last run |
 | networks | Whose own map is best: LAP's, a rival's, or that of LAP without a part? | tables/ of the run |
 | twins | Does LAP cost accuracy? | results/method/twins.* |
+| trained | What do networks of radiographs and faces that others trained depend on? | results/diagnosis/trained* |
 
 `configs/` holds the configurations of the runs behind them, for `interp-bench run --config`.
 `interp-bench study page` writes docs/results.md and the README's table from the stored results.

@@ -1,0 +1,1 @@
+"""Diagnoses of networks that others trained: pneumonia on chest radiographs, and an attribute of faces."""
