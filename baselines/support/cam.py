@@ -22,6 +22,8 @@ from interp_core.backbone.geometry import resize
 from interp_core.backbone.inspect import FeatureLayer, feature_layer
 from interp_core.errors import BackboneError
 
+Objective = Callable[[Tensor, Tensor], Tensor]
+
 # Finding the layer takes forward passes, which are not a cost of the method. `refusal` runs before the clock starts,
 # and its result is cached while the network has that module.
 _layers: WeakKeyDictionary[nn.Module, FeatureLayer] = WeakKeyDictionary()
@@ -64,12 +66,20 @@ def last_features(model: nn.Module, layer: FeatureLayer, images: Tensor) -> Tens
 
 
 def features_and_gradients(
-    model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor
+    model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor, objective: Objective = target_logits
 ) -> tuple[Tensor, Tensor]:
-    """Compute the last features A and d logit_target / d A, (N, C, h, w) each, from one pass forward and back."""
+    """Compute the last features A and d objective / d A, (N, C, h, w) each, from one pass forward and back.
+
+    Args:
+        model: the network.
+        layer: its layer of the last features.
+        images: (N, C, H, W).
+        targets: (N,).
+        objective: from logits (N, K) and targets to the values (N,) that are differentiated.
+    """
     with torch.enable_grad():
         features, logits = run_with_hook(model, layer.module, images, lambda output: output.detach().requires_grad_())
-        gradients = torch.autograd.grad(target_logits(logits, targets).sum(), features)[0]
+        gradients = torch.autograd.grad(objective(logits, targets).sum(), features)[0]
     return features.detach(), gradients
 
 
@@ -116,6 +126,10 @@ class GradientCam(Cam):
         """Combine features A and gradients d logit / d A, (N, C, h, w) each, into maps (N, 1, h, w)."""
         raise NotImplementedError(f"{type(self).__name__} must define combine")
 
+    def objective(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute what is differentiated, (N,), from logits (N, K) and targets (N,): the targets' logits."""
+        return target_logits(logits, targets)
+
     def cells(self, model: nn.Module, layer: FeatureLayer, images: Tensor, targets: Tensor) -> Tensor:
         """Compute maps (N, 1, h, w), from one forward and one backward pass."""
-        return self.combine(*features_and_gradients(model, layer, images, targets))
+        return self.combine(*features_and_gradients(model, layer, images, targets, self.objective))

@@ -18,23 +18,32 @@ from interp_core.errors import ContractError, InterpError, UnknownNameError
 pytestmark = pytest.mark.slow
 
 CHEAP: dict[str, dict[str, Any]] = {
+    "bottleneck": {"steps": 2, "samples": 2},
+    "extremal_perturbation": {"steps": 3, "areas": (0.1, 0.3), "cells": 8},
     "gradient_shap": {"samples": 6},
+    "guided_ig": {"steps": 4},
     "integrated_gradients": {"steps": 4},
+    "kernel_shap": {"samples_at_224": 80, "segments_at_224": 32},
     "lap_steps": {"steps": 3},
     "lime": {"samples_at_224": 80, "segments_at_224": 32},
     "occlusion": {"window": 0.25, "stride": 0.25},
     "rise": {"masks": 12},
     "shap": {"evaluations": 20},
     "smooth_grad": {"samples": 5},
+    "xrai": {"steps": 2, "side": 48},
 }
 ONE_PASS = (
-    *("deconvolution", "full_grad", "grad_cam", "grad_cam_pp", "guided_backprop", "hires_cam", "input_x_gradient"),
-    *("layer_cam", "lrp", "saliency"),
+    *("deconvolution", "finer_cam", "full_grad", "grad_cam", "grad_cam_pp", "guided_backprop", "hires_cam"),
+    *("input_x_gradient", "layer_cam", "lrp", "refine_cam", "saliency"),
 )
-# Passes per image with the parameters above; Score-CAM asks once for every channel of the last map.
+# Passes per image with the parameters above. Score-CAM asks once for every channel of the last map, and Ablation-CAM
+# once more with each of three batches of them.
 BACKWARDS = dict.fromkeys(ONE_PASS, 1) | {"deep_lift": 2, "guided_grad_cam": 2}
+BACKWARDS |= {"bottleneck": 4, "extremal_perturbation": 6, "guided_ig": 4, "xrai": 4}
 BACKWARDS |= {"gradient_shap": 6, "integrated_gradients": 4, "lap_steps": 6, "smooth_grad": 5}
 FORWARDS = BACKWARDS | {
+    "ablation_cam": 100,
+    "bottleneck": 5,
     "eigen_cam": 1,
     "intrinsic": 1,
     "lap": 1,
@@ -46,6 +55,7 @@ FORWARDS = BACKWARDS | {
     "score_cam": 97,
     "shap": 20,
 }
+RANDOM = ("random", "smoothed_random", "bottleneck", "gradient_shap", "kernel_shap", "lime", "rise", "smooth_grad")
 NAMES = list(explainers)
 TARGETS = torch.tensor([3, 0])
 MASKS = torch.zeros(2, 1, 32, 32, dtype=torch.bool)
@@ -108,7 +118,7 @@ def test_same_seed_same_maps(name: str, model: nn.Module, images: Tensor) -> Non
     assert torch.equal(call(name, model, images, seed=5), call(name, model, images, seed=5))
 
 
-@pytest.mark.parametrize("random_name", ["random", "smoothed_random", "gradient_shap", "lime", "rise", "smooth_grad"])
+@pytest.mark.parametrize("random_name", RANDOM)
 def test_another_seed_other_maps(random_name: str, plain: nn.Module, images: Tensor) -> None:
     assert not torch.equal(call(random_name, plain, images, seed=5), call(random_name, plain, images, seed=6))
 
@@ -220,7 +230,7 @@ def test_every_explainer_runs_on_a_lap_model(name: str, refined: nn.Module, imag
 def test_the_issue_s_explainers_are_all_there() -> None:
     expected = set(FORWARDS)
     controls = {"random", "smoothed_random", "centre_gaussian", "edges", "mask"}
-    assert len(expected) >= 18
+    assert len(expected | controls) >= 32
     assert expected | controls <= set(explainers)
     assert controls == {name for name in controls if explainers[name].kind == "control"}
 
