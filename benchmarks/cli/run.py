@@ -69,7 +69,9 @@ def run(
         from benchmarks.run.phase_progress import PhaseProgress
 
     with PhaseProgress(console) as progress:
-        outcome = Engine(settings, progress, overrides=overrides, fresh=fresh, retry_failed=retry_failed).run()
+        outcome = Engine(
+            settings, progress, overrides=overrides, fresh=fresh, retry_failed=retry_failed, has_helper=True
+        ).run()
     _print_outcome(outcome)
     write_page(outcome.folder)
     if outcome.failed:

@@ -62,6 +62,11 @@ def training_stages(model: ModelConfig, recipe: Recipe, terms: Sequence[Term]) -
     return tuple(stages)
 
 
+def training_effort(stages: Sequence[TrainingStage]) -> float:
+    """Estimate how long a training takes, in passes of all training images."""
+    return sum(stage.recipe.epochs * (1 + sum(term.passes for term in stage.terms)) for stage in stages)
+
+
 def _mismatch(model: ModelConfig, stage: Stage, resolved: TrainingStage) -> str | None:
     """Return the reason why a stage does not fit the network, if there is one."""
     is_plain = not model.lap and model.rival is None

@@ -44,7 +44,7 @@ ShardTask = tuple[TrainCell, Shard, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class RayJobContext:
+class JobContext:
     """What all tasks of a run need to know.
 
     Attributes:
@@ -56,6 +56,11 @@ class RayJobContext:
     config: RunConfig
     provenance: str
     retry_failed: bool
+
+    @classmethod
+    def of(cls, config: RunConfig, provenance: dict[str, Any], *, retry_failed: bool) -> JobContext:
+        """Make the context of a run."""
+        return cls(_with_absolute_paths(config), json.dumps(provenance, default=str), retry_failed)
 
     @property
     def key(self) -> str:
@@ -76,8 +81,7 @@ class Cluster:
     """
 
     def __init__(self, config: RunConfig, provenance: dict[str, Any], *, retry_failed: bool = False) -> None:
-        self.config = config
-        self.context = RayJobContext(_with_absolute_paths(config), json.dumps(provenance, default=str), retry_failed)
+        self.config, self.context = config, JobContext.of(config, provenance, retry_failed=retry_failed)
 
     def __enter__(self) -> Cluster:
         import ray
@@ -151,25 +155,25 @@ class Cluster:
                 yield task, error
 
 
-def train_task(context: RayJobContext, cell: TrainCell) -> Counters:
+def train_task(context: JobContext, cell: TrainCell) -> Counters:
     """Train one network in this process, or find it in the store."""
-    state, counters = _process_state(context), Counters()
+    state, counters = process_state(context), Counters()
     with counters.clock.measure("train"):
         state.worker.train(cell, state.images, counters, lambda _: None)
     return counters
 
 
-def work_task(context: RayJobContext, cell: TrainCell, shard: Shard, explainers: Sequence[str]) -> tuple[Counters, int]:
+def work_task(context: JobContext, cell: TrainCell, shard: Shard, explainers: Sequence[str]) -> tuple[Counters, int]:
     """Work on one shard in this process, and return its counters and the number of its cells."""
-    state = _process_state(context)
+    state = process_state(context)
     steps: list[str] = []
     return state.worker.work(state.load_network(cell), shard, explainers, steps.append), len(steps)
 
 
-class RayWorkerState:
+class WorkerState:
     """What a process keeps between the tasks of a run: components, data, and the last network."""
 
-    def __init__(self, context: RayJobContext) -> None:
+    def __init__(self, context: JobContext) -> None:
         config = context.config
         keep_freed_memory()
         torch.set_num_threads(config.threads or 1)
@@ -199,14 +203,14 @@ class RayWorkerState:
         return self._last
 
 
-_states: dict[str, RayWorkerState] = {}
+_states: dict[str, WorkerState] = {}
 
 
-def _process_state(context: RayJobContext) -> RayWorkerState:
+def process_state(context: JobContext) -> WorkerState:
     """Return the state of a run in this process; that of another run is dropped."""
     if context.key not in _states:
         _states.clear()
-        _states[context.key] = RayWorkerState(context)
+        _states[context.key] = WorkerState(context)
     return _states[context.key]
 
 

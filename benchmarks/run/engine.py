@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,14 @@ from benchmarks.metrics import Batch
 from benchmarks.plan.cells import ExplainCell, TrainCell, explain_cells, score_cells, shard_cells, train_cells
 from benchmarks.plan.components import RunComponents
 from benchmarks.plan.pairs import scored_pairs, shortened_stages
+from benchmarks.plan.stages import training_effort
 from benchmarks.run.applicability import Applicability, applicability
 from benchmarks.run.audit import Sample, audit
-from benchmarks.run.cluster import Cluster
+from benchmarks.run.cluster import Cluster, train_task
 from benchmarks.run.counters import Counters
 from benchmarks.run.failures import annotation_problem, merge_equal_problems, unreadable_problem
 from benchmarks.run.gallery import build_gallery
+from benchmarks.run.helper import TrainingHelper
 from benchmarks.run.images import PLAIN, RunImages
 from benchmarks.run.networks import NormalisedNetwork
 from benchmarks.run.pairs import TrainedPair, prepare_pair
@@ -40,7 +43,7 @@ from benchmarks.run.progress import Progress, Silent
 from benchmarks.run.record import describe_models, new_record, utc_now
 from benchmarks.run.selection import SelectedImages, correct_everywhere
 from benchmarks.run.shard import Shard, ShardWorker, explain_again
-from benchmarks.run.training import TrainedNetwork, load_trained
+from benchmarks.run.training import TrainedNetwork, is_stored, load_trained
 from benchmarks.statistics.analysis import images_to_keep
 from benchmarks.store.gallery import Pair
 from benchmarks.store.locations import Location
@@ -87,6 +90,8 @@ class Engine:
         overrides: what the command line changed in the configuration file, for run.json.
         fresh: delete the stored results when `run` starts, and compute everything again.
         retry_failed: try cells again that failed before.
+        has_helper: train two networks at a time, the second in a process of its own; on a CPU with at least two
+            threads. The program must be one that can be imported, see `multiprocessing`.
 
     Attributes:
         record: content of run.json, filled in as the run goes on.
@@ -103,6 +108,7 @@ class Engine:
         overrides: dict[str, Any] | None = None,
         fresh: bool = False,
         retry_failed: bool = False,
+        has_helper: bool = False,
     ) -> None:
         self.config, self.progress = config, progress or Silent()
         self.components = RunComponents(config)
@@ -127,6 +133,9 @@ class Engine:
             provenance | {"version": VERSION},
             retry_failed=retry_failed,
         )
+        self.helper: TrainingHelper | None = None
+        if has_helper and config.engine == "local" and self.device == "cpu" and self.threads > 1:
+            self.helper = TrainingHelper(config, self.worker.provenance, self.threads, retry_failed=retry_failed)
 
     def run(self) -> Outcome:
         """Compute what is missing and write the store, from which `benchmarks.report` makes the report.
@@ -143,7 +152,10 @@ class Engine:
             with Cluster(self.config, provenance, retry_failed=retry_failed) as cluster:
                 self._run(cluster)
         else:
-            self._run(None)
+            try:
+                self._run(None)
+            finally:
+                self._close_helper()
         self._finish(time.perf_counter() - begin)
         problems, degenerate = self.record.problems, self.record.degenerate
         return Outcome(self.store.folder, problems, self.counters.computed, self.counters.reused, degenerate)
@@ -161,6 +173,7 @@ class Engine:
         for trained, checks in checked:
             self._record_checks(trained, checks)
         pairs = self._prepare_pairs(networks)
+        self._close_helper()
         self._record_plan(networks, selected, jobs, pairs)
         if cluster:
             self._work_on_cluster(cluster, jobs, selected)
@@ -186,12 +199,34 @@ class Engine:
             self._train_on_cluster(cluster, cells)
             networks = [load_trained(cell, self.components, self.store, self.device) for cell in cells]
         else:
-            networks = [self._train_here(cell) for cell in cells]
+            networks = self._train_missing(cells)
         trained = [network for network in networks if network is not None]
         if not trained:
             failures = [problem for problem in self.counters.problems if problem.cell is not None]
             raise FailedRunError(f"no network could be trained: {failures[0].what}")
         return trained
+
+    def _train_missing(self, cells: Sequence[TrainCell]) -> list[TrainedNetwork | None]:
+        """Train networks or load them, two at a time where several are missing and there is a helper."""
+        missing = [cell for cell in cells if not is_stored(cell, self.store)]
+        if self.helper is None or len(missing) < 2:
+            return [self._train_here(cell) for cell in cells]
+        networks: dict[str, TrainedNetwork | None] = {}
+
+        def train_here(cell: TrainCell) -> None:
+            networks[cell.key] = self._train_here(cell)
+
+        missing.sort(key=lambda cell: training_effort(self.components.training_stages[cell.model.name]))
+        for counters in self.helper.train(missing, train_task, train_here, "train"):
+            self.counters.merge(counters)
+        for cell in [cell for cell in cells if cell not in missing]:
+            train_here(cell)
+        load = partial(load_trained, components=self.components, store=self.store, device=self.device)
+        return [networks[cell.key] if cell.key in networks else load(cell) for cell in cells]
+
+    def _close_helper(self) -> None:
+        if self.helper is not None:
+            self.helper.close()
 
     def _train_here(self, cell: TrainCell) -> TrainedNetwork | None:
         name = f"{cell.model.name}, seed {cell.seed}"
@@ -237,7 +272,7 @@ class Engine:
                 stages = shortened_stages(self.components.training_stages[config.model], config.budget)
                 epochs = sum(stage.recipe.epochs for stage in stages)
                 self.progress.begin(f"Training pair {config.name}, seed {trained.cell.seed}", 2 * epochs)
-                record, pair = prepare_pair(config, trained, self.worker, self.counters, self._show_epoch)
+                record, pair = prepare_pair(config, trained, self.worker, self.counters, self._show_epoch, self.helper)
                 self.record.pairs = [*self.record.pairs, record]
                 pairs += [pair] if pair else []
         return pairs

@@ -11,20 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from benchmarks.config.pairs import PairConfig
-from benchmarks.plan.cells import ExplainCell, explain_cells, score_cells
+from benchmarks.plan.cells import ExplainCell, TrainCell, explain_cells, score_cells
 from benchmarks.plan.pairs import TWIN, USER, PairedTraining, paired_training
 from benchmarks.run.applicability import applicability
+from benchmarks.run.cluster import JobContext, process_state
 from benchmarks.run.counters import Counters
+from benchmarks.run.helper import TrainingHelper
 from benchmarks.run.images import RunImages, normalised
 from benchmarks.run.selection import SelectedImages
 from benchmarks.run.shard import ShardWorker
-from benchmarks.run.training import TrainedNetwork
+from benchmarks.run.training import TrainedNetwork, is_stored, load_trained
 from benchmarks.store.record import PairRecord, Problem
 from benchmarks.store.score_names import PAIR_SEPARATOR
 from interp_core.datasets import ImageSet
@@ -72,7 +75,12 @@ class TrainedPair:
 
 
 def prepare_pair(
-    pair: PairConfig, start: TrainedNetwork, worker: ShardWorker, counters: Counters, show: ShowEpoch
+    pair: PairConfig,
+    start: TrainedNetwork,
+    worker: ShardWorker,
+    counters: Counters,
+    show: ShowEpoch,
+    helper: TrainingHelper | None = None,
 ) -> tuple[PairRecord, TrainedPair | None]:
     """Train both networks of a pair, or load them, and prove the pair.
 
@@ -82,6 +90,7 @@ def prepare_pair(
         worker: of the run.
         counters: take problems and reading times.
         show: called after each epoch with the name of the network.
+        helper: trains the twin beside the user, if given.
 
     Returns:
         The record of the pair, and the pair; None if a training failed or the pair is refused.
@@ -89,9 +98,7 @@ def prepare_pair(
     plans = {
         role: paired_training(pair, role, start.cell, start.statistics, worker.components) for role in (USER, TWIN)
     }
-    networks = {
-        role: _train(f"{pair.name}, {role}", plan, start, worker, counters, show) for role, plan in plans.items()
-    }
+    networks = _train_both(pair, plans, start, worker, counters, show, helper)
     user, twin = networks[USER], networks[TWIN]
     record = PairRecord(name=pair.name, cue=pair.cue, model=pair.model, seed=start.cell.seed)
     if user is None or twin is None:
@@ -179,6 +186,41 @@ def _train(
         return _worker_of(plan, worker).train(
             plan.cell, images, counters, lambda epoch: show(name, epoch), start.network
         )
+
+
+def _train_both(
+    pair: PairConfig,
+    plans: dict[str, PairedTraining],
+    start: TrainedNetwork,
+    worker: ShardWorker,
+    counters: Counters,
+    show: ShowEpoch,
+    helper: TrainingHelper | None,
+) -> dict[str, TrainedNetwork | None]:
+    """Train both networks of a pair, or load them; side by side where both are missing and there is a helper."""
+    networks: dict[str, TrainedNetwork | None] = {}
+
+    def train_here(role: str) -> None:
+        networks[role] = _train(f"{pair.name}, {role}", plans[role], start, worker, counters, show)
+
+    if helper is None or any(is_stored(plan.cell, worker.store) for plan in plans.values()):
+        for role in plans:
+            train_here(role)
+        return networks
+    task = partial(train_role, pair=pair, start=start.cell)
+    for other in helper.train([TWIN, USER], task, train_here, "pairs"):
+        counters.merge(other)
+        networks[TWIN] = load_trained(plans[TWIN].cell, plans[TWIN].components, worker.store, worker.device)
+    return networks
+
+
+def train_role(context: JobContext, role: str, pair: PairConfig, start: TrainCell) -> Counters:
+    """Train a network of a pair in this process, which is a helper, from a network in the store."""
+    state, counters = process_state(context), Counters()
+    network = state.load_network(start)
+    plan = paired_training(pair, role, start, network.statistics, state.worker.components)
+    _train(f"{pair.name}, {role}", plan, network, state.worker, counters, lambda *_: None)
+    return counters
 
 
 def _worker_of(plan: PairedTraining, worker: ShardWorker) -> ShardWorker:

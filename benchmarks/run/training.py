@@ -100,6 +100,11 @@ def train_or_load(
     return _prepare(cell, network, facts, components)
 
 
+def is_stored(cell: TrainCell, store: Store) -> bool:
+    """Return whether the store has the network of a cell."""
+    return (store.folder / "models" / f"{cell.key}.json").exists()
+
+
 def load_trained(cell: TrainCell, components: RunComponents, store: Store, device: str) -> TrainedNetwork | None:
     """Load a network from the store; None if it is not there or cannot be read."""
     weights = store.folder / "models" / f"{cell.key}.safetensors"

@@ -57,7 +57,7 @@ def observe(
         generator: generator of random draws, on the CPU.
         names: names of the K classes, if terms use them.
         fast_logits: a faster equivalent of the model, from images to logits, for terms that run it on further images.
-            Only for a model whose logits do not learn.
+            Only for a model whose features do not learn.
         part: number of images whose graph terms hold at once in further passes; None for all. Only for a model whose
             rows do not depend on each other.
 
@@ -93,7 +93,7 @@ def observe(
 def _refine(lap: LapModel, record: Recording, view: View, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Return refined maps in [0, 1] and effects, (N, 1, h, w) each, of one column (N,) an image."""
     maps, contributions = column_of(view.maps, columns), column_of(view.contributions, columns)
-    return region_and_effects(lap.refine(record, view.classes_of(columns), contributions, maps))
+    return region_and_effects(*lap.refine(record, view.classes_of(columns), contributions, maps))
 
 
 def _redistribute(
@@ -133,9 +133,9 @@ class _FurtherPasses:
 
     def forward_again(self, images: Tensor, needs_maps: bool, learn: bool) -> tuple[Tensor, Tensor | None]:
         """Return logits (n, K) and, if needed, concept maps (n, m, h, w) of other versions of the first n images."""
-        if self.fast_logits is not None and not needs_maps:
-            return _at_least_single(logits_in_parts(self.fast_logits, images, self.part)), None
         with freeze_norm_statistics(self.lap), nullcontext() if learn else constant_parameters(self.lap):
+            if self.fast_logits is not None and not needs_maps:
+                return _at_least_single(logits_in_parts(self.fast_logits, images, self.part)), None
             if not needs_maps:
                 return _at_least_single(self.model(images)), None
             logits, record = _record_pass(self.model, self.lap, images)

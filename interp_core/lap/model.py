@@ -271,7 +271,7 @@ class LapModel(HubMixin, nn.Module):
         """Compute the map of the decoders (N, 1, H, W), if there are any."""
         if self.refiner is None:
             return None
-        native = map_from_scores(self.refine(recording, classes, contributions, concept))
+        native = map_from_scores(*self.refine(recording, classes, contributions, concept))
         height, width = images.shape[-2:]
         return resize(native, height, width, self.refined_grid_of((height, width))) * detail(images)
 
@@ -338,10 +338,12 @@ class LapModel(HubMixin, nn.Module):
         assert contributions is not None
         return concept, contributions, logits.gather(1, classes[:, None])[:, 0] - contributions.sum((1, 2, 3))
 
-    def refine(self, recording: Recording, targets: Tensor, contributions: Tensor, concept: Tensor) -> Tensor:
+    def refine(
+        self, recording: Recording, targets: Tensor, contributions: Tensor, concept: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Compute region scores and effects of one class per image.
 
-        They are one tensor (N, 2, h, w), see `interp_core.lap.refine`.
+        They are (N, 1, h, w) each, see `interp_core.lap.refine`.
 
         Args:
             recording: of a forward pass.
@@ -352,7 +354,9 @@ class LapModel(HubMixin, nn.Module):
         assert self.refiner is not None
         record = recording.head
         below = [recording.taps[site.module].to(record.features.dtype) for site in self.refined_levels]
-        scores: Tensor = self.refiner(self._parts(record, targets), record.features, contributions, concept, below)
+        scores: tuple[Tensor, Tensor] = self.refiner(
+            self._parts(record, targets), record.features, contributions, concept, below
+        )
         return scores
 
     def refined_grid_of(self, size: tuple[int, int]) -> CellGrid:

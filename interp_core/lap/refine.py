@@ -70,8 +70,10 @@ class Refiner(nn.Module):
 
     def forward(
         self, parts: Tensor | None, features: Tensor, contributions: Tensor, concept: Tensor, below: Sequence[Tensor]
-    ) -> Tensor:
-        """Compute region scores s and effects r, (N, 2, h, w).
+    ) -> tuple[Tensor, Tensor]:
+        """Compute region scores s and effects r, (N, 1, h, w) each.
+
+        They are two tensors, so that a loss of one of them leaves the decoder of the other without a gradient.
 
         Args:
             parts: gated features times the class' weights, (N, C, H, W); None where the head is not linear.
@@ -81,7 +83,7 @@ class Refiner(nn.Module):
             below: features of the levels below, finest first.
         """
         inputs = parts, features, contributions, concept.to(contributions.dtype), below
-        return torch.cat([self.region(*inputs), self.effects(*inputs)], 1)
+        return self.region(*inputs), self.effects(*inputs)
 
 
 class Decoder(nn.Module):
@@ -158,21 +160,20 @@ def levels_to_refine(info: BackboneInfo, finest: int | bool) -> tuple[Site, ...]
     return tuple(levels[reduction] for reduction in sorted(levels))
 
 
-def region_and_effects(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Split a refiner's output into M and r.
+def region_and_effects(scores: Tensor, effects: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn a refiner's output into M and r.
 
-    From (N, 2, h, w) to M in [0, 1] and r, (N, 1, h, w) float32 each.
+    From (N, 1, h, w) each to M in [0, 1] and r, (N, 1, h, w) float32 each.
     """
-    region, effects = scores.float().chunk(2, dim=1)
-    return region.sigmoid(), effects
+    return scores.float().sigmoid(), effects.float()
 
 
-def map_from_scores(scores: Tensor) -> Tensor:
+def map_from_scores(scores: Tensor, effects: Tensor) -> Tensor:
     """Compute the explanation from a refiner's output.
 
-    From (N, 2, h, w) to (N, 1, h, w) float32 >= 0.
+    From (N, 1, h, w) each to (N, 1, h, w) float32 >= 0.
     """
-    return combine(*region_and_effects(scores))
+    return combine(*region_and_effects(scores, effects))
 
 
 def combine(region: Tensor, effects: Tensor) -> Tensor:

@@ -58,20 +58,32 @@ def _parameters_to_freeze(model: nn.Module, recipe: Recipe) -> list[nn.Parameter
     return excluded
 
 
-def constant_logits_model(model: nn.Module) -> LapModel | None:
-    """Return the LAP model if no trainable parameter affects its logits, else None.
-
-    The logits do not depend on the scorers of a head whose `a` is 0, and the gradient of such an `a` is 0.
-    """
+def constant_features_model(model: nn.Module) -> LapModel | None:
+    """Return the LAP model if no trainable parameter affects its last features, else None."""
     lap = lap_within(model)
-    if lap is None or lap.head.a.item() != 0:
+    if lap is None:
         return None
     parameters = [parameter for block in (lap.backbone, *lap.gates) for parameter in block.parameters()]
     return None if any(parameter.requires_grad for parameter in parameters) else lap
 
 
+class _Features(nn.Module):
+    """The network up to its last features, for a flat graph."""
+
+    def __init__(self, lap: LapModel) -> None:
+        super().__init__()
+        self.lap = lap
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the last features."""
+        return self.lap.forward_features(images)
+
+
 def make_fast_logits(model: nn.Module, image: Tensor, precision: str) -> Callable[[Tensor], Tensor] | None:
-    """Make a faster equivalent of a model whose logits do not learn.
+    """Make a faster equivalent of a model whose features do not learn.
+
+    The logits do not depend on the scorers of a head whose `a` is 0, and the gradient of such an `a` is 0. Then the
+    graph is of the whole network. Else the head, which learns, follows a graph of the features.
 
     Args:
         model: a LAP model or another.
@@ -79,24 +91,40 @@ def make_fast_logits(model: nn.Module, image: Tensor, precision: str) -> Callabl
         precision: precision of the recipe; in mixed precision the model itself is used.
 
     Returns:
-        A function from images to logits, or None if the logits learn or no flat graph can be made. Gradients run
+        A function from images to logits, or None if the features learn or no flat graph can be made. Gradients run
         through the flat graph; a pass without one is by the fastest engine.
     """
-    lap = constant_logits_model(model)
+    lap = constant_features_model(model)
     if lap is None or precision != "fp32":
         return None
     modes = [(module, module.training) for module in lap.modules()]
-    graph, engine = flat(lap.eval(), image), fast_network_of(lap, image)
+    lap.eval()
+    trunk, head = _trunk_and_head(lap, image)
+    graph, engine = (None, trunk) if trunk is None else (flat(trunk, image), fast_network_of(trunk, image))
     for module, training in modes:
         module.training = training
     if graph is None:
         return None
 
     def fast_logits(images: Tensor) -> Tensor:
-        module = graph if torch.is_grad_enabled() or engine is lap else engine
-        return module(images.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+        module = graph if torch.is_grad_enabled() or engine is trunk else engine
+        return head(module(images.contiguous(memory_format=torch.channels_last)))  # type: ignore[misc]
 
     return fast_logits
+
+
+def _trunk_and_head(lap: LapModel, image: Tensor) -> tuple[nn.Module | None, Callable[[Tensor], Tensor]]:
+    """Split a model whose features do not learn into what is constant and what may learn; None where that is unclear.
+
+    Where the logits do not learn either, all of it is constant.
+    """
+    if lap.head.a.item() == 0:
+        return lap, lambda logits: logits
+    with torch.no_grad():
+        _, sizes = lap._run_backbone(image)
+    # Other heads need more than the features.
+    has_plain_head = lap.info.partition.layout.order == "NCHW" and not sizes
+    return (_Features(lap) if has_plain_head else None), lap.forward_head
 
 
 def set_training_mode(model: nn.Module, recipe: Recipe) -> None:

@@ -138,7 +138,7 @@ class Loader(Generic[T, R]):
                 self._pool = ThreadPoolExecutor(self.workers)
             else:
                 context = multiprocessing.get_context("fork" if can_fork() else "spawn")
-                self._pool = ProcessPoolExecutor(self.workers, context, _initialise_worker, (os.getpid(),))
+                self._pool = ProcessPoolExecutor(self.workers, context, initialise_worker, (os.getpid(),))
         return self._pool
 
 
@@ -146,7 +146,7 @@ def _read_all(read: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return [read(item) for item in items]
 
 
-def _initialise_worker(parent: int) -> None:
+def initialise_worker(parent: int) -> None:
     """Ignore SIGINT, exit with the parent, and use one torch thread."""
     # A forked process that asks for OpenMP threads would wait for those of its parent.
     torch.set_num_threads(1)

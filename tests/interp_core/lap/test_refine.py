@@ -124,7 +124,7 @@ def test_scores_do_not_depend_on_the_scale_of_the_features() -> None:
     evidence, concept = torch.randn(2, 1, 4, 4), torch.rand(2, 1, 4, 4)
     first = refiner(parts, features, evidence, concept, below)
     rescaled = refiner(7 * parts, 5 * features, 3 * evidence, concept, [2 * maps for maps in below])
-    assert first.shape == (2, 2, 16, 16)
+    assert [scores.shape for scores in first] == [(2, 1, 16, 16)] * 2
     torch.testing.assert_close(first, rescaled, rtol=1e-4, atol=1e-5)
 
 
@@ -140,12 +140,12 @@ def test_the_class_asked_for_decides_the_map() -> None:
 def test_the_map_is_the_effect_where_the_region_is_and_a_tenth_of_it_elsewhere() -> None:
     scores = torch.tensor([[[[50.0, -50.0, 50.0, -50.0]], [[1.0, 1.0, 0.0, -1.0]]]])
     expected = [1.1, 0.1, 1.1 * 0.6931472 / 20, 0.0]
-    assert map_from_scores(scores).flatten().tolist() == pytest.approx(expected, abs=1e-5)
+    assert map_from_scores(*scores.split(1, 1)).flatten().tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_order_of_effects_is_kept_below_zero_too() -> None:
     scores = torch.stack([torch.zeros(101), torch.linspace(-3, 3, 101)]).view(1, 2, 1, -1)
-    assert bool((map_from_scores(scores).diff() > 0).all())
+    assert bool((map_from_scores(*scores.split(1, 1)).diff() > 0).all())
 
 
 def test_within_a_cell_what_stands_out_counts_more() -> None:
@@ -173,8 +173,8 @@ def test_masking_terms_open_the_refined_map() -> None:
     sample = view.sample_class()
     assert sample.level == "refined"
     assert sample.effects is not None
-    scores = torch.cat([sample.maps.logit(), sample.effects], 1)
-    expected = view.to_image_grid(map_from_scores(scores), "refined") * detail(images)
+    refined = map_from_scores(sample.maps.logit(), sample.effects)
+    expected = view.to_image_grid(refined, "refined") * detail(images)
     torch.testing.assert_close(refined_of(lap, images, targets), expected, rtol=1e-4, atol=1e-5)
 
 
