@@ -21,8 +21,9 @@ from benchmarks.diagnosis.subject import Subject
 from benchmarks.diagnosis.suite import diagnose
 from benchmarks.store.provenance import write_provenance
 from benchmarks.studies.planted.causes import Cause, Planted, plant_cause
+from benchmarks.studies.planted.guided_rivals import EPOCHS, RATE
 from benchmarks.studies.planted.repair_report import write_report
-from benchmarks.studies.planted.repair_rivals import EPOCHS, RATE, REPAIR_RIVALS
+from benchmarks.studies.planted.repair_rivals import REPAIR_RIVALS
 from benchmarks.studies.planted.setting import Setting, digits, subject_of, train_network
 from benchmarks.studies.planted.study import OUTPUT, trained_network
 from benchmarks.studies.progress import track

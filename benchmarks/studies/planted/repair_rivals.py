@@ -6,10 +6,16 @@
     AFR            last layer reweighted by exp(-gamma p(label)) on held-out images (Qiu et al. 2023)
     JTT            trained again from random weights, errors of the first network five times (Liu et al. 2021)
     P-ClArC        the cue's direction projected out of the last features (Anders et al. 2022), cues known
+    SELF           last layer tuned on held-out images on which dropout changes the answer most (LaBonte et al. 2023)
+    RRR            trained on, input gradients kept small on the cue, which is known in 1 % of the images
+    energy on CAM  trained on, CAM kept inside the object, which is known in 1 % of the images
     DFR            last layer on balanced groups (Kirichenko et al. 2023), groups known: an oracle
+    Group DRO      trained on for the worst group (Sagawa et al. 2020), groups known: an oracle
 
-Known limits: AFR and DFR use the validation images, which the network has not seen. P-ClArC is told which images show
-the cue, so it knows more than a diagnosis.
+RRR, energy on CAM and Group DRO lie in `guided_rivals`.
+
+Known limits: AFR, SELF and DFR use the validation images, which the network has not seen. P-ClArC is told which images
+show the cue, so it knows more than a diagnosis.
 """
 
 from __future__ import annotations
@@ -18,21 +24,30 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from benchmarks.diagnosis.amend import copy_subject
 from benchmarks.diagnosis.repairs.support.edited_images import EditedImages
 from benchmarks.diagnosis.repairs.support.pooled_features import collect_features, last_layer, write_last_layer
 from benchmarks.diagnosis.subject import Subject
 from benchmarks.studies.planted.causes import Planted
+from benchmarks.studies.planted.guided_rivals import (
+    fine_tune_recipe,
+    guide_by_energy,
+    guide_by_gradients,
+    protect_groups,
+)
 from benchmarks.studies.planted.setting import Setting, normalise, subject_of, train_network
 from interp_core.datasets import ImageSet
-from interp_core.training import Recipe, fit
+from interp_core.training import fit
 
-EPOCHS, RATE = 20, 4e-3  # the rate of the first training, and epochs enough to learn what it did not
 SQUARE = 0.3  # side of an erased square
 GAMMAS = (0.0, 1.0, 2.0, 4.0, 8.0)
 UPWEIGHT = 5
-DRAWS = 10  # balanced subsamples of DFR
+DRAWS = 10  # balanced subsamples of DFR, and dropouts of SELF
+SELECTED = (20, 100)  # images of SELF, chosen like AFR's gamma
+DROPOUT, TUNE_STEPS, TUNE_RATE = 0.5, 250, 1e-2
 Repair = Callable[[Subject, Planted, Planted, Setting], Subject]
 
 
@@ -54,10 +69,7 @@ def erase_squares(subject: Subject, train: Planted, _val: Planted, setting: Sett
 
 def _fine_tune(subject: Subject, pixels: np.ndarray, targets: np.ndarray, setting: Setting) -> Subject:
     copy = copy_subject(subject)
-    recipe = Recipe(
-        mode="finetune", epochs=EPOCHS, learning_rate=RATE, backbone_rate=1.0, batch_size=32, seed=setting.seed,
-        learn_gates=False, start_a=None, weight_decay=0.01, shift=1, fixed_norms=False,
-    )  # fmt: skip
+    recipe = fine_tune_recipe(setting.seed)
     fit(copy.lap, normalise(pixels), torch.from_numpy(targets), recipe=recipe, terms=(), progress=None)
     return copy
 
@@ -77,6 +89,52 @@ def reweight_failures(subject: Subject, _train: Planted, val: Planted, setting: 
     p = subject.predict(first.images).numpy()[np.arange(len(first)), targets]
     candidates = [_with_layer(subject, features, targets, np.exp(-gamma * p), setting.seed) for gamma in GAMMAS]
     return max(candidates, key=lambda candidate: _worst_class(candidate, second))
+
+
+def select_disagreements(subject: Subject, _train: Planted, val: Planted, setting: Setting) -> Subject:
+    """Tune the last layer of a copy on images, as many of each class, whose answers dropout changes most."""
+    half = np.arange(len(val.images)) % 2 == 0
+    first, second = val.images.take(np.flatnonzero(half)), val.images.take(np.flatnonzero(~half))
+    features, targets = torch.from_numpy(_features(subject, first)), torch.from_numpy(first.targets)
+    weight, bias = (values.detach().reshape(len(values), -1).squeeze(1) for values in _layer(subject))
+    disagreement = measure_disagreement(features, weight, bias, setting.seed)
+    candidates = []
+    for number in SELECTED:
+        rows = _highest_of_each(disagreement, targets, max(1, number // len(subject.classes)))
+        copy = copy_subject(subject)
+        tuned_weight, tuned_bias = _tune(features[rows], targets[rows], weight, bias)
+        write_last_layer(copy, tuned_weight.numpy(), tuned_bias.numpy(), list(range(len(bias))))
+        candidates.append(copy)
+    return max(candidates, key=lambda candidate: _worst_class(candidate, second))
+
+
+def measure_disagreement(features: Tensor, weight: Tensor, bias: Tensor, seed: int) -> Tensor:
+    """Compute the divergence (n,) of answers to features (n, D) from those with dropout, averaged over draws."""
+    generator = torch.Generator().manual_seed(seed)
+    logs = F.linear(features, weight, bias).log_softmax(1)
+    total = torch.zeros(len(features))
+    for _ in range(DRAWS):
+        kept = torch.rand(features.shape, generator=generator) >= DROPOUT
+        dropped = F.linear(features * kept / (1 - DROPOUT), weight, bias).log_softmax(1)
+        total += (logs.exp() * (logs - dropped)).sum(1)
+    return total / DRAWS
+
+
+def _highest_of_each(values: Tensor, targets: Tensor, count: int) -> Tensor:
+    """Return the positions of the `count` highest values (n,) of each class."""
+    order = values.argsort(descending=True)
+    return torch.cat([order[targets[order] == cls][:count] for cls in targets.unique()])
+
+
+def _tune(features: Tensor, targets: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Tune weights (K, D) and biases (K,) from where they are."""
+    layer = [values.clone().requires_grad_() for values in (weight, bias)]
+    optimizer = torch.optim.Adam(layer, lr=TUNE_RATE)
+    for _ in range(TUNE_STEPS):
+        optimizer.zero_grad()
+        F.cross_entropy(F.linear(features, *layer), targets).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return layer[0].detach(), layer[1].detach()
 
 
 def train_twice(subject: Subject, train: Planted, _val: Planted, setting: Setting) -> Subject:
@@ -158,7 +216,11 @@ REPAIR_RIVALS: dict[str, Repair] = {
     "erasing": erase_squares,
     "balanced last layer": balance_classes,
     "AFR": reweight_failures,
+    "SELF": select_disagreements,
     "JTT": train_twice,
     "P-ClArC, cues known": project_cue,
+    "RRR, cue of 1 % known": guide_by_gradients,
+    "energy on CAM, object of 1 % known": guide_by_energy,
     "DFR, groups known": balance_groups,
+    "Group DRO, groups known": protect_groups,
 }

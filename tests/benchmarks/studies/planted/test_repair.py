@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.studies.planted import repair, repair_rivals
+from benchmarks.studies.planted import guided_rivals, repair
 from benchmarks.studies.planted import setting as settings_module
 from benchmarks.studies.planted.repair import judge, judging_images
 from benchmarks.studies.planted.repair_report import repair_table
@@ -23,7 +23,7 @@ SETTING = Setting("tag", "planted", 0.9, "all", 1)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(settings_module, "COUNTS", {"train": 240, "val": 160, "test": 80})
     monkeypatch.setattr(settings_module, "RECIPE", {"epochs": 1, "batch_size": 32, "shift": 0})
-    monkeypatch.setattr(repair_rivals, "EPOCHS", 1)
+    monkeypatch.setattr(guided_rivals, "EPOCHS", 1)
     settings_module.digits.cache_clear()
     settings_module.statistics.cache_clear()
     yield
