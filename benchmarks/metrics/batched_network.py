@@ -196,11 +196,13 @@ class BatchedNetwork:
         It holds some versions of one image, or all versions of some images.
         """
         row, version = divmod(start, versions)
-        if versions >= self.batch_size or version:
+        # Every worker gets a block.
+        size = max(1, min(self.batch_size, -(-n * versions // self.workers)))
+        if versions >= size or version:
             # Blocks of equal size, since a small one at the end would be slow.
-            blocks = -(-(versions - version) // self.batch_size)
+            blocks = -(-(versions - version) // size)
             return slice(row, row + 1), slice(version, version + -(-(versions - version) // blocks))
-        return slice(row, min(n, row + self.batch_size // versions)), slice(0, versions)
+        return slice(row, min(n, row + size // versions)), slice(0, versions)
 
     def _halve_batch_size(self) -> None:
         if self.batch_size == 1:

@@ -2,21 +2,27 @@
 
 Each missing pixel is the weighted mean of its eight neighbours, missing ones included: 1/6 for edge neighbours and 1/12
 for diagonal ones. This is a linear system per image, symmetric and positive definite. It is solved for many images at
-once by conjugate gradients from a coarse-to-fine first guess.
+once by conjugate gradients from a coarse-to-fine first guess. Scattered holes take few steps. On a CPU a system that
+takes many, as that of one large hole does, is solved by a sparse factorisation instead.
 
 Source: Rong et al. 2022 (ROAD), who add a little noise afterwards.
 
-Known limit: large holes take many steps. The residual is at most `TOLERANCE` of the right-hand side.
+Known limit: large holes take many steps on a GPU. The residual is at most `TOLERANCE` of the right-hand side.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import sparse
+from scipy.sparse.linalg import splu
 from torch import Tensor
 
 TOLERANCE = 1e-6
 MAX_STEPS = 1000
+# A factorisation takes as long as 100 to 300 steps in an image of 224 pixels a side.
+MAX_STEPS_ON_CPU = 120
 CHECK_EVERY = 10  # steps between two checks of convergence
 
 
@@ -62,9 +68,10 @@ def solve(hole: Tensor, weight: Tensor, right: Tensor, guess: Tensor) -> Tensor:
     """
     bound = TOLERANCE**2 * _dot(right, right / weight).clamp(min=torch.finfo(right.dtype).tiny)
     solved, rows = guess.clone(), torch.arange(len(guess), device=guess.device)
+    all_holes, all_weights = hole, weight
     x, residual = guess, right - _system(guess, hole, weight)
     direction, size = residual / weight, _dot(residual, residual / weight)
-    for step in range(MAX_STEPS):
+    for step in range(MAX_STEPS_ON_CPU if guess.device.type == "cpu" else MAX_STEPS):
         if step % CHECK_EVERY == 0:
             solved[rows] = x
             unsolved = (size > bound).flatten(1).any(1)
@@ -81,6 +88,40 @@ def solve(hole: Tensor, weight: Tensor, right: Tensor, guess: Tensor) -> Tensor:
         direction, size = conditioned + _ratio(new, size) * direction, new
     else:
         solved[rows] = x
+        if guess.device.type == "cpu":
+            unsolved = (size > bound).flatten(1).any(1)
+            for row in rows[unsolved].tolist():
+                solved[row] = factorise_and_solve(all_holes[row, 0], all_weights[row, 0], right[row])
+    return solved
+
+
+def factorise_and_solve(hole: Tensor, weight: Tensor, right: Tensor) -> Tensor:
+    """Solve the system of one image by a sparse factorisation.
+
+    Args:
+        hole: (H, W), 1 where x is unknown.
+        weight: (H, W), sum of the weights of the neighbours within the image.
+        right: (C, H, W), 0 outside the hole.
+    """
+    inside = hole.numpy() > 0
+    number = np.pad(np.where(inside, np.cumsum(inside).reshape(inside.shape) - 1, -1), 1, constant_values=-1)
+    rows, columns, values = [number[1:-1, 1:-1][inside]], [number[1:-1, 1:-1][inside]], [weight.numpy()[inside]]
+    height, width = inside.shape
+    for down, along in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        other = number[1 + down : 1 + down + height, 1 + along : 1 + along + width]
+        both = inside & (other >= 0)
+        pair = number[1:-1, 1:-1][both], other[both]
+        share = np.full(len(pair[0]), -1 / 12 if down and along else -1 / 6)
+        rows, columns, values = [*rows, *pair], [*columns, *reversed(pair)], [*values, share, share]
+    matrix = sparse.csc_matrix(
+        (np.concatenate(values).astype(np.float64), (np.concatenate(rows), np.concatenate(columns)))
+    )
+    # The options for symmetric matrices keep the factors small.
+    factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+    solved = torch.zeros_like(right)
+    solved[:, torch.from_numpy(inside)] = torch.from_numpy(
+        factors.solve(right.numpy()[:, inside].T.astype(np.float64))
+    ).T.to(right)
     return solved
 
 

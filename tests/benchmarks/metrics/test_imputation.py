@@ -5,6 +5,7 @@ import pytest
 import torch
 from quantus import noisy_linear_imputation
 
+from benchmarks.metrics import imputation
 from benchmarks.metrics.imputation import first_guess, impute, neighbour_sum
 
 
@@ -19,7 +20,9 @@ def holes(n: int, side: int, share: float, seed: int = 0) -> torch.Tensor:
 
 class TestImputation:
     @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-    def test_it_solves_what_quantus_solves(self, share: float) -> None:
+    @pytest.mark.parametrize("steps", [0, 5, 1000], ids=["factorised", "mixed", "by steps"])
+    def test_it_solves_what_quantus_solves(self, monkeypatch: pytest.MonkeyPatch, share: float, steps: int) -> None:
+        monkeypatch.setattr(imputation, "MAX_STEPS_ON_CPU", steps)
         images = torch.randn(3, 2, 24, 24, generator=torch.Generator().manual_seed(0))
         missing = holes(3, 24, share)
         imputed = impute(images, missing)
