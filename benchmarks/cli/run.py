@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,22 @@ from benchmarks.cli.app import FAILED, Assignments, app, console, print_warning
 from benchmarks.cli.runs import write_page
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from benchmarks.run.engine import Outcome
+
+# Parts of a run in run.json whose name says too little.
+TIME_NAMES = {
+    "train": "training",
+    "pairs": "training of pairs",
+    "select": "choosing images",
+    "explain": "explaining",
+    "metrics_model": "passes of metrics",
+    "metrics_library": "rest of metrics",
+    "harness": "storing and the rest",
+    "libraries": "loading libraries",
+    "page": "tables, figures and page",
+}
 
 
 @app.command()
@@ -50,6 +66,7 @@ def run(
     ] = False,
 ) -> None:
     """Train, explain, score and report. A run that was stopped computes only what is missing."""
+    begin = time.perf_counter()
     from benchmarks.config.load import load_config, preset_path
     from benchmarks.config.overrides import parse_assignment
 
@@ -68,14 +85,34 @@ def run(
         from benchmarks.run.engine import Engine
         from benchmarks.run.phase_progress import PhaseProgress
 
+    before = {"libraries": time.perf_counter() - begin}
     with PhaseProgress(console) as progress:
-        outcome = Engine(
+        executor = Engine(
             settings, progress, overrides=overrides, fresh=fresh, retry_failed=retry_failed, has_helper=True
-        ).run()
+        )
+        outcome = executor.run()
     _print_outcome(outcome)
+    begin = time.perf_counter()
     write_page(outcome.folder)
+    _print_times(executor.record.times, before | {"page": time.perf_counter() - begin})
     if outcome.failed:
         raise typer.Exit(FAILED)
+
+
+def _print_times(times: Mapping[str, float], around: Mapping[str, float]) -> None:
+    """Print how long each part of the command took, the longest first.
+
+    Args:
+        times: seconds of the parts of the run, and their total, as in run.json.
+        around: seconds of what comes before and after the run.
+    """
+    from benchmarks.run.phase_progress import format_seconds
+
+    parts = {**times, **around}
+    total = parts.pop("total", 0.0) + sum(around.values())
+    longest_first = sorted(parts.items(), key=lambda part: -part[1])
+    texts = [f"{TIME_NAMES.get(name, name)} {format_seconds(max(0.0, seconds))}" for name, seconds in longest_first]
+    console.print(f"Time {format_seconds(total)}: {', '.join(texts)}", highlight=False, soft_wrap=True)
 
 
 def _print_outcome(outcome: Outcome) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from helpers.command import exit_code
 
 from baselines import explainers
 from benchmarks import report
+from benchmarks.cli.run import _print_times
 from benchmarks.report import RunData
 from benchmarks.store.atomic import write_atomically
 from benchmarks.store.locations import open_location
@@ -151,6 +153,14 @@ def test_failed_cells_exit_with_1_and_are_retried(
         assert "4 cells computed, 4 found in the store" in captured.out
     finally:
         del explainers._entries["moody"]
+
+
+def test_the_parts_of_the_time_are_printed_longest_first(capsys: pytest.CaptureFixture[str]) -> None:
+    times = {"total": 100.0, "train": 61.0, "explain": 30.0, "harness": 9.0}
+    _print_times(times, {"libraries": 8.0, "page": 12.0})
+    line = " ".join(capsys.readouterr().out.split())
+    assert line.startswith("Time 2:00: ")
+    assert re.findall(r"\d:\d\d(?!:)", line) == ["1:01", "0:30", "0:12", "0:09", "0:08"]
 
 
 def test_a_run_and_its_page_may_lie_behind_a_url(
