@@ -109,6 +109,7 @@ class Explainer(BaseModel):
         masks: Tensor | None = None,
         seed: int = 0,
         output: Output | None = None,
+        many: bool = False,
     ) -> tuple[Tensor, Cost]:
         """Explain images, and measure the cost.
 
@@ -121,6 +122,7 @@ class Explainer(BaseModel):
             seed: seed of every random generator during the call.
             output: where the network returns more than logits, the part that they are: a key, an index, the name of an
                 attribute, or a function of what it returns.
+            many: whether many images will be explained, so that seconds spent on faster gradients pay.
 
         Returns:
             Maps (N, 1, H, W) float32, NaN where the method returned NaN, and the cost of the call.
@@ -140,7 +142,12 @@ class Explainer(BaseModel):
                 failures_in_words(self.name, network, task.images),
             ):
                 self._check_applies(network, task.images, masks)
-                with preserve(network), seed_generators(seed), fast_calls(network), count_passes(network, cost):
+                with (
+                    preserve(network),
+                    seed_generators(seed),
+                    fast_calls(network, many=many),
+                    count_passes(network, cost),
+                ):
                     maps = self.explain_in_batches(network, task.images, task.targets, masks)
         return maps, cost
 

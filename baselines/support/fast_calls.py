@@ -1,8 +1,10 @@
-"""Run the calls of a network that need no gradient by the fastest engine, unseen by the explainer that makes them.
+"""Run the calls of a network by the fastest engine, unseen by the explainer that makes them.
 
 A call is taken over if it brings a large batch, without gradient, and if nothing inside the network is hooked, replaced
 or watched. All other calls run the network itself. What is taken over depends on the call alone, so that maps do not
 depend on earlier ones. Hooks of the network itself, which count passes, run in any case.
+
+Where many images will be explained, calls with a gradient of the images are taken over, too.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import _len_torch_function_stack
 from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
-from interp_core.backbone.runtime import fast_network_of
+from interp_core.backbone.runtime import differentiable_network_of, fast_network_of
 
 # Smaller batches are single looks at images, which would not pay for the time that choosing an engine takes.
 LEAST_IMAGES = 16
@@ -24,8 +26,13 @@ LEAST_PIXELS = 32 * 64 * 64
 
 
 @contextmanager
-def fast_calls(network: nn.Module) -> Iterator[None]:
-    """Take over calls of a network inside the block; see the module."""
+def fast_calls(network: nn.Module, *, many: bool = False) -> Iterator[None]:
+    """Take over calls of a network inside the block; see the module.
+
+    Args:
+        network: in evaluation mode.
+        many: whether many images will be explained, so that an engine for gradients pays.
+    """
     if isinstance(network, torch.jit.ScriptModule):
         yield
         return
@@ -33,10 +40,11 @@ def fast_calls(network: nn.Module) -> Iterator[None]:
 
     def call(*inputs: Any, **options: Any) -> Any:
         images = inputs[0] if len(inputs) == 1 and not options else None
-        if not isinstance(images, Tensor) or not _is_large(images) or _is_watched(network, modules):
+        if not isinstance(images, Tensor) or not _pays(images, many) or _is_watched(network, modules):
             return network._call_impl(*inputs, **options)
+        choose = differentiable_network_of if torch.is_grad_enabled() else fast_network_of
         with _without_hooks(network):
-            engine = fast_network_of(network, images)
+            engine = choose(network, images)
         if engine is network:
             return network._call_impl(images)
         with _replaced(network, "forward", engine.forward):
@@ -47,9 +55,11 @@ def fast_calls(network: nn.Module) -> Iterator[None]:
         yield
 
 
-def _is_large(images: Tensor) -> bool:
-    """Return whether a batch is large enough, and needs no gradient."""
-    if torch.is_grad_enabled() or images.ndim != 4 or len(images) < LEAST_IMAGES:
+def _pays(images: Tensor, many: bool) -> bool:
+    """Return whether an engine for a batch pays."""
+    if torch.is_grad_enabled():
+        return many and images.ndim == 4
+    if images.ndim != 4 or len(images) < LEAST_IMAGES:
         return False
     return len(images) * images.shape[-2] * images.shape[-1] >= LEAST_PIXELS
 

@@ -284,7 +284,7 @@ class ShardJob:
                 tensor.to(self.worker.device) for tensor in (self.shard.images[batch], targets, masks)
             )
             seed = cell.seed + batch.start
-            maps, cost = explainer.measure(self.trained.network, images, targets, masks=masks, seed=seed)
+            maps, cost = explainer.measure(self.trained.network, images, targets, masks=masks, seed=seed, many=True)
             return maps.cpu().numpy(), cost
 
         batches = self.worker.explain_batches.run(explain, len(split))

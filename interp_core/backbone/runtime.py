@@ -4,6 +4,9 @@ In this order: OpenVINO on a CPU (`openvino_graph`), the flat graph (`flat_graph
 compared with the network on noise and on the first images, and is used only if its logits agree. The choice is made
 once for the present weights and the size of the images.
 
+Passes with a gradient of the images run by the flat graph, where a caller makes many of them
+(`differentiable_network_of`).
+
 The environment variable INTERP_BENCH_RUNTIME forbids the faster ones: "flat" all but the flat graph and the network,
 "network" all but the network.
 
@@ -53,6 +56,7 @@ class Runtime:
 
 
 _runtimes: WeakKeyDictionary[nn.Module, tuple[Any, Runtime]] = WeakKeyDictionary()
+_differentiable: WeakKeyDictionary[nn.Module, tuple[Any, nn.Module | None]] = WeakKeyDictionary()
 
 
 def fast_network_of(model: nn.Module, images: Tensor) -> nn.Module:
@@ -71,17 +75,31 @@ def runtime_of(model: nn.Module, images: Tensor) -> Runtime:
     Raises:
         ContractError: the environment variable names no engine.
     """
-    names = _allowed()
-    state = tensor_states(model), tuple(images.shape[1:]), images.device, names
+    state = _state(model, images)
     if model not in _runtimes or _runtimes[model][0] != state:
-        _runtimes[model] = state, _choose(model, images[:FIRST_IMAGES], names)
+        _runtimes[model] = state, _choose(model, images[:FIRST_IMAGES], _allowed())
     return _runtimes[model][1]
 
 
-def has_runtime(model: nn.Module, images: Tensor) -> bool:
-    """Return whether an engine was chosen for these weights and images of this size."""
-    state = tensor_states(model), tuple(images.shape[1:]), images.device, _allowed()
-    return model in _runtimes and _runtimes[model][0] == state
+def differentiable_network_of(model: nn.Module, images: Tensor) -> nn.Module:
+    """Return the fastest module with the same function, and with a gradient of the images but not of the weights.
+
+    It takes seconds to make, so it is for callers that make many passes.
+
+    Args:
+        model: network in evaluation mode, which is not changed.
+        images: (N, C, H, W) on its device.
+    """
+    state = _state(model, images)
+    if model not in _differentiable or _differentiable[model][0] != state:
+        graph = flat(model, images[:1].detach()) if "flat" in _allowed() else None
+        _differentiable[model] = state, None if graph is None else graph.requires_grad_(False)
+    return _differentiable[model][1] or model
+
+
+def _state(model: nn.Module, images: Tensor) -> tuple[Any, ...]:
+    """Return what the choice of an engine depends on."""
+    return tensor_states(model), tuple(images.shape[1:]), images.device, _allowed()
 
 
 def _allowed() -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import interp_core
 from interp_core.backbone import openvino_graph, runtime
 from interp_core.backbone.flat_graph import flat
-from interp_core.backbone.runtime import TOLERANCE, fast_network_of, has_runtime, runtime_of
+from interp_core.backbone.runtime import TOLERANCE, differentiable_network_of, fast_network_of, runtime_of
 from interp_core.errors import ContractError
 from interp_core.training import initialise_attention
 
@@ -94,13 +94,10 @@ def test_the_network_stays_as_it_was() -> None:
 
 def test_chosen_once_and_again_when_weights_change() -> None:
     model, image = small_network(), torch.zeros(1, 3, 16, 16)
-    assert not has_runtime(model, image)
     first = fast_network_of(model, image)
-    assert has_runtime(model, image)
     assert fast_network_of(model, image) is first
     with torch.no_grad():
         next(model.parameters()).add_(1.0)
-    assert not has_runtime(model, image)
     assert fast_network_of(model, image) is not first
 
 
@@ -159,6 +156,28 @@ def test_images_are_not_changed_by_a_network_that_works_in_place() -> None:
     module = fast_network_of(InPlace().eval(), images)
     assert torch.equal(images, torch.ones(2, 3, 8, 8))
     torch.testing.assert_close(module(images.clone()), torch.full((2, 3), 2.0))
+
+
+class TestDifferentiable:
+    def test_the_same_gradient_of_the_images(self) -> None:
+        model, images = small_network(), torch.randn(3, 3, 16, 16).requires_grad_()
+        graph = differentiable_network_of(model, images)
+        assert graph is not model
+        assert differentiable_network_of(model, images) is graph
+        gradients = [torch.autograd.grad(module(images)[:, 1].sum(), images)[0] for module in (model, graph)]
+        torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
+
+    def test_other_weights_get_another(self) -> None:
+        model, image = small_network(), torch.zeros(1, 3, 16, 16)
+        first = differentiable_network_of(model, image)
+        with torch.no_grad():
+            next(model.parameters()).add_(1.0)
+        assert differentiable_network_of(model, image) is not first
+
+    def test_none_where_engines_are_forbidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(runtime.VARIABLE, "network")
+        model = small_network()
+        assert differentiable_network_of(model, torch.zeros(1, 3, 16, 16)) is model
 
 
 @pytest.mark.slow
