@@ -43,7 +43,7 @@ def fast_calls(network: nn.Module, *, many: bool = False) -> Iterator[None]:
         if not isinstance(images, Tensor) or not _pays(images, many) or _is_watched(network, modules):
             return network._call_impl(*inputs, **options)
         choose = differentiable_network_of if torch.is_grad_enabled() else fast_network_of
-        with _without_hooks(network):
+        with _without_hooks(network), _replaced(network, "_compiled_call_impl", None):
             engine = choose(network, images)
         if engine is network:
             return network._call_impl(images)
