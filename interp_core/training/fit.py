@@ -21,7 +21,7 @@ from interp_core.training.checkpoint import Checkpoint
 from interp_core.training.data import Regions, Source, TrainingSet, check_data
 from interp_core.training.devices import start_accelerator
 from interp_core.training.loop import TrainingLoop, Validation
-from interp_core.training.modes import freeze_excluded, initialise_attention, set_attention_gradient, set_memory_format
+from interp_core.training.modes import freeze_excluded, initialise_attention, memory_format, set_attention_gradient
 from interp_core.training.progress import Progress, open_callbacks
 from interp_core.training.recipe import DEFAULT_TERMS, MAP_TERMS, OWN_TERMS, Mode, Recipe
 from interp_core.training.targets import targets_for, to_targets
@@ -93,12 +93,12 @@ def fit(
         start_accelerator(model, recipe.precision) as accelerator,
         freeze_excluded(model, recipe),
         set_attention_gradient(model, recipe),
+        memory_format(model, recipe),
     ):
         lap = lap_within(model)
         if lap is not None and recipe.start_a is not None:
             initialise_attention(lap, recipe.start_a)
         _mark_trained(model, recipe)
-        set_memory_format(model, recipe)
         data = TrainingSet(images, targets, regions, recipe, accelerator.process_index, accelerator.num_processes)
         loop = TrainingLoop(model, data, recipe, terms, accelerator, names, memory)
         identity = _training_identity(recipe, terms, data, accelerator.num_processes)

@@ -183,3 +183,20 @@ def set_memory_format(model: nn.Module, recipe: Recipe) -> None:
     """Convert the weights to the memory format of the recipe."""
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def memory_format(model: nn.Module, recipe: Recipe) -> Iterator[None]:
+    """Convert weights to the memory format of the recipe, and those that do not learn back on exit.
+
+    Convolutions round differently in another format, and a frozen network must keep its answers to the last bit.
+    """
+    frozen = [p for p in model.parameters() if p.ndim == 4 and not p.requires_grad and p.is_contiguous()]
+    set_memory_format(model, recipe)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            # A kernel of one pixel counts as contiguous in both formats, so `contiguous` would change nothing.
+            values = torch.empty_like(parameter, memory_format=torch.contiguous_format)
+            parameter.data = values.copy_(parameter.data)
