@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from benchmarks.studies.planted.repair_report import repair_table
 from benchmarks.studies.planted.report import USED, alarms, by_cause, recalls
 
 PLANTED, UNTOUCHED = Path("diagnosis/planted.csv"), Path("diagnosis/untouched/planted.csv")
+VERDICTS = ("cause", "bystander", "unconfirmed")
+SHOWN_FINDINGS = 6  # of each network
+FACES = "male"  # name of the network of faces
 SHOWN_REPAIRS = {
     "none": "before",
     "distil": "exchange, answers kept",
@@ -44,7 +48,66 @@ def diagnosis_context(results: Path) -> dict[str, Any]:
         "repaired": sorted(pd.read_csv(results / "diagnosis" / "repairs.csv")["cause"].unique()),
         "repair_table": markdown_table(_rounded(repair_table(pd.read_csv(results / "diagnosis" / "repairs.csv")))),
         "found": findings[findings["network"] == "user"].iloc[0].to_dict(),
+        **trained_context(results),
     }
+
+
+def trained_context(results: Path) -> dict[str, Any]:
+    """Return what the page says about networks that others trained: their findings and their groups."""
+    findings = pd.read_csv(results / "diagnosis" / "trained_findings.csv")
+    facts = json.loads((results / "diagnosis" / "trained.json").read_text(encoding="utf-8"))
+    counts = [
+        f"{name}: {', '.join(f'{int((rows == verdict).sum())} {verdict}' for verdict in VERDICTS)}"
+        for name, rows in findings.groupby("network", sort=False)["verdict"]
+    ]
+    return {
+        "trained_counts": "; ".join(counts),
+        "trained_table": trained_table(findings),
+        "trained_groups": trained_groups(pd.read_csv(results / "diagnosis" / "trained_groups.csv")),
+        "trained_images": facts["images"],
+        "trained_faces": FACES in set(findings["network"]),
+    }
+
+
+def trained_table(findings: pd.DataFrame) -> str:
+    """Write the first findings of each network that an intervention was possible on as a Markdown table."""
+    examined = findings[findings["difference"].notna()].groupby("network", sort=False).head(SHOWN_FINDINGS)
+    rows = pd.DataFrame({
+        "network": examined["network"],
+        "no.": examined["number"],
+        "finding": examined["title"],
+        "confirmed": examined["verdict"].map({"cause": "yes", "bystander": "no"}),
+        "intervention": examined["action"],
+        "difference to its control": [
+            f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
+            for value, low, high in examined[["difference", "low", "high"]].to_numpy().tolist()
+        ],
+        "answers changed, %": _percent(examined["flips"]),
+        "by the control, %": _percent(examined["control flips"]),
+        "images": examined["n"].astype(int),
+    })  # fmt: skip
+    collars = examined["collar overlap"]
+    if collars.notna().any():
+        rows["overlap with collars"] = [f"{value:.2f}" if pd.notna(value) else "" for value in collars]
+    return markdown_table(rows, list(rows.columns[5:]))
+
+
+def trained_groups(groups: pd.DataFrame) -> str:
+    """Write the accuracy of each group as a Markdown table."""
+    rows = pd.DataFrame({
+        "network": groups["network"],
+        "group": groups["group"],
+        "images": groups["images"],
+        "right, %": [
+            f"{value:.0f} ({low:.0f} to {high:.0f})"
+            for value, low, high in (100 * groups[["accuracy", "low", "high"]]).to_numpy().tolist()
+        ],
+    })  # fmt: skip
+    return markdown_table(rows, list(rows.columns[2:]))
+
+
+def _percent(values: pd.Series) -> list[str]:
+    return [f"{100 * value:.0f}" for value in values]
 
 
 def idle_networks(rows: pd.DataFrame) -> pd.DataFrame:

@@ -97,6 +97,11 @@ def run(chest: Path, faces: Path, pneumonia: Path, male: Path, output: Path = OU
     findings = ResumableTable(output / "trained_findings.csv", ("network",), float_format=FLOATS)
     groups = ResumableTable(output / "trained_groups.csv", ("network",), float_format=FLOATS)
     everything = cases(chest, faces, pneumonia, male)
+    facts = {
+        "images": {"of each source and label": RADIOGRAPHS, "faces": FACES},
+        "weights": {case.weights.name: file_digest(case.weights) for case in everything},
+    }
+    facts_path = write_provenance(output / "trained.json", facts, command="interp-bench study trained")
     for case in track([case for case in everything if (case.name,) not in findings], "networks"):
         labelled = case.load_images(case.root)
         network = case.load_network(case.weights)
@@ -107,11 +112,6 @@ def run(chest: Path, faces: Path, pneumonia: Path, male: Path, output: Path = OU
         if (case.name,) not in groups:
             groups.add(*judge_groups(case.name, subject, labelled))
         findings.add(*(describe(case.name, finding, overlap(finding)) for finding in diagnosis.findings))
-    facts = {
-        "images": {"of each source and label": RADIOGRAPHS, "faces": FACES},
-        "weights": {case.weights.name: file_digest(case.weights) for case in everything},
-    }
-    facts_path = write_provenance(output / "trained.json", facts, command="interp-bench study trained")
     return [findings.path, groups.path, facts_path]
 
 
