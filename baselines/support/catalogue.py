@@ -39,5 +39,13 @@ def table(registry: Mapping[str, type[Explainer]]) -> str:
     for name, cls in sorted(registry.items(), key=lambda item: (item[1].kind == "control", item[0])):
         facts = labelled_facts(cls)
         columns = (facts.get(label, "").rstrip(".") for label in ("Budget", "Cost", "Not valid"))
-        lines.append((f"`{name}`", cls.title, cls.source, *columns))
+        lines.append((f"`{name}`", cls.title, _source(cls), *columns))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _source(cls: type[Explainer]) -> str:
+    """Return the source of an explainer; for a control, what it is."""
+    if cls.kind != "control":
+        return cls.source
+    summary = " ".join(inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].split()).rstrip(".")
+    return f"control: {summary}"
