@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from interp_core.errors import ContractError
 
@@ -69,6 +68,8 @@ def _check_control_flow(model: nn.Module, images: Tensor) -> None:
     Raises:
         ContractError: it needs their values.
     """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
             model(mode.from_tensor(images))
