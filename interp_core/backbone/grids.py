@@ -33,8 +33,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def _constant_when_compiled(function: Function) -> Function:
     """Mark a function whose results torch.compile takes as constants.
 
-    It sets what `torch.compiler.assume_constant_result` sets, which imports the whole compiler, a third of all that this
-    package imports.
+    It sets what `torch.compiler.assume_constant_result` sets, which imports the whole compiler: a third of the time to
+    import this package.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
