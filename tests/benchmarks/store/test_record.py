@@ -30,7 +30,8 @@ ENTRY_KEYS = {
     "audit": ["metric", "model", "explainer", "images", "largest", "score", "what"],
     "models": [
         "name", "title", "backbone", "lap", "rival", "seed", "train_seconds", "val_accuracy", "test_accuracy",
-        "parameters", "stages", "grid", "layer", "first", "pitch",
+        "parameters", "stages", "grid", "layer", "first", "pitch", "runtime",
+        "runtimes_refused",
     ],
     "degenerate": ["model", "explainer", "degenerate", "maps"],
 }  # fmt: skip
