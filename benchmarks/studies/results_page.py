@@ -27,13 +27,14 @@ CONTROLS = ("random", "smoothed_random", "centre_gaussian", "edges")
 REFERENCES = ("mask",)
 SHORTCUTS = ("digits", "tinyimagenet20")
 LEVEL = 0.05
+CHEAP = 2  # passes forward
 
 
 @dataclass(frozen=True)
 class Contest:
     """Stored tables of a run on LAP networks.
 
-    In these runs the explainer `lap` is the map of the decoders, entitled LAP refined.
+    In these runs, but for `digits_own`, the explainer `lap` is the map of the decoders, entitled LAP refined.
 
     Args:
         folder: of the run; its `tables/` were written by `interp-bench report` or `interp-bench study fits`.
@@ -113,6 +114,14 @@ class Contest:
         return [self.titles[name] for name in self.metrics if name not in set(behind["metric"])]
 
     @property
+    def externally_beaten(self) -> list[str]:
+        """Titles of the metrics in which an external explainer is significantly ahead of `lap` (Wilcoxon, Holm)."""
+        kinds = {info["name"]: info["kind"] for info in self.record["explainers"]}
+        behind = self.paired[(self.paired["verdict"] == "behind") & (self.paired["p_holm"] < LEVEL)]
+        external = set(behind.loc[behind["explainer"].map(kinds) == "external", "metric"])
+        return [self.titles[name] for name in self.metrics if name in external]
+
+    @property
     def level_with_controls(self) -> list[str]:
         """Titles of the metrics in which a control is level with LAP refined or ahead of it by the mean."""
         ranks = self.summary.dropna(subset="rank").pivot_table(index="metric", columns="explainer", values="rank")
@@ -123,6 +132,16 @@ class Contest:
     def best_control(self) -> str:
         """Name of the control with the best mean rank over all metrics."""
         return str(self.ranks["mean_rank_all"].loc[[name for name in CONTROLS if name in self.ranks.index]].idxmin())
+
+    @property
+    def cheap(self) -> list[str]:
+        """Names of the explainers of at most two passes forward, controls aside, best over all metrics first."""
+        names = [str(name) for name in self.ranks.index if name not in CONTROLS]
+        return [name for name in names if self.mean(name, "forwards") <= CHEAP]
+
+    def place(self, explainer: str) -> int:
+        """Return the place of an explainer over all metrics, 1 for the best."""
+        return list(self.ranks.index).index(explainer) + 1
 
     def mean(self, explainer: str, metric: str) -> float:
         """Return the mean score of an explainer."""
@@ -211,6 +230,7 @@ def render(results: Path) -> str:
         InterpError: a stored table is missing.
     """
     entries = contests(results)
+    own = Contest(results / "method" / "digits_own", "digits in photographs", "small, trained")
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -221,6 +241,8 @@ def render(results: Path) -> str:
     return environment.get_template(TEMPLATE).render(
         contests=entries,
         digits_table=rank_table(entries["digits"]),
+        own=own,
+        own_table=rank_table(own),
         contest_table=contest_table(entries, "../results"),
         grid=grid,
         shortcut={
