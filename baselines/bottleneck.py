@@ -26,11 +26,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from baselines.base import Explainer, explainers
-from baselines.support.cam import last_layer
+from baselines.support.cam import reason_without_last_layer
 from baselines.support.stages import Stage, run_with_stages, stages_of
 from interp_core.backbone.blur import blur
 from interp_core.backbone.geometry import resize
-from interp_core.errors import BackboneError
 from interp_core.lap.odds import log_odds
 
 START = 5.0  # sigmoid(5) = 0.993: at first nearly everything passes
@@ -82,11 +81,7 @@ class Bottleneck(Explainer):
 
     def refusal(self, model: nn.Module) -> str | None:
         """Refuse a model in which no single module outputs the last feature map."""
-        try:
-            last_layer(model)
-        except BackboneError as error:
-            return str(error)
-        return None
+        return reason_without_last_layer(model)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Compute maps (N, 1, H, W) >= 0."""

@@ -59,6 +59,15 @@ def run_with_hook(
     return outputs[-1], logits
 
 
+def reason_without_last_layer(model: nn.Module) -> str | None:
+    """Return why no single module outputs the last feature map; None if one does."""
+    try:
+        last_layer(model)
+    except BackboneError as error:
+        return str(error)
+    return None
+
+
 def last_features(model: nn.Module, layer: FeatureLayer, images: Tensor) -> Tensor:
     """Compute the last features (N, C, h, w), from one forward pass without gradients."""
     with torch.no_grad():
@@ -104,11 +113,7 @@ class Cam(Explainer):
 
     def refusal(self, model: nn.Module) -> str | None:
         """Refuse a model in which no single module outputs the last feature map."""
-        try:
-            last_layer(model)
-        except BackboneError as error:
-            return str(error)
-        return None
+        return reason_without_last_layer(model)
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Return maps (N, 1, H, W) if aligned, else (N, 1, h, w) at the resolution of the last features."""
