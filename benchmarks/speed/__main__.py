@@ -1,7 +1,7 @@
 """`python -m benchmarks.speed`: measure with pytest-benchmark and write results/speed/.
 
 Two suites: three networks with explainers (speed.csv), and with `--zoo` thirty networks of timm (zoo.csv). Sub-commands
-measure the engines of the metrics, the loading of images, and the growth of a run with its images.
+measure the engines of the metrics, the loading of images, the growth of a run with its images, and Ray workers.
 """
 
 from __future__ import annotations
@@ -116,6 +116,27 @@ def scale_once(images: int, test_images: int, folder: Path) -> None:
     from benchmarks.speed.scale import run_once
 
     typer.echo(json.dumps(run_once(images, test_images, folder)))
+
+
+@app.command()
+def workers(
+    output: Folder = OUTPUT,
+    images: Annotated[int | None, typer.Option(help="Images to explain (512).")] = None,
+    count: Annotated[list[int] | None, typer.Option(help="Ray workers; repeatable (1, 2).")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Runs for each number of workers (3).")] = None,
+) -> None:
+    """Measure how much sooner a run ends on several Ray workers."""
+    from benchmarks.speed.workers import IMAGES, ROUNDS, WORKERS, write_workers
+
+    _print_paths(write_workers(output, images or IMAGES, count or WORKERS, rounds or ROUNDS))
+
+
+@app.command(hidden=True)
+def workers_once(images: int, test_images: int, count: int, folder: Path) -> None:
+    """Run once for `workers` and print the seconds as JSON."""
+    from benchmarks.speed.workers import run_once
+
+    typer.echo(json.dumps({"seconds": run_once(images, test_images, count, folder)}))
 
 
 def measure(path: Path, *, quick: bool, flags: Sequence[str] = ()) -> None:

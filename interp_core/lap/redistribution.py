@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -224,7 +225,8 @@ def detail(images: Tensor) -> Tensor:
 
     From normalised images to (N, 1, H, W) float32 > 0.
     """
-    return DETAIL + images.float().abs().mean(1, keepdim=True)
+    # One channel after the other takes a quarter of the time of a mean, with the channels last.
+    return DETAIL + reduce(torch.add, [part.float().abs() for part in images.split(1, 1)]) / images.shape[1]
 
 
 def levels_below(info: BackboneInfo, cell: int | None, gated: Sequence[Site]) -> tuple[Site, ...]:
