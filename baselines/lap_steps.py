@@ -1,8 +1,8 @@
 """LAP steps: the map of a LAP network, improved by a few gradient steps on the image.
 
 Idea: the map of one pass ranks the parts of an image. Each step hides a lower part and an upper part, and follows the
-gradient of what is left of the decision, so that upper parts keep it and lower parts lose it. The map holds scores of
-that order, about 0 for the median.
+gradient of what is left of the decision, so that upper parts keep it and lower parts lose it. The map has the values of
+the LAP network's map in that order, so that their sum stays.
 Paper: after Fong et al. (arXiv 1910.08485), started at a LAP network's map; the form is ours.
 Library: `interp_core`.
 Baseline: a blurred image.

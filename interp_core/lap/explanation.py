@@ -91,9 +91,9 @@ class Explanation:
         images: (N, C, H, W) explained; a reference, not a copy.
         refined: (N, 1, H, W) float32 >= 0, the map of the decoders where LAP is attached with `refine`. It is learned
             beside the decision and no part of it; see `interp_core.lap.refine`.
-        stepped: (N, 1, H, W) float32, where steps were requested: scores whose order started as that of `map` and was
-            improved by gradient steps on the image. They are no part of the decision and do not add up to the logit;
-            see `interp_core.lap.steps`.
+        stepped: (N, 1, H, W) float32, where steps were requested: the values of `map` in an order that gradient steps
+            on the image have improved. Its sum is that of `map`, but its parts are no exact parts of the decision; see
+            `interp_core.lap.steps`.
     """
 
     map: Tensor

@@ -10,14 +10,15 @@ The upper part must keep the decision, what is left must lose it, and neighbours
 the normal scores of the map's ranks, and Adam follows the gradient. The shares q differ from step to step, small ones
 are more frequent, and all images have the same, so that a map does not depend on the other images of its batch.
 
-The result is s: scores of an order, about 0 for the median of the map that it started from. They are no parts of the
-logit and do not add up to it.
+The result has the values of the map that it started from, in the order of s: the highest value lies where s is highest.
+So it has the same sum. The steps move evidence and make none. What moved is no exact part of the logit any more.
 
 After extremal perturbations (Fong et al., arXiv 1910.08485) and the curves of RISE (Petsiuk et al., arXiv 1806.07421),
 which optimise from nothing in hundreds of passes. Here the network's own map is the start, and a few steps suffice.
 
-Limits: such a map is no part of the decision. It is optimised for what pixel-removal metrics measure, so judge it by
-metrics of another kind too. A network may react to the masks themselves, which are no natural images.
+Limits: within a cell of the grid the order is that of a smooth surface. Such a map is no part of the decision. It is
+optimised for what pixel-removal metrics measure, so judge it by metrics of another kind too. A network may react to the
+masks themselves, which are no natural images.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def step_map(
         logits_of: logits (M, K) of images; weights that need no gradient save time, see `constant_weights`.
         images: (N, C, H, W), normalised.
         targets: (N,) class indices.
-        start: maps to start from, (N, 1, H, W), of any scale.
-        steps: number of steps; 0 gives the scores that they start from.
+        start: maps to start from, (N, 1, H, W) of the size of the images, of any scale.
+        steps: number of steps.
         cells: number of cells along the longer side of the image, at most one for each pixel.
         multi_label: whether p is a sigmoid of each logit, instead of the softmax over all.
     """
@@ -71,7 +72,18 @@ def step_map(
         images, targets, start = (tensor.detach().clone() for tensor in (images, targets, start))
         scores = normal_scores(F.adaptive_avg_pool2d(start.float(), grid))
         scores = _optimise(logits_of, images, targets, scores, steps, multi_label)
-    return F.interpolate(scores, images.shape[-2:], mode="bilinear", align_corners=False)
+    return rearrange(start, F.interpolate(scores, images.shape[-2:], mode="bilinear", align_corners=False))
+
+
+def rearrange(maps: Tensor, scores: Tensor) -> Tensor:
+    """Put the values of maps (N, 1, H, W) in the order of scores of the same shape.
+
+    >>> rearrange(torch.tensor([[[[5.0, -1.0, 2.0]]]]), torch.tensor([[[[0.1, 0.2, 0.3]]]]))
+    tensor([[[[-1.,  2.,  5.]]]])
+    """
+    positions = scores.flatten(1).argsort(stable=True, dim=1)
+    values = maps.flatten(1).sort(dim=1).values
+    return torch.empty_like(values).scatter_(1, positions, values).view_as(maps)
 
 
 def _optimise(

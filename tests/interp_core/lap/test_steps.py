@@ -67,10 +67,18 @@ def test_no_step_gives_the_order_of_the_start() -> None:
     assert coarse.shape == (2, 1, SIZE, SIZE)
 
 
+def test_steps_move_values_and_make_none(lap: LapModel) -> None:
+    explanation = lap.explain(random(2, 3, 32, 48), steps=2)
+    assert explanation.stepped is not None
+    assert not torch.equal(explanation.stepped, explanation.map)
+    assert torch.equal(explanation.stepped.flatten(1).sort().values, explanation.map.flatten(1).sort().values)
+
+
 def test_few_steps_change_the_order_little() -> None:
     images, targets, start = random(2, 3, SIZE, SIZE), torch.tensor([1, 1]), random(2, 1, SIZE, SIZE)
-    first, *later = (step_map(region_logits, images, targets, start, steps, cells=8).flatten(1) for steps in (0, 1, 20))
-    near, far = (torch.cosine_similarity(first, maps, dim=1) for maps in later)
+    maps = (step_map(region_logits, images, targets, start, steps, cells=8) for steps in (0, 1, 20))
+    first, *later = (normal_scores(each).flatten(1) for each in maps)
+    near, far = (torch.cosine_similarity(first, scores, dim=1) for scores in later)
     assert (near > 0.98).all()
     assert (far < near).all()
 
