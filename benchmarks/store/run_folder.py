@@ -236,10 +236,7 @@ def read_run(folder: Location | str, only: Collection[str] | None = None) -> Run
     folder = open_location(folder)
     record = read_record(folder)
     problems = list(record.problems)
-    tables = _read_cells(folder, record.cells, problems)
-    if only is not None:
-        names = pa.array(sorted(only), pa.string())
-        tables = [table.filter(pc.is_in(table["metric"], names)) for table in tables]
+    tables = _read_cells(folder, record.cells, problems, only)
     total, damaged = len(set(record.cells)), len(problems) - len(record.problems)
     if total and not record.finished:
         message = f"not finished: {len(tables)} of {total} cells are there; run it again to compute the rest"
@@ -253,15 +250,29 @@ def read_run(folder: Location | str, only: Collection[str] | None = None) -> Run
     return RunData(record.model_copy(update={"problems": problems}), scores, gallery)
 
 
-def _read_cells(folder: Location, keys: Collection[str], problems: list[Problem]) -> list[pa.Table]:
-    """Read some cells, or all if `keys` is empty, and list damaged ones. A cell's own file goes before a packed one."""
+def _read_cells(
+    folder: Location, keys: Collection[str], problems: list[Problem], only: Collection[str] | None
+) -> list[pa.Table]:
+    """Read some cells, or all if `keys` is empty, and list damaged ones. A cell's own file goes before a packed one.
+
+    Args:
+        folder: of the run.
+        keys: of the cells.
+        problems: get one entry for each damaged cell.
+        only: names of the scores to keep; None for all. The others leave memory at once.
+    """
     keys = set(keys)
+    names = None if only is None else pa.array(sorted(only), pa.string())
+
+    def keep(table: pa.Table) -> pa.Table:
+        return table if names is None else table.filter(pc.is_in(table["metric"], names))
+
     tables: dict[str, pa.Table] = {}
     for path in list_files(folder / "cells", "*.parquet"):
         if keys and path.stem not in keys:
             continue
         try:
-            tables[path.stem] = read_columns(path)
+            tables[path.stem] = keep(read_columns(path))
         except NewerError:
             raise
         except StoreError as error:
@@ -269,7 +280,7 @@ def _read_cells(folder: Location, keys: Collection[str], problems: list[Problem]
             problems.append(Problem(where=f"cells/{path.name}", what=message))
     packed_cells = PackedCells.read(folder)
     packed_keys = [key for key in packed_cells if key not in tables and (not keys or key in keys)]
-    return [*tables.values(), *(packed_cells.scores(key) for key in packed_keys)]
+    return [*tables.values(), *(keep(packed_cells.scores(key)) for key in packed_keys)]
 
 
 def read_gallery(path: Location) -> Gallery | None:
