@@ -20,7 +20,7 @@ from benchmarks.store.markdown import markdown_table
 from benchmarks.studies.diagnosis_results import diagnosis_context, diagnosis_sentence
 from interp_core.errors import InterpError
 
-PAGE, README, BLOCK = Path("docs/results.md"), Path("README.md"), "results:digits"
+PAGE, README, BLOCK = Path("docs/results.md"), Path("README.md"), "results:ranks"
 SENTENCE = "results:diagnosis"
 TEMPLATE = "results_page.md.j2"
 CONTROLS = ("random", "smoothed_random", "centre_gaussian", "edges")
@@ -34,7 +34,7 @@ CHEAP = 2  # passes forward
 class Contest:
     """Stored tables of a run on LAP networks.
 
-    In these runs, but for `digits_own`, the explainer `lap` is the map of the decoders, entitled LAP refined.
+    In these runs the explainer `lap` is the map of the decoders, entitled LAP refined, but for those of `own_contests`.
 
     Args:
         folder: of the run; its `tables/` were written by `interp-bench report` or `interp-bench study fits`.
@@ -139,6 +139,10 @@ class Contest:
         names = [str(name) for name in self.ranks.index if name not in CONTROLS]
         return [name for name in names if self.mean(name, "forwards") <= CHEAP]
 
+    def count(self, metric: str) -> int:
+        """Return the number of images that a metric could score."""
+        return int(self.summary.loc[self.summary["metric"] == metric, "n"].max())
+
     def place(self, explainer: str) -> int:
         """Return the place of an explainer over all metrics, 1 for the best."""
         return list(self.ranks.index).index(explainer) + 1
@@ -167,6 +171,15 @@ def contests(results: Path) -> dict[str, Contest]:
         "tiny": Contest(root / "tiny", "20 classes of tiny-imagenet", "small, trained"),
         "pets": Contest(root / "pets_fits", "pets", frozen, root / "pets"),
         "imagenet": Contest(root / "imagenet_fit", "ImageNet", frozen, root / "imagenet"),
+    }
+
+
+def own_contests(results: Path) -> dict[str, Contest]:
+    """Return the stored comparisons that have the network's own map."""
+    root = results / "method"
+    return {
+        "digits": Contest(root / "digits_own", "digits in photographs", "small, trained"),
+        "imagenet": Contest(root / "imagenet_own", "ImageNet", "MobileNetV2, frozen"),
     }
 
 
@@ -229,8 +242,7 @@ def render(results: Path) -> str:
     Raises:
         InterpError: a stored table is missing.
     """
-    entries = contests(results)
-    own = Contest(results / "method" / "digits_own", "digits in photographs", "small, trained")
+    entries, own = contests(results), own_contests(results)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -241,8 +253,10 @@ def render(results: Path) -> str:
     return environment.get_template(TEMPLATE).render(
         contests=entries,
         digits_table=rank_table(entries["digits"]),
-        own=own,
-        own_table=rank_table(own),
+        own=own["digits"],
+        own_table=rank_table(own["digits"]),
+        frozen=own["imagenet"],
+        frozen_table=rank_table(own["imagenet"]),
         contest_table=contest_table(entries, "../results"),
         grid=grid,
         shortcut={
@@ -276,7 +290,7 @@ def pages(root: Path) -> dict[Path, str]:
         InterpError: a stored table is missing, or the README has no markers.
     """
     results = root / "results"
-    readme = replace_block(_text(root / README), BLOCK, rank_table(contests(results)["digits"]))
+    readme = replace_block(_text(root / README), BLOCK, rank_table(own_contests(results)["imagenet"]))
     readme = replace_block(readme, SENTENCE, diagnosis_sentence(results))
     return {root / PAGE: render(results), root / README: readme}
 
