@@ -121,7 +121,7 @@ def scale_once(images: int, test_images: int, folder: Path) -> None:
 @app.command()
 def workers(
     output: Folder = OUTPUT,
-    images: Annotated[int | None, typer.Option(help="Images to explain (512).")] = None,
+    images: Annotated[int | None, typer.Option(help="Images to explain (128).")] = None,
     count: Annotated[list[int] | None, typer.Option(help="Ray workers; repeatable (1, 2).")] = None,
     rounds: Annotated[int | None, typer.Option(help="Runs for each number of workers (3).")] = None,
 ) -> None:

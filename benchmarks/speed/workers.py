@@ -29,7 +29,7 @@ from benchmarks.store.atomic import write_atomically
 from benchmarks.store.provenance import write_provenance
 
 WORKERS = (1, 2)
-IMAGES = 512
+IMAGES = 128
 ROUNDS = 3
 PRESET = "smoke"
 SETTINGS = (
