@@ -98,8 +98,8 @@ def summary_markdown(analysis: RunAnalysis) -> str:
 
 def summary_latex(analysis: RunAnalysis) -> str:
     """Format the summary as a LaTeX tabular, the best in bold."""
-    table = _with_titles(analysis)
-    bold = [index for index, label in enumerate(table.index) if label in best_rows(analysis)]
+    best, table = best_rows(analysis), _with_titles(analysis)
+    bold = [index for index, label in enumerate(table.index) if label in best]
     return f"{LATEX_NOTE}\n{latex_table(table, NUMBERS, (bold, 'mean'))}"
 
 

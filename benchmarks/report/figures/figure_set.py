@@ -21,7 +21,7 @@ from benchmarks.report.figures.style import DPI, render
 from benchmarks.statistics.analysis import RunAnalysis
 from benchmarks.store.atomic import write_atomically
 
-PAGE_FORM = "svg"
+PAGE_FORM = "svg"  # the last one before PDF, which takes its layout
 FORMS = ("png", "svg", "pdf")
 RANK_NOTE = (
     "Large markers: mean rank over the metrics that pass the gate, or over all metrics where the panel says so. Ticks: "
@@ -110,8 +110,11 @@ def write_figure_set(figures: Sequence[RenderedFigure], folder: Path) -> list[Pa
 
 def _render(spec: FigureSpec, forms: Sequence[str]) -> RenderedFigure:
     figure = spec.draw(False)
-    # each form is laid out again, because letters are not equally wide in all of them
-    wide = {form: render(figure, form, spec.dpi) for form in dict.fromkeys((*forms, PAGE_FORM))}
+    wide = {form: render(figure, form, spec.dpi) for form in dict.fromkeys((*forms, PAGE_FORM)) if form != "pdf"}
+    if "pdf" in forms:
+        # Laid out as SVG, since letters are equally wide in both. They are not in PNG, where they keep to pixels.
+        figure.set_layout_engine("none")
+        wide["pdf"] = render(figure, "pdf", spec.dpi)
     narrow = {PAGE_FORM: render(spec.draw(True), PAGE_FORM, spec.dpi)}
     return RenderedFigure(spec.name, spec.section, spec.title, spec.caption, wide, narrow)
 

@@ -28,6 +28,7 @@ _PICTURE = re.compile(r'href="data:image/png;base64,([^"]*)"')
 _LARGEST_TILE = 192  # pixels; a tile of the gallery is at most half as wide on the page
 _TEXT = re.compile(r'<text style="([^"]*)"[^>]*>([^<]*)</text>')
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
+_COMMON = frozenset(map(chr, (*range(0x20, 0x7F), *range(0xA0, 0x180)))) | frozenset("–—’“”…−←→≤≥×±")
 _BY_VALUE = {str(colour): colour for colour in palette.FIGURES}
 
 
@@ -88,22 +89,40 @@ def _font_faces(text: str) -> str:
 @lru_cache(maxsize=64)
 def _subset_font(is_bold: bool, letters: str) -> str:
     """Return a subset of the font as base64 of a WOFF file."""
-    from fontTools import subset
-    from fontTools.ttLib import TTFont
     from matplotlib.font_manager import FontProperties, findfont
 
-    font = TTFont(
-        findfont(FontProperties(family="DejaVu Sans", weight="bold" if is_bold else "normal")), recalcTimestamp=False
-    )
+    path = findfont(FontProperties(family="DejaVu Sans", weight="bold" if is_bold else "normal"))
+    source = io.BytesIO(_common_font(path)) if _COMMON.issuperset(letters) else path
+    return base64.b64encode(_cut_font(source, letters, "woff")).decode()
+
+
+@lru_cache(maxsize=2)
+def _common_font(path: str) -> bytes:
+    """Return the font with the letters that labels commonly have, which is quicker to cut than the whole font."""
+    return _cut_font(path, "".join(sorted(_COMMON)), None)
+
+
+def _cut_font(source: str | io.BytesIO, letters: str, flavor: str | None) -> bytes:
+    """Return a font file with some letters of a font.
+
+    Args:
+        source: path or content of the font.
+        letters: letters to keep.
+        flavor: "woff", or None for TrueType.
+    """
+    from fontTools import subset
+    from fontTools.ttLib import TTFont
+
+    font = TTFont(source, recalcTimestamp=False)
     options = subset.Options(layout_features=[], hinting=False, name_IDs=[], notdef_outline=True)
     options.drop_tables += ["FFTM", "GDEF", "GPOS", "GSUB", "MATH", "kern"]  # slow to cut, and labels need none
     subsetter = subset.Subsetter(options)
     subsetter.populate(text=letters)
     subsetter.subset(font)
-    font.flavor = "woff"
+    font.flavor = flavor
     buffer = io.BytesIO()
     font.save(buffer)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 def _unescape(text: str) -> str:
