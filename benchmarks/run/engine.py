@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,10 +31,10 @@ from benchmarks.plan.stages import training_effort
 from benchmarks.run.applicability import Applicability, applicability
 from benchmarks.run.audit import Sample, audit
 from benchmarks.run.cluster import Cluster, train_task
-from benchmarks.run.counters import Counters
+from benchmarks.run.counters import Clock, Counters
 from benchmarks.run.failures import annotation_problem, merge_equal_problems, unreadable_problem
 from benchmarks.run.gallery import build_gallery
-from benchmarks.run.helper import TrainingHelper
+from benchmarks.run.helper import Helper
 from benchmarks.run.images import PLAIN, RunImages
 from benchmarks.run.networks import NormalisedNetwork
 from benchmarks.run.pairs import TrainedPair, prepare_pair
@@ -44,6 +44,7 @@ from benchmarks.run.record import describe_models, new_record, utc_now
 from benchmarks.run.selection import SelectedImages, correct_everywhere
 from benchmarks.run.shard import Shard, ShardWorker, explain_again
 from benchmarks.run.training import TrainedNetwork, is_stored, load_trained
+from benchmarks.run.work import Jobs, work_here, work_on_cluster
 from benchmarks.statistics.analysis import images_to_keep
 from benchmarks.store.gallery import Pair
 from benchmarks.store.locations import Location
@@ -52,9 +53,6 @@ from benchmarks.store.record import AuditRecord, DegenerateRecord, Problem
 from benchmarks.store.run_folder import Store, read_run
 from interp_core.errors import FailedRunError
 from interp_core.training import Epoch
-
-# Each network with the names of the explainers that can explain it.
-Jobs = Sequence[tuple[TrainedNetwork, Sequence[str]]]
 
 
 @dataclass
@@ -90,8 +88,8 @@ class Engine:
         overrides: what the command line changed in the configuration file, for run.json.
         fresh: delete the stored results when `run` starts, and compute everything again.
         retry_failed: try cells again that failed before.
-        has_helper: train two networks at a time, the second in a process of its own; on a CPU with at least two
-            threads. The program must be one that can be imported, see `multiprocessing`.
+        has_helper: work in two processes, see `benchmarks.run.helper`; on a CPU with at least two threads. The program
+            must be one that can be imported, see `multiprocessing`.
 
     Attributes:
         record: content of run.json, filled in as the run goes on.
@@ -133,9 +131,9 @@ class Engine:
             provenance | {"version": VERSION},
             retry_failed=retry_failed,
         )
-        self.helper: TrainingHelper | None = None
+        self.helper: Helper | None = None
         if has_helper and config.engine == "local" and self.device == "cpu" and self.threads > 1:
-            self.helper = TrainingHelper(config, self.worker.provenance, self.threads, retry_failed=retry_failed)
+            self.helper = Helper(config, self.worker.provenance, self.threads, retry_failed=retry_failed)
 
     def run(self) -> Outcome:
         """Compute what is missing and write the store, from which `benchmarks.report` makes the report.
@@ -173,13 +171,15 @@ class Engine:
         for trained, checks in checked:
             self._record_checks(trained, checks)
         pairs = self._prepare_pairs(networks)
-        self._close_helper()
         self._record_plan(networks, selected, jobs, pairs)
         if cluster:
-            self._work_on_cluster(cluster, jobs, selected)
+            done = work_on_cluster(cluster, jobs, selected, self.progress)
+        else:
+            done = work_here(jobs, selected, self.worker, self.progress, self.helper)
+        for counters in done:
+            self.counters.merge(counters)
+        self._close_helper()
         for trained, names in jobs:
-            if not cluster:
-                self._work_here(trained, names, selected)
             self.record.audit += self._audit(trained, names, selected)
         for pair in pairs:
             self.counters.merge(pair.score(self.progress.step))
@@ -217,8 +217,8 @@ class Engine:
             networks[cell.key] = self._train_here(cell)
 
         missing.sort(key=lambda cell: training_effort(self.components.training_stages[cell.model.name]))
-        for counters in self.helper.train(missing, train_task, train_here, "train"):
-            self.counters.merge(counters)
+        for counters in self.helper.share(missing, train_task, train_here, self.counters.clock, "train"):
+            self.counters.merge(replace(counters, clock=Clock()))  # its times passed beside those of this process
         for cell in [cell for cell in cells if cell not in missing]:
             train_here(cell)
         load = partial(load_trained, components=self.components, store=self.store, device=self.device)
@@ -294,18 +294,6 @@ class Engine:
                 self.counters.problems.append(Problem(where=f"{model}, {name}", what=f"left out: {check.reason}"))
             if check.caveat is not None:
                 entries[name].caveats.setdefault(model, check.caveat)
-
-    def _work_here(self, trained: TrainedNetwork, names: Sequence[str], selected: SelectedImages) -> None:
-        for shard in selected.shards(trained.statistics):
-            self.counters.merge(self.worker.work(trained, shard, names, self.progress.step))
-
-    def _work_on_cluster(self, cluster: Cluster, jobs: Jobs, selected: SelectedImages) -> None:
-        tasks = (
-            (trained.cell, shard, names) for trained, names in jobs for shard in selected.shards(trained.statistics)
-        )
-        for counters, steps in cluster.work(tasks):
-            self.counters.merge(counters)
-            self.progress.step("Explaining and scoring on the cluster", steps)
 
     def _audit(self, trained: TrainedNetwork, names: Sequence[str], selected: SelectedImages) -> list[AuditRecord]:
         """Compare scores of a sample of the first shard with Quantus. Needs the stored maps of the network."""

@@ -10,7 +10,7 @@ Known limit: with `engine: ray` pairs are trained and scored in the process that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -22,8 +22,8 @@ from benchmarks.plan.cells import ExplainCell, TrainCell, explain_cells, score_c
 from benchmarks.plan.pairs import TWIN, USER, PairedTraining, paired_training
 from benchmarks.run.applicability import applicability
 from benchmarks.run.cluster import JobContext, process_state
-from benchmarks.run.counters import Counters
-from benchmarks.run.helper import TrainingHelper
+from benchmarks.run.counters import Clock, Counters
+from benchmarks.run.helper import Helper
 from benchmarks.run.images import RunImages, normalised
 from benchmarks.run.selection import SelectedImages
 from benchmarks.run.shard import ShardWorker
@@ -80,7 +80,7 @@ def prepare_pair(
     worker: ShardWorker,
     counters: Counters,
     show: ShowEpoch,
-    helper: TrainingHelper | None = None,
+    helper: Helper | None = None,
 ) -> tuple[PairRecord, TrainedPair | None]:
     """Train both networks of a pair, or load them, and prove the pair.
 
@@ -195,7 +195,7 @@ def _train_both(
     worker: ShardWorker,
     counters: Counters,
     show: ShowEpoch,
-    helper: TrainingHelper | None,
+    helper: Helper | None,
 ) -> dict[str, TrainedNetwork | None]:
     """Train both networks of a pair, or load them; side by side where both are missing and there is a helper."""
     networks: dict[str, TrainedNetwork | None] = {}
@@ -208,8 +208,8 @@ def _train_both(
             train_here(role)
         return networks
     task = partial(train_role, pair=pair, start=start.cell)
-    for other in helper.train([TWIN, USER], task, train_here, "pairs"):
-        counters.merge(other)
+    for other in helper.share([TWIN, USER], task, train_here, counters.clock, "pairs"):
+        counters.merge(replace(other, clock=Clock()))  # its times passed beside those of this process
         networks[TWIN] = load_trained(plans[TWIN].cell, plans[TWIN].components, worker.store, worker.device)
     return networks
 
