@@ -94,8 +94,8 @@ class Area(Term):
     def loss(self, view: View) -> Tensor:
         """Compute the loss; see the class."""
         if self.finest:
-            sample = view.sample_class(self.of)
-            return mean_where(self._cost(sample.maps.mean((1, 2, 3))), sample.present)
+            active = view.finest_maps(self.of).mean((1, 2, 3))
+            return mean_where(self._cost(active), view.sample_class(self.of).present)
         return self.mean_of(view, self._subject_loss)
 
     def _subject_loss(self, subject: Subject) -> Tensor:

@@ -62,7 +62,7 @@ class MaskingTerm(Term):
         """
         sample = view.sample_class(self.of)
         count = math.ceil(self.share * len(sample.present))
-        masks = view.to_image_grid(sample.maps[:count], sample.level)
+        masks = view.to_image_grid(view.finest_maps(self.of)[:count], view.finest_level)
         if self.mask == "cut":
             levels = torch.rand(len(masks), 1, 1, 1, generator=view.generator).to(masks)
             masks = torch.sigmoid((masks - levels) / EDGE)

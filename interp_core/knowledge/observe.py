@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,6 @@ from interp_core.lap.model import LapModel, lap_within
 from interp_core.lap.odds import is_sigmoid
 from interp_core.lap.recording import Recording
 from interp_core.lap.redistribution import MovedLevel
-from interp_core.lap.refine import region_and_effects
 from interp_core.lap.wrappers import unwrap
 
 MAX_ALL_CLASSES = 64
@@ -90,10 +90,23 @@ def observe(
     )
 
 
-def _refine(lap: LapModel, record: Recording, view: View, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Return refined maps in [0, 1] and effects, (N, 1, h, w) each, of one column (N,) an image."""
+def _region(lap: LapModel, record: Recording, view: View, columns: Tensor) -> Tensor:
+    """Compute refined maps in [0, 1], (N, 1, h, w) float32, of one column (N,) an image."""
+    assert lap.refiner is not None
+    scores: Tensor = lap.refiner.region(*_decoder_inputs(lap, record, view, columns))
+    return scores.float().sigmoid()
+
+
+def _effects(lap: LapModel, record: Recording, view: View, columns: Tensor) -> Tensor:
+    """Compute effects (N, 1, h, w) float32 of one column (N,) an image."""
+    assert lap.refiner is not None
+    effects: Tensor = lap.refiner.effects(*_decoder_inputs(lap, record, view, columns))
+    return effects.float()
+
+
+def _decoder_inputs(lap: LapModel, record: Recording, view: View, columns: Tensor) -> tuple[Any, ...]:
     maps, contributions = column_of(view.maps, columns), column_of(view.contributions, columns)
-    return region_and_effects(*lap.refine(record, view.classes_of(columns), contributions, maps))
+    return lap.decoder_inputs(record, view.classes_of(columns), contributions, maps)
 
 
 def _redistribute(
@@ -126,7 +139,8 @@ class _FurtherPasses:
             forward_again=self.forward_again,
             contributions=partial(self.contributions, record, logits),
             activations=partial(_activations, self.lap, record, self.classes) if self.lap.info.linear_head else None,
-            refine=None if self.lap.refiner is None else partial(_refine, self.lap, record),
+            region=None if self.lap.refiner is None else partial(_region, self.lap, record),
+            effects=None if self.lap.refiner is None else partial(_effects, self.lap, record),
             redistribute=partial(_redistribute, self.lap, record),
             part=self.part,
         )

@@ -72,17 +72,17 @@ class Order(Term):
         Raises:
             ContractError: the model does not refine its maps.
         """
-        sample = view.sample_class(self.of)
-        if sample.effects is None:
+        sample, effects = view.sample_class(self.of), view.effects(self.of)
+        if effects is None:
             raise ContractError("order teaches a refined map: attach LAP with refine=True")
-        maps = log_explanation(view, sample.maps, sample.effects, sample.level)
+        maps = log_explanation(view, view.finest_maps(self.of), effects, view.finest_level)
         shares = MARGIN + (1 - 2 * MARGIN) * draw_evenly(len(maps), view.generator)
         upper = cut_at(maps, shares, self.softness * spread_of(maps))
         classes = view.classes_of(sample.column)
         insertion, deletion = (
             log_odds(view.logits_of(self._mix(view, keep)), classes, view.multi_label) for keep in (upper, 1 - upper)
         )
-        loss = F.softplus(-insertion) + F.softplus(deletion) + scale_penalty(sample.effects)
+        loss = F.softplus(-insertion) + F.softplus(deletion) + scale_penalty(effects)
         return mean_where(loss, sample.present)
 
     def _mix(self, view: View, keep: Tensor) -> Tensor:

@@ -66,12 +66,12 @@ class Removal(Term):
         Raises:
             ContractError: the model does not refine its maps.
         """
-        sample = view.sample_class(self.of)
-        if sample.effects is None:
+        sample, effects = view.sample_class(self.of), view.effects(self.of)
+        if effects is None:
             raise ContractError("removal teaches a refined map: attach LAP with refine=True")
         patches = sample_patches(view.images, self.patches, self.side, view.generator)
-        effects = view.to_image_grid(sample.effects, sample.level)
-        predicted = (patches * effects).sum((2, 3)) / patches.sum((2, 3))
+        on_images = view.to_image_grid(effects, view.finest_level)
+        predicted = (patches * on_images).sum((2, 3)) / patches.sum((2, 3))
         measured = compress(self.logit_drop(view, sample, patches), self.tau)
         return mean_where(F.smooth_l1_loss(predicted, measured, reduction="none").mean(1), sample.present)
 

@@ -51,18 +51,10 @@ class SampledClass:
     Attributes:
         column: (N,) index of the class among the view's columns.
         present: (N,) 1.0 where the image shows such a class, else 0.0.
-        maps: finest map in [0, 1] of the class, (N, 1, h, w), in the graph: the refined map where the model refines,
-            else the concept map.
-        level: "refined" or "head".
-        effects: (N, 1, h, w) predicted loss of the logit where a patch is removed, in the graph; see
-            `interp_core.lap.refine`. None where the model does not refine.
     """
 
     column: Tensor
     present: Tensor
-    maps: Tensor
-    level: str
-    effects: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +86,9 @@ class ModelAccess:
         contributions: computes signed contributions A (W_k . X) of the columns, (N, m, h, w), in the graph.
         activations: computes signed W_k . X of the columns, (N, m, h, w), in the graph. None where the head is not
             linear.
-        refine: computes refined maps M in [0, 1] and effects, (N, 1, h', w') each, of one column (N,) an image. None
-            where the model does not refine.
+        region: computes refined maps M in [0, 1], (N, 1, h', w'), of one column (N,) an image. None where the model
+            does not refine.
+        effects: computes effects of the same shape. None where the model does not refine.
         redistribute: carries the contributions (n, 1, h, w) of one column (n,) of each of the first n images to all
             levels, finest first, and to the pixels (n, 1, H, W).
         part: number of images whose graph further passes hold at once; None for all. See `interp_core.knowledge.
@@ -105,7 +98,8 @@ class ModelAccess:
     forward_again: Callable[[Tensor, bool, bool], tuple[Tensor, Tensor | None]] | None = None
     contributions: Callable[[], Tensor] | None = None
     activations: Callable[[], Tensor] | None = None
-    refine: Callable[[View, Tensor], tuple[Tensor, Tensor]] | None = None
+    region: Callable[[View, Tensor], Tensor] | None = None
+    effects: Callable[[View, Tensor], Tensor] | None = None
     redistribute: Callable[[View, Tensor, Tensor], tuple[Sequence[MovedLevel], Tensor]] | None = None
     part: int | None = None
 
@@ -148,6 +142,8 @@ class View:
     model: ModelAccess = field(default_factory=ModelAccess)
     _samples: dict[Of, SampledClass] = field(default_factory=dict, repr=False)
     _moved: dict[tuple[Of, int | None], MovedClass] = field(default_factory=dict, repr=False)
+    _finest: dict[Of, Tensor] = field(default_factory=dict, repr=False)
+    _effects: dict[Of, Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
     def contributions(self) -> Tensor:
@@ -260,20 +256,41 @@ class View:
         return (self._noise * is_present).argmax(1), is_present.any(1).to(subject.maps.dtype)
 
     def sample_class(self, of: Of = "all") -> SampledClass:
-        """Draw one present class of each image among `of`, with its finest map; the same throughout a step.
+        """Draw one present class of each image among `of`, the same throughout a step.
 
         Raises:
             ContractError: see `head`.
         """
         if of not in self._samples:
-            column, present = self.sample_columns(self.head(of))
-            if self.model.refine is None:
-                sample = SampledClass(column, present, column_of(self.maps, column), HEAD)
-            else:
-                maps, effects = self.model.refine(self, column)
-                sample = SampledClass(column, present, maps, REFINED, effects)
-            self._samples[of] = sample
+            self._samples[of] = SampledClass(*self.sample_columns(self.head(of)))
         return self._samples[of]
+
+    @property
+    def finest_level(self) -> str:
+        """Level of `finest_maps`: "refined" where the model refines, else "head"."""
+        return HEAD if self.model.region is None else REFINED
+
+    def finest_maps(self, of: Of = "all") -> Tensor:
+        """Return maps in [0, 1] of the class that `sample_class` draws, (N, 1, h, w), in the graph.
+
+        They are refined maps where the model refines, else concept maps. They are computed once.
+        """
+        if of not in self._finest:
+            column, region = self.sample_class(of).column, self.model.region
+            self._finest[of] = column_of(self.maps, column) if region is None else region(self, column)
+        return self._finest[of]
+
+    def effects(self, of: Of = "all") -> Tensor | None:
+        """Return the predicted loss of the logit where a patch is removed, (N, 1, h, w), in the graph.
+
+        It is that of the class that `sample_class` draws, see `interp_core.lap.refine`, and computed once. None where
+        the model does not refine.
+        """
+        if self.model.effects is None:
+            return None
+        if of not in self._effects:
+            self._effects[of] = self.model.effects(self, self.sample_class(of).column)
+        return self._effects[of]
 
     def move_class(self, of: Of = "all", count: int | None = None) -> MovedClass:
         """Draw the class that `sample_class` draws, with its contributions on all grids.

@@ -271,7 +271,7 @@ class LapModel(HubMixin, nn.Module):
         """Compute the map of the decoders (N, 1, H, W), if there are any."""
         if self.refiner is None:
             return None
-        native = map_from_scores(*self.refine(recording, classes, contributions, concept))
+        native = map_from_scores(*self.refiner(*self.decoder_inputs(recording, classes, contributions, concept)))
         height, width = images.shape[-2:]
         return resize(native, height, width, self.refined_grid_of((height, width))) * detail(images)
 
@@ -338,12 +338,10 @@ class LapModel(HubMixin, nn.Module):
         assert contributions is not None
         return concept, contributions, logits.gather(1, classes[:, None])[:, 0] - contributions.sum((1, 2, 3))
 
-    def refine(
+    def decoder_inputs(
         self, recording: Recording, targets: Tensor, contributions: Tensor, concept: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Compute region scores and effects of one class per image.
-
-        They are (N, 1, h, w) each, see `interp_core.lap.refine`.
+    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor, list[Tensor]]:
+        """Collect what the decoders of a refined map take, see `interp_core.lap.refine`.
 
         Args:
             recording: of a forward pass.
@@ -351,13 +349,10 @@ class LapModel(HubMixin, nn.Module):
             contributions: of these classes at the head, (N, 1, h, w).
             concept: concept maps of these classes, (N, 1, h, w).
         """
-        assert self.refiner is not None
         record = recording.head
         below = [recording.taps[site.module].to(record.features.dtype) for site in self.refined_levels]
-        scores: tuple[Tensor, Tensor] = self.refiner(
-            self._parts(record, targets), record.features, contributions, concept, below
-        )
-        return scores
+        concept = concept.to(contributions.dtype)
+        return self._parts(record, targets), record.features, contributions, concept, below
 
     def refined_grid_of(self, size: tuple[int, int]) -> CellGrid:
         """Return the position of the refined map's cells on images of a size.

@@ -71,9 +71,7 @@ class Refiner(nn.Module):
     def forward(
         self, parts: Tensor | None, features: Tensor, contributions: Tensor, concept: Tensor, below: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Compute region scores s and effects r, (N, 1, h, w) each.
-
-        They are two tensors, so that a loss of one of them leaves the decoder of the other without a gradient.
+        """Compute region scores s and effects r, (N, 1, h, w) each. A loss of one of them needs its decoder alone.
 
         Args:
             parts: gated features times the class' weights, (N, C, H, W); None where the head is not linear.
@@ -82,7 +80,7 @@ class Refiner(nn.Module):
             concept: its concept map I_k in [0, 1], (N, 1, H, W).
             below: features of the levels below, finest first.
         """
-        inputs = parts, features, contributions, concept.to(contributions.dtype), below
+        inputs = parts, features, contributions, concept, below
         return self.region(*inputs), self.effects(*inputs)
 
 
@@ -160,20 +158,12 @@ def levels_to_refine(info: BackboneInfo, finest: int | bool) -> tuple[Site, ...]
     return tuple(levels[reduction] for reduction in sorted(levels))
 
 
-def region_and_effects(scores: Tensor, effects: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn a refiner's output into M and r.
-
-    From (N, 1, h, w) each to M in [0, 1] and r, (N, 1, h, w) float32 each.
-    """
-    return scores.float().sigmoid(), effects.float()
-
-
 def map_from_scores(scores: Tensor, effects: Tensor) -> Tensor:
     """Compute the explanation from a refiner's output.
 
     From (N, 1, h, w) each to (N, 1, h, w) float32 >= 0.
     """
-    return combine(*region_and_effects(scores, effects))
+    return combine(scores.float().sigmoid(), effects.float())
 
 
 def combine(region: Tensor, effects: Tensor) -> Tensor:

@@ -29,13 +29,14 @@ def make_view(effects: Tensor, weights: Tensor, count: int = 1, multi_label: boo
 
     maps = torch.full((count, 2, *weights.shape), 0.5, requires_grad=True)
 
-    def refine(_view: View, _columns: Tensor) -> tuple[Tensor, Tensor]:
-        return maps[:, :1], effects.expand(count, 1, *weights.shape)
-
     return View(
         images, torch.tensor([[1.0, 0.0]]).expand(count, 2), maps, None, forward_again(images, False, True)[0],
         multi_label=multi_label, generator=torch.Generator().manual_seed(0),
-        model=ModelAccess(forward_again, refine=refine),
+        model=ModelAccess(
+            forward_again,
+            region=lambda _view, _columns: maps[:, :1],
+            effects=lambda _view, _columns: effects.expand(count, 1, *weights.shape),
+        ),
     )  # fmt: skip
 
 

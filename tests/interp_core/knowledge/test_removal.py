@@ -31,7 +31,7 @@ def make_view(effects: Tensor, weights: Tensor, multi_label: bool = False) -> Vi
     return View(
         images, torch.tensor([[1.0, 0.0]]), maps, None, forward_again(images, False, True)[0],
         multi_label=multi_label, generator=torch.Generator().manual_seed(0),
-        model=ModelAccess(forward_again, refine=lambda _view, _columns: (maps[:, :1], effects)),
+        model=ModelAccess(forward_again, region=lambda *_: maps[:, :1], effects=lambda *_: effects),
     )  # fmt: skip
 
 

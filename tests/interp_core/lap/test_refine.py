@@ -53,9 +53,10 @@ def refined_of(lap: LapModel, images: Tensor, targets: Tensor | int | None = Non
 
 def decoded(lap: LapModel, images: Tensor, targets: Tensor) -> Tensor:
     """Return the map of the decoders on their own grid."""
-    sample = observe(lap, images, targets).sample_class()
-    assert sample.effects is not None
-    return combine(sample.maps, sample.effects).detach()
+    view = observe(lap, images, targets)
+    effects = view.effects()
+    assert effects is not None
+    return combine(view.finest_maps(), effects).detach()
 
 
 @pytest.mark.slow
@@ -170,10 +171,10 @@ def test_masking_terms_open_the_refined_map() -> None:
     lap = refining()
     images, targets = some(3), torch.tensor([0, 1, 2])
     view = observe(lap, images, targets)
-    sample = view.sample_class()
-    assert sample.level == "refined"
-    assert sample.effects is not None
-    refined = map_from_scores(sample.maps.logit(), sample.effects)
+    effects = view.effects()
+    assert view.finest_level == "refined"
+    assert effects is not None
+    refined = map_from_scores(view.finest_maps().logit(), effects)
     expected = view.to_image_grid(refined, "refined") * detail(images)
     torch.testing.assert_close(refined_of(lap, images, targets), expected, rtol=1e-4, atol=1e-5)
 
@@ -207,6 +208,9 @@ TERMS = [Sufficiency(), Necessity(), Area(finest=True), Removal(), Order()]
 def test_each_term_moves_its_decoder_and_no_other(term: Sufficiency) -> None:
     lap = refining()
     assert lap.refiner is not None
+    passed: list[nn.Module] = []
+    for decoder in (lap.refiner.region, lap.refiner.effects):
+        decoder.register_forward_hook(lambda module, *_: passed.append(module))
     term.loss(observe(lap, some(), torch.arange(4))).backward()
     taught, untouched = lap.refiner.region, lap.refiner.effects
     if term.name in ("removal", "order"):
@@ -214,6 +218,7 @@ def test_each_term_moves_its_decoder_and_no_other(term: Sufficiency) -> None:
     assert taught.out.weight.grad is not None
     assert bool(taught.out.weight.grad.abs().sum() > 0)
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in untouched.parameters())
+    assert (untouched in passed) == (term.name == "order")  # which needs the region as it is
 
 
 @pytest.mark.slow
