@@ -65,7 +65,8 @@ class Helper:
         """
         *others, last = items
         with self._sharing():
-            queue = HelperQueue(others, lambda item: self._submit(task, item))
+            pool = self._start()
+            queue = HelperQueue(others, lambda item: pool.submit(task, self.context, item))
             here: T | None = last
             while True:
                 if here is not None:
@@ -82,12 +83,13 @@ class Helper:
                     with clock.measure(activity):
                         queue.wait()
 
-    def _submit(self, task: Task[T, R], item: T) -> Future[R]:
+    def _start(self) -> ProcessPoolExecutor:
+        """Return the pool of one process, which is started with its first task."""
         if self._pool is None:
             # A forked process could not use autograd after this one has.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(1, context, initialise_worker, (os.getpid(),))
-        return self._pool.submit(task, self.context, item)
+        return self._pool
 
     @contextmanager
     def _sharing(self) -> Iterator[None]:
@@ -151,7 +153,7 @@ class HelperQueue(Generic[T, R]):
             item = self._remaining.popleft()
             try:
                 future = self._submit(item)
-            except BrokenProcessPool:
+            except RuntimeError:  # the pool is broken or closed
                 self._remaining.append(item)
                 return
             self._running = item, future

@@ -66,7 +66,7 @@ def test_what_is_stored_starts_no_helper(done: tuple[RunConfig, Outcome], monkey
     def refuse(*_: object) -> None:
         raise AssertionError("the helper was started")
 
-    monkeypatch.setattr(Helper, "_submit", refuse)
+    monkeypatch.setattr(Helper, "_start", refuse)
     again = Engine(config.model_copy(update={"threads": 2}), has_helper=True).run()
     assert (again.computed, again.reused) == (0, before.computed)
 
@@ -149,6 +149,21 @@ def test_what_a_dead_helper_leaves_is_done_here(helper: Helper, broken: int) -> 
     here, there, _ = run_shared(helper, ["a", "b", "c", "d"], 0.01)
     assert there == ["a"][: broken - 1]
     assert sorted(here + there) == ["a", "b", "c", "d"]
+
+
+def test_what_a_closed_pool_refuses_is_done_here(helper: Helper) -> None:
+    pool = Inline()
+    accept = pool.submit
+
+    def submit(task: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        if pool.count:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        return accept(task, *arguments)
+
+    pool.submit = submit  # type: ignore[method-assign]
+    helper._pool = pool  # type: ignore[assignment]
+    here, there, _ = run_shared(helper, ["a", "b", "c"], 0.1)
+    assert (sorted(here), there) == (["b", "c"], ["a"])
 
 
 def test_an_error_of_the_helper_is_raised(helper: Helper) -> None:
