@@ -27,6 +27,8 @@ from benchmarks.run.cluster import JobContext
 from benchmarks.run.counters import Clock
 from interp_core.datasets.files.workers import initialise_worker
 
+GRACE = 5.0  # seconds; a process that is ended by force leaves semaphores behind
+
 T = TypeVar("T")
 R = TypeVar("R")
 Task = Callable[[JobContext, T], R]
@@ -101,12 +103,13 @@ class Helper:
             torch.set_num_threads(self.threads)
 
     def close(self) -> None:
-        """Stop the helper, whatever it does."""
+        """Stop the helper: it ends by itself, or is ended where it does not within `GRACE`."""
         pool, self._pool = self._pool, None
         if pool is not None:
             processes = list((pool._processes or {}).values())
             pool.shutdown(wait=False, cancel_futures=True)
             for process in processes:
+                process.join(GRACE)
                 process.terminate()
 
 
