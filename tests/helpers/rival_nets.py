@@ -6,6 +6,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from benchmarks.rivals import Rival
+
 
 class HandNet(nn.Module):
     """Two channels of 8 x 8 pixels; features are the means of their 4 x 4 patches, logits W mean(X) + b."""
@@ -65,3 +67,19 @@ def toy_batch(count: int = 12, side: int = 32) -> tuple[Tensor, Tensor, dict[str
     for masks in regions.values():
         masks[count // 2 :] = float("nan")
     return images, targets, regions
+
+
+def train_on_toys(rival: Rival, steps: int = 60) -> tuple[Tensor, Tensor]:
+    """Train a rival on the toy batch.
+
+    Returns:
+        Its maps of the images whose masks are known, (n, 1, H, W), and which pixels lie in the squares, the same shape.
+    """
+    images, targets, regions = toy_batch()
+    optimizer = torch.optim.AdamW(rival.parameters(), lr=3e-3)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        torch.stack(list(rival.losses(images, targets, {}).values())).sum().backward()
+        optimizer.step()
+    known = regions["object"].isfinite().all(3).all(2)[:, 0]
+    return rival.explain(images, targets)[known], regions["object"][known] > 0

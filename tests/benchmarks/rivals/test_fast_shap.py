@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.rival_nets import HandNet, backbone, tiled, toy_batch
+from helpers.rival_nets import HandNet, backbone, tiled, toy_batch, train_on_toys
 from torch import Tensor
 
 from benchmarks.rivals import build
@@ -61,16 +61,8 @@ def test_the_loss_leaves_the_network_alone() -> None:
 
 
 def test_values_find_what_the_network_uses() -> None:
-    images, targets, regions = toy_batch()
-    rival = build("fast_shap", backbone(), {"cells": 4}).train()
-    optimizer = torch.optim.AdamW(rival.parameters(), lr=3e-3)
-    for _ in range(60):
-        optimizer.zero_grad()
-        torch.stack(list(rival.losses(images, targets, {}).values())).sum().backward()
-        optimizer.step()
-    known = regions["object"].isfinite().all(3).all(2)[:, 0]
-    maps, boxes = rival.explain(images, targets)[known], regions["object"][known] > 0
-    assert maps[boxes].mean() > 1.5 * maps[~boxes].mean()
+    maps, squares = train_on_toys(build("fast_shap", backbone(), {"cells": 4}).train())
+    assert maps[squares].mean() > 1.5 * maps[~squares].mean()
 
 
 def test_what_it_last_learned_from_comes_back_with_its_weights() -> None:

@@ -6,7 +6,7 @@ from math import log
 
 import pytest
 import torch
-from helpers.rival_nets import backbone, toy_batch
+from helpers.rival_nets import backbone, toy_batch, train_on_toys
 
 from benchmarks.rivals import build
 from interp_core.lap.odds import log_odds
@@ -47,13 +47,5 @@ def test_losses_by_hand() -> None:
 
 
 def test_masks_find_what_the_network_uses() -> None:
-    images, targets, regions = toy_batch()
-    rival = build("tame", backbone()).train()
-    optimizer = torch.optim.AdamW(rival.parameters(), lr=3e-3)
-    for _ in range(60):
-        optimizer.zero_grad()
-        torch.stack(list(rival.losses(images, targets, {}).values())).sum().backward()
-        optimizer.step()
-    known = regions["object"].isfinite().all(3).all(2)[:, 0]
-    maps, boxes = rival.explain(images, targets)[known], regions["object"][known] > 0
-    assert maps[boxes].mean() > 1.2 * maps[~boxes].mean()
+    maps, squares = train_on_toys(build("tame", backbone()).train())
+    assert maps[squares].mean() > 1.2 * maps[~squares].mean()
