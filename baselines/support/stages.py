@@ -1,6 +1,6 @@
 """Maps at the end of each resolution of a network: recorded or changed during a pass, and put back on the image.
 
-The modules are those at which LAP puts its gates (`interp_core.backbone.inspect.Site`), and the last layer. No layer is
+The modules are those at which LAP puts its gates (`interp_core.backbone.sites.Site`), and the last layer. No layer is
 named here.
 """
 

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from benchmarks.rivals.energy_loss import energy_loss
 from interp_core.backbone.geometry import resize
-from interp_core.backbone.inspect import classifier_weights, inspect_backbone
+from interp_core.backbone.inspect import inspect_backbone
+from interp_core.backbone.linear_head import classifier_weights
 from interp_core.backbone.trace import evaluating, noise_image
 from interp_core.errors import BackboneError, ContractError
 from interp_core.registry import ClassRegistry

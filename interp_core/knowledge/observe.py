@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from interp_core.backbone.geometry import CellGrid
-from interp_core.backbone.inspect import classifier_weights
+from interp_core.backbone.linear_head import classifier_weights
 from interp_core.errors import ContractError
 from interp_core.knowledge.in_parts import logits_in_parts
 from interp_core.knowledge.view import HEAD, REFINED, ModelAccess, View, column_of

@@ -17,7 +17,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from interp_core.backbone.inspect import Site
+from interp_core.backbone.sites import Site
 from interp_core.lap.recording import Recording
 
 _thread = threading.local()

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from interp_core.backbone.copies import copy_network
 from interp_core.backbone.geometry import CellGrid, resize
-from interp_core.backbone.inspect import BackboneInfo, Site, classifier_weights, inspect_backbone
+from interp_core.backbone.inspect import BackboneInfo, inspect_backbone
+from interp_core.backbone.linear_head import classifier_weights
+from interp_core.backbone.sites import Site
 from interp_core.backbone.timm_models import WITHOUT_WEIGHTS, BackboneSpec, create_backbone
 from interp_core.backbone.trace import evaluating
 from interp_core.errors import BackboneError, ContractError

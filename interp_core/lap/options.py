@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from interp_core.backbone.inspect import Site
+from interp_core.backbone.sites import Site
 from interp_core.errors import ContractError
 from interp_core.lap.blocks import AGGREGATES
 from interp_core.lap.pooling import WEIGHTINGS, Weighting

@@ -43,7 +43,8 @@ from interp_core.backbone.geometry import CellGrid, full_precision
 from interp_core.lap.blocks import pointwise, project
 
 if TYPE_CHECKING:
-    from interp_core.backbone.inspect import BackboneInfo, Site
+    from interp_core.backbone.inspect import BackboneInfo
+    from interp_core.backbone.sites import Site
 
 # Largest number of cells a side; a finer grid costs more than it shows. At 224 pixels cells are 8 pixels wide.
 MAX_CELLS = 40

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.diagnosis.repairs.support.edited_images import EditedImages
 from benchmarks.diagnosis.repairs.support.image_parts import slices
 from benchmarks.diagnosis.subject import Subject
-from interp_core.backbone.inspect import classifier_weights
+from interp_core.backbone.linear_head import classifier_weights
 from interp_core.errors import ContractError
 from interp_core.lap.recording import Recording
 
