@@ -17,7 +17,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, Undefined
 
-from benchmarks.report import format, page_tables, summary_text
+from benchmarks.report import format, page_tables, run_tables, summary_text
 from benchmarks.report.figures import pairs, palette, svg
 from benchmarks.report.figures.figure_set import PAGE_FORM, RenderedFigure
 from benchmarks.report.verdict import judge, networks_with_ranks
@@ -110,15 +110,15 @@ def _statistics(analysis: RunAnalysis) -> dict[str, Any]:
         "tables": [page_tables.score_table(analysis, model) for model in models],
         "checks": [page_tables.checks(analysis, model) for model in models if has_checks],
         "comparisons": [page_tables.comparisons(analysis, model) for model in models if has_pairs],
-        "gates": page_tables.gates(analysis),
+        "gates": run_tables.gates(analysis),
         "several_seeds": bool((analysis.reliability["seeds"] > 1).any()),
-        "agreements": page_tables.agreements(analysis),
-        "sizes": page_tables.sizes(analysis),
-        "ablations": page_tables.ablations(analysis),
-        "pair_boards": page_tables.pair_tests(analysis),
-        "networks": page_tables.networks(analysis),
-        "audit": page_tables.audit(analysis),
-        "degenerate": page_tables.degenerate(analysis),
+        "agreements": run_tables.agreements(analysis),
+        "sizes": run_tables.sizes(analysis),
+        "ablations": run_tables.ablations(analysis),
+        "pair_boards": run_tables.pair_tests(analysis),
+        "networks": run_tables.networks(analysis),
+        "audit": run_tables.audit(analysis),
+        "degenerate": run_tables.degenerate(analysis),
     }
 
 
@@ -127,8 +127,8 @@ def _method(analysis: RunAnalysis) -> dict[str, Any]:
     return {
         "models": data.trainings or list(data.models.values()),
         "problems": data.record.problems,
-        "metrics": [page_tables.metric_row(info) for info in data.metrics.values()],
-        "explainers": [page_tables.explainer_row(analysis, info) for info in data.explainers.values()],
+        "metrics": [run_tables.metric_row(info) for info in data.metrics.values()],
+        "explainers": [run_tables.explainer_row(analysis, info) for info in data.explainers.values()],
         "controls": [
             (info.title, CONTROLS.get(info.name, info.source)) for info in data.explainers.values() if info.control
         ],

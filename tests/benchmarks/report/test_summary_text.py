@@ -5,7 +5,7 @@ import pytest
 from helpers import runs as synthetic
 from helpers.reports import analyse_shifted
 
-from benchmarks.report import RunData, analyse, page_tables
+from benchmarks.report import RunData, analyse, run_tables
 from benchmarks.report.page import render_page
 from benchmarks.report.summary_text import MAX_NAMES, accuracy_sentence, caveats, network_summaries, other_networks
 from benchmarks.statistics import Resampling
@@ -71,7 +71,7 @@ def test_other_maps_of_the_network_are_not_called_external() -> None:
     page = render_page(analysis, [])
     assert "learned beside the network" in page
     assert "optimised on the image" in page
-    roles = {line["title"] for line in page_tables.networks(analysis)["lines"] if line["role"] == "best external"}
+    roles = {line["title"] for line in run_tables.networks(analysis)["lines"] if line["role"] == "best external"}
     assert not roles & {"SHAP", "LIME"}
 
 
