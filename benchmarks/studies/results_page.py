@@ -180,6 +180,7 @@ def own_contests(results: Path) -> dict[str, Contest]:
     return {
         "digits": Contest(root / "digits_own", "digits in photographs", "small, trained"),
         "imagenet": Contest(root / "imagenet_own", "ImageNet", "MobileNetV2, frozen"),
+        "imagenet_cheap": Contest(root / "imagenet_cheap", "ImageNet", "MobileNetV2, frozen"),
     }
 
 
@@ -257,6 +258,8 @@ def render(results: Path) -> str:
         own_table=rank_table(own["digits"]),
         frozen=own["imagenet"],
         frozen_table=rank_table(own["imagenet"]),
+        few_passes=own["imagenet_cheap"],
+        few_passes_table=rank_table(own["imagenet_cheap"]),
         contest_table=contest_table(entries, "../results"),
         grid=grid,
         shortcut={
