@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
@@ -12,18 +13,27 @@ from torch import Tensor, nn
 from benchmarks.config.weight_files import load_weights
 from interp_core.errors import ContractError
 
+if TYPE_CHECKING:
+    from torchvision.models import MobileNetV3
+
 CHANNELS = (3, 32, 64, 128, 256)
 PNEUMONIA_CLASSES = 2
 
 
-def load_pneumonia(weights: Path) -> nn.Module:
-    """Load the MobileNetV3-small that tells pneumonia (1) from normal (0)."""
+def create_pneumonia_network() -> MobileNetV3:
+    """Create a MobileNetV3-small that tells pneumonia (1) from normal (0), with random weights."""
     from torchvision.models import mobilenet_v3_small
 
     network = mobilenet_v3_small()
     network.classifier = nn.Sequential(
         nn.Linear(576, 256), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(256, PNEUMONIA_CLASSES)
     )
+    return network
+
+
+def load_pneumonia(weights: Path) -> nn.Module:
+    """Load the network of `create_pneumonia_network`."""
+    network = create_pneumonia_network()
     load_weights(network, weights)
     return network.float().eval()
 

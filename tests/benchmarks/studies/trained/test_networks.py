@@ -10,8 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmarks.config.errors import ConfigError
+from benchmarks.config.models import ModelConfig
+from benchmarks.config.plugins import load_plugin
 from benchmarks.diagnosis.subject import Subject
-from benchmarks.studies.trained.networks import CHANNELS, load_face_network, load_pneumonia
+from benchmarks.run.networks import build_network
+from benchmarks.studies.trained.networks import CHANNELS, create_pneumonia_network, load_face_network, load_pneumonia
 from benchmarks.studies.trained.study import HALF
 from interp_core.errors import ContractError, InterpError
 
@@ -53,3 +57,17 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_face_network(tmp_path / "other.safetensors")
     with pytest.raises(InterpError, match="other"):
         load_pneumonia(tmp_path / "other.safetensors")
+
+
+def test_a_run_takes_the_network_of_radiographs_by_its_name(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, images = create_pneumonia_network().eval(), torch.randn(2, 3, 64, 64)
+    save_file(network.state_dict(), tmp_path / "pneumonia.safetensors")
+    load_plugin("benchmarks.studies.trained.timm_names")
+    model = ModelConfig(
+        name="lap", backbone="pneumonia_mobilenetv3_small", checkpoint=tmp_path / "pneumonia.safetensors", lap=True
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(build_network(model, 2, seed=1).eval()(images), network(images))
+    with pytest.raises(ConfigError, match="2 classes"):
+        build_network(model, 3, seed=1)
