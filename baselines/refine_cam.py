@@ -9,7 +9,8 @@ Budget: one pass; layers of 4 pixels a cell and more, as the paper's code has th
 Cost: 1 forward, 1 backward.
 Not valid: networks without one last map (N, C, h, w), such as pure transformers: refused.
 Known limits: what one layer misses is missing. Early maps show edges more than classes. A layer whose map is 0
-everywhere is left out, since it would take the others with it.
+everywhere is left out, since it would take the others with it. Where resolutions end without ReLU, half of the values
+are negative and their maps are 0 in many cells: on MobileNetV2 in 38 to 61 %, and the product in 59 % of the pixels.
 """
 
 from __future__ import annotations
