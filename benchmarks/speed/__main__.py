@@ -1,7 +1,8 @@
 """`python -m benchmarks.speed`: measure with pytest-benchmark and write results/speed/.
 
 Two suites: three networks with explainers (speed.csv), and with `--zoo` thirty networks of timm (zoo.csv). Sub-commands
-measure the engines of the metrics, the loading of images, the growth of a run with its images, and Ray workers.
+measure the engines of the metrics, their passes, the loading of images, the growth of a run with its images, and Ray
+workers.
 """
 
 from __future__ import annotations
@@ -95,6 +96,18 @@ def loading(
     from benchmarks.speed.loading import write_loading
 
     _print_paths(write_loading(output, images, rounds))
+
+
+@app.command()
+def passes(
+    run: Annotated[Path, typer.Argument(help="Folder of a stored run that kept its maps.")],
+    output: Folder = OUTPUT,
+    images: Annotated[int, typer.Option(help="Images to score, at most those of a shard.", min=1)] = 8,
+) -> None:
+    """Count the passes that metrics ask for and those that are run, and try curves of half the steps."""
+    from benchmarks.speed.passes import write_passes
+
+    _print_paths(write_passes(output, run, images))
 
 
 @app.command()
