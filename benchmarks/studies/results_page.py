@@ -93,6 +93,12 @@ class Contest:
         return self.titles[str(self.ranks.index[0])], float(self.ranks["mean_rank_all"].iloc[0])
 
     @property
+    def by_gate(self) -> list[tuple[str, float]]:
+        """Titles and mean ranks over the metrics that pass the gate, best first."""
+        ranks = self.ranks["mean_rank"].sort_values(kind="stable")
+        return [(self.titles[str(name)], float(rank)) for name, rank in ranks.items()]
+
+    @property
     def images(self) -> int:
         """Images that were explained."""
         return int(self.record["dataset"]["evaluated"])
@@ -181,6 +187,7 @@ def own_contests(results: Path) -> dict[str, Contest]:
         "digits": Contest(root / "digits_own", "digits in photographs", "small, trained"),
         "imagenet": Contest(root / "imagenet_own", "ImageNet", "MobileNetV2, frozen"),
         "imagenet_cheap": Contest(root / "imagenet_cheap", "ImageNet", "MobileNetV2, frozen"),
+        "faces": Contest(root / "faces", "faces", "small, trained"),
     }
 
 
@@ -260,6 +267,8 @@ def render(results: Path) -> str:
         frozen_table=rank_table(own["imagenet"]),
         few_passes=own["imagenet_cheap"],
         few_passes_table=rank_table(own["imagenet_cheap"]),
+        faces=own["faces"],
+        faces_table=rank_table(own["faces"]),
         contest_table=contest_table(entries, "../results"),
         grid=grid,
         shortcut={
