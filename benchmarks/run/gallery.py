@@ -1,4 +1,4 @@
-"""Build the gallery of a run: the first images under every explainer, and examples for each pair.
+"""Build the gallery of a run: a few images of all classes under every explainer, and examples for each pair.
 
 Examples are the best, the median and the worst image of the network's own explainer against another one. They are known
 only once all is scored (`statistics.analysis.images_to_keep`). Maps are those of the first training seed.
@@ -6,6 +6,7 @@ only once all is scored (`statistics.analysis.images_to_keep`). Maps are those o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -31,11 +32,11 @@ def build_gallery(
         classes: names of the targets.
         pairs: (model, explainer) of the run.
         examples: ids of further images of each pair.
-        count: number of first images that every pair shows.
+        count: number of images that every pair shows, the first ones of the classes in turn.
         maps_of: returns the maps (N, 1, H, W) of a pair and the shard that begins with an image, or None.
     """
     number_of = {image_id: number for number, image_id in enumerate(selected.ids)}
-    overview = list(range(min(count, len(selected))))
+    overview = classes_in_turn(selected.split.targets[selected.indices], count)
     maps: dict[Pair, dict[int, np.ndarray]] = {}
     for pair in pairs:
         further = [number_of[image_id] for image_id in examples.get(pair, []) if image_id in number_of]
@@ -53,6 +54,20 @@ def build_gallery(
         {pair: np.stack(list(pair_maps.values())) for pair, pair_maps in maps.items()},
         {pair: np.array([row[number] for number in pair_maps]) for pair, pair_maps in maps.items()},
     )
+
+
+def classes_in_turn(targets: np.ndarray, count: int) -> list[int]:
+    """Return the numbers of the first image of each class, then of the second ones, at most `count`, in order.
+
+    Args:
+        targets: (n,) classes.
+        count: most numbers to return.
+    """
+    order, occurrences = [], Counter[int]()
+    for number, target in enumerate(targets.tolist()):
+        order.append((occurrences[target], number))
+        occurrences[target] += 1
+    return sorted(number for _, number in sorted(order)[:count])
 
 
 def _read_maps(pair: Pair, numbers: set[int], shard_size: int, maps_of: MapsOf) -> dict[int, np.ndarray]:

@@ -23,7 +23,7 @@ from benchmarks.config.run import RunConfig
 from benchmarks.metrics import Batch, metrics
 from benchmarks.plan.cells import explain_cells, score_cells, train_cells
 from benchmarks.report import write_report
-from benchmarks.run import engine
+from benchmarks.run import engine, gallery
 from benchmarks.run.counters import Counters
 from benchmarks.run.engine import Engine, Outcome
 from benchmarks.run.shard import ShardJob
@@ -429,7 +429,7 @@ def test_a_grid_finer_than_the_images_is_refused(warm: Callable[..., RunConfig])
         Engine(warm(grids=[64])).run()
 
 
-def test_the_gallery_holds_the_first_images_and_those_that_tell_most(
+def test_the_gallery_holds_images_of_all_classes_and_those_that_tell_most(
     warm: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wanted(data: RunData) -> dict[tuple[str, str], list[str]]:
@@ -437,6 +437,7 @@ def test_the_gallery_holds_the_first_images_and_those_that_tell_most(
         return {("lap", "lap"): [ids[7], ids[3]], ("lap", "grad_cam"): [ids[3], ids[0]]}
 
     monkeypatch.setattr(engine, "images_to_keep", wanted)
+    monkeypatch.setattr(gallery, "classes_in_turn", lambda targets, count: list(range(min(count, len(targets)))))
     outcome = Engine(warm(images=8, shard=3, gallery=2, metrics=["auc"])).run()
     data = read_run(outcome.folder)
     found, ids = data.gallery, list(data.record.dataset.areas)
