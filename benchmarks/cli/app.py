@@ -15,6 +15,10 @@ from rich.table import Column, Table
 from benchmarks.cli.logs import configure_logging, log_message
 
 FAILED, USER_ERROR, STOPPED = 1, 2, 130
+COLOURS = {
+    "FAIL": "red", "WARN": "yellow", "PASS": "green", "NOT RUN": "dim", "cause": "red", "bystander": "green",
+    "better": "green", "worse": "red",
+}  # fmt: skip
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,3 +66,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def colour_word(word: str) -> str:
+    """Return a status or verdict as console text in its colour."""
+    colour = COLOURS.get(word)
+    return f"[{colour}]{word}[/]" if colour else word

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from rich.markup import escape
 
-from benchmarks.cli.app import FAILED, app, console, error_console, print_table, print_warning
+from benchmarks.cli.app import FAILED, app, colour_word, console, error_console, print_table, print_warning
 from benchmarks.diagnosis.opening.choices import FailOn, SplitChoice
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from benchmarks.diagnosis.output.baseline import Comparison
     from interp_core.datasets import DatasetConfig
 
-COLOURS = {"FAIL": "red", "WARN": "yellow", "PASS": "green", "NOT RUN": "dim", "cause": "red", "bystander": "green"}
 MAX_NAMES = 5
 
 Pairs = Annotated[
@@ -247,11 +246,11 @@ def _print_result(diagnosis: Diagnosis, comparison: Comparison | None, paths: li
     console.print(f"[bold]{headline(diagnosis)}[/] ({diagnosis.data.get('images')} images{accuracy})", highlight=False)
     if diagnosis.findings:
         rows = [
-            (str(f.number), _coloured(f.verdict.value), f.severity.value, f.check, escape(f.title))
+            (str(f.number), colour_word(f.verdict.value), f.severity.value, f.check, escape(f.title))
             for f in diagnosis.findings
         ]
         print_table(("no.", "verdict", "severity", "check", "finding"), rows, title="Findings")
-    lines = [(_coloured(c.status.value), escape(c.name), escape(c.sentence)) for c in diagnosis.checks]
+    lines = [(colour_word(c.status.value), escape(c.name), escape(c.sentence)) for c in diagnosis.checks]
     print_table(("status", "check", "result"), lines, title="Checks")
     if comparison is not None:
         _print_comparison(comparison)
@@ -286,8 +285,3 @@ def _apply(gate: Gate, diagnosis: Diagnosis, comparison: Comparison | None) -> N
         error_console.print(f"[red]gate:[/] {escape(failure)}", highlight=False)
     if failures:
         raise typer.Exit(FAILED)
-
-
-def _coloured(text: str) -> str:
-    colour = COLOURS.get(text)
-    return f"[{colour}]{text}[/]" if colour else text

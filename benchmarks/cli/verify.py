@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 
 from benchmarks.cli.amend import Data, Device, Limit, Plugins, Root, Weights
-from benchmarks.cli.app import FAILED, app, console, print_table
-from benchmarks.cli.diagnose import COLOURS, Pairs
+from benchmarks.cli.app import FAILED, app, colour_word, console, print_table
+from benchmarks.cli.diagnose import Pairs
 from benchmarks.diagnosis.opening.choices import SplitChoice
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from benchmarks.diagnosis.verifying.verification import Row, Verification
     from interp_core.datasets import Images
 
-VERDICTS = {"better": "green", "worse": "red"}
 FILE = "verify.json"
 
 
@@ -164,11 +163,11 @@ def _finish(verification: Verification, output: Path) -> None:
 
     path = write_atomically(output / FILE, verification.model_dump_json(indent=1) + "\n")
     print_table(("", "before", "after", "difference", "", "n"), map(_cells, verification.rows))
-    lines = [(_coloured(r.status.value), str(r.number), escape(r.title), r.sentence) for r in verification.findings]
+    lines = [(colour_word(r.status.value), str(r.number), escape(r.title), r.sentence) for r in verification.findings]
     print_table(("status", "no.", "finding", "result"), lines, title="Findings")
     if verification.still_present:
         console.print("The checks still confirm: " + escape(", ".join(verification.still_present)), highlight=False)
-    console.print(f"{_coloured(verification.status.value)} {escape(verification.sentence)}", highlight=False)
+    console.print(f"{colour_word(verification.status.value)} {escape(verification.sentence)}", highlight=False)
     console.print(f"[bold]{escape(str(path))}[/]", soft_wrap=True, highlight=False)
     if not verification.succeeded:
         raise typer.Exit(FAILED)
@@ -180,11 +179,11 @@ def _cells(row: Row) -> tuple[str, ...]:
 
     interval = "" if row.low is None or row.high is None else f" [{row.low:+.3f}, {row.high:+.3f}]"
     difference = number(None) if row.difference is None else f"{row.difference:+.3f}{interval}"
-    colour = VERDICTS.get(row.verdict.value)
-    verdict = f"[{colour}]{row.verdict.value}[/]" if colour else row.verdict.value
-    return escape(row.name), number(row.before), number(row.after), escape(difference), verdict, str(row.n)
-
-
-def _coloured(text: str) -> str:
-    colour = COLOURS.get(text)
-    return f"[{colour}]{text}[/]" if colour else text
+    return (
+        escape(row.name),
+        number(row.before),
+        number(row.after),
+        escape(difference),
+        colour_word(row.verdict.value),
+        str(row.n),
+    )
