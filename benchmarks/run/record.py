@@ -28,7 +28,7 @@ from benchmarks.store.record import (
     StageRecord,
     TransformRecord,
 )
-from interp_core.backbone.inspect import feature_layer, inspect_backbone
+from interp_core.backbone.inspect import inspect_backbone
 from interp_core.backbone.runtime import runtime_of
 from interp_core.datasets import DatasetConfig
 
@@ -97,12 +97,10 @@ def _describe_model(trained: TrainedNetwork, shape: Sequence[int]) -> ModelRecor
     model, facts = trained.cell.model, trained.facts
     backbone = getattr(trained.network, "backbone", trained.network)
     device = next(trained.network.parameters()).device
-    with torch.no_grad():
-        features = backbone.forward_features(torch.zeros(1, *shape, device=device))  # type: ignore[operator]
     runtime = runtime_of(trained.network, torch.zeros(1, *shape, device=device))
     size = shape[-2], shape[-1]
-    layer = feature_layer(backbone, inspect_backbone(backbone, size))
-    grid = layer.grid_of(size)
+    info = inspect_backbone(backbone, size)
+    grid = info.grid_of(size)
     stages = [{key: value for key, value in stage.items() if key != "history"} for stage in facts.get("stages", [])]
     return ModelRecord(
         name=model.name,
@@ -116,12 +114,12 @@ def _describe_model(trained: TrainedNetwork, shape: Sequence[int]) -> ModelRecor
         test_accuracy=facts["test_accuracy"],
         parameters=facts["parameters"],
         stages=[StageRecord(**stage) for stage in stages],
-        grid=list(features.shape[-2:]),
-        layer=layer.name,
+        grid=list(info.grid),
+        layer=info.feature_module,
         first=_if_equal(grid.first),
         runtime=runtime.name,
         runtimes_refused=runtime.refused,
-        pitch=layer.info.reduction if grid.pitch == (layer.info.reduction,) * 2 else _if_equal(grid.pitch),
+        pitch=info.reduction if grid.pitch == (info.reduction,) * 2 else _if_equal(grid.pitch),
     )
 
 
