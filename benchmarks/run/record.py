@@ -97,9 +97,11 @@ def _describe_model(trained: TrainedNetwork, shape: Sequence[int]) -> ModelRecor
     model, facts = trained.cell.model, trained.facts
     backbone = getattr(trained.network, "backbone", trained.network)
     device = next(trained.network.parameters()).device
-    runtime = runtime_of(trained.network, torch.zeros(1, *shape, device=device))
-    size = shape[-2], shape[-1]
-    info = inspect_backbone(backbone, size)
+    images, size = torch.zeros(1, *shape, device=device), (shape[-2], shape[-1])
+    runtime, info = runtime_of(trained.network, images), inspect_backbone(backbone, size)
+    with torch.no_grad():
+        features, _ = info.partition.features(backbone, images)
+    maps = info.partition.layout.to_map(features, size[0] / size[1])
     grid = info.grid_of(size)
     stages = [{key: value for key, value in stage.items() if key != "history"} for stage in facts.get("stages", [])]
     return ModelRecord(
@@ -114,7 +116,7 @@ def _describe_model(trained: TrainedNetwork, shape: Sequence[int]) -> ModelRecor
         test_accuracy=facts["test_accuracy"],
         parameters=facts["parameters"],
         stages=[StageRecord(**stage) for stage in stages],
-        grid=list(info.grid),
+        grid=list(maps.shape[-2:]),
         layer=info.feature_module,
         first=_if_equal(grid.first),
         runtime=runtime.name,
