@@ -111,8 +111,8 @@ def read_batches(folder: Path, images: int) -> tuple[dict[str, Metric], list[lis
     batches = [_batches_of(cell, config, components, store, first, images) for cell in cells]
     if not any(batches):
         raise StoreError(
-            f"{folder} has no networks with maps of this version of the code: run it anew, with keep_maps: float32, and "
-            "do not pack it"
+            f"{folder} has no networks with maps of this version of the code: run it anew, with keep_maps: float32, "
+            "and do not pack it"
         )
     return metrics, [of_network for of_network in batches if of_network]
 
