@@ -56,12 +56,12 @@ def unscored_metrics(metrics: Mapping[str, Metric], dataset: DatasetConfig, spli
 
 def idle_plugins(plugins: Iterable[ModuleType]) -> list[Problem]:
     """Return a problem for each plugin that registers nothing."""
-    kinds = ", ".join(choice.registry.kind for choice in CHOICES[:-1])
-    what = f"registers nothing: no {kinds} or {CHOICES[-1].registry.kind}"
+    kinds = ", ".join(choice.registry.kind for choice in CHOICES)
+    what = f"registers nothing: no {kinds} or network of timm"
     return [
         Problem(where=f"plugin {module.__name__}", what=what)
         for module in plugins
-        if not any(_registers(module, choice) for choice in CHOICES)
+        if not _names_network(module) and not any(_registers(module, choice) for choice in CHOICES)
     ]
 
 
@@ -69,3 +69,11 @@ def _registers(module: ModuleType, choice: type[Choice]) -> bool:
     """Return whether a module, or one inside it, defines an entry of a registry."""
     inside = f"{module.__name__}."
     return any(f"{cls.__module__}.".startswith(inside) for cls in choice.registry.values())
+
+
+def _names_network(module: ModuleType) -> bool:
+    """Return whether a module gives a network a name of timm."""
+    import timm
+
+    names = timm.list_models(module=module.__name__.rpartition(".")[2])
+    return any(timm.models.model_entrypoint(name).__module__ == module.__name__ for name in names)

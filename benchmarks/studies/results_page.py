@@ -188,6 +188,7 @@ def own_contests(results: Path) -> dict[str, Contest]:
         "imagenet": Contest(root / "imagenet_own", "ImageNet", "MobileNetV2, frozen"),
         "imagenet_cheap": Contest(root / "imagenet_cheap", "ImageNet", "MobileNetV2, frozen"),
         "faces": Contest(root / "faces", "faces", "small, trained"),
+        "radiographs": Contest(root / "radiographs", "chest radiographs", "MobileNetV3-small, frozen"),
     }
 
 
@@ -269,6 +270,8 @@ def render(results: Path) -> str:
         few_passes_table=rank_table(own["imagenet_cheap"]),
         faces=own["faces"],
         faces_table=rank_table(own["faces"]),
+        radiographs=own["radiographs"],
+        radiographs_table=rank_table(own["radiographs"]),
         contest_table=contest_table(entries, "../results"),
         grid=grid,
         shortcut={

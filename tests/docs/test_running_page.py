@@ -23,5 +23,5 @@ def test_a_network_that_timm_does_not_have_joins_a_run(tmp_path: Path) -> None:
     models = "models=[{name: plain, backbone: my_network}, {name: lap, backbone: my_network, lap: true}]"
     settings = (*SETTINGS, f"plugins=['{plugin}']", models, f"output={tmp_path}")
     engine = Engine(load_config(preset_path("smoke"), assignments=settings))
-    assert not engine.run().failed
+    assert engine.run().problems == []
     assert {model.name: model.grid for model in engine.record.models} == {"plain": [2, 2], "lap": [2, 2]}
