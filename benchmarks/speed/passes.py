@@ -158,7 +158,9 @@ def count_passes(metrics: Mapping[str, Metric], batches: Sequence[Sequence[Batch
     asked, run, repeated = (dict.fromkeys(metrics, 0) for _ in range(3))
     changes: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
     for of_network in batches:
-        counter = RepeatCounter(of_network[0].model or nn.Identity())
+        network = of_network[0].model
+        assert network is not None  # these metrics need one
+        counter = RepeatCounter(network)
         shared = _passes(replace(of_network[0], model=counter))
         for batch in of_network:
             for name, metric in metrics.items():

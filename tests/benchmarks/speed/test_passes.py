@@ -48,6 +48,14 @@ def test_what_two_metrics_share_is_run_once() -> None:
     assert rows["deletion"].run == rows["deletion"].repeated == 0
 
 
+def test_repeats_within_the_shared_passes_are_seen() -> None:
+    chosen = {"deletion": metrics.get("deletion")(steps=STEPS)}
+    twice = batch(1)
+    twice.images[1], twice.targets[1], twice.maps[1] = twice.images[0], twice.targets[0], twice.maps[0]
+    (row,) = count_passes(chosen, [[twice]])
+    assert row.repeated == (row.run - 1) // 2  # all but the image without any pixels, which is run once
+
+
 def test_fewer_steps_are_tried_where_there_are_steps() -> None:
     chosen = {"deletion": metrics.get("deletion")(steps=STEPS), "single_deletion": metrics.get("single_deletion")()}
     rows = {row.metric: row for row in count_passes(chosen, [[batch(1)]])}
